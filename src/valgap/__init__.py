@@ -1,0 +1,28 @@
+"""valgap: why is my validation accuracy low? Records a training script and names the causes.
+
+Importing this package imports neither torch nor anything heavy: a recorded script must be able to set
+its environment before torch loads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from valgap.diagnose import diagnose
+    from valgap.seams.watch import watch
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "diagnose", "watch"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "watch":
+        from valgap.seams.watch import watch
+
+        return watch
+    if name == "diagnose":
+        from valgap.diagnose import diagnose
+
+        return diagnose
+    raise AttributeError(f"module 'valgap' has no attribute {name!r}")

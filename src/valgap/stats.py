@@ -1,0 +1,81 @@
+"""Intervals, paired tests and label matching. Pure functions on arrays; no torch, nothing of ours."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import binomtest, norm
+
+
+def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """(low, high) of a binomial share, both 0..1, by Wilson's score; (0, 1) when n is 0.
+
+    Source: Wilson 1927; recommended for small n by Brown, Cai, DasGupta 2001.
+    """
+    if n <= 0:
+        return 0.0, 1.0
+    z = float(norm.ppf(0.5 + level / 2))
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def paired_p_value(before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) -> float:
+    """Two-sided p-value that two classifiers are equally often right on the same samples, 0..1.
+
+    Exact McNemar test on the samples where just one of them is right; both arrays have shape (N,).
+    Source: McNemar 1947.
+    """
+    gained = int((~before & after).sum())
+    lost = int((before & ~after).sum())
+    if gained + lost == 0:
+        return 1.0
+    return float(binomtest(gained, gained + lost, 0.5).pvalue)
+
+
+def paired_difference(
+    before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_], level: float = 0.95
+) -> tuple[float, float, float]:
+    """(difference, low, high) of the share right, after minus before, each -1..1; paired normal interval.
+
+    Both arrays have shape (N,); the spread is that of the per-sample difference. (nan, -1, 1) when N is 0.
+    """
+    n = len(before)
+    if n == 0:
+        return float("nan"), -1.0, 1.0
+    delta = after.astype(np.float64) - before.astype(np.float64)
+    z = float(norm.ppf(0.5 + level / 2))
+    # One pseudo-observation keeps the width above zero when all pairs agree.
+    spread = math.sqrt((delta.var() * n + 1.0 / n) / n)
+    half = z * spread / math.sqrt(n)
+    value = float(delta.mean())
+    return value, max(-1.0, value - half), min(1.0, value + half)
+
+
+def confusion_matrix(
+    target: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], num_classes: int
+) -> npt.NDArray[np.int64]:
+    """Counts (C, C): rows are targets, columns predictions. Entries outside 0..C-1 are left out."""
+    keep = (target >= 0) & (target < num_classes) & (prediction >= 0) & (prediction < num_classes)
+    flat = target[keep].astype(np.int64) * num_classes + prediction[keep]
+    return np.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def best_label_permutation(
+    target: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], num_classes: int
+) -> tuple[npt.NDArray[np.int64], float]:
+    """(mapping, accuracy): the one-to-one renaming of targets that agrees best with the predictions.
+
+    ``mapping`` has shape (C,): target c is renamed ``mapping[c]``; accuracy is 0..1 on the same samples, so it is
+    optimistic on few samples. Solved exactly as an assignment problem (Kuhn 1955).
+    """
+    counts = confusion_matrix(target, prediction, num_classes)
+    rows, columns = linear_sum_assignment(-counts)
+    total = counts.sum()
+    mapping = np.arange(num_classes, dtype=np.int64)
+    mapping[rows] = columns
+    return mapping, float(counts[rows, columns].sum() / total) if total else float("nan")

@@ -1,0 +1,491 @@
+"""The nouns of valgap: frozen dataclasses and nothing else. Imports nothing of ours, and no torch.
+
+Notation (docs/notation.md): N samples, C classes (or channels where an image is meant), K parameter
+groups, S steps. Fractions and accuracies are 0..1; ``*_points`` are percentage points of validation
+accuracy. A sample id is an index into ``RunRecord.sample_names``; -1 means that it is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.integer]
+Phase = Literal["train", "validation", "other"]
+Verdict = Literal["confirmed", "refuted", "inconclusive", "untested"]
+
+
+# ---------------------------------------------------------------------------------------------
+# The record: what the five seams saw
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """What one pass said of each sample, in the order in which the model saw them. All arrays (N,)."""
+
+    sample: IntArray  # int32 sample ids, -1 unknown
+    target: IntArray  # int32 class index as given to the loss (or by the loader); -1 unknown
+    prediction: IntArray  # int32 argmax of the logits
+    loss: FloatArray  # float32 cross-entropy (nats) of the target under the logits; nan without target
+    margin: FloatArray  # float32 logit of the target minus the best other logit; nan without target
+    label_prob: FloatArray  # float32 softmax probability of the target, 0..1; nan without target
+    batch: IntArray  # int32 number of the batch within the pass, from 0
+    fingerprint: FloatArray  # float32 fixed projection of the input tensor: equal input, equal number
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """Which samples have a known target, shape (N,)."""
+        return self.target >= 0
+
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """Whether the prediction equals the target, for labelled samples only, shape (n labelled,)."""
+        keep = self.labelled
+        return np.asarray(self.prediction[keep] == self.target[keep])
+
+    @property
+    def accuracy(self) -> float:
+        """Sample-weighted accuracy over labelled samples, 0..1; nan when there is none."""
+        return float(self.correct.mean()) if self.labelled.any() else float("nan")
+
+    @property
+    def mean_loss(self) -> float:
+        """Sample-weighted mean cross-entropy in nats; nan when there is no labelled sample."""
+        return float(self.loss[self.labelled].mean()) if self.labelled.any() else float("nan")
+
+
+@dataclass(frozen=True)
+class InputStats:
+    """Statistics of the image batches that reached the model in one pass (over the sampled batches)."""
+
+    shape: tuple[int, ...]  # (C, H, W) of the first batch
+    shapes: tuple[tuple[int, ...], ...]  # all distinct (C, H, W) seen, at most 16
+    dtype: str  # "float32", "uint8", ...
+    minimum: FloatArray  # (C,) over all sampled batches
+    maximum: FloatArray  # (C,)
+    mean: FloatArray  # (C,)
+    std: FloatArray  # (C,) over pixels and samples
+    batch_means: FloatArray  # (B, C) mean of each sampled batch: their spread is the null of `mean`
+    # Step between neighbouring grey levels per channel, (C,); nan where the values are on no lattice.
+    # An 8-bit image after ToTensor and Normalize(m, s) has quantum 1 / (255 s): s can be read off.
+    quantum: FloatArray
+    # Mean autocorrelation of pixel rows and columns at lags 1..4, (2, 4): [horizontal, vertical].
+    # Falls with the lag in a real image; scrambled layouts rise at the lag of the interleaving.
+    autocorrelation: FloatArray
+    nonfinite: int  # NaN or infinite input values seen in the sampled batches
+    sampled_batches: int
+
+
+@dataclass(frozen=True)
+class LossStats:
+    """What went into and came out of the loss in one pass."""
+
+    name: str  # "cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "custom", ...
+    target_kind: Literal["index", "soft", "onehot", "unknown"]
+    label_smoothing: float
+    class_weights: bool
+    logit_min: float
+    logit_max: float
+    row_sum_min: float  # over samples, of the sum over C of the loss's input
+    row_sum_max: float
+    zero_fraction: float  # exact zeros among the loss's inputs, 0..1
+    num_outputs: int  # C of the loss's input
+    calls_per_batch: float
+
+
+@dataclass(frozen=True)
+class StepTable:
+    """Per optimizer step of a training pass, in order."""
+
+    loss: FloatArray  # (S,) value that was back-propagated last before the step; nan unknown
+    optimizer: IntArray  # (S,) optimizer id
+    backwards: IntArray  # (S,) backward calls since the previous step
+    # 1 where gradients were still there (non-zero) when the first backward after the last step began, 0
+    # where they were clean, -1 where not observed. Gradient accumulation within one step is not counted.
+    stale_gradients: IntArray  # (S,)
+    learning_rate: FloatArray  # (S, K) per parameter group of that optimizer, nan-padded
+    grad_norm: FloatArray  # (S,) global L2 norm before the step; nan where not sampled
+    update_ratio: FloatArray  # (S,) norm of the update / norm of the weights; nan where not sampled
+    nonfinite_grad: IntArray  # (S,) 1 if the sampled gradient norm is NaN or infinite, 0 not, -1 unsampled
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+
+@dataclass(frozen=True)
+class ModeStats:
+    """Module modes while batches of one pass went through the model. Fractions 0..1 over batches."""
+
+    training_flag: float  # root module .training
+    batchnorm_training: float  # BatchNorm layers using batch statistics, over layers and batches
+    dropout_training: float  # active Dropout layers (p > 0), over layers and batches
+    grad_enabled: float  # torch.is_grad_enabled() at the call
+    batchnorm_layers: int
+    dropout_layers: int  # with p > 0
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One walk over a loader (or a run of calls without loader) in which the model was called."""
+
+    index: int  # position in RunRecord.passes
+    phase: Phase  # inferred from what happened, see record/phases.py
+    epoch: int  # training passes completed before this one (its own number for a training pass)
+    loader: int  # id of LoaderInfo, -1 without a loader
+    dataset: int  # id of DatasetInfo, -1 unknown
+    model: int  # id of ModelInfo that was called
+    complete: bool  # the loader ran to its end
+    seconds: float
+    num_batches: int
+    backwards: int
+    optimizer_steps: int
+    zero_grads: int
+    batch_sizes: IntArray  # (B,) images per batch
+    samples: SampleTable
+    inputs: InputStats | None
+    loss: LossStats | None
+    steps: StepTable
+    modes: ModeStats
+    state: int  # position in RunRecord.states of the snapshot at its end, -1 if none
+
+
+@dataclass(frozen=True)
+class TransformStep:
+    """One step of a transform, flattened out of Compose and its like."""
+
+    name: str  # class name, e.g. "Normalize"
+    text: str  # its repr, at most 300 characters
+    random: bool  # whether it draws random numbers
+    mean: tuple[float, ...] | None = None  # of Normalize
+    std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """A data set as a loader was given it (after Subset, ConcatDataset and the like)."""
+
+    id: int
+    kind: str  # class name of the outermost data set, e.g. "Subset"
+    source: str  # class name of the innermost one, e.g. "ImageFolder"
+    size: int  # -1 for an iterable one
+    root: str | None
+    class_to_idx: Mapping[str, int] | None
+    # (N,) declared target of each position, where it can be read without loading images
+    targets: IntArray | None
+    sample: IntArray | None  # (N,) sample ids of each position, where known
+    transform: tuple[TransformStep, ...] | None  # None: no transform found
+    transform_text: str
+
+
+@dataclass(frozen=True)
+class LoaderInfo:
+    """A DataLoader's settings."""
+
+    id: int
+    dataset: int
+    batch_size: int  # -1 with a custom batch sampler
+    sampler: str  # class name
+    shuffled: bool | None  # None: a custom sampler, cannot be told from its class
+    drop_last: bool
+    num_workers: int
+    length: int  # batches, -1 unknown
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A module that was called on image batches."""
+
+    id: int
+    kind: str  # class name
+    trained: bool  # whether an optimizer stepped on its parameters
+    tensor_names: tuple[str, ...]  # parameters and buffers; T of them
+    is_parameter: npt.NDArray[np.bool_]  # (T,)
+    numel: IntArray  # (T,)
+    requires_grad: npt.NDArray[np.bool_]  # (T,) at the last training pass; False for buffers
+    in_optimizer: npt.NDArray[np.bool_]  # (T,) in a group of any optimizer that stepped
+    got_gradient: npt.NDArray[np.bool_]  # (T,) had a non-None, non-zero .grad at a sampled step
+    layer_kind: tuple[str, ...]  # (T,) class name of the module that owns the tensor, e.g. "BatchNorm2d"
+    num_outputs: int  # columns of its output, -1 unknown
+    expected_mean: tuple[float, ...] | None  # what its pretrained weights expect, when they say so
+    expected_std: tuple[float, ...] | None
+    expected_size: tuple[int, ...] | None  # (C, H, W)
+    pretrained: bool | None  # None: cannot be told
+    # Evidence for `pretrained`: fraction of BatchNorm layers still at their initial statistics and the
+    # largest load_state_dict's share of matched keys, at the first training step; nan unknown.
+    fresh_batchnorm: float
+    loaded_fraction: float
+    dropout: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class StateSnapshot:
+    """Sum and L2 norm of every tensor of a model at one moment: equal pairs mean unmoved tensors."""
+
+    model: int
+    moment: str  # "start" (before the first step), "pass", "end"
+    sums: FloatArray  # (T,) float64
+    norms: FloatArray  # (T,) float64
+
+    def moved(self, other: StateSnapshot) -> npt.NDArray[np.bool_]:
+        """Which tensors differ between the two moments, shape (T,)."""
+        same = (self.sums == other.sums) & (self.norms == other.norms)
+        both_nan = np.isnan(self.norms) & np.isnan(other.norms)
+        return np.asarray(~(same | both_nan))
+
+
+@dataclass(frozen=True)
+class OptimizerInfo:
+    id: int
+    kind: str
+    groups: tuple[Mapping[str, float | str | bool | None], ...]  # settings without "params"
+    num_parameters: tuple[int, ...]  # tensors per group
+
+
+@dataclass(frozen=True)
+class WeightsLoaded:
+    """One load_state_dict call on a module."""
+
+    model_kind: str
+    before_training: bool
+    strict: bool
+    given: int  # keys offered
+    matched: int  # keys that exist in the module
+    missing: int
+    unexpected: int
+    examples: tuple[str, ...]  # some missing and unexpected keys
+
+
+@dataclass(frozen=True)
+class PrintedNumber:
+    """A number that the script printed or logged, with the words before it."""
+
+    label: str  # the words before the number in that line, lower case, at most 60 characters
+    value: float
+    after_pass: int  # index of the pass that had begun last; -1 before any
+    line: str
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A validation image that is (nearly) the same as a training image."""
+
+    train: int  # sample id
+    validation: int  # sample id
+    kind: Literal["same_file", "same_bytes", "same_pixels", "near"]
+    similarity: float  # 1 for the exact kinds
+
+
+@dataclass(frozen=True)
+class Closing:
+    """Measurements made in the recorded process after the script had ended.
+
+    ``rescores`` keys: ``val_eval`` (val as the script reads it, eval mode), ``val_train`` (the same in train
+    mode, in the script's batch size; no statistics are updated), ``train_eval`` (train images through the
+    val transform, eval mode), ``train_augmented`` (train as the script reads it, eval mode), ``val_fixed``
+    (val through a fixed transform where the script's is random), ``val_train_norm`` (val with the
+    normalisation of the training phase), ``val_weights_norm`` / ``train_weights_norm`` (with the
+    normalisation that the weights expect), ``val_flipped_channels``, ``val_best_weights`` (weights of
+    the best epoch). All are on the same final weights unless said.
+    ``numbers`` keys: ``probe_initial``, ``probe_final`` (val accuracy of a ridge classifier fitted on
+    train features under the state at the start / at the end, both in eval mode), ``probe_n``,
+    ``mode_logit_change`` (mean absolute logit difference train against eval mode / logit std),
+    ``batch_mate_change`` (the same for other batch mates in the script's validation mode).
+    """
+
+    rescores: Mapping[str, SampleTable] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    twins: tuple[Twin, ...] | None = None  # None: not looked for
+    skipped: Mapping[str, str] = field(default_factory=dict)  # name -> reason
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run directory, read."""
+
+    path: str
+    schema: int
+    header: Mapping[str, object]  # argv, cwd, versions, seeds, git, environment, started
+    sample_names: tuple[str, ...]  # path, or "dataset3[17]" where a sample has none
+    datasets: Mapping[int, DatasetInfo]
+    loaders: Mapping[int, LoaderInfo]
+    models: Mapping[int, ModelInfo]
+    optimizers: Mapping[int, OptimizerInfo]
+    passes: tuple[Pass, ...]
+    states: tuple[StateSnapshot, ...]
+    weights_loaded: tuple[WeightsLoaded, ...]
+    printed: tuple[PrintedNumber, ...]
+    closing: Closing | None
+    recorder_errors: tuple[str, ...]
+    exit_status: int | None  # None: the program was killed or is still running
+    stopped: str | None  # why the record is not whole, in words
+    seconds: float
+
+    def of_phase(self, phase: Phase) -> tuple[Pass, ...]:
+        """All passes of one phase with the trained model's data, in order."""
+        return tuple(p for p in self.passes if p.phase == phase)
+
+    @property
+    def last_train(self) -> Pass | None:
+        """The last training pass."""
+        return next(iter(reversed(self.of_phase("train"))), None)
+
+    @property
+    def last_validation(self) -> Pass | None:
+        """The last validation pass that has labelled samples (else the last one at all)."""
+        passes = self.of_phase("validation")
+        labelled = [p for p in passes if p.samples.labelled.any()]
+        return next(iter(reversed(labelled or list(passes))), None)
+
+    @property
+    def best_validation(self) -> Pass | None:
+        """The validation pass with the highest accuracy (the earliest of equals)."""
+        labelled = [p for p in self.of_phase("validation") if p.samples.labelled.any()]
+        return max(labelled, key=lambda p: (p.samples.accuracy, -p.index), default=None)
+
+    @property
+    def trained_model(self) -> ModelInfo | None:
+        """The model that the training passes trained."""
+        last = self.last_train
+        return self.models.get(last.model) if last else None
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that a check may see. Read-only."""
+
+    run: RunRecord
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes by the training data set's map, else by the largest training target seen."""
+        last = self.run.last_train
+        if last is None:
+            return None
+        dataset = self.run.datasets.get(last.dataset)
+        if dataset is not None and dataset.class_to_idx:
+            return len(dataset.class_to_idx)
+        top = max((int(p.samples.target.max(initial=-1)) for p in self.run.of_phase("train")), default=-1)
+        return top + 1 if top >= 0 else None
+
+
+# ---------------------------------------------------------------------------------------------
+# Diagnosis
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One measured value beside what it would be in a sound run."""
+
+    name: str
+    value: float | str | None
+    reference: float | str | None = None
+    unit: str = ""
+    n: int | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Ranked:
+    path: str
+    score: float
+    given: str | None = None
+    likely: str | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A suspected cause. Severity (points of validation accuracy) and confidence are separate things."""
+
+    summary: str  # one line, in words about this run: "val images are not normalised"
+    severity_points: float  # expected gain in validation accuracy when removed; < 0: val is too good
+    confidence: float  # 0..1 that the fault is there, as calibrated in the check's file
+    evidence: tuple[Evidence, ...]
+    remedy: str
+    subjects: tuple[str, ...] = ()
+    ranking: tuple[Ranked, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clear:
+    """The cause was looked for and is not there."""
+
+    summary: str
+    evidence: tuple[Evidence, ...] = ()
+    ranking: tuple[Ranked, ...] = ()
+
+
+@dataclass(frozen=True)
+class NotApplicable:
+    """The cause cannot be judged here; ``missing`` says what would be needed."""
+
+    missing: str
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """The check itself failed. Made by the runner alone."""
+
+    traceback: str
+
+
+Outcome = Finding | Clear | NotApplicable | Crashed
+
+
+@dataclass(frozen=True)
+class Check:
+    """One cause of the catalogue, with the function that looks for it."""
+
+    code: str
+    name: str
+    detect: Callable[[Case], Finding | Clear | NotApplicable]
+    doc: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A check with what it said."""
+
+    check: Check
+    outcome: Outcome
+    verdict: Verdict = "untested"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A share of correct answers with its 95 % interval, all 0..1."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `valgap diagnose` says of a run."""
+
+    run: RunRecord
+    judged: tuple[Judged, ...]  # findings first, in the order of the report
+    train_reported: float | None
+    train_rescored: float | None
+    validation: Accuracy | None
+
+    @property
+    def findings(self) -> tuple[Judged, ...]:
+        return tuple(j for j in self.judged if isinstance(j.outcome, Finding))
+
+    @property
+    def crashed(self) -> tuple[Judged, ...]:
+        return tuple(j for j in self.judged if isinstance(j.outcome, Crashed))
