@@ -1,0 +1,48 @@
+"""Where run directories go: ``runs/DATE-TIME-NAME``, with ``runs/last`` pointing at the newest."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+from valgap.errors import RecordError
+
+RUNS = "runs"
+LAST = "last"
+
+
+def new_run_directory(name: str) -> Path:
+    """A fresh ``runs/DATE-TIME-NAME`` below the working directory, created; ``runs/last`` points at it.
+
+    Raises:
+        RecordError: it cannot be created.
+    """
+    safe = re.sub(r"[^\w.-]+", "_", name)[:60] or "run"
+    base = Path(RUNS) / f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}"
+    try:
+        Path(RUNS).mkdir(exist_ok=True)
+        folder = base
+        number = 2
+        while True:
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                folder = base.with_name(f"{base.name}-{number}")
+                number += 1
+    except OSError as error:
+        raise RecordError(f"cannot create {base}: {error.strerror}; choose another place with --out") from error
+    _point_last(folder)
+    return folder
+
+
+def _point_last(folder: Path) -> None:
+    link = folder.parent / LAST
+    try:
+        if link.is_symlink():
+            link.unlink()
+        if not link.exists():
+            link.symlink_to(folder.name, target_is_directory=True)
+    except OSError:
+        pass  # a file system without links: the run is still named on the screen

@@ -1,0 +1,269 @@
+"""Reads a run directory, whole or cut off anywhere, as a RunRecord."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from valgap.errors import RecordError
+from valgap.record.encoding import EVENTS_FILE, SCHEMA, decode
+from valgap.record.phases import PassFacts, infer_phases
+from valgap.record.printed import numbers_in
+from valgap.types import (
+    Closing,
+    DatasetInfo,
+    InputStats,
+    LoaderInfo,
+    LossStats,
+    ModelInfo,
+    ModeStats,
+    OptimizerInfo,
+    Pass,
+    PrintedNumber,
+    RunRecord,
+    SampleTable,
+    StateSnapshot,
+    StepTable,
+    TransformStep,
+    Twin,
+    WeightsLoaded,
+)
+
+# A model's weights count as given when at least this share of its keys came out of one load_state_dict.
+LOADED_SHARE = 0.5
+
+
+def read_record(path: Path | str) -> RunRecord:
+    """The record in a run directory. Raises RecordError when there is none, or none that this version reads."""
+    folder = Path(path)
+    events, damaged = _read_events(folder)
+    return _Assembler(folder, events, damaged).build()
+
+
+def _read_events(folder: Path) -> tuple[list[dict[str, Any]], str | None]:
+    file = folder / EVENTS_FILE
+    if not file.is_file():
+        what = "no such folder" if not folder.exists() else f"it has no {EVENTS_FILE}"
+        raise RecordError(f"{folder} is no run directory ({what}): give the folder that `valgap run` printed")
+    events: list[dict[str, Any]] = []
+    damaged = None
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                event = json.loads(line)
+                if not line.endswith(b"\n") or not isinstance(event, dict):
+                    raise ValueError("cut off")
+            except ValueError:
+                damaged = f"line {number} is cut off or damaged; what follows it is left out"
+                break
+            if not events:
+                _check_header(folder, event)
+            events.append(event)
+    if not events:
+        raise RecordError(f"{file} holds no header: this is no record of valgap")
+    return events, damaged
+
+
+def _check_header(folder: Path, event: Mapping[str, Any]) -> None:
+    if event.get("t") != "header" or not isinstance(event.get("schema"), int):
+        raise RecordError(f"{folder / EVENTS_FILE} does not begin with a header: this is no record of valgap")
+    if event["schema"] > SCHEMA:
+        raise RecordError(
+            f"{folder} was written with record schema {event['schema']}, this valgap reads up to {SCHEMA}: update valgap"
+        )
+
+
+class _Assembler:
+    """Puts the events of one record together."""
+
+    def __init__(self, folder: Path, events: list[dict[str, Any]], damaged: str | None) -> None:
+        self.folder = folder
+        self.damaged = damaged
+        self.by_kind: dict[str, list[dict[str, Any]]] = {}
+        try:
+            for event in events:
+                self.by_kind.setdefault(str(event.get("t")), []).append(decode(event))
+        except (ValueError, TypeError, KeyError) as error:
+            raise RecordError(f"{folder / EVENTS_FILE} holds a damaged array ({error}): it cannot be read") from error
+        self.last_at = max((float(e.get("at") or 0.0) for e in events), default=0.0)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return self.by_kind.get(kind, [])
+
+    def build(self) -> RunRecord:
+        try:
+            return self._build()
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise RecordError(
+                f"{self.folder / EVENTS_FILE} is not as valgap writes it ({type(error).__name__}: {error}); "
+                "was it edited by hand?"
+            ) from error
+
+    def _build(self) -> RunRecord:
+        header = {k: v for part in (self.of("header"), self.of("environment")) for e in part for k, v in e.items()}
+        passes = self._passes()
+        ends = self.of("end")
+        end = ends[-1] if ends else {}
+        stopped = self.of("stopped")
+        reason = self.damaged
+        if stopped:
+            reason = f"recording stopped early: {stopped[-1].get('reason')}"
+        elif not ends and reason is None:
+            reason = "the program was killed or is still running: the record has no end"
+        return RunRecord(
+            path=str(self.folder),
+            schema=int(header["schema"]),
+            header=header,
+            sample_names=self._names(),
+            datasets={e["id"]: _dataset(e) for e in self.of("dataset")},
+            loaders={e["id"]: LoaderInfo(**_only(LoaderInfo, e)) for e in self.of("loader")},
+            models={e["id"]: self._model(e) for e in self.of("model")},
+            optimizers={e["id"]: _optimizer(e) for e in self.of("optimizer")},
+            passes=passes,
+            states=tuple(
+                StateSnapshot(int(e["model"]), str(e["moment"]), e["sums"], e["norms"]) for e in self.of("state")
+            ),
+            weights_loaded=tuple(
+                WeightsLoaded(**{**_only(WeightsLoaded, e), "examples": tuple(e["examples"])})
+                for e in self.of("weights_loaded")
+            ),
+            printed=self._printed(),
+            closing=self._closing(),
+            recorder_errors=tuple(str(e["text"]) for e in self.of("recorder_error")),
+            exit_status=end.get("exit_status"),
+            stopped=reason,
+            seconds=float(end.get("seconds", self.last_at)),
+        )
+
+    def _names(self) -> tuple[str, ...]:
+        names: list[str] = []
+        for event in self.of("names"):
+            text = np.asarray(event["text"], np.uint8).tobytes().decode("utf-8", "surrogateescape")
+            names += [n.replace("\\n", "\n").replace("\\\\", "\\") for n in text.split("\n")]
+        return tuple(names)
+
+    def _printed(self) -> tuple[PrintedNumber, ...]:
+        return tuple(n for e in self.of("printed") for n in numbers_in(str(e["line"]), int(e["after_pass"])))
+
+    def _model(self, event: dict[str, Any]) -> ModelInfo:
+        loads = [e for e in self.of("weights_loaded") if e["before_training"]]
+        loaded = max((e["matched"] / max(1, e.get("expected", e["given"])) for e in loads), default=float("nan"))
+        fresh = float(event["fresh_batchnorm"])
+        pretrained: bool | None = None
+        if loaded >= LOADED_SHARE or fresh < LOADED_SHARE:
+            pretrained = True
+        elif fresh >= LOADED_SHARE or loaded < LOADED_SHARE:
+            pretrained = False
+        fields = _only(ModelInfo, event)
+        for name in ("tensor_names", "layer_kind", "expected_mean", "expected_std", "expected_size", "dropout"):
+            fields[name] = tuple(fields[name]) if fields.get(name) is not None else None
+        return ModelInfo(**{**fields, "pretrained": pretrained, "loaded_fraction": loaded})
+
+    def _passes(self) -> tuple[Pass, ...]:
+        parts: dict[int, list[dict[str, Any]]] = {}
+        for event in sorted([*self.of("part"), *self.of("pass_end")], key=lambda e: (e["pass"], e["part"])):
+            parts.setdefault(int(event["pass"]), []).append(event)
+        ended = {int(e["pass"]) for e in self.of("pass_end")}
+        states = {int(e["pass"]): i for i, e in enumerate(self.of("state")) if e["moment"] == "pass"}
+        numbers = sorted(parts)
+        tables = [_join(SampleTable, [p["samples"] for p in parts[n]]) for n in numbers]
+        last = [parts[n][-1] for n in numbers]
+        phases = infer_phases(
+            [
+                PassFacts(
+                    backwards=e["backwards"],
+                    steps=e["steps"],
+                    dataset=e["dataset"],
+                    model=e["model"],
+                    num_batches=e["num_batches"],
+                    complete=bool(e["complete"]),
+                    sample=table.sample,
+                )
+                for e, table in zip(last, tables, strict=True)
+            ]
+        )
+        out: list[Pass] = []
+        epoch = 0
+        for position, (number, event) in enumerate(zip(numbers, last, strict=True)):
+            out.append(
+                Pass(
+                    index=position,
+                    phase=phases[position],
+                    epoch=epoch,
+                    loader=event["loader"],
+                    dataset=event["dataset"],
+                    model=event["model"],
+                    complete=bool(event["complete"]) and number in ended,
+                    seconds=float(event["seconds"]),
+                    num_batches=event["num_batches"],
+                    backwards=event["backwards"],
+                    optimizer_steps=event["steps"],
+                    zero_grads=event["zero_grads"],
+                    batch_sizes=np.concatenate([p["batch_sizes"] for p in parts[number]]),
+                    samples=tables[position],
+                    inputs=_inputs(event["inputs"]),
+                    loss=LossStats(**event["loss"]) if event["loss"] else None,
+                    steps=_join(StepTable, [p["step_table"] for p in parts[number]]),
+                    modes=ModeStats(**event["modes"]),
+                    state=states.get(number, -1),
+                )
+            )
+            epoch += phases[position] == "train"
+        return tuple(out)
+
+    def _closing(self) -> Closing | None:
+        if not self.of("closing_begin"):
+            return None
+        twins = self.of("twins")
+        return Closing(
+            rescores={e["name"]: SampleTable(**e["samples"]) for e in self.of("rescore")},
+            numbers={k: float(v) for e in self.of("numbers") for k, v in e["values"].items()},
+            twins=tuple(Twin(*row) for row in twins[-1]["twins"]) if twins else None,
+            skipped={e["name"]: e["reason"] for e in self.of("skipped")},
+            seconds=sum(float(e["seconds"]) for e in self.of("closing_end")),
+        )
+
+
+def _only(kind: Any, event: dict[str, Any]) -> dict[str, Any]:
+    return {name: event[name] for name in kind.__dataclass_fields__ if name in event}
+
+
+def _join(kind: Any, parts: list[dict[str, Any]]) -> Any:
+    """One table out of its parts; matrices with fewer columns are widened with nan."""
+    columns: dict[str, Any] = {}
+    for name in kind.__dataclass_fields__:
+        arrays = [np.asarray(p[name]) for p in parts]
+        if arrays[0].ndim == 2:
+            width = max(a.shape[1] for a in arrays)
+            arrays = [np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=np.nan) for a in arrays]
+        columns[name] = np.concatenate(arrays)
+    return kind(**columns)
+
+
+def _dataset(event: dict[str, Any]) -> DatasetInfo:
+    steps = event["transform"]
+    transform = None
+    if steps is not None:
+        transform = tuple(
+            TransformStep(**{**s, "mean": _tuple(s["mean"]), "std": _tuple(s["std"])}) for s in steps
+        )
+    return DatasetInfo(**{**_only(DatasetInfo, event), "transform": transform})
+
+
+def _tuple(value: Any) -> tuple[float, ...] | None:
+    return None if value is None else tuple(float(v) for v in value)
+
+
+def _optimizer(event: dict[str, Any]) -> OptimizerInfo:
+    return OptimizerInfo(event["id"], event["kind"], tuple(event["groups"]), tuple(event["num_parameters"]))
+
+
+def _inputs(event: dict[str, Any] | None) -> InputStats | None:
+    if event is None:
+        return None
+    shapes = tuple(tuple(s) for s in event["shapes"])
+    return InputStats(**{**event, "shape": tuple(event["shape"]), "shapes": shapes})

@@ -1,0 +1,123 @@
+"""Finding the images, the labels and the logits in what programs pass around. Looks, never copies a batch."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+MAX_LOGIT_COLUMNS = 65_536
+
+
+def tensors_in(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors in nested tuples, lists, dicts and output objects, with a path as their key."""
+    if isinstance(value, torch.Tensor):
+        yield key, value
+    elif depth > 3:
+        return
+    elif isinstance(value, dict) or (hasattr(value, "keys") and hasattr(value, "__getitem__")):
+        for name in list(value.keys()):
+            yield from tensors_in(value[name], f"{key}.{name}", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from tensors_in(item, f"{key}.{i}", depth + 1)
+    elif hasattr(value, "tensors") and isinstance(value.tensors, torch.Tensor):
+        yield key, value.tensors
+
+
+def find_images(value: Any) -> torch.Tensor | None:
+    """The image batch in a model's arguments: the first 4-D tensor, else the first one of 2 or more dimensions."""
+    found = [t for _, t in tensors_in(value) if t.ndim >= 2 and t.shape[0] > 0]
+    return next((t for t in found if t.ndim >= 4), found[0] if found else None)
+
+
+def find_logits(output: Any, n: int) -> torch.Tensor | None:
+    """The class scores (N, C) or (N,) in a model's output; of several heads the first."""
+    if isinstance(output, torch.Tensor):
+        return output if _is_logits(output, n) else None
+    logits = getattr(output, "logits", None)
+    if isinstance(logits, torch.Tensor) and _is_logits(logits, n):
+        return logits
+    return next((t for _, t in tensors_in(output) if _is_logits(t, n)), None)
+
+
+def _is_logits(tensor: torch.Tensor, n: int) -> bool:
+    if not tensor.is_floating_point() or tensor.ndim not in (1, 2) or tensor.shape[0] != n:
+        return False
+    return tensor.ndim == 1 or tensor.shape[1] <= MAX_LOGIT_COLUMNS
+
+
+@dataclass
+class LoadedBatch:
+    """A batch that a loader handed out and no model call has used yet."""
+
+    walk: Any
+    indices: list[int] | None
+    size: int
+    images: list[tuple[weakref.ref[torch.Tensor], int]] = field(default_factory=list)  # with data pointers
+    targets: dict[str, torch.Tensor] = field(default_factory=dict)  # candidates, by their key in the batch
+
+    def holds(self, tensor: torch.Tensor) -> bool:
+        """Whether ``tensor`` is (a view of) one of this batch's tensors."""
+        pointer = tensor.data_ptr()
+        return any(ref() is tensor or (ref() is not None and own == pointer) for ref, own in self.images)
+
+
+def read_batch(walk: Any, indices: Any, batch: Any) -> LoadedBatch:
+    """A LoadedBatch of whatever a DataLoader returned."""
+    found = list(tensors_in(batch))
+    images = [t for _, t in found if t.ndim >= 2]
+    largest = max(images, key=lambda t: t.numel(), default=None)
+    size = int(largest.shape[0]) if largest is not None else 0
+    loaded = LoadedBatch(walk, _as_indices(indices), size)
+    for key, tensor in found:
+        if tensor.ndim >= 2 and tensor.numel():
+            loaded.images.append((weakref.ref(tensor), tensor.data_ptr()))
+        if tensor is not largest and _is_target(tensor, size):
+            loaded.targets[key] = tensor
+    return loaded
+
+
+def _is_target(tensor: torch.Tensor, size: int) -> bool:
+    if tensor.ndim == 0 or tensor.shape[0] != size:
+        return False
+    if tensor.ndim == 1:
+        return not tensor.is_floating_point() or size > 0
+    return tensor.ndim == 2 and tensor.shape[1] <= 20_000
+
+
+def _as_indices(indices: Any) -> list[int] | None:
+    if isinstance(indices, int):
+        return [indices]
+    try:
+        return [int(i) for i in indices]
+    except (TypeError, ValueError):
+        return None
+
+
+def as_class_index(target: torch.Tensor, n: int) -> torch.Tensor | None:
+    """(N,) int64 class indices of index, one-hot or soft targets, on their device; None if they are none."""
+    if target.shape[:1] != (n,):
+        return None
+    if target.ndim == 2 and target.shape[1] == 1:
+        target = target[:, 0]
+    if target.ndim == 2:
+        return target.argmax(dim=1)
+    if target.ndim != 1:
+        return None
+    return target.round().long() if target.is_floating_point() else target.long()
+
+
+def as_two_columns(logits: torch.Tensor, probabilities: bool) -> torch.Tensor:
+    """(N, C) scores with C >= 2: a single output z becomes the two classes [0, z]."""
+    if logits.ndim == 1:
+        logits = logits[:, None]
+    logits = logits.detach().float()
+    if probabilities:
+        logits = torch.logit(logits.clamp(1e-7, 1 - 1e-7)) if logits.shape[1] == 1 else logits
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    return logits

@@ -1,0 +1,60 @@
+"""What surrounds a run: versions, arguments, seeds, git state. Reads, and runs nothing but git."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "Pillow", "lightning", "transformers", "accelerate", "valgap")
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED", "WORLD_SIZE", "RANK")
+
+
+def describe(argv: list[str], script: str) -> dict[str, Any]:
+    """JSON-ready facts about the machine and the call; no secrets, only named variables."""
+    return {
+        "argv": argv,
+        "script": script,
+        "cwd": os.getcwd(),  # noqa: PTH109
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": {name: v for name in PACKAGES if (v := _version(name)) is not None},
+        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "git": _git(),
+    }
+
+
+def torch_facts() -> dict[str, Any]:
+    """Seeds, threads and devices, once torch has been imported. Draws no random number."""
+    import torch
+
+    return {
+        "torch_seed": torch.initial_seed(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.is_available(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    def ask(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, timeout=5, stdin=subprocess.DEVNULL, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "changed": bool(ask("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

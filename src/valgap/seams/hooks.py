@@ -1,0 +1,337 @@
+"""Attaches a listener to the five seams of a running program, and takes it off again.
+
+Every hook calls the original first or last, passes on its result and its exceptions unchanged, and draws no random
+number. A listener's own exception is reported to the listener and never reaches the program.
+
+The model seam uses torch's global forward pre-hook, taken away while the outermost call runs: submodules keep
+torch's fast path, and torch.compile traces a program without hooks.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as functional
+from torch import nn
+from torch.nn.modules import module as module_hooks
+from torch.optim import optimizer as optimizer_hooks
+from torch.utils.data import dataloader
+
+LOSS_FUNCTIONS = (
+    "cross_entropy",
+    "nll_loss",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy",
+    "multi_margin_loss",
+    "kl_div",
+    "mse_loss",
+)
+
+
+class Listener(Protocol):
+    """What happens at the seams. Every method only looks."""
+
+    def iteration_started(self, loader: Any, iterator: Any) -> None: ...
+    def batch_loaded(self, iterator: Any, indices: Any, batch: Any) -> None: ...
+    def iteration_ended(self, iterator: Any) -> None: ...
+    def model_called(self, module: nn.Module, args: tuple[Any, ...], grad_enabled: bool) -> None: ...
+    def model_returned(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None: ...
+    def loss_computed(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None: ...
+    def loss_scaled(self, loss: Any) -> None: ...
+    def backward_started(self, tensors: Any) -> None: ...
+    def gradients_zeroed(self) -> None: ...
+    def step_started(self, optimizer: torch.optim.Optimizer) -> None: ...
+    def step_ended(self, optimizer: torch.optim.Optimizer) -> None: ...
+    def weights_loading(self, module: nn.Module) -> None: ...
+    def weights_loaded(self, module: nn.Module, state: Any, strict: bool, result: Any) -> None: ...
+    def failed(self, where: str, error: Exception) -> None: ...
+
+
+class Seams:
+    """The hooks of one listener. ``attach`` once, ``detach`` once."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self._undo: list[Callable[[], None]] = []
+        self._pid = os.getpid()
+        self._thread = threading.get_ident()
+        self._depth = 0  # > 0 inside an outermost model call, or while a loader loads
+        self._pre_hook_id: int | None = None
+
+    # -- attaching ----------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """Put all hooks in place."""
+        self._attach_loader()
+        self._attach_model()
+        self._attach_losses()
+        self._attach_steps()
+        self._attach_state()
+
+    def detach(self) -> None:
+        """Take all hooks off; what was patched is as it was."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _patch(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        original = owner.__dict__[name] if isinstance(owner, type) else getattr(owner, name)
+        replacement = make(original)
+        if callable(original):
+            functools.update_wrapper(replacement, original)
+        setattr(owner, name, replacement)
+        self._undo.append(lambda: setattr(owner, name, original))
+
+    def _tell(self, name: str, *args: Any) -> None:
+        """Call the listener; in a forked worker or another thread than ours this does nothing."""
+        if os.getpid() != self._pid:
+            return
+        try:
+            with torch.no_grad():
+                getattr(self.listener, name)(*args)
+        except Exception as error:
+            self.listener.failed(name, error)
+
+    # -- loader -------------------------------------------------------------------------------
+
+    def _attach_loader(self) -> None:
+        seams = self
+        base = dataloader._BaseDataLoaderIter
+
+        def make_iter(original: Any) -> Any:
+            def __iter__(loader: Any) -> Any:
+                iterator = original(loader)
+                seams._tell("iteration_started", loader, iterator)
+                return iterator
+
+            return __iter__
+
+        def make_next_index(original: Any) -> Any:
+            def _next_index(iterator: Any) -> Any:
+                index = original(iterator)
+                iterator.__dict__.setdefault("_valgap_indices", []).append(index)
+                return index
+
+            return _next_index
+
+        def make_reset(original: Any) -> Any:
+            def _reset(iterator: Any, *args: Any, **kwargs: Any) -> Any:
+                iterator.__dict__["_valgap_indices"] = []
+                return original(iterator, *args, **kwargs)
+
+            return _reset
+
+        def make_next(original: Any) -> Any:
+            def __next__(iterator: Any) -> Any:
+                seams._enter()
+                try:
+                    batch = original(iterator)
+                except StopIteration:
+                    seams._leave()
+                    seams._tell("iteration_ended", iterator)
+                    raise
+                except BaseException:
+                    seams._leave()
+                    raise
+                seams._leave()
+                queue = iterator.__dict__.get("_valgap_indices")
+                in_order = getattr(iterator, "_in_order", True)
+                indices = queue.pop(0) if queue and in_order else None
+                seams._tell("batch_loaded", iterator, indices, batch)
+                return batch
+
+            return __next__
+
+        self._patch(dataloader.DataLoader, "__iter__", make_iter)
+        self._patch(base, "_next_index", make_next_index)
+        self._patch(base, "_reset", make_reset)
+        self._patch(base, "__next__", make_next)
+
+    # -- model --------------------------------------------------------------------------------
+
+    def _attach_model(self) -> None:
+        self._arm()
+        self._undo.append(self._disarm)
+        self._patch(nn.Module, "compile", self._make_module_compile)
+        if "torch._dynamo.eval_frame" in sys.modules:
+            self.attach_compiled()
+
+    def attach_compiled(self) -> None:
+        """Hook torch.compile's wrapper module; called once torch's compiler has been imported."""
+        from torch._dynamo.eval_frame import OptimizedModule
+
+        if "__call__" in OptimizedModule.__dict__:
+            # It warns when it meets a global hook, so ours must be away before it looks.
+            self._patch(OptimizedModule, "__call__", self._make_outermost)
+
+    def _make_outermost(self, original: Any) -> Any:
+        seams = self
+
+        def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:
+            return seams._call_outermost(module, lambda: original(module, *args, **kwargs), args, kwargs)
+
+        return __call__
+
+    def _make_module_compile(self, original: Any) -> Any:
+        seams = self
+
+        def compile(module: Any, *args: Any, **kwargs: Any) -> Any:
+            original(module, *args, **kwargs)
+            compiled = module._compiled_call_impl
+
+            def call(*a: Any, **k: Any) -> Any:
+                return seams._call_outermost(module, lambda: compiled(*a, **k), a, k)
+
+            module._compiled_call_impl = call
+
+        return compile
+
+    def _call_outermost(
+        self, module: Any, run: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if self._depth or not _has_parameters(module) or os.getpid() != self._pid:
+            return run()
+        self._tell("model_called", module, args, torch.is_grad_enabled())
+        self._enter()
+        output = None
+        try:
+            output = run()
+        finally:
+            self._leave()
+        self._tell("model_returned", module, args, kwargs, output)
+        return output
+
+    def _arm(self) -> None:
+        hooks = module_hooks._global_forward_pre_hooks
+        if self._pre_hook_id is None:
+            handle = module_hooks.register_module_forward_pre_hook(self._before_call)
+            self._pre_hook_id = handle.id
+        else:
+            hooks[self._pre_hook_id] = self._before_call
+
+    def _disarm(self) -> None:
+        if self._pre_hook_id is not None:
+            module_hooks._global_forward_pre_hooks.pop(self._pre_hook_id, None)
+
+    def _enter(self) -> None:
+        if self._depth == 0:
+            self._disarm()
+        self._depth += 1
+
+    def _leave(self) -> None:
+        self._depth = max(0, self._depth - 1)
+        if self._depth == 0 and self._undo:
+            self._arm()
+
+    def _before_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if (
+            os.getpid() != self._pid
+            or threading.get_ident() != self._thread
+            or torch.compiler.is_compiling()
+            or isinstance(module, torch.jit.ScriptModule)
+            or not _has_parameters(module)
+        ):
+            return
+        self._tell("model_called", module, args, torch.is_grad_enabled())
+        self._enter()
+
+        def after_call(called: nn.Module, a: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            handle.remove()
+            self._leave()
+            if output is not None:
+                self._tell("model_returned", called, a, kwargs, output)
+
+        handle = module.register_forward_hook(after_call, with_kwargs=True, always_call=True)
+
+    def recover(self) -> None:
+        """Forget an outermost call that an exception (Ctrl-C) cut off."""
+        self._depth = 0
+        if self._undo:
+            self._arm()
+
+    # -- loss ---------------------------------------------------------------------------------
+
+    def _attach_losses(self) -> None:
+        for name in LOSS_FUNCTIONS:
+            self._patch(functional, name, functools.partial(self._make_loss, name))
+
+    def _make_loss(self, name: str, original: Any) -> Any:
+        seams = self
+
+        def loss(*args: Any, **kwargs: Any) -> Any:
+            value = original(*args, **kwargs)
+            if not torch.compiler.is_compiling():
+                seams._tell("loss_computed", name, args, kwargs, value)
+            return value
+
+        return loss
+
+    # -- step ---------------------------------------------------------------------------------
+
+    def _attach_steps(self) -> None:
+        seams = self
+
+        def started(optimizer: Any, args: Any, kwargs: Any) -> None:
+            seams._tell("step_started", optimizer)
+
+        def ended(optimizer: Any, args: Any, kwargs: Any) -> None:
+            seams._tell("step_ended", optimizer)
+
+        for handle in (
+            optimizer_hooks.register_optimizer_step_pre_hook(started),
+            optimizer_hooks.register_optimizer_step_post_hook(ended),
+        ):
+            self._undo.append(handle.remove)
+
+        def make_backward(original: Any) -> Any:
+            def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+                if not torch.compiler.is_compiling():
+                    seams._tell("backward_started", tensors)
+                return original(tensors, *args, **kwargs)
+
+            return backward
+
+        def make_zero(original: Any) -> Any:
+            def zero_grad(owner: Any, *args: Any, **kwargs: Any) -> Any:
+                if not torch.compiler.is_compiling():
+                    seams._tell("gradients_zeroed")
+                return original(owner, *args, **kwargs)
+
+            return zero_grad
+
+        def make_scale(original: Any) -> Any:
+            def scale(scaler: Any, outputs: Any) -> Any:
+                seams._tell("loss_scaled", outputs)
+                return original(scaler, outputs)
+
+            return scale
+
+        self._patch(torch.autograd, "backward", make_backward)
+        self._patch(torch.optim.Optimizer, "zero_grad", make_zero)
+        self._patch(nn.Module, "zero_grad", make_zero)
+        self._patch(torch.amp.GradScaler, "scale", make_scale)
+
+    # -- state --------------------------------------------------------------------------------
+
+    def _attach_state(self) -> None:
+        seams = self
+
+        def make_load(original: Any) -> Any:
+            def load_state_dict(module: Any, state_dict: Any, strict: bool = True, *args: Any, **kwargs: Any) -> Any:
+                seams._tell("weights_loading", module)
+                result = original(module, state_dict, strict, *args, **kwargs)
+                seams._tell("weights_loaded", module, state_dict, strict, result)
+                return result
+
+            return load_state_dict
+
+        self._patch(nn.Module, "load_state_dict", make_load)
+
+
+def _has_parameters(module: Any) -> bool:
+    return next(module.parameters(), None) is not None

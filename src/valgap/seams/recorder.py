@@ -1,0 +1,619 @@
+"""The recorder: listens at the seams and writes the run record. Changes nothing in the program it listens to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import traceback
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from valgap.record.writer import RecordWriter
+from valgap.seams import datasets as ds
+from valgap.seams.batches import LoadedBatch, as_class_index, find_images, find_logits, read_batch
+from valgap.seams.inputs import fingerprint, is_sampled
+from valgap.seams.tracked import TrackedModel, unwrap
+from valgap.seams.walk import Call, OpenBatch, StepRow, Walk
+
+MAX_PENDING = 64
+MAX_ERRORS = 20
+
+
+class Registry:
+    """Numbers objects by identity, without keeping them alive."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, int]] = {}
+        self._next = 0
+
+    @property
+    def count(self) -> int:
+        """How many have been numbered."""
+        return self._next
+
+    def number(self, thing: Any) -> tuple[int, bool]:
+        """(id, whether it is new)."""
+        known = self._known.get(id(thing))
+        if known is not None and known[0]() is thing:
+            return known[1], False
+        try:
+            reference: Any = weakref.ref(thing)
+        except TypeError:  # no weak references to this class: keep it
+            reference = lambda: thing  # noqa: E731
+        self._known[id(thing)] = (reference, self._next)
+        self._next += 1
+        return self._next - 1, True
+
+
+class Recorder:
+    """A ``Listener`` (seams/hooks.py) that writes to a RecordWriter."""
+
+    def __init__(self, writer: RecordWriter) -> None:
+        self.writer = writer
+        self.errors: list[str] = []
+        self.loaders = Registry()
+        self.datasets = Registry()
+        self.optimizers = Registry()
+        self.models: list[TrackedModel] = []
+        self.walks: list[Walk] = []  # those that became passes and are not written yet
+        self.num_passes = 0
+        self.num_models = 0
+        self.names: dict[str, int] = {}
+        self.sample_ids: dict[int, Any] = {}
+        self.target_keys: dict[int, str] = {}
+        # What the closing measurements need, kept alive: data set and loader settings of the last walks.
+        self.last_train: tuple[Any, Any] | None = None  # (loader, walk facts)
+        self.last_eval: tuple[Any, Any] | None = None
+        self.best: tuple[float, int, dict[str, torch.Tensor]] | None = None  # accuracy, pass, state
+        self.seconds = {"train": 0.0, "eval": 0.0}
+        self.images = {"train": 0, "eval": 0}
+        self._iterators: weakref.WeakKeyDictionary[Any, Walk] = weakref.WeakKeyDictionary()
+        self._pending: list[LoadedBatch] = []
+        self._current: OpenBatch | None = None
+        self._open_call: Call | None = None
+        self._deferred: list[tuple[str, Any, Any, Any]] | None = None
+        self._deferred_grad = False
+        self._last_backward: Walk | None = None
+        self._backwards_since: int = 0
+        self._loss_value: torch.Tensor | None = None
+        self._unscaled: torch.Tensor | None = None
+        self._unclean: dict[int, Any] = {}  # optimizers that stepped and saw no backward since
+        self._stale: torch.Tensor | None = None
+        self._before: tuple[list[torch.Tensor], list[torch.Tensor]] | None = None
+        self._model_lines: dict[int, Any] = {}
+
+    # -- loader -------------------------------------------------------------------------------
+
+    def iteration_started(self, loader: Any, iterator: Any) -> None:
+        """A DataLoader's ``__iter__`` was called."""
+        self._settle(keep=None)
+        loader_id, new = self.loaders.number(loader)
+        dataset_id = self._dataset(loader.dataset)
+        if new:
+            self.writer.write("loader", {"id": loader_id, "dataset": dataset_id, **_loader_settings(loader)})
+        old = self._iterators.get(iterator)
+        if old is not None:
+            self._pending = [b for b in self._pending if b.walk is not old]
+        for walk in self.walks:
+            if walk.loader_id == loader_id and not walk.exhausted:
+                walk.exhausted = walk.dead = True  # its loop was left with break
+        walk = Walk(loader, loader_id, dataset_id, self.sample_ids.get(dataset_id))
+        self._iterators[iterator] = walk
+        self._settle(keep=walk)
+
+    def batch_loaded(self, iterator: Any, indices: Any, batch: Any) -> None:
+        """A loader's iterator returned a batch."""
+        walk = self._iterators.get(iterator)
+        if walk is not None:
+            self._pending.append(read_batch(walk, indices, batch))
+            del self._pending[:-MAX_PENDING]
+
+    def iteration_ended(self, iterator: Any) -> None:
+        """A loader's iterator is exhausted."""
+        walk = self._iterators.get(iterator)
+        if walk is None:
+            return
+        walk.exhausted = True
+        if walk.index >= 0 and not walk.backwards and not any(b.walk is walk for b in self._pending):
+            self._write_walk(walk)  # an evaluation: at once, before the program reloads other weights
+
+    def _dataset(self, dataset: Any) -> int:
+        dataset_id, new = self.datasets.number(dataset)
+        if not new:
+            return dataset_id
+        size = ds.safe_len(dataset)
+        ids = np.full(max(size, 0), -1, np.int32)
+        targets: Any = np.full(max(size, 0), -1, np.int32)
+        parts = ds.leaves(dataset) if size > 0 else []
+        for leaf in parts:
+            names = _sample_names(leaf.dataset)
+            ids[leaf.position] = self._intern([names[i] for i in leaf.index.tolist()])
+            declared = ds.targets_of(leaf.dataset)
+            if declared is not None:
+                targets[leaf.position] = declared[leaf.index]
+        found = ds.transform_of(dataset)
+        self.sample_ids[dataset_id] = ids if size > 0 else None
+        known = size > 0 and bool((targets >= 0).all())
+        self.writer.write(
+            "dataset",
+            {
+                "id": dataset_id,
+                "kind": type(dataset).__name__,
+                "source": type(parts[0].dataset if parts else dataset).__name__,
+                "size": size,
+                "root": ds.root_of(dataset),
+                "class_to_idx": ds.class_map_of(dataset),
+                "targets": targets if known else None,
+                "sample": ids if size > 0 else None,
+                "transform": None if found is None else [vars(s) for s in found.steps],
+                "transform_text": ds.transform_text(found),
+            },
+        )
+        return dataset_id
+
+    def _intern(self, names: list[str]) -> Any:
+        fresh = [n for n in dict.fromkeys(names) if n not in self.names]
+        for name in fresh:
+            self.names[name] = len(self.names)
+        if fresh:
+            text = "\n".join(n.replace("\\", "\\\\").replace("\n", "\\n") for n in fresh)
+            packed = np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
+            self.writer.write("names", {"first": self.names[fresh[0]], "count": len(fresh), "text": packed})
+        return np.array([self.names[n] for n in names], np.int32)
+
+    # -- model --------------------------------------------------------------------------------
+
+    def model_called(self, module: Any, args: tuple[Any, ...], grad_enabled: bool) -> None:
+        """An outermost module call begins."""
+        self._open_call = None
+        self._deferred_grad = grad_enabled
+        images = find_images(args)
+        if images is None:
+            self._deferred = []  # images come by keyword; a loss inside the call waits for them
+            return
+        self._deferred = None
+        self._begin(module, images, grad_enabled)
+
+    def model_returned(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """An outermost module call has ended."""
+        waiting, self._deferred = self._deferred, None
+        if self._open_call is None and waiting is not None:
+            images = find_images(kwargs)
+            if images is None:
+                return
+            self._begin(module, images, self._deferred_grad)
+            if self._open_call is not None:
+                name = next((k for k, v in kwargs.items() if v is images), None)
+                self._open_call.model.input_name = name
+        call, batch = self._open_call, self._current
+        self._open_call = None
+        if call is None or batch is None:
+            return
+        logits = find_logits(output, batch.size)
+        if logits is not None:
+            call.requires_grad = logits.requires_grad
+            call.logits = logits.detach().clone()
+            call.model.num_outputs = int(logits.shape[1]) if logits.ndim == 2 else 1
+        for event in waiting or []:
+            self.loss_computed(*event)
+
+    def _begin(self, module: Any, images: torch.Tensor, grad_enabled: bool) -> None:
+        loaded = self._match(images)
+        current = self._current
+        if loaded is None and current is not None and (images.ndim == 2 or images.shape[0] == current.size):
+            if images.ndim == 2 and current.calls and not current.calls[-1].model.contains(module):
+                last = current.calls[-1]
+                last.model.add_part(module)
+                self._open_call = last
+            else:
+                self._open_call = Call(self._track(module))
+                current.calls.append(self._open_call)
+            return
+        if images.ndim == 2 and loaded is None:
+            return  # a call on vectors that come from nowhere we know
+        walk = loaded.walk if loaded is not None else self._loaderless(grad_enabled)
+        if current is None or current.walk is not walk:
+            self._settle(keep=walk)
+        self._close_current()
+        tracked = self._track(module)
+        if walk.index < 0:
+            walk.index = self.num_passes
+            self.num_passes += 1
+            walk.started = time.perf_counter()
+            self.walks.append(walk)
+            self.writer.write("pass_begin", {"pass": walk.index, "loader": walk.loader_id, "dataset": walk.dataset_id})
+        if grad_enabled and not tracked.start_taken:
+            if not tracked.is_current():
+                tracked.describe()
+            tracked.take_start()
+            self._write_state(tracked, "start", -1)
+        self._current = OpenBatch(walk, walk.num_batches, int(images.shape[0]), loaded, fingerprint(images))
+        self._open_call = Call(tracked)
+        self._current.calls.append(self._open_call)
+        walk.inputs.add(images.detach(), walk.num_batches)
+        walk.mode_rows.append((*[float(v) for v in tracked.modes()], float(grad_enabled)))  # type: ignore[arg-type]
+        walk.num_batches += 1
+
+    def _match(self, images: torch.Tensor) -> LoadedBatch | None:
+        """The loaded batch that these images are: by identity, else the oldest of the loader that is in use."""
+        current = self._current
+        if current is not None and current.loaded is not None and current.loaded.holds(images):
+            return None  # the same batch once more
+        chosen = next((b for b in self._pending if b.holds(images)), None)
+        if chosen is None:
+            fitting = [b for b in self._pending if b.size and (images.shape[0] == b.size)]
+            if not fitting:
+                fitting = [b for b in self._pending if b.size and images.shape[0] % b.size == 0 and images.ndim >= 4]
+            if not fitting:
+                return None
+            newest = fitting[-1].walk
+            chosen = next(b for b in fitting if b.walk is newest)
+        place = self._pending.index(chosen)
+        # What the same loader gave before was drawn and not used.
+        self._pending = [b for i, b in enumerate(self._pending) if i > place or b.walk is not chosen.walk]
+        return chosen
+
+    def _loaderless(self, grad_enabled: bool) -> Walk:
+        current = self._current
+        if current is not None and current.walk.loader_id < 0 and bool(current.walk.mode_rows[-1][3]) == grad_enabled:
+            return current.walk
+        return Walk(None, -1, -1, None)
+
+    def _track(self, module: Any) -> TrackedModel:
+        for model in self.models:
+            if model.contains(module):
+                return model
+        model = TrackedModel(self.num_models, module)
+        self.num_models += 1
+        self.models.append(model)
+        # Models of earlier folds must not be kept alive by us.
+        if len(self.models) > 4:
+            idle = [m for m in self.models[:-2] if m.id not in {w.model.id for w in self.walks if w.model}]
+            for old in idle[: len(self.models) - 4]:
+                self.models.remove(old)
+        return model
+
+    def _close_current(self) -> None:
+        batch, self._current = self._current, None
+        if batch is None:
+            return
+        batch.walk.close_batch(batch, self.target_keys)
+        if batch.walk.wants_flush and not batch.walk.written:
+            self.writer.write("part", batch.walk.take())
+
+    # -- loss and step ------------------------------------------------------------------------
+
+    def loss_computed(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None:
+        """A loss function of torch.nn.functional returned."""
+        if self._deferred is not None:
+            self._deferred.append((name, args, kwargs, value))
+            return
+        batch = self._current
+        logits = args[0] if args else kwargs.get("input")
+        target = args[1] if len(args) > 1 else kwargs.get("target")
+        if batch is None or not isinstance(logits, torch.Tensor) or logits.shape[:1] != (batch.size,) or logits.ndim > 2:
+            return
+        if name in ("mse_loss", "kl_div") or (logits.ndim == 2 and name == "cross_entropy" and logits.shape[1] < 2):
+            return
+        if batch.loss_logits is not None:
+            batch.walk.loss.calls += 1
+            return
+        batch.walk.loss.add(name, logits, target, {"weight": args[2] if len(args) > 2 else None, **kwargs}, batch.number)
+        index = as_class_index(target.detach(), batch.size) if isinstance(target, torch.Tensor) else None
+        batch.loss_name = name
+        batch.loss_logits = logits.detach().clone()
+        if index is not None:
+            batch.loss_target = index.clone()
+        call = batch.chosen()
+        if call is not None:
+            call.requires_grad = call.requires_grad or logits.requires_grad
+
+    def loss_scaled(self, loss: Any) -> None:
+        """A GradScaler is about to scale this loss."""
+        if isinstance(loss, torch.Tensor):
+            self._unscaled = loss.detach().clone()
+
+    def backward_started(self, tensors: Any) -> None:
+        """``backward`` begins."""
+        if isinstance(tensors, (tuple, list)):
+            tensors = tensors[0] if tensors else None
+        walk = self._current.walk if self._current is not None else self._last_backward
+        self._last_backward = walk
+        if walk is not None:
+            walk.backwards += 1
+        self._backwards_since += 1
+        loss = self._unscaled if self._unscaled is not None else tensors
+        self._unscaled = None
+        if isinstance(loss, torch.Tensor):
+            self._loss_value = loss.detach().float().mean() if loss.numel() else None
+        for watched in self._unclean.values():
+            if watched.grad is not None:
+                self._stale = (watched.grad != 0).any()
+            else:
+                self._stale = torch.zeros((), dtype=torch.bool)
+        self._unclean = {}
+
+    def gradients_zeroed(self) -> None:
+        """``zero_grad`` was called on an optimizer or a module."""
+        walk = self._current.walk if self._current is not None else None
+        if walk is not None:
+            walk.zero_grads += 1
+
+    def step_started(self, optimizer: torch.optim.Optimizer) -> None:
+        """An optimizer is about to step."""
+        walk = self._step_walk()
+        self._before = None
+        if walk is None or not is_sampled(walk.steps):
+            return
+        parameters = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        parameters = [p for p in parameters if not p.grad.is_sparse]
+        if not parameters:
+            return
+        norms = torch._foreach_norm([p.grad for p in parameters])
+        device = norms[0].device
+        stacked = torch.stack([n.float().to(device) for n in norms])
+        self._grad_norm = stacked.norm()
+        for model in self.models:
+            if any(id(p) in model.position for p in parameters):
+                model.mark_gradients(parameters, stacked)
+        self._before = (parameters, [p.detach().clone() for p in parameters])
+
+    def step_ended(self, optimizer: torch.optim.Optimizer) -> None:
+        """An optimizer has stepped."""
+        optimizer_id, new = self.optimizers.number(optimizer)
+        if new:
+            self.writer.write("optimizer", {"id": optimizer_id, **_optimizer_settings(optimizer)})
+        parameters = [p for g in optimizer.param_groups for p in g["params"]]
+        for model in self.models:
+            if any(id(p) in model.position for p in parameters[:1] + parameters[-1:]):
+                model.steps += 1
+                model.optimized.update(id(p) for p in parameters)
+        walk = self._step_walk()
+        if walk is None:
+            return
+        rates = [_as_float(g.get("lr")) for g in optimizer.param_groups]
+        row = StepRow(optimizer_id, self._backwards_since, rates, self._loss_value, self._stale)
+        if self._before is not None:
+            moved, old = self._before
+            change = torch._foreach_sub([p.detach() for p in moved], old)
+            device = old[0].device
+            row.grad_norm = self._grad_norm
+            size = torch.stack([n.float().to(device) for n in torch._foreach_norm(old)]).norm()
+            row.update_ratio = torch.stack([n.float().to(device) for n in torch._foreach_norm(change)]).norm() / size
+            self._before = None
+        walk.step_rows.append(row)
+        walk.steps += 1
+        self._backwards_since = 0
+        self._stale = None
+        smallest = min((p for p in parameters if p.requires_grad), key=lambda p: p.numel(), default=None)
+        if smallest is not None:
+            self._unclean[optimizer_id] = smallest
+
+    def _step_walk(self) -> Walk | None:
+        if self._current is not None:
+            return self._current.walk
+        return self._last_backward if self._last_backward is not None and not self._last_backward.written else None
+
+    # -- state --------------------------------------------------------------------------------
+
+    def weights_loading(self, module: Any) -> None:
+        """A module is about to load weights: what is open belongs to the old ones."""
+        self._settle(keep=None, everything=True)
+
+    def weights_loaded(self, module: Any, state: Any, strict: bool, result: Any) -> None:
+        """``load_state_dict`` returned."""
+        if next(module.parameters(), None) is None or not hasattr(state, "keys"):
+            return
+        given = len(state)
+        missing = list(getattr(result, "missing_keys", []) or [])
+        unexpected = list(getattr(result, "unexpected_keys", []) or [])
+        trained = any(m.steps for m in self.models if m.contains(module))
+        for model in self.models:
+            if model.contains(module) and not model.steps:
+                model.start_taken = False  # the start is after the last load
+        self.writer.write(
+            "weights_loaded",
+            {
+                "model_kind": type(unwrap(module)).__name__,
+                "before_training": not trained,
+                "strict": bool(strict),
+                "given": given,
+                "matched": given - len(unexpected),
+                "missing": len(missing),
+                "unexpected": len(unexpected),
+                "examples": [*missing[:3], *unexpected[:3]],
+                "expected": len(module.state_dict()),
+            },
+        )
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def _settle(self, keep: Walk | None, everything: bool = False) -> None:
+        """Write the walks that have ended, except ``keep``."""
+        waiting = {id(b.walk) for b in self._pending}
+        for walk in list(self.walks):
+            ended = walk.exhausted and id(walk) not in waiting
+            if walk is not keep and (ended or (everything and walk.exhausted)):
+                self._write_walk(walk)
+
+    def _write_walk(self, walk: Walk) -> None:
+        if walk.written:
+            return
+        if self._current is not None and self._current.walk is walk:
+            self._close_current()
+        if walk in self.walks:
+            self.walks.remove(walk)
+        body = walk.take()
+        walk.written = True
+        model = walk.model
+        kind = "train" if walk.backwards or walk.steps else "eval"
+        self.seconds[kind] += walk.ended - walk.started
+        self.images[kind] += int(np.sum(body["batch_sizes"]))
+        self.writer.write("pass_end", body)
+        if model is None:
+            return
+        if walk.steps or model.id not in self._model_lines:
+            self._write_model(model)
+        self._write_state(model, "pass", walk.index)
+        loader = walk.loader
+        facts = {"model": model, "walk": walk, "dataset": walk.dataset_id}
+        if kind == "train":
+            self.last_train = (loader, facts)
+        elif loader is not None and (model.steps or self.last_eval is None):
+            self._consider_best(walk, model, loader, facts)
+
+    def _consider_best(self, walk: Walk, model: TrackedModel, loader: Any, facts: dict[str, Any]) -> None:
+        trained = self.last_train[1]["dataset"] if self.last_train is not None else -1
+        if walk.dataset_id == trained and self.last_eval is not None:
+            return
+        self.last_eval = (loader, facts)
+        if not walk.labelled or not model.steps:
+            return
+        accuracy = walk.right / walk.labelled
+        if self.best is None or accuracy > self.best[0] or self.best[2].keys() != {t[0] for t in model.tensors}:
+            state = {name: t.detach().to("cpu", copy=True) for name, t, _, _ in model.tensors}
+            self.best = (accuracy, walk.index, state)
+
+    def _write_model(self, model: TrackedModel) -> None:
+        mean, std, size = model.expected()
+        body = {
+            "id": model.id,
+            "kind": type(unwrap(model.parts[0])).__name__,
+            "trained": model.steps > 0,
+            "tensor_names": [t[0] for t in model.tensors],
+            "is_parameter": np.array([t[2] for t in model.tensors], bool),
+            "numel": np.array([t[1].numel() for t in model.tensors], np.int64),
+            "requires_grad": np.array([t[2] and t[1].requires_grad for t in model.tensors], bool),
+            "in_optimizer": np.array([id(t[1]) in model.optimized for t in model.tensors], bool),
+            "got_gradient": model.got_gradient.numpy().copy(),
+            "layer_kind": [t[3] for t in model.tensors],
+            "num_outputs": model.num_outputs,
+            "expected_mean": mean,
+            "expected_std": std,
+            "expected_size": size,
+            "fresh_batchnorm": model.fresh_batchnorm,
+            "dropout": [float(m.p) for m in model.dropouts],
+        }
+        key = hashlib.blake2b(repr({k: str(v) for k, v in body.items()}).encode()).hexdigest()
+        if self._model_lines.get(model.id) != key:
+            self._model_lines[model.id] = key
+            self.writer.write("model", body)
+
+    def _write_state(self, model: TrackedModel, moment: str, pass_index: int) -> None:
+        if model.id not in self._model_lines:
+            self._write_model(model)
+        sums, norms = model.snapshot()
+        self.writer.write(
+            "state",
+            {"model": model.id, "moment": moment, "pass": pass_index, "sums": sums.numpy(), "norms": norms.numpy()},
+        )
+
+    def finish(self) -> None:
+        """Write everything that is still open; the program has ended."""
+        self._close_current()
+        for walk in list(self.walks):
+            self._write_walk(walk)
+
+    def failed(self, where: str, error: Exception) -> None:
+        """One of the methods above raised: noted in the record, unseen by the program."""
+        if len(self.errors) < MAX_ERRORS:
+            text = f"{where}: {''.join(traceback.format_exception(error))}"
+            self.errors.append(text)
+            self.writer.write("recorder_error", {"text": text[-4000:]})
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _loader_settings(loader: Any) -> dict[str, Any]:
+    sampler = getattr(loader, "sampler", None)
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    inner = getattr(batch_sampler, "sampler", sampler)
+    name = type(inner if inner is not None else sampler).__name__
+    shuffled = {"RandomSampler": True, "SequentialSampler": False, "WeightedRandomSampler": True, "SubsetRandomSampler": True}.get(name)
+    if shuffled is None and isinstance(getattr(inner, "shuffle", None), bool):
+        shuffled = inner.shuffle
+    try:
+        length = len(loader)
+    except TypeError:
+        length = -1
+    return {
+        "batch_size": loader.batch_size or int(getattr(batch_sampler, "batch_size", None) or -1),
+        "sampler": name,
+        "shuffled": shuffled,
+        "drop_last": bool(getattr(loader, "drop_last", False)),
+        "num_workers": int(loader.num_workers),
+        "length": length,
+    }
+
+
+def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
+    groups = []
+    for group in optimizer.param_groups:
+        simple = {k: v for k, v in group.items() if isinstance(v, (int, float, str, bool)) or v is None}
+        groups.append({**simple, "lr": _as_float(group.get("lr"))})
+    return {
+        "kind": type(optimizer).__name__,
+        "groups": groups,
+        "num_parameters": [len(g["params"]) for g in optimizer.param_groups],
+    }
+
+
+class _Numbered:
+    """Names for samples without a path: ``NAME[17]``, made on demand."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __getitem__(self, index: int) -> str:
+        return f"{self.name}[{index}]"
+
+
+def _sample_names(leaf: Any) -> Any:
+    paths = ds.paths_of(leaf)
+    if paths is not None:
+        root = ds.root_of(leaf)
+        return [_path_name(p, root) for p in paths]
+    return _Numbered(f"{type(leaf).__name__}-{_content_digest(leaf)}")
+
+
+def _path_name(path: str, root: str | None) -> str:
+    full = Path(path)
+    if not full.is_absolute() and root is not None and not full.exists() and (Path(root) / full).exists():
+        full = Path(root) / full
+    absolute = os.path.abspath(full)  # noqa: PTH100 (resolve() would follow links and change the name)
+    here = os.getcwd() + os.sep  # noqa: PTH109
+    return absolute[len(here) :] if absolute.startswith(here) else absolute
+
+
+def _content_digest(leaf: Any) -> str:
+    """Eight hex digits of what tells one data set without paths from another: two objects over the same data agree."""
+    digest = hashlib.blake2b(digest_size=4)
+    digest.update(repr((type(leaf).__qualname__, ds.safe_len(leaf), ds.root_of(leaf))).encode())
+    told = False
+    for name in ("train", "split", "fold"):
+        digest.update(repr((name, str(getattr(leaf, name, None)))).encode())
+    for name in ("targets", "labels", "data", "tensors", "images"):
+        value = getattr(leaf, name, None)
+        value = value[0] if isinstance(value, tuple) and value else value
+        if isinstance(value, torch.Tensor):
+            value = value.detach().cpu().numpy()
+        if isinstance(value, list) and value and isinstance(value[0], (int, np.integer)):
+            value = np.asarray(value)
+        if isinstance(value, np.ndarray) and not value.dtype.hasobject and len(value):
+            digest.update(np.ascontiguousarray(value[:: max(1, len(value) // 64)]).tobytes())
+            told = True
+    if not told:
+        inner = getattr(leaf, "_data", None)  # a Hugging Face table
+        mark = getattr(leaf, "_fingerprint", None) or (id(leaf) if inner is None else repr(inner)[:200])
+        digest.update(repr(mark).encode())
+    return digest.hexdigest()

@@ -1,0 +1,285 @@
+"""One walk over a loader, as the recorder gathers it: becomes a Pass when it is written."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from valgap.seams.batches import LoadedBatch, as_class_index, as_two_columns
+from valgap.seams.inputs import InputCollector, LossCollector
+from valgap.seams.tracked import TrackedModel
+
+FLUSH_BYTES = 4 << 20
+FLUSH_SECONDS = 20.0
+
+
+@dataclass
+class Call:
+    """One outermost call of a model on the open batch."""
+
+    model: TrackedModel
+    requires_grad: bool = False
+    logits: torch.Tensor | None = None
+
+
+@dataclass
+class OpenBatch:
+    """The batch that the model is working on."""
+
+    walk: Walk
+    number: int
+    size: int
+    loaded: LoadedBatch | None
+    fingerprint: torch.Tensor | None
+    calls: list[Call] = field(default_factory=list)
+    loss_logits: torch.Tensor | None = None
+    loss_target: torch.Tensor | None = None
+    loss_name: str = ""
+
+    def chosen(self) -> Call | None:
+        """The call that counts: with gradient, else of a trained model, else the last model's first one."""
+        calls = [c for c in self.calls if c.logits is not None] or self.calls
+        group = [c for c in calls if c.requires_grad] or [c for c in calls if c.model.steps] or calls
+        if not group:
+            return None
+        return next(c for c in group if c.model is group[-1].model)
+
+
+@dataclass
+class StepRow:
+    """One optimizer step; tensors stay on their device until the walk is written."""
+
+    optimizer: int
+    backwards: int
+    rates: list[float]
+    loss: torch.Tensor | None = None
+    stale: torch.Tensor | None = None
+    grad_norm: torch.Tensor | None = None
+    update_ratio: torch.Tensor | None = None
+
+
+class Walk:
+    """Everything seen of one pass so far."""
+
+    def __init__(self, loader: Any, loader_id: int, dataset_id: int, sample_ids: Any) -> None:
+        self.loader = loader
+        self.index = -1  # position among the passes; given when the model first uses a batch of it
+        self.loader_id = loader_id
+        self.dataset_id = dataset_id
+        self.sample_ids = sample_ids  # (N,) ids by position in the data set, or None
+        self.exhausted = False
+        self.dead = False
+        self.written = False
+        self.part = 0
+        self.started = time.perf_counter()
+        self.flushed = self.started
+        self.ended = self.started
+        self.num_batches = 0
+        self.backwards = 0
+        self.steps = 0
+        self.zero_grads = 0
+        self.positions = 0  # images seen, for loaders that give no indices
+        self.votes: Counter[int] = Counter()
+        self.models: dict[int, TrackedModel] = {}
+        self.mode_rows: list[tuple[float, float, float, float]] = []
+        self.inputs = InputCollector()
+        self.loss = LossCollector()
+        self.new_sizes: list[int] = []
+        self._rows: list[tuple[OpenBatch, torch.Tensor | None, torch.Tensor | None]] = []
+        self._bytes = 0
+        self.step_rows: list[StepRow] = []
+        # (N right, N labelled) so far: what best-epoch bookkeeping needs
+        self.right = 0
+        self.labelled = 0
+
+    @property
+    def model(self) -> TrackedModel | None:
+        """The model that most batches went through."""
+        return self.models[self.votes.most_common(1)[0][0]] if self.votes else None
+
+    def close_batch(self, batch: OpenBatch, target_keys: dict[int, str]) -> None:
+        """Take in a finished batch: its logits and targets wait on their device."""
+        call = batch.chosen()
+        if call is not None:
+            self.votes[call.model.id] += 1
+            self.models[call.model.id] = call.model
+        logits = batch.loss_logits
+        if logits is None and call is not None:
+            logits = call.logits
+        target = self._target(batch, target_keys)
+        self._rows.append((batch, logits, target))
+        self.new_sizes.append(batch.size)
+        self.ended = time.perf_counter()
+        if logits is not None:
+            self._bytes += logits.numel() * 4
+
+    def _target(self, batch: OpenBatch, target_keys: dict[int, str]) -> torch.Tensor | None:
+        candidates = batch.loaded.targets if batch.loaded is not None else {}
+        if batch.loss_target is not None:
+            if self.dataset_id not in target_keys and len(candidates) > 1:
+                for key, tensor in candidates.items():
+                    own = as_class_index(tensor, batch.size)
+                    if own is not None and torch.equal(own.cpu(), batch.loss_target.cpu()):
+                        target_keys[self.dataset_id] = target_keys[-1] = key
+                        break
+            return batch.loss_target
+        key = target_keys.get(self.dataset_id, target_keys.get(-1))
+        if key not in candidates:
+            whole = [k for k, t in candidates.items() if not t.is_floating_point()] or list(candidates)
+            key = whole[0] if whole else None
+        return as_class_index(candidates[key], batch.size) if key is not None else None
+
+    @property
+    def wants_flush(self) -> bool:
+        """Whether enough has gathered to be written before the pass ends."""
+        return self._bytes > FLUSH_BYTES or time.perf_counter() - self.flushed > FLUSH_SECONDS
+
+    def take(self) -> dict[str, Any]:
+        """The body of the next event: new samples and steps, and all counters as they stand."""
+        body: dict[str, Any] = {
+            "pass": self.index,
+            "part": self.part,
+            "loader": self.loader_id,
+            "dataset": self.dataset_id,
+            "model": self.model.id if self.model else -1,
+            "complete": self.exhausted and not self.dead,
+            "seconds": round(self.ended - self.started, 4),
+            "num_batches": self.num_batches,
+            "backwards": self.backwards,
+            "steps": self.steps,
+            "zero_grads": self.zero_grads,
+            "batch_sizes": np.array(self.new_sizes, np.int32),
+            "samples": self._take_samples(),
+            "step_table": self._take_steps(),
+            "inputs": self.inputs.result(),
+            "loss": self.loss.result(self.num_batches),
+            "modes": self._modes(),
+        }
+        self.part += 1
+        self.new_sizes = []
+        self.flushed = time.perf_counter()
+        return body
+
+    def _modes(self) -> dict[str, float]:
+        rows = np.array(self.mode_rows or [(0.0, 0.0, 0.0, 0.0)], np.float64)
+        model = self.model
+        return {
+            "training_flag": float(rows[:, 0].mean()),
+            "batchnorm_training": float(rows[:, 1].mean()),
+            "dropout_training": float(rows[:, 2].mean()),
+            "grad_enabled": float(rows[:, 3].mean()),
+            "batchnorm_layers": len(model.batchnorms) if model else 0,
+            "dropout_layers": len(model.dropouts) if model else 0,
+        }
+
+    def _take_samples(self) -> dict[str, Any]:
+        columns: dict[str, list[Any]] = {k: [] for k in SAMPLE_COLUMNS}
+        first = self.num_batches - len(self._rows)
+        for offset, (batch, logits, target) in enumerate(self._rows):
+            columns["sample"].append(self._ids(batch))
+            columns["batch"].append(np.full(batch.size, first + offset, np.int32))
+            marks = batch.fingerprint
+            columns["fingerprint"].append(
+                marks.float().cpu().numpy() if marks is not None else np.full(batch.size, np.nan, np.float32)
+            )
+            for name, values in score(logits, target, batch.size, batch.loss_name).items():
+                columns[name].append(values)
+        self._rows = []
+        self._bytes = 0
+        table = {
+            name: np.concatenate(parts).astype(SAMPLE_COLUMNS[name]) if parts else np.zeros(0, SAMPLE_COLUMNS[name])
+            for name, parts in columns.items()
+        }
+        known = table["target"] >= 0
+        self.labelled += int(known.sum())
+        self.right += int((table["prediction"][known] == table["target"][known]).sum())
+        return table
+
+    def _ids(self, batch: OpenBatch) -> Any:
+        unknown = np.full(batch.size, -1, np.int32)
+        loaded = batch.loaded
+        if loaded is None or self.sample_ids is None or loaded.size != batch.size:
+            return unknown
+        indices = loaded.indices
+        if indices is None or len(indices) != batch.size or min(indices) < 0 or max(indices) >= len(self.sample_ids):
+            return unknown
+        return self.sample_ids[np.array(indices)]
+
+    def _take_steps(self) -> dict[str, Any]:
+        rows = self.step_rows
+        self.step_rows = []
+        widest = max((len(r.rates) for r in rows), default=0)
+        rates = np.full((len(rows), widest), np.nan, np.float32)
+        for i, row in enumerate(rows):
+            rates[i, : len(row.rates)] = row.rates
+        norms = _numbers([r.grad_norm for r in rows])
+        sampled = np.array([r.grad_norm is not None for r in rows], bool)
+        bad = np.where(sampled, (~np.isfinite(norms)).astype(np.int8), np.int8(-1))
+        stale = _numbers([r.stale for r in rows])
+        return {
+            "loss": _numbers([r.loss for r in rows]),
+            "optimizer": np.array([r.optimizer for r in rows], np.int32),
+            "backwards": np.array([r.backwards for r in rows], np.int32),
+            "stale_gradients": np.where(np.isnan(stale), -1, stale > 0).astype(np.int8),
+            "learning_rate": rates,
+            "grad_norm": norms,
+            "update_ratio": _numbers([r.update_ratio for r in rows]),
+            "nonfinite_grad": bad.astype(np.int8),
+        }
+
+
+SAMPLE_COLUMNS: dict[str, Any] = {
+    "sample": np.int32,
+    "target": np.int32,
+    "prediction": np.int32,
+    "loss": np.float32,
+    "margin": np.float32,
+    "label_prob": np.float32,
+    "batch": np.int32,
+    "fingerprint": np.float32,
+}
+
+
+def score(logits: torch.Tensor | None, target: torch.Tensor | None, n: int, loss_name: str) -> dict[str, Any]:
+    """Prediction, loss, margin and label probability of each sample, arrays (N,); nan and -1 where unknown."""
+    out: dict[str, Any] = {
+        "target": np.full(n, -1, np.int32),
+        "prediction": np.full(n, -1, np.int32),
+        "loss": np.full(n, np.nan, np.float32),
+        "margin": np.full(n, np.nan, np.float32),
+        "label_prob": np.full(n, np.nan, np.float32),
+    }
+    if target is not None and target.shape == (n,):
+        out["target"] = target.detach().cpu().numpy().astype(np.int32)
+    if logits is None or logits.shape[0] != n:
+        return out
+    scores = as_two_columns(logits.cpu(), probabilities=loss_name == "binary_cross_entropy")
+    out["prediction"] = scores.argmax(1).numpy().astype(np.int32)
+    labels = torch.from_numpy(np.asarray(out["target"])).long()
+    known = (labels >= 0) & (labels < scores.shape[1])
+    if known.any():
+        log_probs = scores[known].log_softmax(1)
+        own = labels[known][:, None]
+        picked = log_probs.gather(1, own)[:, 0]
+        rest = scores[known].scatter(1, own, float("-inf")).amax(1)
+        keep = known.numpy()
+        out["loss"][keep] = (-picked).numpy()
+        out["label_prob"][keep] = picked.exp().numpy()
+        out["margin"][keep] = (scores[known].gather(1, own)[:, 0] - rest).numpy()
+    return out
+
+
+def _numbers(values: list[torch.Tensor | None]) -> Any:
+    """(S,) float32 of 0-d tensors, one transfer per device; nan for None."""
+    out = np.full(len(values), np.nan, np.float32)
+    places = [i for i, v in enumerate(values) if v is not None]
+    if places:
+        tensors = [v.detach().float().reshape(()) for v in values if v is not None]
+        device = tensors[0].device
+        out[places] = torch.stack([t.to(device) for t in tensors]).cpu().numpy()
+    return out
