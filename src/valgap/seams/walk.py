@@ -16,6 +16,7 @@ from valgap.seams.tracked import TrackedModel
 
 FLUSH_BYTES = 4 << 20
 FLUSH_SECONDS = 20.0
+MARKED = 256
 
 
 @dataclass
@@ -96,6 +97,7 @@ class Walk:
         # (N right, N labelled) so far: what best-epoch bookkeeping needs
         self.right = 0
         self.labelled = 0
+        self.fingerprints: dict[int, float] = {}  # of a few samples, for the closing measurements
 
     @property
     def model(self) -> TrackedModel | None:
@@ -195,6 +197,9 @@ class Walk:
             name: np.concatenate(parts).astype(SAMPLE_COLUMNS[name]) if parts else np.zeros(0, SAMPLE_COLUMNS[name])
             for name, parts in columns.items()
         }
+        if not self.fingerprints:
+            few = zip(table["sample"][:MARKED].tolist(), table["fingerprint"][:MARKED].tolist(), strict=True)
+            self.fingerprints = {i: mark for i, mark in few if i >= 0}
         known = table["target"] >= 0
         self.labelled += int(known.sum())
         self.right += int((table["prediction"][known] == table["target"][known]).sum())

@@ -1,0 +1,542 @@
+"""Closing measurements: made in the recorded process after the program has ended, within a time budget.
+
+Its model, data sets and transforms are still alive then, so that no second copy of a stranger's classes is needed.
+Nothing is left changed: weights, buffers, modes and random states are put back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from valgap.record.writer import RecordWriter
+from valgap.seams import datasets as ds
+from valgap.seams.batches import as_class_index, find_images, find_logits, read_batch
+from valgap.seams.inputs import fingerprint
+from valgap.seams.recorder import Recorder
+from valgap.seams.tracked import TrackedModel
+from valgap.seams.walk import SAMPLE_COLUMNS, score
+
+# Shares of the budget: validation first, since most causes are judged by it.
+VALIDATION_SHARE = 0.5
+# Half-precision forwards are used where the hardware multiplies in bfloat16 and the logits agree this well.
+BF16_AGREEMENT = 0.999
+MAX_TRAIN_IMAGES = 2_000
+MAX_HASHED_BYTES = 2 << 30
+MIN_PROBE_IMAGES = 20
+# Images for the comparison of train and eval mode, when the program evaluated in eval mode.
+MODE_IMAGES = 64
+# The program's own preparation of images between loader and model cannot be repeated here.
+SAME_INPUT_SHARE = 0.9
+
+
+@dataclass
+class _View:
+    """One way to look at each batch: a change of the images, and whether the model is in train mode."""
+
+    name: str
+    change: Callable[[torch.Tensor], torch.Tensor]
+    train_mode: bool = False
+    max_images: int = 1 << 60
+
+
+class ClosingMeasurements:
+    """Runs once, after ``Recorder.finish``; writes its results as events."""
+
+    def __init__(self, recorder: Recorder, writer: RecordWriter, budget_s: float) -> None:
+        self.recorder = recorder
+        self.writer = writer
+        self.budget_s = budget_s
+        self.model: TrackedModel | None = recorder.last_train[1]["model"] if recorder.last_train else None
+        self._features: list[torch.Tensor] = []
+
+    def run(self) -> None:
+        """Make what fits into the budget; what does not is written as skipped, with the reason."""
+        started = time.perf_counter()
+        self.writer.write("closing_begin", {"budget_s": self.budget_s})
+        with torch.no_grad():
+            self._attempt("weights", self._save_weights)
+            self._attempt("twins", self._find_twins)
+            if self.model is None or self.recorder.last_eval is None:
+                self._skip("rescores", "no trained model with a validation pass was seen")
+            else:
+                with _preserved(self.model):
+                    self._attempt("rescores", lambda: self._rescore(started))
+        self.writer.write("closing_end", {"seconds": round(time.perf_counter() - started, 3)})
+
+    def _attempt(self, name: str, measure: Callable[[], None]) -> None:
+        try:
+            measure()
+        except KeyboardInterrupt:
+            self._skip(name, "interrupted")
+        except Exception as error:
+            self._skip(name, f"{type(error).__name__}: {error}"[:300])
+
+    def _skip(self, name: str, reason: str) -> None:
+        self.writer.write("skipped", {"name": name, "reason": reason})
+
+    # -- weights ------------------------------------------------------------------------------
+
+    def _save_weights(self) -> None:
+        from safetensors.torch import save_file
+
+        if self.model is None:
+            return
+        final = {name: t.detach().cpu().contiguous().clone() for name, t, _, _ in self.model.tensors}
+        save_file(final, str(self.writer.path / "final.safetensors"))
+        if self.recorder.best is not None:
+            accuracy, index, state = self.recorder.best
+            best = {k: v.contiguous() for k, v in state.items()}
+            save_file(best, str(self.writer.path / "best.safetensors"), {"pass": str(index), "val": f"{accuracy:.6f}"})
+
+    # -- twins --------------------------------------------------------------------------------
+
+    def _find_twins(self) -> None:
+        if self.recorder.last_train is None or self.recorder.last_eval is None:
+            return
+        train = self._sample_ids(self.recorder.last_train)
+        val = self._sample_ids(self.recorder.last_eval)
+        if train is None or val is None:
+            self._skip("twins", "the samples' identities are not known")
+            return
+        names = list(self.recorder.names)
+        rows: list[tuple[int, int, str, float]] = [(int(i), int(i), "same_file", 1.0) for i in np.intersect1d(train, val)]
+        own = {i for i, _, _, _ in rows}
+        by_content = _same_bytes([(int(i), names[i]) for i in train], [(int(i), names[i]) for i in val if i not in own])
+        rows += [(a, b, "same_bytes", 1.0) for a, b in by_content]
+        self.writer.write("twins", {"twins": rows})
+
+    def _sample_ids(self, side: tuple[Any, dict[str, Any]]) -> Any:
+        ids = self.recorder.sample_ids.get(side[1]["dataset"])
+        if ids is None or (ids < 0).any():
+            return None
+        return np.unique(ids)
+
+    # -- re-scoring ---------------------------------------------------------------------------
+
+    def _rescore(self, started: float) -> None:
+        assert self.model is not None and self.recorder.last_eval is not None and self.recorder.last_train is not None
+        model = self.model
+        loader, facts = self.recorder.last_eval
+        train_loader, train_facts = self.recorder.last_train
+        probing = self._drifted()
+        deadline = started + self.budget_s * VALIDATION_SHARE
+        views = self._views(facts, train_facts)
+        val = _Source(self, loader, loader.dataset, facts["dataset"])
+        val_features = self._walk(val, views, deadline, probing)
+        found = ds.transform_of(loader.dataset)
+        if found is not None and any(s.random for s in found.steps):
+            self._attempt("val_fixed", lambda: self._fixed_validation(loader, facts, found, deadline))
+        if train_loader is None:
+            self._skip("train_eval", "training used no DataLoader")
+            return
+        dataset = replace_transform(train_loader.dataset, found.transform) if found is not None else None
+        if dataset is None:
+            dataset = train_loader.dataset
+            own = ds.transform_of(dataset)
+            if own is not None and any(s.random for s in own.steps):
+                self._skip("train_eval", "the validation transform could not be put on the training data set")
+                return
+        train = _Source(self, loader, dataset, train_facts["dataset"], MAX_TRAIN_IMAGES)
+        train_features = self._walk(
+            train, [_View("train_eval", _unchanged)], started + self.budget_s, probing
+        )
+        if probing:
+            self._probe(train_features, val_features)
+        del model
+
+    def _fixed_validation(self, loader: Any, facts: dict[str, Any], found: ds.FoundTransform, deadline: float) -> None:
+        fixed = without_randomness(found.transform)
+        dataset = replace_transform(loader.dataset, fixed) if fixed is not None else None
+        if dataset is None:
+            self._skip("val_fixed", "the random steps of the validation transform could not be taken out")
+            return
+        self._walk(_Source(self, loader, dataset, facts["dataset"]), [_View("val_fixed", _unchanged)], deadline, False)
+
+    def _views(self, facts: dict[str, Any], train_facts: dict[str, Any]) -> list[_View]:
+        assert self.model is not None and self.recorder.last_eval is not None and self.recorder.last_train is not None
+        views = [_View("val_eval", _unchanged)]
+        trained_in_eval = facts["walk"].mode_rows and max(r[0] for r in facts["walk"].mode_rows) > 0
+        if self.model.batchnorms or self.model.dropouts:
+            few = 1 << 60 if trained_in_eval else MODE_IMAGES
+            views.append(_View("val_train", _unchanged, True, few))
+        own = _normalization(self.recorder.last_eval[0])
+        train_loader = self.recorder.last_train[0]
+        other = _normalization(train_loader) if train_loader is not None else None
+        if own is not None and other is not None and own != other:
+            views.append(_View("val_train_norm", _renormalize(own, other)))
+        mean, std, _ = self.model.expected()
+        if own is not None and mean is not None and _differs(own, (mean, std)):
+            views.append(_View("val_weights_norm", _renormalize(own, (mean, std))))
+        if self._channels_look_swapped(facts["walk"], train_facts["walk"]):
+            views.append(_View("val_flipped_channels", lambda x: x.flip(1)))
+        return views
+
+    def _channels_look_swapped(self, val: Any, train: Any) -> bool:
+        a, b = val.inputs.result(), train.inputs.result()
+        if a is None or b is None or len(a["mean"]) != 3 or len(b["mean"]) != 3:
+            return False
+        straight = float(np.abs(a["mean"] - b["mean"]).sum())
+        return float(np.abs(a["mean"][::-1] - b["mean"]).sum()) < straight
+
+    def _walk(self, source: _Source, views: list[_View], deadline: float, probing: bool) -> dict[str, Any]:
+        """Score every view of every batch until the deadline; returns features under the last and first state."""
+        assert self.model is not None
+        tables: dict[str, list[dict[str, Any]]] = {v.name: [] for v in views}
+        features: dict[str, list[Any]] = {"final": [], "initial": [], "target": []}
+        changes: list[float] = []
+        done = 0
+        slowest = 0.0
+        compared: list[bool] = []
+        for images, target, ids in source.batches():
+            begun = time.perf_counter()
+            compared += source.same_inputs(ids, images)
+            eval_logits = None
+            for view in views:
+                if done >= view.max_images:
+                    continue
+                logits = self._forward(view.change(images), view.train_mode, probing and view is views[0])
+                if logits is None:
+                    raise ValueError("the model's output holds no class scores")
+                tables[view.name].append(_rows(logits, target, ids, len(tables[view.name]), images))
+                if view is views[0]:
+                    eval_logits = logits
+                elif view.train_mode and eval_logits is not None and logits.ndim == 2:
+                    spread = float(eval_logits.float().std()) or 1.0
+                    changes.append(float((logits.float() - eval_logits.float()).abs().mean()) / spread)
+            if probing and self._features:
+                features["final"].append(self._features.pop())
+                with self._first_statistics():
+                    self._forward(images, False, True)
+                features["initial"].append(self._features.pop())
+                features["target"].append(target.cpu().numpy())
+            done += len(ids)
+            slowest = max(slowest, time.perf_counter() - begun)
+            if time.perf_counter() + slowest > deadline:
+                break
+        if compared and np.mean(compared) < SAME_INPUT_SHARE:
+            self._skip(views[0].name, "the script changes the images between loader and model, which is not repeated here")
+            return {k: [] for k in features}
+        for name, parts in tables.items():
+            if parts:
+                table = {c: np.concatenate([p[c] for p in parts]).astype(SAMPLE_COLUMNS[c]) for c in SAMPLE_COLUMNS}
+                self.writer.write("rescore", {"name": name, "samples": table, "of": source.size})
+        if changes:
+            self.writer.write("numbers", {"values": {"mode_logit_change": float(np.mean(changes))}})
+        return features
+
+    def _forward(self, images: torch.Tensor, train_mode: bool, features: bool) -> torch.Tensor | None:
+        """The logits (N, C) of one call; in train mode the buffers are put back afterwards."""
+        assert self.model is not None
+        for part in self.model.parts:
+            part.train(train_mode)
+        kept = [(b, b.clone()) for p in self.model.parts for b in p.buffers()] if train_mode else []
+        handle = None
+        head = self._head() if features else None
+        if head is not None:
+            self._features = []
+            handle = head.register_forward_pre_hook(
+                lambda _, args: self._features.append(args[0].detach().float().flatten(1).cpu())
+            )
+        try:
+            first = self.model.parts[0]
+            output: Any = first(**{self.model.input_name: images}) if self.model.input_name else first(images)
+            for part in self.model.parts[1:]:
+                output = part(output)
+        finally:
+            if handle is not None:
+                handle.remove()
+            for buffer, value in kept:
+                buffer.copy_(value)
+        return find_logits(output, len(images))
+
+    def _head(self) -> Any:
+        """The last linear layer: its input is what a probe is fitted on."""
+        assert self.model is not None
+        linear = [m for p in self.model.parts for m in p.modules() if isinstance(m, torch.nn.Linear)]
+        fitting = [m for m in linear if m.out_features == self.model.num_outputs]
+        return (fitting or linear or [None])[-1]
+
+    # -- probe --------------------------------------------------------------------------------
+
+    def _statistics(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """BatchNorm statistics that moved in layers whose own weights are frozen: (now, as they were first)."""
+        assert self.model is not None
+        first = self.model.initial_state
+        if first is None:
+            return []
+        frozen = {
+            id(b)
+            for m in self.model.batchnorms
+            if m.weight is not None and not m.weight.requires_grad
+            for b in (m.running_mean, m.running_var)
+            if b is not None
+        }
+        return [
+            (t, first[name])
+            for name, t, _, _ in self.model.tensors
+            if id(t) in frozen and name in first and not torch.equal(t.cpu(), first[name])
+        ]
+
+    def _drifted(self) -> bool:
+        return bool(self._statistics()) and self._head() is not None
+
+    @contextmanager
+    def _first_statistics(self) -> Iterator[None]:
+        pairs = self._statistics()
+        kept = [t.clone() for t, _ in pairs]
+        for tensor, first in pairs:
+            tensor.copy_(first)
+        try:
+            yield
+        finally:
+            for (tensor, _), value in zip(pairs, kept, strict=True):
+                tensor.copy_(value)
+
+    def _probe(self, train: dict[str, Any], val: dict[str, Any]) -> None:
+        """Val accuracy of a ridge classifier on the features under the first and under the last statistics."""
+        from sklearn.linear_model import RidgeClassifierCV
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        if not train["final"] or not val["final"]:
+            self._skip("probe", "the time budget left no features")
+            return
+        y_train, y_val = np.concatenate(train["target"]), np.concatenate(val["target"])
+        if min(len(y_train), len(y_val)) < MIN_PROBE_IMAGES or len(np.unique(y_train)) < 2:
+            self._skip("probe", f"too few images within the time budget ({len(y_train)} train, {len(y_val)} val)")
+            return
+        values: dict[str, float] = {"probe_n": float(len(y_val)), "probe_train_n": float(len(y_train))}
+        right: dict[str, Any] = {}
+        for moment in ("initial", "final"):
+            probe = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=np.logspace(0, 5, 11)))
+            probe.fit(torch.cat(train[moment]).numpy(), y_train)
+            right[moment] = probe.predict(torch.cat(val[moment]).numpy()) == y_val
+            values[f"probe_{moment}"] = float(right[moment].mean())
+        delta = right["initial"].astype(float) - right["final"].astype(float)
+        values["probe_difference_se"] = float(delta.std() / np.sqrt(len(delta)))
+        self.writer.write("numbers", {"values": values})
+
+
+class _Source:
+    """Batches of a data set in a fixed random order, as the program's own loader would collate them."""
+
+    def __init__(self, owner: ClosingMeasurements, loader: Any, dataset: Any, dataset_id: int, most: int = 1 << 60):
+        assert owner.model is not None
+        self.owner = owner
+        self.loader = loader
+        self.dataset = dataset
+        self.dataset_id = dataset_id
+        self.size = ds.safe_len(dataset)
+        order = np.random.default_rng(0).permutation(max(0, self.size))  # a generator of our own
+        self.order = order[:most].tolist()
+        self.device = next(owner.model.parts[0].parameters()).device
+        walk = owner.recorder.last_eval[1]["walk"] if owner.recorder.last_eval else None
+        self._seen = getattr(walk, "fingerprints", {}) if walk is not None and walk.dataset_id == dataset_id else {}
+
+    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, Any]]:
+        """(images, class indices, sample ids) of each batch."""
+        size = min(64, self.loader.batch_size or 32)
+        batches = DataLoader(
+            self.dataset,
+            batch_size=size,
+            sampler=self.order,
+            collate_fn=self.loader.collate_fn,
+            num_workers=self.loader.num_workers,
+            generator=torch.Generator().manual_seed(0),
+        )
+        ids = self.owner.recorder.sample_ids.get(self.dataset_id)
+        start = 0
+        for batch in batches:
+            images = find_images(batch)
+            if images is None:
+                raise ValueError("the loader's batches hold no images")
+            places = self.order[start : start + len(images)]
+            start += len(images)
+            target = self._target(read_batch(None, places, batch), len(images))
+            own = ids[places] if ids is not None and len(ids) == self.size else np.full(len(images), -1, np.int32)
+            yield images.to(self.device), target, own
+
+    def _target(self, loaded: Any, n: int) -> torch.Tensor:
+        keys = self.owner.recorder.target_keys
+        key = keys.get(self.dataset_id, keys.get(-1))
+        if key not in loaded.targets:
+            whole = [k for k, t in loaded.targets.items() if not t.is_floating_point()] or list(loaded.targets)
+            key = whole[0] if whole else None
+        target = as_class_index(loaded.targets[key], n) if key is not None else None
+        return target if target is not None else torch.full((n,), -1)
+
+    def same_inputs(self, ids: Any, images: torch.Tensor) -> list[bool]:
+        """Whether each image is, by its fingerprint, what the model was given of that sample in the run."""
+        if not self._seen:
+            return []
+        marks = fingerprint(images).cpu().numpy()
+        return [
+            bool(np.isclose(self._seen[int(i)], mark, rtol=1e-3, atol=1e-3))
+            for i, mark in zip(ids, marks, strict=True)
+            if int(i) in self._seen
+        ]
+
+
+def _rows(logits: torch.Tensor, target: torch.Tensor, ids: Any, number: int, images: torch.Tensor) -> dict[str, Any]:
+    table = score(logits, target, len(ids), "")
+    table["sample"] = ids
+    table["batch"] = np.full(len(ids), number, np.int32)
+    table["fingerprint"] = fingerprint(images).cpu().numpy()
+    return table
+
+
+def _unchanged(images: torch.Tensor) -> torch.Tensor:
+    return images
+
+
+@contextmanager
+def _preserved(model: TrackedModel) -> Iterator[None]:
+    """Puts weights, buffers, modes and random states back."""
+    kept = [(t, t.detach().clone()) for _, t, _, _ in model.tensors]
+    modes = [(m, m.training) for p in model.parts for m in p.modules()]
+    states = (torch.get_rng_state(), np.random.get_state(), random.getstate())  # noqa: NPY002
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        for tensor, value in kept:
+            tensor.data.copy_(value)
+        for module, training in modes:
+            module.training = training
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        random.setstate(states[2])
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+# -- normalisation ----------------------------------------------------------------------------
+
+Norm = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def _normalization(loader: Any) -> Norm | None:
+    """(mean, std) that a loader's transform applies, all Normalize steps taken together; None without transform."""
+    found = ds.transform_of(loader.dataset)
+    if found is None:
+        return None
+    mean, std = np.zeros(3), np.ones(3)
+    for step in found.steps:
+        if step.mean is not None and step.std is not None and "normal" in step.name.lower():
+            m, s = np.array(step.mean), np.array(step.std)
+            if m.shape not in ((3,), (1,)) or s.shape != m.shape:
+                return None
+            mean, std = mean + m * std, std * s
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _differs(a: Norm, b: Norm) -> bool:
+    return not (np.allclose(a[0], b[0], atol=0.02) and np.allclose(a[1], b[1], atol=0.02))
+
+
+def _renormalize(old: Norm, new: Norm) -> Callable[[torch.Tensor], torch.Tensor]:
+    def change(images: torch.Tensor) -> torch.Tensor:
+        def shaped(values: tuple[float, ...]) -> torch.Tensor:
+            return torch.tensor(values, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
+
+        return (images * shaped(old[1]) + shaped(old[0]) - shaped(new[0])) / shaped(new[1])
+
+    return change
+
+
+# -- data sets --------------------------------------------------------------------------------
+
+
+def replace_transform(dataset: Any, transform: Any) -> Any | None:
+    """A shallow copy of the data set (and of what it wraps) with another image transform; None if it has none."""
+    import copy
+
+    clone = copy.copy(dataset)
+    for name in ds.TRANSFORM_NAMES:
+        if callable(getattr(clone, name, None)) and name in getattr(clone, "__dict__", {}):
+            if name == "transforms" and hasattr(clone.transforms, "transform"):
+                continue
+            setattr(clone, name, transform)
+            paired = getattr(clone, "transforms", None)
+            if paired is not None and hasattr(paired, "transform"):
+                clone.transforms = copy.copy(paired)
+                clone.transforms.transform = transform
+            return clone
+    parts = getattr(clone, "datasets", None)
+    if isinstance(parts, (list, tuple)):
+        replaced = [replace_transform(p, transform) for p in parts]
+        if any(p is None for p in replaced):
+            return None
+        clone.datasets = replaced
+        return clone
+    for name in ("dataset", "ds", "base", "subset", "base_dataset", "_dataset"):
+        if name in getattr(clone, "__dict__", {}):
+            inner = replace_transform(getattr(clone, name), transform)
+            if inner is not None:
+                setattr(clone, name, inner)
+                return clone
+    return None
+
+
+def without_randomness(transform: Any) -> Any | None:
+    """The transform with its random steps taken out, a random crop becoming a centre crop; None if it cannot."""
+    import copy
+
+    from torchvision import transforms
+
+    parts = getattr(transform, "transforms", None)
+    if not isinstance(parts, (list, tuple)):
+        return None
+    kept: list[Any] = []
+    for step in parts:
+        name = type(step).__name__
+        if name in ("RandomResizedCrop", "RandomCrop"):
+            height, width = step.size if isinstance(step.size, (tuple, list)) else (step.size, step.size)
+            if name == "RandomResizedCrop":
+                kept.append(transforms.Resize(int(min(height, width) * 256 / 224)))
+            kept.append(transforms.CenterCrop((height, width)))
+        elif not ds.is_random(step):
+            kept.append(step)
+    fixed = copy.copy(transform)
+    fixed.transforms = kept
+    return fixed
+
+
+def _same_bytes(train: list[tuple[int, str]], val: list[tuple[int, str]]) -> list[tuple[int, int]]:
+    """(train id, val id) of files with the same content under different names; reads only equal sizes."""
+    sizes: dict[int, list[tuple[int, str]]] = {}
+    for item in train:
+        path = Path(item[1])
+        if path.is_file():
+            sizes.setdefault(path.stat().st_size, []).append(item)
+    digests: dict[str, bytes] = {}
+    read = 0
+
+    def digest(name: str) -> bytes:
+        nonlocal read
+        if name not in digests:
+            data = Path(name).read_bytes() if read < MAX_HASHED_BYTES else name.encode()
+            read += len(data)
+            digests[name] = hashlib.blake2b(data, digest_size=16).digest()
+        return digests[name]
+
+    pairs: list[tuple[int, int]] = []
+    for number, name in val:
+        path = Path(name)
+        if not path.is_file():
+            continue
+        for other, other_name in sizes.get(path.stat().st_size, []):
+            if digest(other_name) == digest(name):
+                pairs.append((other, number))
+    return pairs
