@@ -1,1 +1,1 @@
-
+"""Shows a Diagnosis or a RunRecord: terminal, JSON, HTML. Computes nothing."""

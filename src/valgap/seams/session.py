@@ -23,13 +23,13 @@ CLOSING_SHARE = 0.2
 class Session:
     """Records from ``start`` to ``finish``. torch is hooked when it is there, or as soon as it is imported."""
 
-    def __init__(self, out: Path, argv: list[str], script: str) -> None:
+    def __init__(self, out: Path, argv: list[str], script: str, module: str | None = None) -> None:
         self.writer = RecordWriter(out)
         self.recorder: Recorder | None = None
         self._seams: Seams | None = None
         self._prints = PrintTap(self._printed)
         self._started = time.perf_counter()
-        self.writer.write("environment", environment.describe(argv, script))
+        self.writer.write("environment", {**environment.describe(argv, script), "module": module})
 
     def start(self) -> None:
         """Begin to listen."""

@@ -1,0 +1,298 @@
+"""Arguments and exit status only. Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from valgap import __version__
+from valgap.errors import NothingRecordedError, ValgapError
+
+DONE, FOUND, WRONG_USE, CHECK_CRASHED = 0, 1, 2, 3
+EXAMPLES = """
+Examples:
+
+  valgap run train.py --epochs 20        record your own script, unmodified, and name the causes
+
+  valgap diagnose runs/last              look again at the last run
+
+  valgap train photos/                   train properly on a folder with train/ and val/
+
+  valgap explain MOD302                  what a cause means and how to mend it
+"""
+
+app = typer.Typer(
+    name="valgap",
+    help="Why is my validation accuracy low? Records a PyTorch training script and names the causes." + EXAMPLES,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"valgap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def run(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]...", show_default=False)] = None,
+    module: Annotated[str | None, typer.Option("-m", metavar="MODULE", help="Run a module, as python -m does.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory; default runs/DATE-TIME-NAME.")] = None,
+    closing: Annotated[
+        float, typer.Option(min=0.0, max=10.0, help="Closing measurements: at most this share of the script's time.")
+    ] = 0.2,
+) -> None:
+    """Run SCRIPT unmodified, record it, and print the findings that need no re-run.
+
+    The exit status is the script's. valgap's own lines go to standard error.
+
+    Examples:  valgap run train.py --epochs 20     valgap run --out runs/a -m package.train --lr 0.1
+    """
+    from valgap.record.location import new_run_directory
+    from valgap.seams import host
+    from valgap.seams.session import Session
+
+    given = list(arguments or [])
+    if module is None and not given:
+        raise ValgapError("no script given: valgap run SCRIPT [ARGS], or valgap run -m MODULE [ARGS]")
+    target = host.module_target(module, given) if module is not None else host.script_target(given[0], given[1:])
+    name = module if module is not None else given[0]
+    folder = out if out is not None else new_run_directory(Path(name).stem if module is None else module)
+    session = Session(folder, target.argv, name, module)
+    status, error = host.execute(target, session)
+    seconds = session.finish(status, error)
+    session.close(seconds, closing if status == 0 else 0.0, _say)
+    if session.writer.stopped:
+        _say(f"the record stops early: {session.writer.stopped}")
+    raise typer.Exit(_after_run(folder, status, session.problem))
+
+
+def _after_run(folder: Path, status: int, problem: str | None) -> int:
+    """Print what the record says; returns the exit status (the script's, or 2 where nothing could be recorded)."""
+    from rich.console import Console
+
+    from valgap.diagnose import diagnose as diagnose_run
+    from valgap.report.terminal import show_diagnosis
+
+    if status != 0:
+        _say(f"the script ended with status {status}; what it did until then is recorded in {folder}")
+    if problem is not None:
+        _say(problem)
+        return status or WRONG_USE
+    try:
+        diagnosis = diagnose_run(folder)
+    except NothingRecordedError as nothing:
+        _say(str(nothing))
+        return status or WRONG_USE
+    show_diagnosis(diagnosis, Console(stderr=True))
+    _say(f"recorded in {folder}")
+    return status
+
+
+@app.command()
+def diagnose(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    budget: Annotated[str, typer.Option(help="Time for re-runs, such as 10m; 0: from the record alone.")] = "0",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
+    select: Annotated[str, typer.Option(help="Only these codes, separated by commas (PRE or PRE201).")] = "",
+    ignore: Annotated[str, typer.Option(help="Not these codes.")] = "",
+    fail_on: Annotated[str | None, typer.Option(help="confirmed or suspected: exit 1 when there is one.")] = None,
+) -> None:
+    """Name the causes of a bad validation result from a run's record.
+
+    Examples:  valgap diagnose runs/last     valgap diagnose runs/last --json --fail-on suspected
+    """
+    from rich.console import Console
+
+    from valgap.diagnose import diagnose as diagnose_run
+    from valgap.report.as_html import diagnosis_to_html
+    from valgap.report.as_json import diagnosis_to_json
+    from valgap.report.terminal import show_diagnosis
+
+    if not re.fullmatch(r"0+[smh]?", budget):
+        raise ValgapError("re-runs are not part of this version: --budget takes 0 only (the record alone)")
+    if fail_on not in (None, "confirmed", "suspected"):
+        raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
+    diagnosis = diagnose_run(run_directory, select=_codes(select), ignore=_codes(ignore))
+    if as_json:
+        print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
+    else:
+        show_diagnosis(diagnosis, Console())
+    if html is not None:
+        _write_new(html, diagnosis_to_html(diagnosis))
+        _say(f"report written to {html}")
+    raise typer.Exit(_status(diagnosis, fail_on))
+
+
+def _status(diagnosis: Any, fail_on: str | None) -> int:
+    from valgap.diagnose import suspected
+
+    if diagnosis.crashed:
+        return CHECK_CRASHED
+    found = suspected(diagnosis)
+    if fail_on == "confirmed":
+        found = [j for j in found if j.verdict == "confirmed"]
+    return FOUND if fail_on is not None and found else DONE
+
+
+@app.command()
+def report(run_directory: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
+    """Print a summary of a run's record: data, model and every pass.
+
+    Example:  valgap report runs/last
+    """
+    from rich.console import Console
+
+    from valgap.record.reader import read_record
+    from valgap.report.terminal import show_record
+
+    show_record(read_record(run_directory), Console())
+
+
+@app.command()
+def explain(code: Annotated[str | None, typer.Argument(metavar="CODE")] = None) -> None:
+    """Explain a cause by its code or name; without one, list them all.
+
+    Examples:  valgap explain MOD302     valgap explain batchnorm_drift
+    """
+    from valgap.checks import CATALOGUE
+
+    if code is None:
+        for check in CATALOGUE:
+            print(f"{check.code}  {check.name}")
+        return
+    for check in CATALOGUE:
+        if code.lower() in (check.code.lower(), check.name):
+            print(f"{check.code} {check.name}\n\n{check.doc.strip()}")
+            return
+    raise ValgapError(f"no cause is called {code!r}: `valgap explain` lists all codes")
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with train/ and val/, or class folders.")],
+    out: Annotated[Path | None, typer.Option(help="Run directory; default runs/DATE-TIME-train.")] = None,
+    backbone: Annotated[str, typer.Option(help="Any timm or torchvision name; efficientnet_lite0 is bundled.")] = (
+        "resnet50"
+    ),
+    weights: Annotated[str, typer.Option(help="default (downloaded on first use), none, or a file.")] = "default",
+    epochs: Annotated[int, typer.Option(min=0)] = 5,
+    size: Annotated[int | None, typer.Option(min=32, help="Pixels; default: what the weights expect.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Train a classifier properly on a folder of images, recorded like any other program.
+
+    Examples:  valgap train photos/     valgap train photos/ --backbone efficientnet_lite0 --epochs 10
+    """
+    from rich.console import Console
+
+    from valgap.record.location import new_run_directory
+    from valgap.seams.session import Session
+    from valgap.train import train as train_folder
+
+    folder = out if out is not None else new_run_directory("train")
+    session = Session(folder, sys.argv, "valgap train", None)
+    session.start()
+    try:
+        result = train_folder(
+            data,
+            folder,
+            backbone=backbone,
+            weights=weights,
+            epochs=epochs,
+            size=size,
+            seed=seed,
+            batch_size=batch_size,
+            num_workers=workers,
+            console=Console(),
+        )
+    except BaseException as error:
+        session.finish(1, f"{type(error).__name__}: {error}")
+        session.close(0.0, 0.0)
+        raise
+    session.close(session.finish(0), 0.0)
+    del result
+    _say(f"recorded in {folder}; use it with: valgap predict {folder} IMAGES")
+
+
+@app.command()
+def predict(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Files or folders.")],
+) -> None:
+    """Classify images with a model that `valgap train` made: path, class and probability, one line each.
+
+    Example:  valgap predict runs/last photo.jpg more_photos/
+    """
+    from valgap.train import predict as predict_images
+
+    for prediction in predict_images(run_directory, images):
+        print(f"{prediction.path}\t{prediction.label}\t{prediction.probability:.4f}")
+
+
+@app.command()
+def demo() -> None:
+    """Record and diagnose the tutorial's usual ResNet script on real sensor images, offline, in minutes."""
+    from valgap.demo import run_demo
+
+    raise typer.Exit(run_demo())
+
+
+def _codes(text: str) -> list[str]:
+    return [c.strip() for c in text.split(",") if c.strip()]
+
+
+def _write_new(path: Path, text: str) -> None:
+    if path.exists() and not path.read_text(errors="replace").startswith("<!doctype html>"):
+        raise ValgapError(f"{path} exists and is no report of valgap: choose another file, nothing is overwritten")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ValgapError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _say(text: str) -> None:
+    print(f"valgap: {text}", file=sys.stderr)
+
+
+def main() -> None:
+    """Run the command line; the one place where errors become exit statuses."""
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(standalone_mode=False, prog_name="valgap")
+    except ValgapError as error:
+        _say(str(error))
+        status = WRONG_USE
+    except click.exceptions.Exit as stop:
+        status = stop.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        status = 130
+    except click.ClickException as error:
+        error.show()
+        status = WRONG_USE
+    sys.exit(status if isinstance(status, int) else DONE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The whole flow on one screen: record -> Case -> checks -> findings -> Diagnosis."""
+
+from __future__ import annotations
+
+import math
+import os
+import traceback
+from collections.abc import Collection, Sequence
+
+from valgap.checks import CATALOGUE
+from valgap.errors import NothingRecordedError, ValgapError
+from valgap.record.reader import read_record
+from valgap.stats import wilson_interval
+from valgap.types import (
+    Accuracy,
+    Case,
+    Check,
+    Clear,
+    Crashed,
+    Diagnosis,
+    Finding,
+    Judged,
+    NotApplicable,
+    Pass,
+    RunRecord,
+)
+
+# A finding at or above this confidence is one we would bet on; below it is a hint.
+SUSPECTED = 0.5
+VERDICT_ORDER = ("confirmed", "untested", "inconclusive", "refuted")
+
+
+def diagnose(
+    run: str | os.PathLike[str], *, select: Collection[str] = (), ignore: Collection[str] = ()
+) -> Diagnosis:
+    """What the record alone says of a run: every check's outcome, findings first.
+
+    Args:
+        run: a run directory, as `valgap run` or `watch` wrote it.
+        select: codes (or their beginnings, such as "PRE") to judge; empty means all.
+        ignore: codes (or beginnings) to leave out.
+
+    Raises:
+        RecordError: ``run`` is no readable record.
+        NothingRecordedError: the record holds no training or no validation to judge.
+        ValgapError: ``select`` or ``ignore`` names no known check.
+    """
+    record = read_record(os.fspath(run))
+    checks = choose_checks(CATALOGUE, select, ignore)
+    judged = order(judge(Case(record), checks))
+    _require_something(record, judged)
+    return Diagnosis(
+        run=record,
+        judged=tuple(judged),
+        train_reported=_accuracy(record.last_train),
+        train_rescored=_rescored(record),
+        validation=_validation(record),
+    )
+
+
+def choose_checks(catalogue: Sequence[Check], select: Collection[str], ignore: Collection[str]) -> list[Check]:
+    """The checks whose codes begin with one of ``select`` and with none of ``ignore``."""
+    for given in (*select, *ignore):
+        if not any(c.code.startswith(given.upper()) for c in catalogue):
+            raise ValgapError(f"no check is called {given!r}: codes look like PRE201, `valgap explain` lists them")
+    chosen = [c for c in catalogue if not select or any(c.code.startswith(s.upper()) for s in select)]
+    return [c for c in chosen if not any(c.code.startswith(i.upper()) for i in ignore)]
+
+
+def judge(case: Case, checks: Sequence[Check]) -> list[Judged]:
+    """Each check with its outcome; only here does an exception become ``Crashed``."""
+    judged: list[Judged] = []
+    for check in checks:
+        try:
+            judged.append(Judged(check, check.detect(case)))
+        except Exception:
+            judged.append(Judged(check, Crashed(traceback.format_exc())))
+    return judged
+
+
+def order(judged: Sequence[Judged]) -> list[Judged]:
+    """Findings first (by verdict, then those we would bet on, then by points), then clear, open and crashed."""
+
+    def key(item: Judged) -> tuple[float, ...]:
+        outcome = item.outcome
+        if isinstance(outcome, Finding):
+            bet = outcome.confidence >= SUSPECTED
+            weight = abs(outcome.severity_points) * outcome.confidence
+            return (0, VERDICT_ORDER.index(item.verdict), -float(bet), -weight, -outcome.confidence)
+        return ((Clear, NotApplicable, Crashed).index(type(outcome)) + 1,)
+
+    return sorted(judged, key=key)
+
+
+def suspected(diagnosis: Diagnosis) -> list[Judged]:
+    """The findings that we would bet on."""
+    return [
+        j for j in diagnosis.findings if isinstance(j.outcome, Finding) and j.outcome.confidence >= SUSPECTED
+    ]
+
+
+def _require_something(record: RunRecord, judged: Sequence[Judged]) -> None:
+    if not record.passes:
+        raise NothingRecordedError(
+            f"{record.path} holds no pass of a model over data: was a DataLoader iterated and a model called?"
+        )
+    found = any(isinstance(j.outcome, Finding) and j.outcome.confidence >= SUSPECTED for j in judged)
+    if found:
+        return
+    if not record.of_phase("validation"):
+        raise NothingRecordedError(
+            "no validation was seen: no pass over other data without backward; add one, or let the script reach it"
+        )
+
+
+def _accuracy(one: Pass | None) -> float | None:
+    if one is None or math.isnan(one.samples.accuracy):
+        return None
+    return one.samples.accuracy
+
+
+def _rescored(record: RunRecord) -> float | None:
+    table = record.closing.rescores.get("train_eval") if record.closing else None
+    return table.accuracy if table is not None and not math.isnan(table.accuracy) else None
+
+
+def _validation(record: RunRecord) -> Accuracy | None:
+    last = record.last_validation
+    if last is None or not last.samples.labelled.any():
+        return None
+    right = last.samples.correct
+    low, high = wilson_interval(int(right.sum()), len(right))
+    return Accuracy(float(right.mean()), low, high, len(right))

@@ -1,0 +1,83 @@
+"""A Diagnosis as the JSON object that other programs may rely on (schema 1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from valgap.types import Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable
+
+SCHEMA = 1
+
+
+def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
+    """JSON-ready object: fractions 0..1, points are percentage points of validation accuracy."""
+    val = diagnosis.validation
+    body = {
+        "schema": SCHEMA,
+        "run": diagnosis.run.path,
+        "script": str(diagnosis.run.header.get("script", "")),
+        "record": {"stopped": diagnosis.run.stopped, "exit_status": diagnosis.run.exit_status},
+        "accuracy": {
+            "train_reported": diagnosis.train_reported,
+            "train_rescored": diagnosis.train_rescored,
+            "val": asdict(val) if val is not None else None,
+        },
+        "findings": [_finding(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Finding)],
+        "clear": [_clear(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Clear)],
+        "not_applicable": [
+            {**_named(j), "missing": j.outcome.missing}
+            for j in diagnosis.judged
+            if isinstance(j.outcome, NotApplicable)
+        ],
+        "crashed": [
+            {**_named(j), "traceback": j.outcome.traceback}
+            for j in diagnosis.judged
+            if isinstance(j.outcome, Crashed)
+        ],
+        "ledger": [],
+    }
+    cleaned: dict[str, Any] = _finite(body)
+    return cleaned
+
+
+def _named(judged: Judged) -> dict[str, Any]:
+    return {"code": judged.check.code, "name": judged.check.name}
+
+
+def _finding(judged: Judged, finding: Finding) -> dict[str, Any]:
+    return {
+        **_named(judged),
+        "verdict": judged.verdict,
+        "summary": finding.summary,
+        "severity_points": finding.severity_points,
+        "confidence": finding.confidence,
+        "effect_points": None,  # measured by re-runs only
+        "evidence": [asdict(e) for e in finding.evidence],
+        "subjects": list(finding.subjects),
+        "ranking": [asdict(r) for r in finding.ranking],
+        "remedy": finding.remedy,
+    }
+
+
+def _clear(judged: Judged, clear: Clear) -> dict[str, Any]:
+    return {
+        **_named(judged),
+        "summary": clear.summary,
+        "evidence": [asdict(e) for e in clear.evidence],
+        "ranking": [asdict(r) for r in clear.ranking],
+    }
+
+
+def _finite(value: Any) -> Any:
+    """The same with numpy numbers as Python's, and NaN and infinities as null."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
