@@ -1,0 +1,123 @@
+"""Training and validation give one class different indices.
+
+What it looks for
+    Class maps of the two data sets, side by side: a class name with two indices. Where the data sets keep no map, a
+    renaming of the validation labels that makes the predictions right: it is fitted on one half of the validation images
+    and must also hold on the other half.
+
+Why it hurts validation
+    The model answers in the indices of training. Every image of a shifted class counts as wrong although the answer is right.
+    `ImageFolder` numbers the folders that it finds, so one class folder that is missing or added in val shifts all
+    later ones.
+
+What else looks like this
+    A model that learned nothing has a flat confusion matrix; a mismatch has a strong one beside the diagonal. Scrambled
+    labels (DAT113) cannot be renamed into place.
+
+Remedy
+    Use one class map, taken from train, for every split: pass `class_to_idx` of train, keep an empty folder for a class
+    without validation images, or remap the targets by name.
+
+Source
+    pytorch-image-models issue 211, DeepForest pull request 1147, vision issue 714.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from valgap.stats import best_label_permutation, wilson_interval
+from valgap.types import Case, Check, Clear, DatasetInfo, Evidence, Finding, IntArray, NotApplicable, Pass
+
+# Without class maps, the renamed accuracy on the held-out half must beat the plain one beyond both 99.9 % intervals:
+# under sound labels the two are equal, so this passes by chance less than once in a thousand runs.
+LEVEL = 0.999
+MIN_IMAGES = 40
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """Compare the maps by name; without maps, look for a renaming that holds on held-out images."""
+    train, val = case.run.last_train, case.run.last_validation
+    if train is None or val is None or not val.samples.labelled.any():
+        return NotApplicable("a training pass and a validation pass with labels")
+    first, second = _map(case, train), _map(case, val)
+    if first and second and set(first) & set(second):
+        return by_name(first, second, val)
+    return by_renaming(case, val)
+
+
+def _map(case: Case, one: Pass) -> Mapping[str, int] | None:
+    dataset: DatasetInfo | None = case.run.datasets.get(one.dataset)
+    return dataset.class_to_idx if dataset is not None else None
+
+
+def by_name(train: Mapping[str, int], val: Mapping[str, int], last: Pass) -> Finding | Clear:
+    """Judge two class maps that share names."""
+    shared = sorted(set(train) & set(val), key=lambda name: train[name])
+    wrong = [name for name in shared if train[name] != val[name]]
+    facts = Evidence("classes with another index in val", len(wrong), 0, "", len(shared))
+    if not wrong:
+        return Clear("train and val give every class the same index", (facts,))
+    target, prediction = last.samples.target, last.samples.prediction
+    renamed = remapped(target, {val[name]: train[name] for name in shared})
+    keep = last.samples.labelled
+    before = float((prediction == target)[keep].mean())
+    after = float((prediction == renamed)[keep].mean())
+    share = float(np.isin(target[keep], [val[name] for name in wrong]).mean())
+    missing = sorted(set(train) - set(val)) + sorted(set(val) - set(train))
+    return Finding(
+        summary=f"{len(wrong)} of {len(shared)} classes have another index in val than in train"
+        + (f" (only in one of them: {', '.join(missing[:3])})" if missing else ""),
+        severity_points=100 * (after - before),
+        confidence=0.99,
+        evidence=(
+            facts,
+            Evidence("val accuracy with labels remapped by name", after, before, "", int(keep.sum())),
+            Evidence("share of val images with a shifted label", share, 0.0, "", int(keep.sum())),
+        ),
+        remedy="use train's class_to_idx for val too: remap val targets by class name, or keep an empty folder for each class",
+        subjects=tuple(f"{name}: train {train[name]}, val {val[name]}" for name in wrong),
+    )
+
+
+def remapped(target: IntArray, mapping: Mapping[int, int]) -> IntArray:
+    """Targets (N,) renamed by ``mapping``; -1 for indices that it does not name."""
+    return np.array([mapping.get(int(t), -1) for t in target], np.int64)
+
+
+def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
+    """Look for a renaming of targets, fitted on every other labelled image and judged on the rest."""
+    keep = last.samples.labelled & (last.samples.prediction >= 0)
+    target, prediction = last.samples.target[keep], last.samples.prediction[keep]
+    if len(target) < MIN_IMAGES:
+        return NotApplicable(f"class maps of both data sets, or {MIN_IMAGES} labelled validation images")
+    classes = int(max(target.max(), prediction.max())) + 1
+    halves = [np.arange(len(target)) % 2 == i for i in (0, 1)]
+    held_out = np.zeros(len(target), bool)
+    for fit, judge in (halves, halves[::-1]):
+        mapping, _ = best_label_permutation(target[fit], prediction[fit], classes)
+        held_out[judge] = mapping[target[judge]] == prediction[judge]
+    plain = prediction == target
+    low = wilson_interval(int(held_out.sum()), len(target), LEVEL)[0]
+    high = wilson_interval(int(plain.sum()), len(target), LEVEL)[1]
+    evidence = Evidence(
+        "val accuracy under the best renaming, on held-out images",
+        float(held_out.mean()),
+        float(plain.mean()),
+        "",
+        len(target),
+    )
+    if low <= high:
+        return Clear("no renaming of the validation labels fits the predictions better", (evidence,))
+    return Finding(
+        summary="the predictions fit the validation labels only after renaming the classes",
+        severity_points=100 * float(held_out.mean() - plain.mean()),
+        confidence=0.95,
+        evidence=(evidence,),
+        remedy="compare how train and val number their classes; use one class map for both",
+    )
+
+
+CHECK = Check(code="DAT102", name="class_index_mismatch", detect=detect, doc=__doc__ or "")

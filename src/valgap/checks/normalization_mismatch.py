@@ -1,0 +1,168 @@
+"""Images are normalised differently in training and validation, or not as the weights expect.
+
+What it looks for
+    The mean and standard deviation that each phase subtracts and divides by: from the Normalize steps of the
+    transforms, and, independently of them, from the grey levels of the batches. An 8-bit image after ToTensor and
+    Normalize(m, s) has levels 1 / (255 s) apart, whatever its brightness. For pretrained weights, both phases are
+    compared with what the weights expect, but only a better validation score under it makes this a suspicion.
+
+Why it hurts validation
+    Every layer meets inputs of another scale and offset than those it was trained on.
+
+What else looks like this
+    A darker or less contrasted validation set moves the mean and the spread, not the distance between grey
+    levels: that is a shift of the data (DAT106). A range of 0..255 is PRE202.
+
+Remedy
+    Use one Normalize, with the mean and standard deviation of the pretrained weights, in every phase.
+
+Source
+    ResNet-pytorch issue 1, dogs_vs_cats issue 20, torchvision documentation of pretrained weights.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from valgap.stats import paired_difference, paired_p_value
+from valgap.types import Case, Check, Clear, DatasetInfo, Evidence, Finding, InputStats, NotApplicable, Pass, RunRecord
+
+# Rounding of published constants (0.225 against 0.2255) stays below this; half of an 8-bit normalisation does not.
+SAME_RATIO = 0.03
+SAME_MEAN = 0.03
+# A scale outside this belongs to PRE202 (0..255 against 0..1).
+RANGE_RATIO = 30.0
+P_VALUE = 0.01
+# Not re-scored: what skipping Normalize in val cost on clothing_mini at least.
+UNMEASURED_POINTS = 5.0
+
+Norm = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """Compare the normalisation of the two phases, then both with the weights' own."""
+    train, val = case.run.last_train, case.run.last_validation
+    if train is None or val is None or train.inputs is None or val.inputs is None:
+        return NotApplicable("image batches of a training and a validation pass")
+    if len(train.inputs.mean) != len(val.inputs.mean):
+        return NotApplicable("the same number of channels in both phases")
+    levels = level_ratio(train.inputs, val.inputs)
+    steps = declared(case, train), declared(case, val)
+    facts = evidence_of(train.inputs, val.inputs, steps)
+    by_levels = levels is not None and abs(np.log(levels)) > SAME_RATIO
+    by_steps = steps[0] is not None and steps[1] is not None and not same(steps[0], steps[1])
+    if levels is not None and not 1 / RANGE_RATIO < levels < RANGE_RATIO:
+        return Clear("the phases differ by their range of values, see PRE202", facts)
+    if levels is None and by_steps and not by_statistics(train.inputs, val.inputs):
+        by_steps = False  # a Normalize outside the transform makes up for it
+    if by_levels or (levels is None and by_steps) or (by_steps and offset_differs(train.inputs, val.inputs)):
+        return between_phases(case.run, val, facts, sure=by_levels and by_steps)
+    return against_weights(case.run, facts)
+
+
+def level_ratio(train: InputStats, val: InputStats) -> float | None:
+    """Distance of grey levels in val over that in train, averaged over channels; None where there is no lattice."""
+    ratio = val.quantum / np.where(train.quantum > 0, train.quantum, np.nan)
+    # An image without some levels has a multiple of the true distance in one channel: the middle one decides.
+    good = ratio[np.isfinite(ratio) & (ratio > 0)]
+    return float(np.median(good)) if len(good) else None
+
+
+def declared(case: Case, one: Pass) -> Norm | None:
+    """(mean, std), each (C,), of all Normalize steps of the pass's data set together; None without a transform."""
+    dataset: DatasetInfo | None = case.run.datasets.get(one.dataset)
+    if dataset is None or dataset.transform is None or one.inputs is None:
+        return None
+    channels = len(one.inputs.mean)
+    mean, std = np.zeros(channels), np.ones(channels)
+    for step in dataset.transform:
+        if step.mean is None or step.std is None or len(step.mean) not in (1, channels):
+            continue
+        mean = mean + np.array(step.mean) * std
+        std = std * np.array(step.std)
+    return mean, std
+
+
+def same(a: Norm, b: Norm) -> bool:
+    """Whether two normalisations agree within rounding."""
+    ratio = np.abs(np.log(np.maximum(a[1], 1e-12) / np.maximum(b[1], 1e-12)))
+    return bool((ratio <= SAME_RATIO).all() and (np.abs(a[0] - b[0]) <= SAME_MEAN).all())
+
+
+def by_statistics(train: InputStats, val: InputStats) -> bool:
+    """Whether the values themselves differ between the phases beyond the spread of batches."""
+    spread = np.maximum(train.batch_means.std(0), 1e-3) * 3
+    return bool((np.abs(train.mean - val.mean) > spread).any())
+
+
+def offset_differs(train: InputStats, val: InputStats) -> bool:
+    """Whether the darkest values differ: black is -mean/std in every image."""
+    return bool((np.abs(train.minimum - val.minimum) > 0.1 * np.maximum(train.std, 1e-6)).any())
+
+
+def evidence_of(train: InputStats, val: InputStats, steps: tuple[Norm | None, Norm | None]) -> tuple[Evidence, ...]:
+    """Channel means, spreads and declared constants of val beside those of train."""
+
+    def text(values: npt.NDArray[np.floating]) -> str:
+        return "(" + ", ".join(f"{v:.3g}" for v in values) + ")"
+
+    found = [
+        Evidence("val input mean per channel", text(val.mean), text(train.mean), "", val.sampled_batches),
+        Evidence("val input std per channel", text(val.std), text(train.std), "", val.sampled_batches),
+        Evidence("distance of grey levels in val batches", text(val.quantum), text(train.quantum)),
+    ]
+    if steps[0] is not None and steps[1] is not None:
+        found.append(Evidence("std that val's transform divides by", text(steps[1][1]), text(steps[0][1])))
+    return tuple(found)
+
+
+def between_phases(run: RunRecord, val: Pass, facts: tuple[Evidence, ...], sure: bool) -> Finding:
+    """The finding for two phases with different normalisation; its points are re-scored where possible."""
+    gain = rescore(run, "val_train_norm")
+    points = 100 * gain[0] if gain is not None else UNMEASURED_POINTS
+    name = "val accuracy gained with train's normalisation" if gain is not None else "cost (not re-scored): assumed"
+    low, high = (100 * gain[1], 100 * gain[2]) if gain is not None else (None, None)
+    return Finding(
+        summary="validation images are normalised differently from training images",
+        severity_points=points,
+        confidence=0.98 if sure else 0.9,
+        evidence=(Evidence(name, points, 0.0, "points", len(val.samples), low, high), *facts),
+        remedy="use the same Normalize (the one of the pretrained weights) in the training and the validation transform",
+    )
+
+
+def rescore(run: RunRecord, name: str) -> tuple[float, float, float, float] | None:
+    """(gain, low, high, p) of one re-score over val as the script reads it, in eval mode, on the same samples."""
+    tables = run.closing.rescores if run.closing is not None else {}
+    if name not in tables or "val_eval" not in tables:
+        return None
+    first, second = tables["val_eval"], tables[name]
+    n = min(len(first), len(second))
+    if n == 0 or not np.array_equal(first.sample[:n], second.sample[:n]):
+        return None
+    before = first.prediction[:n] == first.target[:n]
+    after = second.prediction[:n] == second.target[:n]
+    return (*paired_difference(before, after), paired_p_value(before, after))
+
+
+def against_weights(run: RunRecord, facts: tuple[Evidence, ...]) -> Finding | Clear:
+    """Both phases agree: are they what the weights expect? Only a measured gain makes it a suspicion."""
+    gain = rescore(run, "val_weights_norm")
+    if gain is None:
+        return Clear("train and val are normalised alike", facts)
+    evidence = Evidence(
+        "val accuracy gained with the weights' own normalisation", 100 * gain[0], 0.0, "points", None, 100 * gain[1], 100 * gain[2]
+    )
+    if gain[0] <= 0 or gain[3] > P_VALUE:
+        return Clear("train and val are normalised alike, and the weights' own normalisation is no better", (evidence, *facts))
+    return Finding(
+        summary="images are not normalised as the pretrained weights expect",
+        severity_points=100 * gain[0],
+        confidence=0.8,
+        evidence=(evidence, *facts),
+        remedy="normalise with the mean and standard deviation that belong to the weights, in both phases",
+    )
+
+
+CHECK = Check(code="PRE201", name="normalization_mismatch", detect=detect, doc=__doc__ or "")

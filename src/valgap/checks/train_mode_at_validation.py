@@ -1,0 +1,82 @@
+"""The model validates in training mode.
+
+What it looks for
+    Batches of a validation pass that went through a model whose BatchNorm layers used the statistics of the batch, or
+    whose Dropout layers were active. The record holds every module's mode at every call, so this is a fact, not a guess.
+
+Why it hurts validation
+    BatchNorm then normalises each image by its neighbours in the batch, so a prediction depends on which other
+    images came along, and Dropout switches features off at random. In many scripts the running statistics move as well.
+
+What else looks like this
+    BatchNorm drift (MOD302) also makes train and eval mode disagree, but there validation runs in eval mode. Monte Carlo
+    dropout keeps Dropout active on purpose.
+
+Remedy
+    Call `model.eval()` before validating and `model.train()` before the next training epoch.
+
+Source
+    PyTorch documentation of `nn.Module.eval`; threads 41, 43, 45 and 47 of the collected cases.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from valgap.stats import paired_difference
+from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable, Pass, SampleTable
+
+# A fact of the record needs no calibrated threshold: half of the batches separates "the phase was switched" from a
+# single look in another mode.
+MODE_SHARE = 0.5
+# Without a re-score the loss is not known; this is what the planted case costs on clothing_mini at least.
+UNMEASURED_POINTS = 3.0
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """Compare the modes at validation with eval mode, and re-scored validation with the recorded one."""
+    last = case.run.last_validation
+    if last is None:
+        return NotApplicable("a validation pass")
+    modes = last.modes
+    if modes.batchnorm_layers == 0 and modes.dropout_layers == 0:
+        return Clear("the model has no BatchNorm and no active Dropout: its mode makes no difference")
+    norm = modes.batchnorm_training if modes.batchnorm_layers else 0.0
+    drop = modes.dropout_training if modes.dropout_layers else 0.0
+    facts = (
+        Evidence("BatchNorm layers in training mode at validation", norm, 0.0, "", modes.batchnorm_layers),
+        Evidence("active Dropout layers at validation", drop, 0.0, "", modes.dropout_layers),
+    )
+    if max(norm, drop) < MODE_SHARE:
+        return Clear("validation ran in eval mode", facts)
+    gain = rescored_gain(last, case.run.closing.rescores.get("val_eval") if case.run.closing else None)
+    if gain is None:
+        points, measured = UNMEASURED_POINTS, "validation was not re-scored: an assumed cost"
+    else:
+        points, measured = 100 * gain[0], "validation accuracy in eval mode minus as recorded"
+    low, high = (100 * gain[1], 100 * gain[2]) if gain else (None, None)
+    return Finding(
+        summary="validation runs in training mode (model.eval() is missing)",
+        severity_points=points,
+        confidence=0.98 if norm >= MODE_SHARE else 0.9,
+        evidence=(*facts, Evidence(measured, points, 0.0, "points", gain[3] if gain else None, low, high)),
+        remedy="call model.eval() before the validation loop, and model.train() before the next training epoch",
+    )
+
+
+def rescored_gain(recorded: Pass, rescored: SampleTable | None) -> tuple[float, float, float, int] | None:
+    """(gain, low, high, n) of the re-scored over the recorded accuracy on the same samples, as fractions."""
+    if rescored is None or len(rescored) == 0:
+        return None
+    table = recorded.samples
+    before = {int(s): bool(t == p) for s, t, p in zip(table.sample, table.target, table.prediction, strict=True)}
+    known = [i for i, s in enumerate(rescored.sample.tolist()) if s >= 0 and s in before]
+    if not known:
+        return None
+    first = np.array([before[int(rescored.sample[i])] for i in known])
+    second = (rescored.prediction == rescored.target)[known]
+    value, low, high = paired_difference(first, second)
+    return value, low, high, len(known)
+
+
+CHECK = Check(code="EVA501", name="train_mode_at_validation", detect=detect, doc=__doc__ or "")

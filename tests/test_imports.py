@@ -1,0 +1,60 @@
+"""The import rule of docs/architecture.md, and what must stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "valgap"
+BASE = {"types", "errors", "stats"}
+# package -> what of ours it may import
+ALLOWED = {
+    "types": set(),
+    "errors": set(),
+    "stats": set(),
+    "data": BASE,
+    "record": BASE,
+    "models": BASE | {"data"},
+    "seams": BASE | {"record"},
+    "recipe": BASE,
+    "train": BASE | {"data", "models", "recipe"},
+    "checks": {"types", "stats"},
+    "report": {"types"},
+    "diagnose": BASE | {"record", "checks"},
+    "demo_data": BASE,
+}
+
+
+def imported(file: Path) -> set[str]:
+    """The first part below ``valgap`` of every import in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        found |= {n.split(".")[1] for n in names if n.startswith("valgap.")}
+    return found
+
+
+FILES = [f for f in SOURCE.rglob("*.py") if f.relative_to(SOURCE).parts[0].removesuffix(".py") in ALLOWED]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_imports_point_one_way(file: Path) -> None:
+    package = file.relative_to(SOURCE).parts[0].removesuffix(".py")
+    assert imported(file) <= ALLOWED[package] | {package}
+
+
+def test_recording_starts_without_torch_and_numpy() -> None:
+    code = (
+        "import sys; import valgap, valgap.seams.host, valgap.record.writer, valgap.cli;"
+        "print(sorted({'torch', 'numpy', 'timm'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
