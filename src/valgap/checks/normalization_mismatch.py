@@ -25,7 +25,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from valgap.stats import paired_difference, paired_p_value
+from valgap.checks.rescored import between
 from valgap.types import Case, Check, Clear, DatasetInfo, Evidence, Finding, InputStats, NotApplicable, Pass, RunRecord
 
 # Rounding of published constants (0.225 against 0.2255) stays below this; half of an 8-bit normalisation does not.
@@ -57,7 +57,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if levels is None and by_steps and not by_statistics(train.inputs, val.inputs):
         by_steps = False  # a Normalize outside the transform makes up for it
     if by_levels or (levels is None and by_steps) or (by_steps and offset_differs(train.inputs, val.inputs)):
-        return between_phases(case.run, val, facts, sure=by_levels and by_steps)
+        return between_phases(case.run, facts, sure=by_levels and by_steps)
     return against_weights(case.run, facts)
 
 
@@ -117,48 +117,32 @@ def evidence_of(train: InputStats, val: InputStats, steps: tuple[Norm | None, No
     return tuple(found)
 
 
-def between_phases(run: RunRecord, val: Pass, facts: tuple[Evidence, ...], sure: bool) -> Finding:
+def between_phases(run: RunRecord, facts: tuple[Evidence, ...], sure: bool) -> Finding:
     """The finding for two phases with different normalisation; its points are re-scored where possible."""
-    gain = rescore(run, "val_train_norm")
-    points = 100 * gain[0] if gain is not None else UNMEASURED_POINTS
-    name = "val accuracy gained with train's normalisation" if gain is not None else "cost (not re-scored): assumed"
-    low, high = (100 * gain[1], 100 * gain[2]) if gain is not None else (None, None)
+    gain = between(run, "val_train_norm")
+    cost = Evidence("cost (not re-scored): assumed", UNMEASURED_POINTS, 0.0, "points")
+    if gain is not None:
+        cost = gain.evidence("val accuracy gained with train's normalisation")
     return Finding(
         summary="validation images are normalised differently from training images",
-        severity_points=points,
+        severity_points=100 * gain.value if gain is not None else UNMEASURED_POINTS,
         confidence=0.98 if sure else 0.9,
-        evidence=(Evidence(name, points, 0.0, "points", len(val.samples), low, high), *facts),
+        evidence=(cost, *facts),
         remedy="use the same Normalize (the one of the pretrained weights) in the training and the validation transform",
     )
 
 
-def rescore(run: RunRecord, name: str) -> tuple[float, float, float, float] | None:
-    """(gain, low, high, p) of one re-score over val as the script reads it, in eval mode, on the same samples."""
-    tables = run.closing.rescores if run.closing is not None else {}
-    if name not in tables or "val_eval" not in tables:
-        return None
-    first, second = tables["val_eval"], tables[name]
-    n = min(len(first), len(second))
-    if n == 0 or not np.array_equal(first.sample[:n], second.sample[:n]):
-        return None
-    before = first.prediction[:n] == first.target[:n]
-    after = second.prediction[:n] == second.target[:n]
-    return (*paired_difference(before, after), paired_p_value(before, after))
-
-
 def against_weights(run: RunRecord, facts: tuple[Evidence, ...]) -> Finding | Clear:
     """Both phases agree: are they what the weights expect? Only a measured gain makes it a suspicion."""
-    gain = rescore(run, "val_weights_norm")
+    gain = between(run, "val_weights_norm")
     if gain is None:
         return Clear("train and val are normalised alike", facts)
-    evidence = Evidence(
-        "val accuracy gained with the weights' own normalisation", 100 * gain[0], 0.0, "points", None, 100 * gain[1], 100 * gain[2]
-    )
-    if gain[0] <= 0 or gain[3] > P_VALUE:
+    evidence = gain.evidence("val accuracy gained with the weights' own normalisation")
+    if gain.value <= 0 or gain.p_value > P_VALUE:
         return Clear("train and val are normalised alike, and the weights' own normalisation is no better", (evidence, *facts))
     return Finding(
         summary="images are not normalised as the pretrained weights expect",
-        severity_points=100 * gain[0],
+        severity_points=100 * gain.value,
         confidence=0.8,
         evidence=(evidence, *facts),
         remedy="normalise with the mean and standard deviation that belong to the weights, in both phases",

@@ -21,10 +21,8 @@ Source
 
 from __future__ import annotations
 
-import numpy as np
-
-from valgap.stats import paired_difference
-from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable, Pass, SampleTable
+from valgap.checks.rescored import over_recorded
+from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable
 
 # A fact of the record needs no calibrated threshold: half of the batches separates "the phase was switched" from a
 # single look in another mode.
@@ -49,34 +47,18 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
     if max(norm, drop) < MODE_SHARE:
         return Clear("validation ran in eval mode", facts)
-    gain = rescored_gain(last, case.run.closing.rescores.get("val_eval") if case.run.closing else None)
+    gain = over_recorded(last, case.run.closing.rescores.get("val_eval") if case.run.closing else None)
     if gain is None:
-        points, measured = UNMEASURED_POINTS, "validation was not re-scored: an assumed cost"
+        cost = Evidence("cost (not re-scored): assumed", UNMEASURED_POINTS, 0.0, "points")
     else:
-        points, measured = 100 * gain[0], "validation accuracy in eval mode minus as recorded"
-    low, high = (100 * gain[1], 100 * gain[2]) if gain else (None, None)
+        cost = gain.evidence("validation accuracy in eval mode minus as recorded")
     return Finding(
         summary="validation runs in training mode (model.eval() is missing)",
-        severity_points=points,
+        severity_points=100 * gain.value if gain is not None else UNMEASURED_POINTS,
         confidence=0.98 if norm >= MODE_SHARE else 0.9,
-        evidence=(*facts, Evidence(measured, points, 0.0, "points", gain[3] if gain else None, low, high)),
+        evidence=(cost, *facts),
         remedy="call model.eval() before the validation loop, and model.train() before the next training epoch",
     )
-
-
-def rescored_gain(recorded: Pass, rescored: SampleTable | None) -> tuple[float, float, float, int] | None:
-    """(gain, low, high, n) of the re-scored over the recorded accuracy on the same samples, as fractions."""
-    if rescored is None or len(rescored) == 0:
-        return None
-    table = recorded.samples
-    before = {int(s): bool(t == p) for s, t, p in zip(table.sample, table.target, table.prediction, strict=True)}
-    known = [i for i, s in enumerate(rescored.sample.tolist()) if s >= 0 and s in before]
-    if not known:
-        return None
-    first = np.array([before[int(rescored.sample[i])] for i in known])
-    second = (rescored.prediction == rescored.target)[known]
-    value, low, high = paired_difference(first, second)
-    return value, low, high, len(known)
 
 
 CHECK = Check(code="EVA501", name="train_mode_at_validation", detect=detect, doc=__doc__ or "")

@@ -13,6 +13,7 @@ import functools
 import os
 import sys
 import threading
+import types
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -46,7 +47,7 @@ class Listener(Protocol):
     def loss_scaled(self, loss: Any) -> None: ...
     def backward_started(self, tensors: Any) -> None: ...
     def gradients_zeroed(self) -> None: ...
-    def step_started(self, optimizer: torch.optim.Optimizer) -> None: ...
+    def step_started(self, optimizer: torch.optim.Optimizer, has_closure: bool) -> None: ...
     def step_ended(self, optimizer: torch.optim.Optimizer) -> None: ...
     def weights_loading(self, module: nn.Module) -> None: ...
     def weights_loaded(self, module: nn.Module, state: Any, strict: bool, result: Any) -> None: ...
@@ -61,8 +62,11 @@ class Seams:
         self._undo: list[Callable[[], None]] = []
         self._pid = os.getpid()
         self._thread = threading.get_ident()
+        self._lock = threading.RLock()  # loaders may be read ahead by another thread
         self._depth = 0  # > 0 inside an outermost model call, or while a loader loads
         self._pre_hook_id: int | None = None
+        # The outermost call that is open: its frame, and the hook that waits for its end.
+        self._open_call: tuple[types.FrameType, Any] | None = None
 
     # -- attaching ----------------------------------------------------------------------------
 
@@ -88,11 +92,11 @@ class Seams:
         self._undo.append(lambda: setattr(owner, name, original))
 
     def _tell(self, name: str, *args: Any) -> None:
-        """Call the listener; in a forked worker or another thread than ours this does nothing."""
+        """Call the listener; in a forked worker this does nothing."""
         if os.getpid() != self._pid:
             return
         try:
-            with torch.no_grad():
+            with self._lock, torch.no_grad():
                 getattr(self.listener, name)(*args)
         except Exception as error:
             self.listener.failed(name, error)
@@ -106,6 +110,7 @@ class Seams:
         def make_iter(original: Any) -> Any:
             def __iter__(loader: Any) -> Any:
                 iterator = original(loader)
+                seams._recover()
                 seams._tell("iteration_started", loader, iterator)
                 return iterator
 
@@ -219,20 +224,27 @@ class Seams:
             module_hooks._global_forward_pre_hooks.pop(self._pre_hook_id, None)
 
     def _enter(self) -> None:
+        if threading.get_ident() != self._thread:
+            return
         if self._depth == 0:
             self._disarm()
         self._depth += 1
 
     def _leave(self) -> None:
+        if threading.get_ident() != self._thread:
+            return
         self._depth = max(0, self._depth - 1)
         if self._depth == 0 and self._undo:
             self._arm()
 
     def _before_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        # The compiler follows this function, so its own test stands alone and first.
+        if torch.compiler.is_compiling():
+            return
         if (
             os.getpid() != self._pid
             or threading.get_ident() != self._thread
-            or torch.compiler.is_compiling()
+            or torch.jit.is_tracing()
             or isinstance(module, torch.jit.ScriptModule)
             or not _has_parameters(module)
         ):
@@ -242,14 +254,25 @@ class Seams:
 
         def after_call(called: nn.Module, a: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             handle.remove()
+            self._open_call = None
             self._leave()
             if output is not None:
                 self._tell("model_returned", called, a, kwargs, output)
 
         handle = module.register_forward_hook(after_call, with_kwargs=True, always_call=True)
+        self._open_call = (sys._getframe(1), handle)
 
-    def recover(self) -> None:
-        """Forget an outermost call that an exception (Ctrl-C) cut off."""
+    def _recover(self) -> None:
+        """Forget an outermost call that Ctrl-C cut off: torch then calls no hook."""
+        if self._open_call is None or threading.get_ident() != self._thread:
+            return
+        frame: types.FrameType | None = sys._getframe(1)
+        while frame is not None:
+            if frame is self._open_call[0]:
+                return  # the call is still under way, and reads a loader
+            frame = frame.f_back
+        self._open_call[1].remove()
+        self._open_call = None
         self._depth = 0
         if self._undo:
             self._arm()
@@ -265,7 +288,7 @@ class Seams:
 
         def loss(*args: Any, **kwargs: Any) -> Any:
             value = original(*args, **kwargs)
-            if not torch.compiler.is_compiling():
+            if not torch.compiler.is_compiling() and not torch.jit.is_tracing():
                 seams._tell("loss_computed", name, args, kwargs, value)
             return value
 
@@ -277,7 +300,8 @@ class Seams:
         seams = self
 
         def started(optimizer: Any, args: Any, kwargs: Any) -> None:
-            seams._tell("step_started", optimizer)
+            closure = next(iter(args[1:]), kwargs.get("closure"))
+            seams._tell("step_started", optimizer, closure is not None)
 
         def ended(optimizer: Any, args: Any, kwargs: Any) -> None:
             seams._tell("step_ended", optimizer)

@@ -1,0 +1,76 @@
+"""Red and blue are swapped in one phase.
+
+What it looks for
+    Validation batches whose channel means agree with training only after the order of the channels is reversed, and
+    a validation accuracy that rises when they are.
+
+Why it hurts validation
+    Colours mean something to the network; OpenCV reads BGR where PIL reads RGB.
+
+What else looks like this
+    Another light source shifts all colours, but then reversing the channels does not raise the accuracy.
+
+Remedy
+    Convert with `cv2.cvtColor(image, cv2.COLOR_BGR2RGB)`, or read both phases with the same library.
+
+Source
+    ultralytics issue 5962; OpenCV documentation of imread.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from valgap.checks.rescored import between
+from valgap.types import Case, Check, Clear, Evidence, Finding, InputStats, NotApplicable
+
+P_VALUE = 0.01
+# Distance in units of the batches' own spread: straight must lie outside it, reversed inside.
+SPREAD = 3.0
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """Compare channel means straight and reversed, and the re-score with reversed channels."""
+    train, val = case.run.last_train, case.run.last_validation
+    if train is None or val is None or train.inputs is None or val.inputs is None:
+        return NotApplicable("image batches of a training and a validation pass")
+    if len(train.inputs.mean) != 3 or len(val.inputs.mean) != 3:
+        return NotApplicable("three colour channels in both phases")
+    straight, turned = distances(train.inputs, val.inputs)
+    facts = (
+        Evidence("distance of val's colour balance from train's, in spreads of batches", straight, 0.0),
+        Evidence("the same with val's channels reversed", turned, None),
+    )
+    gain = between(case.run, "val_flipped_channels")
+    measured: tuple[Evidence, ...] = ()
+    if gain is not None:
+        measured = (gain.evidence("val accuracy gained by reversing the channels"),)
+    significant = gain is not None and gain.value > 0 and gain.p_value < P_VALUE
+    looks_swapped = straight > SPREAD and turned < straight / 2
+    if not significant and not (looks_swapped and gain is None):
+        return Clear("the channels of both phases have the same order", (*facts, *measured))
+    confidence = 0.95 if significant and looks_swapped else 0.75 if significant else 0.4
+    return Finding(
+        summary="the colour channels of validation images are reversed (BGR against RGB)",
+        severity_points=100 * gain.value if gain is not None else 0.0,
+        confidence=confidence,
+        evidence=(*measured, *facts),
+        remedy="read validation images in the channel order of training (cv2.COLOR_BGR2RGB after cv2.imread)",
+    )
+
+
+def distances(train: InputStats, val: InputStats) -> tuple[float, float]:
+    """(straight, reversed): distance of the colour balance (channel means less their average) in batch spreads."""
+
+    def balance(rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        return np.asarray(rows - rows.mean(axis=-1, keepdims=True))
+
+    spread = float(np.sqrt((balance(train.batch_means).std(axis=0) ** 2).sum())) + 1e-3
+    ours, theirs = balance(train.mean), balance(val.mean)
+    return (
+        float(np.linalg.norm(ours - theirs)) / spread,
+        float(np.linalg.norm(ours - theirs[::-1])) / spread,
+    )
+
+
+CHECK = Check(code="PRE203", name="channel_order_mismatch", detect=detect, doc=__doc__ or "")

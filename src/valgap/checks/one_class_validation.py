@@ -1,0 +1,85 @@
+"""Validation holds one class, or one block of a sorted list.
+
+What it looks for
+    The class shares of validation against those of training. A split that was cut before shuffling leaves whole classes
+    out of one side.
+
+Why it hurts validation
+    The accuracy then measures a few classes only, and training lacks what validation asks for.
+
+What else looks like this
+    A different but complete mix of classes is a shift of class shares (DAT106). Classes that train lacks altogether are
+    DAT111 as well.
+
+Remedy
+    Shuffle before splitting, and split stratified by class.
+
+Source
+    keras issue 3894, mlr3keras issue 43.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, NotApplicable
+
+# The chance that a random draw from train's class shares leaves out so many classes must be below this.
+CHANCE = 1e-4
+MIN_IMAGES = 10
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """Compare the classes present in validation with a random draw from training's class shares."""
+    train, val = case.run.last_train, case.run.last_validation
+    if train is None or val is None or int(val.samples.labelled.sum()) < MIN_IMAGES:
+        return NotApplicable(f"a training pass and {MIN_IMAGES} labelled validation images")
+    ours = train.samples.target[train.samples.labelled]
+    theirs = val.samples.target[val.samples.labelled]
+    if len(ours) == 0:
+        return NotApplicable("labels of the training samples")
+    classes = int(max(ours.max(), theirs.max())) + 1
+    present = len(np.unique(theirs))
+    union = len(np.unique(np.concatenate([ours, theirs])))
+    log_chance = log_chance_of_absence(ours, theirs, classes)
+    facts = (
+        Evidence("classes present in validation", present, union, "classes", len(theirs)),
+        Evidence("log10 of the chance of a random split leaving these out", log_chance / math.log(10), 0.0),
+    )
+    if union < 2:
+        return NotApplicable("two classes in the data")
+    if present == union or log_chance > math.log(CHANCE):
+        return Clear("validation holds the classes that a random split would give it", facts)
+    if present > 1 and present * 2 > union:
+        # A few missing classes may be meant so, or are a missing folder: DAT111 and DAT102 name those.
+        return Clear("most classes are in validation; for the missing ones see DAT111", facts)
+    disjoint = not np.isin(theirs, ours).any()
+    return Finding(
+        summary=f"validation holds {present} of {union} classes" + (", none of which train saw" if disjoint else ""),
+        severity_points=_points(val.samples.accuracy, disjoint),
+        confidence=0.9,
+        evidence=facts,
+        remedy="shuffle before splitting, and split stratified by class",
+    )
+
+
+def log_chance_of_absence(train: IntArray, val: IntArray, classes: int) -> float:
+    """Natural log of an upper bound of the chance that a random draw lacks as many images of the absent classes."""
+    shares = np.bincount(train, minlength=classes) / len(train)
+    absent = np.setdiff1d(np.arange(classes), val)
+    missing = float(shares[absent].sum())
+    if missing <= 0:
+        # Nothing of train is absent from val; val may still hold what train lacks, which is not a block of train.
+        lacking = float(np.isin(val, np.flatnonzero(shares == 0)).mean())
+        return -math.inf if lacking == 1.0 else 0.0
+    return len(val) * math.log(max(1e-12, 1 - missing))
+
+
+def _points(accuracy: float, disjoint: bool) -> float:
+    # With disjoint classes nothing can be right, so everything is lost; else the accuracy is simply not comparable.
+    return 100 * (1 - accuracy) if disjoint else 0.0
+
+
+CHECK = Check(code="DAT112", name="one_class_validation", detect=detect, doc=__doc__ or "")

@@ -1,0 +1,73 @@
+"""A softmax, sigmoid or ReLU stands before a loss that applies its own.
+
+What it looks for
+    What goes into the loss. `cross_entropy` expects any real numbers: rows that are all within 0..1 and sum to 1 went through
+    a softmax, all within 0..1 through a sigmoid, exact zeros and nothing negative through a ReLU. `nll_loss` expects
+    logarithms of probabilities, so it must not see the probabilities themselves.
+
+Why it hurts validation
+    Squashed twice, the loss can hardly fall below ln C - 1 and its gradients fade; training is slow and stalls.
+
+What else looks like this
+    log_softmax before cross_entropy changes nothing. `binary_cross_entropy` (without logits) expects a sigmoid.
+
+Remedy
+    Return the plain output of the last linear layer; apply softmax only to show probabilities.
+
+Source
+    human_activity_recognition issue 4, tf-dev-summit tutorial issue 3; PyTorch documentation of CrossEntropyLoss.
+"""
+
+from __future__ import annotations
+
+from valgap.types import Case, Check, Clear, Evidence, Finding, LossStats, NotApplicable
+
+# Rounding of a float32 (or bfloat16) softmax.
+ROUNDING = 0.02
+# Plain logits are negative for about half of the classes; so many exact zeros come from a ReLU only.
+ZERO_SHARE = 0.05
+UNMEASURED_POINTS = 5.0
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """Look at the range and the row sums of the loss's inputs in training."""
+    train = case.run.last_train
+    if train is None or train.loss is None:
+        return NotApplicable("a training pass with a loss of torch.nn.functional")
+    loss = train.loss
+    facts = (
+        Evidence("smallest input of the loss", loss.logit_min, "negative"),
+        Evidence("largest input of the loss", loss.logit_max, None),
+        Evidence("row sums of the inputs", f"{loss.row_sum_min:.3g} .. {loss.row_sum_max:.3g}", "anything but 1"),
+    )
+    kind = squashed_by(loss)
+    if kind is None:
+        return Clear("the loss gets what it expects", facts)
+    return Finding(
+        summary=f"{kind} before {loss.name}, which applies its own",
+        severity_points=UNMEASURED_POINTS,
+        confidence=0.95 if kind != "a ReLU" else 0.85,
+        evidence=(*facts, Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points")),
+        remedy=f"remove {kind.removeprefix('a ')} from the model's output (keep it for showing probabilities only)",
+    )
+
+
+def squashed_by(loss: LossStats) -> str | None:
+    """What squashed the inputs of a loss that expects unsquashed ones; None if nothing did."""
+    unit = loss.logit_min >= 0 and loss.logit_max <= 1 + ROUNDING
+    sums_to_one = abs(loss.row_sum_min - 1) < ROUNDING and abs(loss.row_sum_max - 1) < ROUNDING
+    if loss.num_outputs < 2 and loss.name != "binary_cross_entropy_with_logits":
+        return None
+    if loss.name in ("cross_entropy", "nll_loss", "multi_margin_loss"):
+        if unit and sums_to_one:
+            return "a softmax"
+        if unit and loss.logit_max > 0:
+            return "a sigmoid"
+        if loss.name == "cross_entropy" and loss.logit_min == 0 and loss.zero_fraction > ZERO_SHARE:
+            return "a ReLU"
+    if loss.name == "binary_cross_entropy_with_logits" and unit and loss.logit_max > 0:
+        return "a softmax" if sums_to_one and loss.num_outputs > 1 else "a sigmoid"
+    return None
+
+
+CHECK = Check(code="MOD306", name="squashed_logits", detect=detect, doc=__doc__ or "")

@@ -1,0 +1,99 @@
+"""Classes that only one of training and validation has.
+
+What it looks for
+    Class names of val that train does not know, validation labels that no training sample has, and validation
+    labels that are all one constant (a data set without labels often gives -1 or 0).
+
+Why it hurts validation
+    An image of a class that training never saw cannot be answered rightly. A class without validation images is not
+    measured at all.
+
+What else looks like this
+    A missing folder that also shifts the other indices is class_index_mismatch (DAT102), which is named first.
+
+Remedy
+    Give both splits the same classes: move images, or leave the class out of both.
+
+Source
+    pytorch-image-models issue 211, webvision benchmarks issue 5, examples issue 550, NeRN issue 29.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, NotApplicable
+
+# Labels that are all equal tell of a missing label only when there are enough of them: with two equally likely classes,
+# twenty equal labels come once in half a million.
+MIN_CONSTANT = 20
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """Compare class names and labels of the two phases."""
+    train, val = case.run.last_train, case.run.last_validation
+    if train is None or val is None or len(val.samples) == 0:
+        return NotApplicable("a training pass and a validation pass")
+    names = [case.run.datasets[p.dataset].class_to_idx if p.dataset in case.run.datasets else None for p in (train, val)]
+    if names[0] and names[1]:
+        foreign = sorted(set(names[1]) - set(names[0]))
+        absent = sorted(set(names[0]) - set(names[1]))
+        index = np.array([names[1][n] for n in foreign])
+        hit = np.isin(val.samples.target, index) if len(foreign) else np.zeros(len(val.samples), bool)
+    else:
+        if not val.samples.labelled.any():
+            return _unlabelled(len(val.samples))
+        seen = _seen(case)
+        if len(seen) == 0:
+            return NotApplicable("labels of the training samples")
+        foreign = [str(c) for c in np.setdiff1d(val.samples.target[val.samples.labelled], seen)]
+        absent = [str(c) for c in np.setdiff1d(seen, val.samples.target)]
+        hit = val.samples.labelled & ~np.isin(val.samples.target, seen)
+    return _judge(foreign, absent, float(hit.mean()), len(val.samples))
+
+
+def _seen(case: Case) -> IntArray:
+    targets = np.concatenate([p.samples.target for p in case.run.of_phase("train")])
+    return np.unique(targets[targets >= 0])
+
+
+def _unlabelled(n: int) -> Finding | NotApplicable:
+    if n < MIN_CONSTANT:
+        return NotApplicable("validation labels")
+    return Finding(
+        summary="the validation set carries no class labels",
+        severity_points=0.0,
+        confidence=0.6,
+        evidence=(Evidence("validation images with a class label", 0, n, "images", n),),
+        remedy="use a validation set with labels; images of ImageFolder must lie in class folders",
+    )
+
+
+def _judge(foreign: list[str], absent: list[str], share: float, n: int) -> Finding | Clear:
+    facts = (
+        Evidence("classes in val that train never saw", len(foreign), 0, "classes"),
+        Evidence("validation images of such a class", share, 0.0, "", n),
+        Evidence("classes of train without a validation image", len(absent), 0, "classes"),
+    )
+    if foreign:
+        return Finding(
+            summary=f"{len(foreign)} classes of val never occur in train: {', '.join(foreign[:3])}",
+            severity_points=100 * share,
+            confidence=0.97,
+            evidence=facts,
+            remedy="add training images of these classes or take them out of val",
+            subjects=tuple(foreign),
+        )
+    if absent:
+        return Finding(
+            summary=f"{len(absent)} classes of train have no validation image: {', '.join(absent[:3])}",
+            severity_points=0.0,
+            confidence=0.4,
+            evidence=facts,
+            remedy="put some images of each class into val: these classes are not measured",
+            subjects=tuple(absent),
+        )
+    return Clear("train and val have the same classes", facts)
+
+
+CHECK = Check(code="DAT111", name="unmatched_classes", detect=detect, doc=__doc__ or "")

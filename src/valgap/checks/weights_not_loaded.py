@@ -1,0 +1,95 @@
+"""Pretrained weights are absent, or were silently skipped.
+
+What it looks for
+    `load_state_dict` calls before training in which most keys did not fit (possible only with `strict=False`), and
+    BatchNorm layers that still have the statistics of a new layer (mean 0, variance 1, exactly) at the first training
+    step. Frozen layers that are new are a fault whatever was meant: nobody trains a head on random features.
+
+Why it hurts validation
+    A network that begins at random needs thousands of times more images than fine-tuning.
+
+What else looks like this
+    Training from scratch on purpose, with every layer trainable and enough images: that is a choice. A head that does not
+    fit (another number of classes) is normal.
+
+Remedy
+    Load the weights with `strict=True` after taking prefixes such as `module.` off the keys, and look at the missing keys.
+
+Source
+    Efficient-AI-Backbones issue 202; torchvision and timm documentation of pretrained weights.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from valgap.types import Case, Check, Clear, Evidence, Finding, ModelInfo, NotApplicable, WeightsLoaded
+
+# A load counts as skipped when fewer than this share of its keys exist in the module; a backbone with another head
+# fits to more than 95 %.
+FITTING_SHARE = 0.5
+# From scratch on purpose is only doubted below so many training images.
+FEW_IMAGES = 5_000
+UNMEASURED_POINTS = 15.0
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """Look at what was loaded and at whether the network is new."""
+    model = case.run.trained_model
+    train = case.run.last_train
+    if model is None or train is None:
+        return NotApplicable("a training pass")
+    skipped = next((w for w in case.run.weights_loaded if w.before_training and _skipped(w)), None)
+    facts = (
+        Evidence("BatchNorm layers that are new at the first step", model.fresh_batchnorm, 0.0),
+        Evidence("share of the model's keys that one load filled", model.loaded_fraction, 1.0),
+    )
+    later = [w for w in case.run.weights_loaded if w.before_training and not _skipped(w) and w.given]
+    if skipped is not None and not later and not _clearly_given(model):
+        return _finding("load_state_dict skipped nearly all of the given weights", 0.95, facts, skipped)
+    if np.isnan(model.fresh_batchnorm):
+        if model.pretrained is True:
+            return Clear("weights were loaded before training", facts)
+        return NotApplicable("BatchNorm layers, or a load_state_dict call, to tell new weights from given ones")
+    if model.fresh_batchnorm < FITTING_SHARE:
+        return Clear("the network began with given weights", facts)
+    if frozen_share(model) > FITTING_SHARE:
+        return _finding("most layers are frozen although their weights are new (random)", 0.95, facts, None)
+    images = len(np.unique(train.samples.sample)) if (train.samples.sample >= 0).any() else len(train.samples)
+    evidence = (*facts, Evidence("training images", images, None, "images"))
+    if images >= FEW_IMAGES:
+        return Clear("the network began at random, with every layer trainable and many images", evidence)
+    return _finding(f"the network began at random and has {images} images to learn from", 0.4, evidence, None)
+
+
+def _skipped(load: WeightsLoaded) -> bool:
+    return load.given > 0 and load.matched < FITTING_SHARE * load.given
+
+
+def _clearly_given(model: ModelInfo) -> bool:
+    return bool(model.fresh_batchnorm < FITTING_SHARE)
+
+
+def frozen_share(model: ModelInfo) -> float:
+    """Share of the parameters (by count of numbers) that do not require a gradient, 0..1."""
+    size = model.numel[model.is_parameter]
+    frozen = ~model.requires_grad[model.is_parameter]
+    return float(size[frozen].sum() / max(1, size.sum()))
+
+
+def _finding(
+    summary: str, confidence: float, facts: tuple[Evidence, ...], load: WeightsLoaded | None
+) -> Finding:
+    if load is not None:
+        facts = (Evidence("keys of the file that the model has", load.matched, load.given, "keys"), *facts)
+    return Finding(
+        summary=summary,
+        severity_points=UNMEASURED_POINTS,
+        confidence=confidence,
+        evidence=(*facts, Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points")),
+        remedy="load the pretrained weights with strict=True, after removing prefixes from the keys; check what is missing",
+        subjects=load.examples if load is not None else (),
+    )
+
+
+CHECK = Check(code="MOD301", name="weights_not_loaded", detect=detect, doc=__doc__ or "")
