@@ -1,20 +1,62 @@
-"""The catalogue: one visible line per cause, in the order of CAUSES. Nothing registers itself."""
+"""The catalogue: one visible line per cause, in the order of the codes. Nothing registers itself."""
 
 from __future__ import annotations
 
 from valgap.checks import (
+    accumulated_gradients,
+    augmented_validation,
     batchnorm_drift,
+    channel_order_mismatch,
     class_index_mismatch,
+    eval_mode_at_training,
+    evaluated_other_data,
+    geometry_mismatch,
+    incomparable_train_metric,
+    miscomputed_metric,
+    nonfinite_loss,
     normalization_mismatch,
+    one_class_validation,
+    scrambled_pixels,
+    squashed_logits,
+    tiny_batch_batchnorm,
     train_mode_at_validation,
     train_val_overlap,
+    training_on_validation,
+    unmatched_classes,
+    unshuffled_training,
+    untrained_parameters,
+    validation_too_small,
+    value_range_mismatch,
+    weights_not_loaded,
+    wrong_head_size,
 )
 from valgap.types import Check
 
 CATALOGUE: tuple[Check, ...] = (
     train_val_overlap.CHECK,
     class_index_mismatch.CHECK,
+    unmatched_classes.CHECK,
+    one_class_validation.CHECK,
     normalization_mismatch.CHECK,
+    value_range_mismatch.CHECK,
+    channel_order_mismatch.CHECK,
+    augmented_validation.CHECK,
+    geometry_mismatch.CHECK,
+    scrambled_pixels.CHECK,
+    weights_not_loaded.CHECK,
     batchnorm_drift.CHECK,
+    untrained_parameters.CHECK,
+    squashed_logits.CHECK,
+    wrong_head_size.CHECK,
+    tiny_batch_batchnorm.CHECK,
+    accumulated_gradients.CHECK,
+    unshuffled_training.CHECK,
+    nonfinite_loss.CHECK,
+    training_on_validation.CHECK,
     train_mode_at_validation.CHECK,
+    eval_mode_at_training.CHECK,
+    miscomputed_metric.CHECK,
+    incomparable_train_metric.CHECK,
+    validation_too_small.CHECK,
+    evaluated_other_data.CHECK,
 )

@@ -30,9 +30,10 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, ModelInfo, NotAp
 
 # Without the probe, the cost is not known. On clothing_mini it measured 10 points; half of that is claimed.
 UNMEASURED_POINTS = 5.0
-# The probe's loss counts as measured when it exceeds its own standard error; below that the drift is a fact, but it
-# cannot be said to cost anything here.
-STANDARD_ERRORS = 1.0
+# That the statistics moved is a fact of the record; only its cost is uncertain. Where the probe sees no loss at all, the
+# fault is named with less weight and no points.
+CONFIDENCE = 0.95
+HARMLESS_CONFIDENCE = 0.55
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -93,7 +94,7 @@ def cost(run: RunRecord) -> tuple[float, tuple[Evidence, ...], float]:
     numbers = run.closing.numbers if run.closing else {}
     if "probe_initial" not in numbers or "probe_final" not in numbers:
         unknown = Evidence("cost (the probe on the features was not made): assumed", UNMEASURED_POINTS, 0.0, "points")
-        return UNMEASURED_POINTS, (unknown,), 0.8
+        return UNMEASURED_POINTS, (unknown,), CONFIDENCE
     before, after = numbers["probe_initial"], numbers["probe_final"]
     n = int(numbers.get("probe_n", 0))
     loss = before - after
@@ -107,7 +108,7 @@ def cost(run: RunRecord) -> tuple[float, tuple[Evidence, ...], float]:
         after - 1.96 * error,
         after + 1.96 * error,
     )
-    confidence = 0.95 if loss > STANDARD_ERRORS * error else 0.4
+    confidence = CONFIDENCE if loss > 0 else HARMLESS_CONFIDENCE
     return max(0.0, 100 * loss), (evidence,), confidence
 
 

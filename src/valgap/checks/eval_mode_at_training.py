@@ -1,0 +1,55 @@
+"""Training goes on in eval mode after the first validation.
+
+What it looks for
+    A first training pass in training mode and later ones in eval mode, of a model with BatchNorm or Dropout.
+
+Why it hurts validation
+    Dropout no longer regularises, and BatchNorm keeps the statistics of the first epoch while the weights move on.
+
+What else looks like this
+    Holding BatchNorm in eval mode from the very first step is a good choice for fine-tuning and is not reported.
+
+Remedy
+    Call `model.train()` at the start of every epoch.
+
+Source
+    PyTorch documentation of `nn.Module.train`.
+"""
+
+from __future__ import annotations
+
+from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable
+
+MODE_SHARE = 0.5
+UNMEASURED_POINTS = 2.0
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """Compare the mode of the first training pass with the later ones of the same model."""
+    last = case.run.last_train
+    if last is None:
+        return NotApplicable("a training pass")
+    passes = [p for p in case.run.of_phase("train") if p.model == last.model]
+    if len(passes) < 2:
+        return NotApplicable("two training passes of one model")
+    first = passes[0].modes
+    if first.batchnorm_layers == 0 and first.dropout_layers == 0:
+        return Clear("the model has no BatchNorm and no active Dropout: its mode makes no difference")
+    active = max(first.batchnorm_training, first.dropout_training)
+    late = [p for p in passes[1:] if p.modes.training_flag < MODE_SHARE]
+    facts = (
+        Evidence("later training passes in eval mode", len(late), 0, "passes", len(passes) - 1),
+        Evidence("layers in training mode in the first pass", active, None),
+    )
+    if first.training_flag < MODE_SHARE or active < MODE_SHARE or not late:
+        return Clear("the mode of training stayed as it began", facts)
+    return Finding(
+        summary=f"{len(late)} of {len(passes) - 1} later training epochs ran in eval mode",
+        severity_points=UNMEASURED_POINTS,
+        confidence=0.9,
+        evidence=(*facts, Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points")),
+        remedy="call model.train() at the start of every training epoch",
+    )
+
+
+CHECK = Check(code="EVA502", name="eval_mode_at_training", detect=detect, doc=__doc__ or "")

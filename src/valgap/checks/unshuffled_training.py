@@ -1,0 +1,67 @@
+"""Training batches hold one class after the other.
+
+What it looks for
+    The number of different labels in each training batch, against the same labels in random order (computed exactly, so no
+    threshold has to be guessed).
+
+Why it hurts validation
+    Each batch pulls the network towards its own class; what it learned of the others is overwritten, and BatchNorm sees one
+    class at a time.
+
+What else looks like this
+    Class-balanced samplers put more classes into a batch than chance, not fewer.
+
+Remedy
+    `DataLoader(..., shuffle=True)` for training.
+
+Source
+    nni pull request 4696, modelarts-example issue 55; PyTorch documentation of DataLoader.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, NotApplicable
+
+# Mean number of classes per batch over its expectation under random order; random order gives 1 within a few percent
+# (300 images or more), sorted folders below a half.
+SORTED_SHARE = 0.6
+MIN_IMAGES = 40
+UNMEASURED_POINTS = 8.0
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """Compare the classes per batch with random order."""
+    train = case.run.last_train
+    if train is None or int(train.samples.labelled.sum()) < MIN_IMAGES:
+        return NotApplicable(f"a training pass with {MIN_IMAGES} labelled images")
+    keep = train.samples.labelled
+    found, expected = classes_per_batch(train.samples.target[keep], train.samples.batch[keep])
+    facts = (Evidence("different classes per training batch", found, expected, "classes", train.num_batches),)
+    if expected < 1.2:
+        return NotApplicable("batches in which chance puts more than one class")
+    if found / expected > SORTED_SHARE:
+        return Clear("training batches are mixed", facts)
+    return Finding(
+        summary=f"training batches hold {found:.1f} classes where random order gives {expected:.1f}",
+        severity_points=UNMEASURED_POINTS,
+        confidence=0.95,
+        evidence=(*facts, Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points")),
+        remedy="shuffle the training data: DataLoader(train_set, shuffle=True)",
+    )
+
+
+def classes_per_batch(target: IntArray, batch: IntArray) -> tuple[float, float]:
+    """(observed, expected under random order): mean number of different classes per batch.
+
+    A class of share q is in a batch of n images with chance 1 - (1 - q) ** n (drawing with replacement).
+    """
+    shares = np.bincount(target) / len(target)
+    sizes = np.array([int((batch == b).sum()) for b in np.unique(batch)])
+    seen = np.array([len(np.unique(target[batch == b])) for b in np.unique(batch)])
+    expected = (1 - (1 - shares[None, :]) ** sizes[:, None]).sum(axis=1)
+    return float(seen.mean()), float(expected.mean())
+
+
+CHECK = Check(code="TRN408", name="unshuffled_training", detect=detect, doc=__doc__ or "")
