@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 EVENTS_FILE = "events.jsonl"
+# The largest array is the sample names of a data set: two million paths of 200 characters.
+MAX_ARRAY_BYTES = 1 << 29
 
 
 def encode(value: Any) -> Any:
@@ -58,9 +60,13 @@ def decode_array(value: dict[str, Any]) -> npt.NDArray[Any]:
         raise ValueError("an array of objects is never part of a record")
     shape = tuple(int(n) for n in value["shape"])
     expected = math.prod(shape) * dtype.itemsize
-    unpacker = zlib.decompressobj()
     # Bounded, so that a forged line cannot fill the memory.
-    raw = unpacker.decompress(base64.b64decode(value["z"]), expected + 1)
+    if min(shape, default=0) < 0 or expected > MAX_ARRAY_BYTES:
+        raise ValueError(f"no array of a record has the shape {shape}")
+    try:
+        raw = zlib.decompressobj().decompress(base64.b64decode(value["z"]), expected + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
     if len(raw) != expected:
         raise ValueError(f"an array of shape {shape} has {len(raw)} bytes, not {expected}")
     return np.frombuffer(raw, dtype=dtype).reshape(shape).copy()

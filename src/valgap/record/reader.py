@@ -38,7 +38,11 @@ LOADED_SHARE = 0.5
 
 
 def read_record(path: Path | str) -> RunRecord:
-    """The record in a run directory. Raises RecordError when there is none, or none that this version reads."""
+    """The record in a run directory.
+
+    Raises:
+        RecordError: there is none, or none that this version reads.
+    """
     folder = Path(path)
     events, damaged = _read_events(folder)
     return _Assembler(folder, events, damaged).build()
@@ -57,7 +61,7 @@ def _read_events(folder: Path) -> tuple[list[dict[str, Any]], str | None]:
                 event = json.loads(line)
                 if not line.endswith(b"\n") or not isinstance(event, dict):
                     raise ValueError("cut off")
-            except ValueError:
+            except (ValueError, RecursionError):
                 damaged = f"line {number} is cut off or damaged; what follows it is left out"
                 break
             if not events:
@@ -83,13 +87,13 @@ class _Assembler:
     def __init__(self, folder: Path, events: list[dict[str, Any]], damaged: str | None) -> None:
         self.folder = folder
         self.damaged = damaged
+        self.events = events
         self.by_kind: dict[str, list[dict[str, Any]]] = {}
         try:
             for event in events:
                 self.by_kind.setdefault(str(event.get("t")), []).append(decode(event))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise RecordError(f"{folder / EVENTS_FILE} holds a damaged array ({error}): it cannot be read") from error
-        self.last_at = max((float(e.get("at") or 0.0) for e in events), default=0.0)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return self.by_kind.get(kind, [])
@@ -97,7 +101,7 @@ class _Assembler:
     def build(self) -> RunRecord:
         try:
             return self._build()
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise RecordError(
                 f"{self.folder / EVENTS_FILE} is not as valgap writes it ({type(error).__name__}: {error}); "
                 "was it edited by hand?"
@@ -136,7 +140,7 @@ class _Assembler:
             recorder_errors=tuple(str(e["text"]) for e in self.of("recorder_error")),
             exit_status=end.get("exit_status"),
             stopped=reason,
-            seconds=float(end.get("seconds", self.last_at)),
+            seconds=float(end["seconds"]) if "seconds" in end else max(float(e.get("at", 0.0)) for e in self.events),
         )
 
     def _names(self) -> tuple[str, ...]:

@@ -30,13 +30,16 @@ def describe(argv: list[str], script: str) -> dict[str, Any]:
 
 
 def torch_facts() -> dict[str, Any]:
-    """Seeds, threads and devices, once torch has been imported. Draws no random number."""
+    """Seeds, threads and devices at the first model call. Draws no random number.
+
+    Not earlier: to ask for a GPU starts CUDA, and a program may still choose its devices after `import torch`.
+    """
     import torch
 
     return {
         "torch_seed": torch.initial_seed(),
         "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.is_available(),
+        "cuda": torch.cuda.is_initialized(),
     }
 
 

@@ -88,17 +88,19 @@ class _AfterImport(importlib.abc.MetaPathFinder):
 
     def __init__(self, callbacks: dict[str, Callable[[], None]]) -> None:
         self._callbacks = dict(callbacks)
+        self._asking: set[str] = set()
 
     def find_spec(
         self, fullname: str, path: Any = None, target: Any = None
     ) -> importlib.machinery.ModuleSpec | None:
         """The spec that the other finders give, with a callback behind its loader; None for other modules."""
-        callback = self._callbacks.pop(fullname, None)
-        if callback is None:
+        if fullname not in self._callbacks or fullname in self._asking:
             return None
-        spec = importlib.util.find_spec(fullname) if path is None else importlib.machinery.PathFinder.find_spec(
-            fullname, path
-        )
+        self._asking.add(fullname)
+        try:
+            spec = self._found_by_others(fullname, path, target)
+        finally:
+            self._asking.discard(fullname)
         loader: Any = spec.loader if spec is not None else None
         if loader is None:
             return spec
@@ -107,10 +109,21 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         def exec_module(module: Any) -> None:
             del loader.exec_module  # the loader is as it was
             execute(module)
-            callback()
+            # Only now: libraries also ask for the spec of torch without importing it.
+            callback = self._callbacks.pop(fullname, None)
+            if callback is not None:
+                callback()
 
         loader.exec_module = exec_module
         return spec
+
+    @staticmethod
+    def _found_by_others(fullname: str, path: Any, target: Any) -> importlib.machinery.ModuleSpec | None:
+        for finder in list(sys.meta_path):
+            spec = finder.find_spec(fullname, path, target) if hasattr(finder, "find_spec") else None
+            if spec is not None:
+                return spec
+        return None
 
 
 def execute(target: Target, session: Session) -> tuple[int, str | None]:
@@ -159,11 +172,31 @@ def _exit_status(stop: SystemExit) -> tuple[int, str | None]:
     return 1, f"SystemExit: {stop.code}"
 
 
+OUR_FILES = str(Path(__file__).parent)
+
+
 def _print_traceback(error: BaseException) -> None:
+    _drop_our_frames(error, set())
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
     if sys.excepthook is not sys.__excepthook__:
         sys.excepthook(type(error), error, trace)  # the script's own
     else:
         traceback.print_exception(type(error), error, trace)
+
+
+def _drop_our_frames(error: BaseException | None, done: set[int]) -> None:
+    """Take the frames of this package out of an exception's traceback and of those behind it."""
+    if error is None or id(error) in done:
+        return
+    done.add(id(error))
+    kept = []
+    trace = error.__traceback__
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename).parent != Path(OUR_FILES):
+            kept.append(trace)
+        trace = trace.tb_next
+    for one, following in zip(kept, [*kept[1:], None], strict=True):
+        one.tb_next = following
+    error.__traceback__ = kept[0] if kept else None
+    _drop_our_frames(error.__cause__, done)
+    _drop_our_frames(error.__context__, done)

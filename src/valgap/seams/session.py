@@ -48,7 +48,6 @@ class Session:
         self.recorder = Recorder(self.writer)
         self._seams = Seams(self.recorder)
         self._seams.attach()
-        self.writer.write("environment", environment.torch_facts())
 
     def hook_compiler(self) -> None:
         """Put the hooks on torch.compile, which has just been imported."""

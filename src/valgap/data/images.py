@@ -1,0 +1,82 @@
+"""The one way to read an image: any file that Pillow opens, as 8-bit RGB, upright."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from valgap.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jfif")
+FORMAT_SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jfif"),
+    "MPO": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm"),
+}
+# Pillow's own limit against decompression bombs, made an error.
+MAX_PIXELS = 178_956_970
+
+
+def read_rgb(path: str | Path) -> Image.Image:
+    """The image as 8-bit RGB with its EXIF rotation applied; transparency is put on white.
+
+    Raises:
+        DataError: the file is no readable image, or has more pixels than `MAX_PIXELS`.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"{path} has {image.width} x {image.height} pixels, too many to read safely")
+            image.load()
+            return to_rgb(ImageOps.exif_transpose(image))
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's plugins raise many kinds on damaged files
+        raise DataError(f"{path} is no readable image ({type(error).__name__}: {error})") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode of Pillow as RGB: 16-bit scaled, not clipped; alpha and transparent palettes put on white."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_scaled(np.asarray(image))).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    """Grey values (H, W) of 16 or 32 bits as uint8; 0..255 and 0..1 are recognised by their range."""
+    top = float(values.max(initial=0))
+    full = 1.0 if top <= 1.0 and values.dtype.kind == "f" else 255.0 if top <= 255 else 65535.0
+    return np.asarray(np.clip(values.astype(np.float64) * (255.0 / full), 0, 255), dtype=np.uint8)
+
+
+def oddities(path: Path) -> list[str]:
+    """What is unusual about a readable file, in words: mode, rotation, an extension that lies."""
+    found: list[str] = []
+    with Image.open(path) as image:
+        if image.mode == "P":
+            found.append("palette")
+        elif image.mode == "CMYK":
+            found.append("CMYK")
+        elif image.mode.startswith("I") or image.mode == "F":
+            found.append("16-bit")
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            found.append("alpha")
+        if image.getexif().get(0x0112, 1) not in (0, 1):
+            found.append("EXIF-rotated")
+        known = FORMAT_SUFFIXES.get(str(image.format))
+        if known is not None and path.suffix.lower() not in known:
+            found.append("wrongly named")
+    return found

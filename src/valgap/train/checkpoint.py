@@ -1,0 +1,52 @@
+"""Checkpoints: safetensors beside JSON. Holds all that prediction needs: weights, class map, preprocessing, recipe."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from valgap.errors import RecordError
+from valgap.models.backbones import BUNDLED, BUNDLED_TIMM, build, replace_head
+from valgap.models.preprocessing import Preprocessing
+
+WEIGHTS = "checkpoint.safetensors"
+FACTS = "checkpoint.json"
+SCHEMA = 1
+
+
+def save(folder: Path, model: nn.Module, facts: Mapping[str, Any], preprocessing: Preprocessing) -> None:
+    """Write both files whole or not at all."""
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    body = {"schema": SCHEMA, "preprocessing": asdict(preprocessing), **facts}
+    save_file(state, str(folder / f"{WEIGHTS}.part"))
+    (folder / f"{FACTS}.part").write_text(json.dumps(body, indent=1), encoding="utf-8")
+    os.replace(folder / f"{WEIGHTS}.part", folder / WEIGHTS)
+    os.replace(folder / f"{FACTS}.part", folder / FACTS)
+
+
+def load(folder: Path) -> tuple[nn.Module, dict[str, Any], Preprocessing]:
+    """(model in eval mode, facts, preprocessing). Raises RecordError where there is no checkpoint to read."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        state: dict[str, torch.Tensor] = load_file(str(folder / WEIGHTS))
+        if int(facts["schema"]) > SCHEMA:
+            raise RecordError(f"{folder} holds a checkpoint of a newer valgap (schema {facts['schema']}): update valgap")
+        values = facts["preprocessing"]
+        preprocessing = Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        backbone = str(facts["backbone"])
+        model = build(BUNDLED_TIMM if backbone == BUNDLED else backbone)
+        replace_head(model, len(facts["classes"]))
+        model.load_state_dict(state)
+    except FileNotFoundError as error:
+        raise RecordError(f"{folder} holds no checkpoint: give the run directory of a `valgap train`") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RecordError(f"the checkpoint in {folder} cannot be read ({type(error).__name__}: {error})") from error
+    return model.eval(), facts, preprocessing
