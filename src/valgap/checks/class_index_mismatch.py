@@ -88,13 +88,16 @@ def remapped(target: IntArray, mapping: Mapping[int, int]) -> IntArray:
 
 
 def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
-    """Look for a renaming of targets, fitted on every other labelled image and judged on the rest."""
+    """Look for a renaming of targets, fitted on every other image of each class and judged on the rest."""
     keep = last.samples.labelled & (last.samples.prediction >= 0)
     target, prediction = last.samples.target[keep], last.samples.prediction[keep]
     if len(target) < MIN_IMAGES:
         return NotApplicable(f"class maps of both data sets, or {MIN_IMAGES} labelled validation images")
     classes = int(max(target.max(), prediction.max())) + 1
-    halves = [np.arange(len(target)) % 2 == i for i in (0, 1)]
+    rank = np.zeros(len(target), np.int64)  # of each image within its class, so that both halves have every class
+    for c in np.unique(target):
+        rank[target == c] = np.arange(int((target == c).sum()))
+    halves = [rank % 2 == i for i in (0, 1)]
     held_out = np.zeros(len(target), bool)
     for fit, judge in (halves, halves[::-1]):
         mapping, _ = best_label_permutation(target[fit], prediction[fit], classes)

@@ -1,0 +1,64 @@
+"""DAT102."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.checks.cases import CLASSES, TRAIN, VAL, dataset, found, healthy, samples, with_phase, without
+
+from valgap.checks.class_index_mismatch import CHECK
+from valgap.types import Case, Clear, NotApplicable
+
+IDS = np.arange(TRAIN, TRAIN + VAL)
+
+
+def shifted(by: int, maps: bool = True) -> Case:
+    """Val numbers its classes ``by`` places later than train; the model answers in train's numbers."""
+    case = healthy()
+    table = samples(IDS, 0.8)
+    table = replace(table, target=(table.target + by) % 4)
+    case = with_phase(case, "validation", samples=table)
+    names = {name: (i + by) % 4 for i, name in enumerate(CLASSES)} if maps else None
+    datasets = {0: case.run.datasets[0], 1: dataset(1, IDS, class_to_idx=names)}
+    return Case(replace(case.run, datasets=datasets))
+
+
+@pytest.mark.parametrize("by", [1, 2, 3])
+def test_maps_by_name_give_the_exact_loss(by: int) -> None:
+    case = shifted(by)
+    finding = found(CHECK.detect(case))
+    last = case.run.last_validation
+    assert last is not None
+    assert finding.severity_points == pytest.approx(100 * (0.8 - last.samples.accuracy))
+    assert finding.evidence[0].value == 4
+
+
+def test_without_maps_a_renaming_is_found_on_held_out_images() -> None:
+    assert found(CHECK.detect(shifted(1, maps=False))).severity_points > 40
+
+
+def test_one_class_missing_in_val_shifts_the_rest() -> None:
+    case = healthy()
+    names = {"bee": 0, "cat": 1, "dog": 2}
+    table = samples(IDS, 0.9)
+    keep = table.target > 0
+    part = replace(table, **{k: v[keep] for k, v in vars(table).items()})
+    part = replace(part, target=part.target - 1)
+    case = with_phase(case, "validation", samples=part)
+    case = Case(replace(case.run, datasets={0: case.run.datasets[0], 1: dataset(1, IDS, class_to_idx=names)}))
+    finding = found(CHECK.detect(case))
+    assert finding.evidence[0].value == 3
+    assert "ant" in finding.summary
+
+
+def test_sound_run_and_a_model_that_learned_nothing_are_silent() -> None:
+    assert isinstance(CHECK.detect(healthy()), Clear)
+    rng = np.random.default_rng(1)
+    table = replace(samples(IDS, 0.25), prediction=rng.integers(0, 4, VAL).astype(np.int32))
+    case = with_phase(shifted(0, maps=False), "validation", samples=table)
+    assert isinstance(CHECK.detect(case), Clear)
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)
+    assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)

@@ -1,0 +1,80 @@
+"""PRE201."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.checks.cases import (
+    MEAN,
+    NORMALIZE,
+    STD,
+    TRAIN,
+    VAL,
+    dataset,
+    found,
+    healthy,
+    inputs,
+    quiet,
+    rescored,
+    samples,
+    with_phase,
+    without,
+)
+
+from valgap.checks.normalization_mismatch import CHECK, level_ratio
+from valgap.types import Case, Clear, InputStats, NotApplicable
+
+IDS = np.arange(TRAIN, TRAIN + VAL)
+
+
+def val_inputs(stats: InputStats, *norms: tuple[Any, Any]) -> Case:
+    """Val images with these statistics, after a transform with these Normalize steps."""
+    case = with_phase(healthy(), "validation", inputs=stats)
+    steps = tuple(replace(NORMALIZE, mean=m, std=s) for m, s in norms)
+    return Case(replace(case.run, datasets={0: case.run.datasets[0], 1: dataset(1, IDS, transform=steps)}))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [((0.0,) * 3, (1.0,) * 3), ((0.5,) * 3, (0.5,) * 3), ((0.48, 0.45, 0.4), (0.3, 0.3, 0.3))]
+)
+def test_levels_give_the_ratio_of_the_two_normalisations(mean: Any, std: Any) -> None:
+    case = val_inputs(inputs(mean, std), *([] if std[0] == 1 else [(mean, std)]))
+    train, val = case.run.last_train, case.run.last_validation
+    assert train is not None and val is not None and train.inputs is not None and val.inputs is not None
+    assert level_ratio(train.inputs, val.inputs) == pytest.approx(np.median(np.array(STD) / np.array(std)), rel=1e-4)
+    assert found(CHECK.detect(case)).confidence > 0.9
+
+
+def test_applied_twice() -> None:
+    twice = inputs(np.array(MEAN) + np.array(MEAN) * np.array(STD), np.array(STD) ** 2)
+    assert found(CHECK.detect(val_inputs(twice, (MEAN, STD), (MEAN, STD))))
+
+
+@pytest.mark.parametrize("after", [0.6, 0.9])
+def test_points_are_re_scored(after: float) -> None:
+    case = val_inputs(inputs((0.0,) * 3, (1.0,) * 3))
+    case = rescored(case, val_eval=samples(IDS, 0.5), val_train_norm=samples(IDS, after))
+    assert found(CHECK.detect(case)).severity_points == pytest.approx(100 * (after - 0.5))
+
+
+def test_sound_dark_and_blurred_val_are_silent() -> None:
+    assert isinstance(CHECK.detect(healthy()), Clear)
+    dark = replace(inputs(pixel_mean=0.15, pixel_std=0.1), maximum=inputs().minimum + 1.5)
+    assert quiet(CHECK.detect(val_inputs(dark, (MEAN, STD))))
+
+
+def test_scale_of_255_is_left_to_pre202() -> None:
+    raw = replace(inputs((0.0,) * 3, (1.0,) * 3), quantum=np.ones(3, np.float32))
+    assert quiet(CHECK.detect(val_inputs(raw)))
+
+
+def test_other_than_the_weights_expect_needs_a_measured_gain() -> None:
+    assert isinstance(CHECK.detect(rescored(healthy(), val_eval=samples(IDS, 0.7), val_weights_norm=samples(IDS, 0.71))), Clear)
+    case = rescored(healthy(), val_eval=samples(IDS, 0.5), val_weights_norm=samples(IDS, 0.8))
+    assert found(CHECK.detect(case)).severity_points == pytest.approx(30)
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)
+    assert isinstance(CHECK.detect(with_phase(healthy(), "validation", inputs=None)), NotApplicable)

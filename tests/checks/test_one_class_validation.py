@@ -1,0 +1,43 @@
+"""DAT112."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.checks.cases import TRAIN, VAL, found, healthy, samples, with_phase, without
+
+from valgap.checks.one_class_validation import CHECK
+from valgap.types import Case, Clear, NotApplicable
+
+IDS = np.arange(TRAIN, TRAIN + VAL)
+
+
+def block(classes: list[int]) -> Case:
+    table = samples(IDS, 0.5)
+    return with_phase(
+        healthy(), "validation", samples=replace(table, target=np.resize(np.array(classes, np.int32), VAL))
+    )
+
+
+@pytest.mark.parametrize("classes", [[0], [3], [1, 2]])
+def test_block_of_classes(classes: list[int]) -> None:
+    finding = found(CHECK.detect(block(classes)))
+    assert finding.evidence[0].value == len(classes)
+    assert finding.evidence[0].reference == 4
+
+
+def test_split_before_shuffle_has_disjoint_classes() -> None:
+    case = block([3])
+    table = samples(np.arange(TRAIN), 0.9, shuffle=True)
+    case = with_phase(case, "train", samples=replace(table, target=table.target % 3))
+    assert found(CHECK.detect(case)).severity_points > 0
+
+
+def test_sound_and_a_small_uneven_validation_are_silent() -> None:
+    assert isinstance(CHECK.detect(healthy()), Clear)
+    assert isinstance(CHECK.detect(block([0, 0, 0, 0, 0, 1, 2, 3])), Clear)  # uneven, but all are there
+    assert isinstance(CHECK.detect(block([0, 1, 2])), Clear)  # one missing folder is DAT111's
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)

@@ -1,0 +1,44 @@
+"""DAT101."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, samples, with_phase, without
+
+from valgap.checks.train_val_overlap import CHECK
+from valgap.types import Case, Clear, Closing, NotApplicable, Twin
+
+
+def leaked(count: int) -> Case:
+    twins = tuple(Twin(i, TRAIN + i, "same_bytes", 1.0) for i in range(count))
+    return healthy(closing=Closing(twins=twins))
+
+
+@pytest.mark.parametrize("count", [1, 10, 50])
+def test_each_copy_is_counted_and_listed(count: int) -> None:
+    finding = found(CHECK.detect(leaked(count)))
+    assert finding.evidence[0].value == count
+    assert len(finding.subjects) == count
+    assert finding.subjects[0] == f"photos/{TRAIN}.jpg = photos/0.jpg"
+
+
+def test_points_are_the_accuracy_without_copies_minus_with() -> None:
+    table = samples(np.arange(TRAIN, TRAIN + VAL), 0.5)
+    table.prediction[:40] = table.target[:40]  # the forty copies are all right
+    case = with_phase(leaked(40), "validation", samples=table)
+    rest = float((table.prediction[40:] == table.target[40:]).mean())
+    assert found(CHECK.detect(case)).severity_points == pytest.approx(100 * (rest - table.accuracy))
+    assert rest < table.accuracy
+
+
+def test_sound_and_other_faults_are_silent() -> None:
+    assert isinstance(CHECK.detect(healthy()), Clear)
+    # validation over the training set itself is EVA508's
+    assert quiet(CHECK.detect(with_phase(healthy(), "validation", samples=samples(np.arange(TRAIN), 0.9))))
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)
+    run = healthy().run
+    assert isinstance(CHECK.detect(Case(replace(run, closing=None))), NotApplicable)

@@ -1,0 +1,45 @@
+"""DAT111."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.checks.cases import CLASSES, TRAIN, VAL, dataset, found, healthy, quiet, samples, with_phase, without
+
+from valgap.checks.unmatched_classes import CHECK
+from valgap.types import Case, Clear, NotApplicable
+
+IDS = np.arange(TRAIN, TRAIN + VAL)
+
+
+def foreign(count: int) -> Case:
+    """Val has ``count`` classes more than train; its images are spread evenly over all of them."""
+    names = {**{n: i for i, n in enumerate(CLASSES)}, **{f"new{i}": 4 + i for i in range(count)}}
+    case = with_phase(healthy(), "validation", samples=samples(IDS, 0.5, classes=4 + count))
+    return Case(replace(case.run, datasets={0: case.run.datasets[0], 1: dataset(1, IDS, class_to_idx=names)}))
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_share_of_foreign_images_is_the_cost(count: int) -> None:
+    finding = found(CHECK.detect(foreign(count)))
+    expected = np.mean(IDS % (4 + count) >= 4)
+    assert finding.severity_points == pytest.approx(100 * expected)
+    assert finding.subjects == tuple(f"new{i}" for i in range(count))
+
+
+def test_labels_alone_tell_as_well() -> None:
+    case = with_phase(healthy(), "validation", samples=samples(IDS, 0.5, classes=5))
+    datasets = {i: replace(d, class_to_idx=None) for i, d in case.run.datasets.items()}
+    assert found(CHECK.detect(Case(replace(case.run, datasets=datasets)))).subjects == ("4",)
+
+
+def test_sound_run_and_shifted_indices_are_silent() -> None:
+    assert isinstance(CHECK.detect(healthy()), Clear)
+    names = {"bee": 0, "cat": 1, "dog": 2}
+    case = healthy()
+    case = Case(replace(case.run, datasets={0: case.run.datasets[0], 1: dataset(1, IDS, class_to_idx=names)}))
+    assert quiet(CHECK.detect(case))
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)
