@@ -26,7 +26,8 @@ def photographs(name: str) -> np.ndarray:  # type: ignore[type-arg]
     folder = DATA / name / "train"
     if not folder.is_dir():
         pytest.skip("no real images here")
-    files = sorted(folder.rglob("*.jpg"))[:: max(1, len(sorted(folder.rglob("*.jpg"))) // 8)][:8]
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    files = files[:: len(files) // 8][:8]
     side = FOLDERS[name]
     return np.stack([np.asarray(Image.open(f).convert("RGB").resize((side, side))) / 255 for f in files])
 

@@ -27,7 +27,8 @@ import numpy as np
 from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable, Pass, PrintedNumber, RunRecord
 
 ACCURACY = re.compile(r"acc(?:uracy)?\b|\btop-?1\b|correct", re.IGNORECASE)
-NOT_VALIDATION = re.compile(r"train|best|top-?5|balanced|learning", re.IGNORECASE)
+NOT_VALIDATION = re.compile(r"train|best|balanced|learning", re.IGNORECASE)
+OTHER_METRIC = re.compile(r"top-?[2-9]|balanced|macro", re.IGNORECASE)
 # A deviation below this many points is explained, not reported.
 NOTABLE_POINTS = 0.5
 MIN_FITS = 1
@@ -69,7 +70,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
 
 def is_validation_accuracy(number: PrintedNumber) -> bool:
     """Whether the words before the number call it an accuracy, and not one of training."""
-    return bool(ACCURACY.search(number.label)) and not NOT_VALIDATION.search(number.label)
+    named = bool(ACCURACY.search(number.label)) and not NOT_VALIDATION.search(number.label)
+    return named and not OTHER_METRIC.search(number.line)
 
 
 def as_fraction(number: PrintedNumber) -> tuple[float, float]:

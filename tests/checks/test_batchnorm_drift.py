@@ -1,0 +1,55 @@
+"""MOD302."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.checks.cases import TENSORS, found, healthy, model, modes, states, with_phase, without
+
+from valgap.checks.batchnorm_drift import CHECK, UNMEASURED_POINTS
+from valgap.types import Case, Clear, Closing, NotApplicable
+
+HEAD = np.array([t[0].startswith("fc") for t in TENSORS])
+STATISTICS = np.array(["running" in t[0] for t in TENSORS])
+
+
+def frozen(moving: Any, **numbers: float) -> Case:
+    """A frozen backbone with a new head; ``moving`` says which tensors move."""
+    return healthy(
+        models={0: model(requires_grad=HEAD, in_optimizer=HEAD)},
+        states=states(moving, 7),
+        closing=Closing(numbers=numbers),
+    )
+
+
+@pytest.mark.parametrize("loss", [0.02, 0.1, 0.3])
+def test_points_are_what_the_probe_loses(loss: float) -> None:
+    case = frozen(HEAD | STATISTICS, probe_initial=0.8, probe_final=0.8 - loss, probe_n=100, probe_difference_se=0.01)
+    finding = found(CHECK.detect(case))
+    assert finding.severity_points == pytest.approx(100 * loss)
+    assert finding.subjects == ("bn.running_mean", "bn.running_var")
+
+
+def test_without_probe_the_cost_is_said_to_be_assumed() -> None:
+    finding = found(CHECK.detect(frozen(HEAD | STATISTICS)))
+    assert finding.severity_points == UNMEASURED_POINTS
+    assert "assumed" in finding.evidence[0].name
+
+
+def test_one_of_two_statistics() -> None:
+    moving = HEAD.copy()
+    moving[3] = True
+    assert found(CHECK.detect(frozen(moving))).subjects == ("bn.running_mean",)
+
+
+def test_held_statistics_full_fine_tuning_and_validation_in_train_mode_are_silent() -> None:
+    assert isinstance(CHECK.detect(frozen(HEAD)), Clear)
+    assert isinstance(CHECK.detect(healthy()), Clear)
+    held = with_phase(frozen(HEAD | STATISTICS), "train", modes=modes(1.0, batchnorm_training=0.0))
+    assert isinstance(CHECK.detect(held), Clear)
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
+    assert isinstance(CHECK.detect(Case(replace(healthy().run, states=()))), NotApplicable)

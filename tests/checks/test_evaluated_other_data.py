@@ -1,0 +1,30 @@
+"""EVA508."""
+
+import numpy as np
+import pytest
+from tests.checks.cases import TRAIN, found, healthy, quiet, samples, with_phase, without
+
+from valgap.checks.evaluated_other_data import CHECK
+from valgap.types import Case, Clear, NotApplicable
+
+
+def trained_share(share: float) -> Case:
+    """Validation over 100 samples, of which a share are training samples."""
+    first = TRAIN - round(100 * share)
+    return with_phase(healthy(), "validation", samples=samples(np.arange(first, first + 100), 0.9))
+
+
+@pytest.mark.parametrize("share", [0.95, 1.0])
+def test_validation_over_training_data(share: float) -> None:
+    assert found(CHECK.detect(trained_share(share))).evidence[0].value == pytest.approx(share)
+
+
+def test_sound_and_some_leakage_are_silent() -> None:
+    assert isinstance(CHECK.detect(healthy()), Clear)
+    assert quiet(CHECK.detect(trained_share(0.3)))
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)
+    unknown = samples(np.full(100, -1), 0.5)
+    assert isinstance(CHECK.detect(with_phase(healthy(), "validation", samples=unknown)), NotApplicable)

@@ -1,0 +1,39 @@
+"""EVA501."""
+
+import numpy as np
+import pytest
+from tests.checks.cases import TRAIN, VAL, found, healthy, modes, quiet, rescored, samples, with_phase, without
+
+from valgap.checks.train_mode_at_validation import CHECK
+from valgap.types import Case, Clear, NotApplicable
+
+IDS = np.arange(TRAIN, TRAIN + VAL)
+
+
+def in_train_mode(**changes: float) -> Case:
+    return with_phase(healthy(), "validation", modes=modes(1.0, grad_enabled=0.0, **changes))
+
+
+@pytest.mark.parametrize("after", [0.8, 0.95])
+def test_points_are_eval_mode_minus_recorded(after: float) -> None:
+    case = in_train_mode()
+    last = case.run.last_validation
+    assert last is not None
+    finding = found(CHECK.detect(rescored(case, val_eval=samples(IDS, after))))
+    assert finding.severity_points == pytest.approx(100 * (after - last.samples.accuracy))
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_share_of_layers(share: float) -> None:
+    finding = found(CHECK.detect(in_train_mode(batchnorm_training=share, dropout_training=0.0)))
+    assert finding.evidence[1].value == share
+
+
+def test_sound_and_harmless_are_silent() -> None:
+    assert isinstance(CHECK.detect(healthy()), Clear)
+    assert quiet(CHECK.detect(in_train_mode(batchnorm_layers=0, dropout_layers=0)))
+    assert isinstance(CHECK.detect(in_train_mode(batchnorm_training=0.0, dropout_training=0.0)), Clear)
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)

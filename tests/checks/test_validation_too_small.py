@@ -1,0 +1,26 @@
+"""EVA507."""
+
+import numpy as np
+import pytest
+from tests.checks.cases import TRAIN, found, healthy, quiet, samples, with_phase, without
+
+from valgap.checks.validation_too_small import CHECK
+from valgap.types import NotApplicable
+
+
+@pytest.mark.parametrize("n", [10, 30, 60])
+def test_few_images(n: int) -> None:
+    case = with_phase(healthy(), "validation", samples=samples(np.arange(TRAIN, TRAIN + n), 0.7))
+    evidence = found(CHECK.detect(case)).evidence[0]
+    assert evidence.n == n
+    assert evidence.low is not None and evidence.high is not None
+    assert evidence.low < 0.7 < evidence.high
+
+
+def test_enough_images_are_silent() -> None:
+    for n in (153, 186, 1000):
+        assert quiet(CHECK.detect(with_phase(healthy(), "validation", samples=samples(np.arange(n), 0.7))))
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)

@@ -1,0 +1,41 @@
+"""MOD301."""
+
+import numpy as np
+import pytest
+from tests.checks.cases import TENSORS, found, healthy, model, quiet, without
+
+from valgap.checks.weights_not_loaded import CHECK
+from valgap.types import Clear, NotApplicable, WeightsLoaded
+
+HEAD = np.array([t[0].startswith("fc") for t in TENSORS])
+
+
+def load(matched: int, given: int = 100) -> WeightsLoaded:
+    return WeightsLoaded("Net", True, False, given, matched, 100 - matched, given - matched, ("module.conv.weight",))
+
+
+@pytest.mark.parametrize("matched", [0, 10, 40])
+def test_skipped_load(matched: int) -> None:
+    fresh = model(pretrained=False, fresh_batchnorm=1.0, loaded_fraction=matched / 100)
+    finding = found(CHECK.detect(healthy(models={0: fresh}, weights_loaded=(load(matched),))))
+    assert finding.evidence[0].value == matched
+    assert finding.subjects == ("module.conv.weight",)
+
+
+@pytest.mark.parametrize("fresh", [0.8, 1.0])
+def test_frozen_layers_that_are_new(fresh: float) -> None:
+    new = model(pretrained=False, fresh_batchnorm=fresh, requires_grad=HEAD)
+    assert found(CHECK.detect(healthy(models={0: new}))).evidence[0].value == fresh
+
+
+def test_sound_other_head_and_from_scratch_are_silent() -> None:
+    assert isinstance(CHECK.detect(healthy()), Clear)
+    assert isinstance(CHECK.detect(healthy(weights_loaded=(load(98),))), Clear)
+    scratch = model(pretrained=False, fresh_batchnorm=1.0, loaded_fraction=float("nan"))
+    assert quiet(CHECK.detect(healthy(models={0: scratch})))
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
+    unknown = model(pretrained=None, fresh_batchnorm=float("nan"), loaded_fraction=float("nan"))
+    assert isinstance(CHECK.detect(healthy(models={0: unknown})), NotApplicable)

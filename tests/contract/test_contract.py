@@ -1,0 +1,86 @@
+"""What every check must be, whatever it looks for."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.checks.cases import healthy, quiet, without
+
+from valgap.checks import CATALOGUE
+from valgap.diagnose import judge
+from valgap.report.as_json import diagnosis_to_json
+from valgap.types import Case, Check, Clear, Diagnosis, NotApplicable
+
+HEADINGS = ("What it looks for", "Why it hurts validation", "What else looks like this", "Remedy", "Source")
+FOLDER = Path(__file__).parents[2] / "src" / "valgap" / "checks"
+NO_CHECK = {"__init__", "rescored"}
+
+each = pytest.mark.parametrize("check", CATALOGUE, ids=lambda c: c.code)
+
+
+@each
+def test_documentation(check: Check) -> None:
+    lines = check.doc.splitlines()
+    places = [lines.index(h) for h in HEADINGS]
+    assert places == sorted(places)
+    assert lines[0].endswith(".")
+    assert all(lines[p + 1].strip() for p in places)
+
+
+def test_codes_and_files() -> None:
+    assert len({c.code for c in CATALOGUE}) == len(CATALOGUE)
+    assert all(re.fullmatch(r"(DAT1|PRE2|MOD3|TRN4|EVA5)\d\d", c.code) for c in CATALOGUE)
+    assert [c.code for c in sorted(CATALOGUE, key=lambda c: "DPMTE".index(c.code[0]))] == [c.code for c in CATALOGUE]
+    assert {c.name for c in CATALOGUE} == {f.stem for f in FOLDER.glob("*.py")} - NO_CHECK
+    assert all((Path(__file__).parents[1] / "checks" / f"test_{c.name}.py").is_file() for c in CATALOGUE)
+
+
+@each
+def test_silent_on_a_sound_run(check: Check) -> None:
+    assert quiet(check.detect(healthy()))
+    assert isinstance(check.detect(healthy()), (Clear, NotApplicable))
+
+
+@each
+def test_deterministic_and_pure(check: Check) -> None:
+    case = healthy()
+    before = pickle.dumps(case)
+    torch.manual_seed(91)
+    np.random.seed(92)
+    random.seed(93)
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    first = check.detect(case)
+    assert repr(check.detect(case)) == repr(first)
+    assert pickle.dumps(case) == before
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.random.get_state()[1].tolist() == states[1]
+    assert random.getstate() == states[2]
+
+
+@each
+def test_an_empty_run_is_not_applicable(check: Check) -> None:
+    bare: Case = without(without(healthy(), "train"), "validation")
+    assert isinstance(check.detect(bare), NotApplicable)
+
+
+def test_json_is_plain() -> None:
+    case = healthy()
+    judged = tuple(judge(case, CATALOGUE))
+    body = diagnosis_to_json(Diagnosis(case.run, judged, 0.8, None, None))
+    assert json.loads(json.dumps(body, allow_nan=False)) == body
+    assert len(body["clear"]) + len(body["not_applicable"]) + len(body["findings"]) == len(CATALOGUE)
+
+
+def test_a_crash_is_an_outcome() -> None:
+    def broken(case: Case) -> Clear:
+        raise ZeroDivisionError("on purpose")
+
+    judged = judge(healthy(), [Check("DAT199", "broken", broken, "")])
+    assert "ZeroDivisionError" in judged[0].outcome.traceback  # type: ignore[union-attr]

@@ -1,0 +1,105 @@
+"""The reference script and its six variants on real photographs: the right cause first, the healthy one silent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT.parent / "shared" / "data" / "clothing_mini"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not here")
+
+FIRST = {
+    "train_mode_at_validation": "EVA501",
+    "leaked_validation": "DAT101",
+    "unnormalized_validation": "PRE201",
+    "shifted_class_index": "DAT102",
+}
+SILENT = ("healthy", "dark_blurred_validation")
+
+
+def record(script: Path, out: Path, data: Path) -> str:
+    """Standard output of the script under the recorder."""
+    command = [sys.executable, "-m", "valgap.cli", "run", "--out", str(out), str(script), str(data)]
+    command += ["--backbone", "efficientnet_lite0", "--size", "96", "--epochs", "2"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def diagnosis(run: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "valgap.cli", "diagnose", str(run), "--json"]
+    body: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return body
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every other photograph of clothing_mini's train, and all of val, as links."""
+    if not DATA.is_dir():
+        pytest.skip("the real images are not here")
+    folder = tmp_path_factory.mktemp("photos")
+    for split, step in (("train", 2), ("val", 1)):
+        for label in sorted(p for p in (DATA / split).iterdir() if p.is_dir()):
+            (folder / split / label.name).mkdir(parents=True)
+            for file in sorted(label.iterdir())[::step]:
+                (folder / split / label.name / file.name).symlink_to(file)
+    return folder
+
+
+def digest(folder: Path) -> str:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return hashlib.sha256(b"".join(str(p).encode() + p.read_bytes() for p in files)).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def runs(small: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, dict[str, Any]]]:
+    """(standard output, diagnosis) of each variant."""
+    out = tmp_path_factory.mktemp("runs")
+    before = digest(small)
+    found = {}
+    for name in (*FIRST, *SILENT):
+        text = record(ROOT / "examples" / "faults" / f"{name}.py", out / name, small)
+        found[name] = (text, diagnosis(out / name))
+    assert digest(small) == before
+    return found
+
+
+@needs_data
+def test_one_training_curve(runs: dict[str, tuple[str, dict[str, Any]]]) -> None:
+    curves = {"\n".join(line.split("val")[0] for line in text.splitlines()) for text, _ in runs.values()}
+    assert len(curves) == 1
+
+
+@needs_data
+@pytest.mark.parametrize("name", FIRST)
+def test_the_fault_is_named_first(name: str, runs: dict[str, tuple[str, dict[str, Any]]]) -> None:
+    findings = runs[name][1]["findings"]
+    assert findings[0]["code"] == FIRST[name]
+    assert findings[0]["confidence"] >= 0.9
+    assert [f["code"] for f in findings if f["confidence"] >= 0.5] == [FIRST[name]]
+
+
+@needs_data
+@pytest.mark.parametrize("name", SILENT)
+def test_no_confident_finding(name: str, runs: dict[str, tuple[str, dict[str, Any]]]) -> None:
+    assert [f for f in runs[name][1]["findings"] if f["confidence"] >= 0.5] == []
+
+
+@needs_data
+def test_every_check_has_an_outcome(runs: dict[str, tuple[str, dict[str, Any]]]) -> None:
+    for _, body in runs.values():
+        assert body["crashed"] == []
+        assert sum(len(body[k]) for k in ("findings", "clear", "not_applicable")) == 26
+
+
+@needs_data
+def test_reference_script_drifts(small: Path, tmp_path: Path) -> None:
+    record(ROOT / "examples" / "reference_resnet50.py", tmp_path / "run", small)
+    first = diagnosis(tmp_path / "run")["findings"][0]
+    assert first["name"] == "batchnorm_drift"
+    assert first["confidence"] >= 0.5
