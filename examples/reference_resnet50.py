@@ -34,20 +34,24 @@ if args.backbone == "resnet50":
 else:
     mean, std = [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]
 
-train_transform = transforms.Compose([
-    transforms.RandomResizedCrop(args.size),
-    transforms.RandomHorizontalFlip(),
-    transforms.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
-    transforms.RandomRotation(15),
-    transforms.ToTensor(),
-    transforms.Normalize(mean, std),
-])
-val_transform = transforms.Compose([
-    transforms.Resize(args.size * 256 // 224),
-    transforms.CenterCrop(args.size),
-    transforms.ToTensor(),
-    transforms.Normalize(mean, std),
-])
+train_transform = transforms.Compose(
+    [
+        transforms.RandomResizedCrop(args.size),
+        transforms.RandomHorizontalFlip(),
+        transforms.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
+        transforms.RandomRotation(15),
+        transforms.ToTensor(),
+        transforms.Normalize(mean, std),
+    ]
+)
+val_transform = transforms.Compose(
+    [
+        transforms.Resize(args.size * 256 // 224),
+        transforms.CenterCrop(args.size),
+        transforms.ToTensor(),
+        transforms.Normalize(mean, std),
+    ]
+)
 
 train_dataset = datasets.ImageFolder(f"{args.data}/train", transform=train_transform)
 val_dataset = datasets.ImageFolder(f"{args.data}/val", transform=val_transform)

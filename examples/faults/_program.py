@@ -33,23 +33,27 @@ def normalization(args):
 
 
 def train_transform(args):
-    return transforms.Compose([
-        transforms.RandomResizedCrop(args.size),
-        transforms.RandomHorizontalFlip(),
-        transforms.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
-        transforms.RandomRotation(15),
-        transforms.ToTensor(),
-        normalization(args),
-    ])
+    return transforms.Compose(
+        [
+            transforms.RandomResizedCrop(args.size),
+            transforms.RandomHorizontalFlip(),
+            transforms.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
+            transforms.RandomRotation(15),
+            transforms.ToTensor(),
+            normalization(args),
+        ]
+    )
 
 
 def val_transform(args):
-    return transforms.Compose([
-        transforms.Resize(args.size * 256 // 224),
-        transforms.CenterCrop(args.size),
-        transforms.ToTensor(),
-        normalization(args),
-    ])
+    return transforms.Compose(
+        [
+            transforms.Resize(args.size * 256 // 224),
+            transforms.CenterCrop(args.size),
+            transforms.ToTensor(),
+            normalization(args),
+        ]
+    )
 
 
 def build_model(args, num_classes):
@@ -116,9 +120,7 @@ def main(make_val_transform=val_transform, prepare_val=None, validation=validate
     val_set = datasets.ImageFolder(val_folder, transform=make_val_transform(args))
     # a generator of its own: drawing the order must not depend on what validation draws
     order = torch.Generator().manual_seed(args.seed)
-    train_loader = DataLoader(
-        train_set, batch_size=args.batch_size, shuffle=True, num_workers=args.workers, generator=order
-    )
+    train_loader = DataLoader(train_set, batch_size=args.batch_size, shuffle=True, num_workers=args.workers, generator=order)
     val_loader = DataLoader(val_set, batch_size=args.batch_size, num_workers=args.workers)
     model, head = build_model(args, len(train_set.classes))
     criterion = nn.CrossEntropyLoss()

@@ -5,11 +5,13 @@ from torchvision import transforms
 
 
 def val_transform(args):
-    return transforms.Compose([
-        transforms.Resize(args.size * 256 // 224),
-        transforms.CenterCrop(args.size),
-        transforms.ToTensor(),
-    ])
+    return transforms.Compose(
+        [
+            transforms.Resize(args.size * 256 // 224),
+            transforms.CenterCrop(args.size),
+            transforms.ToTensor(),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -190,9 +190,7 @@ def explain(code: Annotated[str | None, typer.Argument(metavar="CODE")] = None) 
 def train(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with train/ and val/, or class folders.")],
     out: Annotated[Path | None, typer.Option(help="Run directory; default runs/DATE-TIME-train.")] = None,
-    backbone: Annotated[str, typer.Option(help="Any timm or torchvision name; efficientnet_lite0 is bundled.")] = (
-        "resnet50"
-    ),
+    backbone: Annotated[str, typer.Option(help="Any timm or torchvision name; efficientnet_lite0 is bundled.")] = ("resnet50"),
     weights: Annotated[str, typer.Option(help="default (downloaded on first use), none, or a file.")] = "default",
     epochs: Annotated[int, typer.Option(min=0)] = 5,
     size: Annotated[int | None, typer.Option(min=32, help="Pixels; default: what the weights expect.")] = None,
@@ -206,7 +204,7 @@ def train(
     """
     from rich.console import Console
 
-    from valgap.record.location import new_run_directory
+    from valgap.record.location import discard, new_run_directory
     from valgap.seams.session import Session
     from valgap.train import train as train_folder
 
@@ -214,7 +212,7 @@ def train(
     session = Session(folder, sys.argv, "valgap train", None)
     session.start()
     try:
-        result = train_folder(
+        train_folder(
             data,
             folder,
             backbone=backbone,
@@ -229,9 +227,10 @@ def train(
     except BaseException as error:
         session.finish(1, f"{type(error).__name__}: {error}")
         session.close(0.0, 0.0)
+        if isinstance(error, ValgapError):
+            discard(folder)
         raise
     session.close(session.finish(0), 0.0)
-    del result
     _say(f"recorded in {folder}; use it with: valgap predict {folder} IMAGES")
 
 

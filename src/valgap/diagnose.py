@@ -30,9 +30,7 @@ SUSPECTED = 0.5
 VERDICT_ORDER = ("confirmed", "untested", "inconclusive", "refuted")
 
 
-def diagnose(
-    run: str | os.PathLike[str], *, select: Collection[str] = (), ignore: Collection[str] = ()
-) -> Diagnosis:
+def diagnose(run: str | os.PathLike[str], *, select: Collection[str] = (), ignore: Collection[str] = ()) -> Diagnosis:
     """What the record alone says of a run: every check's outcome, findings first.
 
     Args:
@@ -94,9 +92,7 @@ def order(judged: Sequence[Judged]) -> list[Judged]:
 
 def suspected(diagnosis: Diagnosis) -> list[Judged]:
     """The findings that we would bet on."""
-    return [
-        j for j in diagnosis.findings if isinstance(j.outcome, Finding) and j.outcome.confidence >= SUSPECTED
-    ]
+    return [j for j in diagnosis.findings if isinstance(j.outcome, Finding) and j.outcome.confidence >= SUSPECTED]
 
 
 def _require_something(record: RunRecord, judged: Sequence[Judged]) -> None:

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from tests.checks.cases import found, healthy, quiet, steps, with_phase, without
 
+from tests.checks.cases import found, healthy, quiet, steps, with_phase, without
 from valgap.checks.accumulated_gradients import CHECK
 from valgap.types import Case, NotApplicable
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.checks.cases import NORMALIZE, TRAIN, VAL, dataset, found, healthy, rescored, samples, without
 
+from tests.checks.cases import NORMALIZE, TRAIN, VAL, dataset, found, healthy, rescored, samples, without
 from valgap.checks.augmented_validation import CHECK
 from valgap.types import Case, Clear, NotApplicable, TransformStep
 

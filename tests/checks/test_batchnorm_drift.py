@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.checks.cases import TENSORS, found, healthy, model, modes, states, with_phase, without
 
+from tests.checks.cases import TENSORS, found, healthy, model, modes, states, with_phase, without
 from valgap.checks.batchnorm_drift import CHECK, UNMEASURED_POINTS
 from valgap.types import Case, Clear, Closing, NotApplicable
 

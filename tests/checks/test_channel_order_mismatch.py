@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.checks.cases import TRAIN, VAL, found, healthy, inputs, quiet, rescored, samples, with_phase, without
 
+from tests.checks.cases import TRAIN, VAL, found, healthy, inputs, quiet, rescored, samples, with_phase, without
 from valgap.checks.channel_order_mismatch import CHECK, distances
 from valgap.types import Case, Clear, InputStats, NotApplicable
 

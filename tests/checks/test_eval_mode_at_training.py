@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from tests.checks.cases import found, healthy, modes, with_phase, without
 
+from tests.checks.cases import found, healthy, modes, with_phase, without
 from valgap.checks.eval_mode_at_training import CHECK
 from valgap.types import Case, Clear, NotApplicable
 
@@ -14,8 +14,7 @@ def late(count: int) -> Case:
     run = healthy().run
     first = 3 - count
     passes = tuple(
-        replace(p, modes=modes(0.0, grad_enabled=1.0)) if p.phase == "train" and p.epoch >= first else p
-        for p in run.passes
+        replace(p, modes=modes(0.0, grad_enabled=1.0)) if p.phase == "train" and p.epoch >= first else p for p in run.passes
     )
     return Case(replace(run, passes=passes))
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from tests.checks.cases import TRAIN, found, healthy, quiet, samples, with_phase, without
 
+from tests.checks.cases import TRAIN, found, healthy, quiet, samples, with_phase, without
 from valgap.checks.evaluated_other_data import CHECK
 from valgap.types import Case, Clear, NotApplicable
 

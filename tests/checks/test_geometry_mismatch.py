@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from tests.checks.cases import found, healthy, inputs, model, quiet, with_phase, without
 
+from tests.checks.cases import found, healthy, inputs, model, quiet, with_phase, without
 from valgap.checks.geometry_mismatch import CHECK
 from valgap.types import Case, InputStats, NotApplicable
 

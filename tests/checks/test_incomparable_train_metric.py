@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.checks.cases import TRAIN, TRAIN as N, VAL, healthy, quiet, rescored, samples, with_phase
 
+from tests.checks.cases import TRAIN, VAL, healthy, quiet, rescored, samples, with_phase
+from tests.checks.cases import TRAIN as N
 from valgap.checks.incomparable_train_metric import CHECK
 from valgap.types import Case, Clear, Finding, NotApplicable
 

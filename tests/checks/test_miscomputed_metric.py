@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.checks.cases import TRAIN, found, healthy, samples, with_phase, without
 
+from tests.checks.cases import TRAIN, found, healthy, samples, with_phase, without
 from valgap.checks.miscomputed_metric import CHECK
 from valgap.record.printed import numbers_in
 from valgap.types import Case, Clear, NotApplicable

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.checks.cases import found, healthy, inputs, steps, with_phase, without
 
+from tests.checks.cases import found, healthy, inputs, steps, with_phase, without
 from valgap.checks.nonfinite_loss import CHECK
 from valgap.types import Case, Clear, NotApplicable
 

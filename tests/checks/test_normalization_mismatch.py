@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tests.checks.cases import (
     MEAN,
     NORMALIZE,
@@ -21,7 +22,6 @@ from tests.checks.cases import (
     with_phase,
     without,
 )
-
 from valgap.checks.normalization_mismatch import CHECK, level_ratio
 from valgap.types import Case, Clear, InputStats, NotApplicable
 

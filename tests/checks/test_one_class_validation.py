@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.checks.cases import TRAIN, VAL, found, healthy, samples, with_phase, without
 
+from tests.checks.cases import TRAIN, VAL, found, healthy, samples, with_phase, without
 from valgap.checks.one_class_validation import CHECK
 from valgap.types import Case, Clear, NotApplicable
 
@@ -14,9 +14,7 @@ IDS = np.arange(TRAIN, TRAIN + VAL)
 
 def block(classes: list[int]) -> Case:
     table = samples(IDS, 0.5)
-    return with_phase(
-        healthy(), "validation", samples=replace(table, target=np.resize(np.array(classes, np.int32), VAL))
-    )
+    return with_phase(healthy(), "validation", samples=replace(table, target=np.resize(np.array(classes, np.int32), VAL)))
 
 
 @pytest.mark.parametrize("classes", [[0], [3], [1, 2]])

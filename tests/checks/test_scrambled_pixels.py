@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.checks.cases import found, healthy, inputs, with_phase, without
 
+from tests.checks.cases import found, healthy, inputs, with_phase, without
 from valgap.checks.scrambled_pixels import CHECK, margin, scrambled
 from valgap.seams.inputs import autocorrelation
 from valgap.types import Clear, InputStats, NotApplicable

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.checks.cases import found, healthy, loss_stats, with_phase, without
 
+from tests.checks.cases import found, healthy, loss_stats, with_phase, without
 from valgap.checks.squashed_logits import CHECK
 from valgap.seams.inputs import LossCollector
 from valgap.types import Clear, LossStats, NotApplicable

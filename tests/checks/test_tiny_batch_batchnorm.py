@@ -2,16 +2,14 @@
 
 import numpy as np
 import pytest
-from tests.checks.cases import found, healthy, modes, with_phase, without
 
+from tests.checks.cases import found, healthy, modes, with_phase, without
 from valgap.checks.tiny_batch_batchnorm import CHECK, POINTS
 from valgap.types import Case, Clear, NotApplicable
 
 
 def batches(size: int, norm: float = 1.0) -> Case:
-    return with_phase(
-        healthy(), "train", batch_sizes=np.full(10, size, np.int32), modes=modes(1.0, batchnorm_training=norm)
-    )
+    return with_phase(healthy(), "train", batch_sizes=np.full(10, size, np.int32), modes=modes(1.0, batchnorm_training=norm))
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, samples, with_phase, without
 
+from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, samples, with_phase, without
 from valgap.checks.train_val_overlap import CHECK
 from valgap.types import Case, Clear, Closing, NotApplicable, Twin
 

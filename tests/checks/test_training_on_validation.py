@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.checks.cases import TENSORS, found, healthy, quiet, states, without
 
+from tests.checks.cases import TENSORS, found, healthy, quiet, states, without
 from valgap.checks.training_on_validation import CHECK
 from valgap.types import Case, Clear, LoaderInfo, NotApplicable
 
@@ -16,8 +16,7 @@ def stepping(steps: int) -> Case:
     """Every validation pass calls backward and steps."""
     run = healthy().run
     passes = tuple(
-        replace(p, phase="train", backwards=5, optimizer_steps=steps) if p.phase == "validation" else p
-        for p in run.passes
+        replace(p, phase="train", backwards=5, optimizer_steps=steps) if p.phase == "validation" else p for p in run.passes
     )
     return Case(replace(run, passes=passes))
 
@@ -36,9 +35,7 @@ def test_two_shuffled_training_sets_are_silent() -> None:
 
 def test_statistics_moved_by_validation_are_a_hint_to_eva501() -> None:
     sound = healthy()
-    moved = tuple(
-        replace(s, sums=s.sums + STATISTICS * 10 * (i + 1)) for i, s in enumerate(states(np.zeros(len(TENSORS)), 7))
-    )
+    moved = tuple(replace(s, sums=s.sums + STATISTICS * 10 * (i + 1)) for i, s in enumerate(states(np.zeros(len(TENSORS)), 7)))
     outcome = CHECK.detect(Case(replace(sound.run, states=moved)))
     assert quiet(outcome)
     assert not isinstance(outcome, Clear)

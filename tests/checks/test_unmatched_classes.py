@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.checks.cases import CLASSES, TRAIN, VAL, dataset, found, healthy, quiet, samples, with_phase, without
 
+from tests.checks.cases import CLASSES, TRAIN, VAL, dataset, found, healthy, quiet, samples, with_phase, without
 from valgap.checks.unmatched_classes import CHECK
 from valgap.types import Case, Clear, NotApplicable
 

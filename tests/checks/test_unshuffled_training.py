@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.checks.cases import found, healthy, samples, with_phase, without
 
+from tests.checks.cases import found, healthy, samples, with_phase, without
 from valgap.checks.unshuffled_training import CHECK, classes_per_batch
 from valgap.types import Case, Clear, NotApplicable
 

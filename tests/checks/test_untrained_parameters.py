@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.checks.cases import TENSORS, found, healthy, model, states, without
 
+from tests.checks.cases import TENSORS, found, healthy, model, states, without
 from valgap.checks.untrained_parameters import CHECK
 from valgap.types import Case, Clear, NotApplicable
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.checks.cases import found, healthy, inputs, quiet, with_phase, without
 
+from tests.checks.cases import found, healthy, inputs, quiet, with_phase, without
 from valgap.checks.value_range_mismatch import CHECK, span
 from valgap.types import InputStats, NotApplicable
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from tests.checks.cases import TENSORS, found, healthy, model, quiet, without
 
+from tests.checks.cases import TENSORS, found, healthy, model, quiet, without
 from valgap.checks.weights_not_loaded import CHECK
 from valgap.types import Clear, NotApplicable, WeightsLoaded
 

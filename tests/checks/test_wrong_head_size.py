@@ -1,8 +1,8 @@
 """MOD307."""
 
 import pytest
-from tests.checks.cases import dataset, found, healthy, loss_stats, with_phase, without
 
+from tests.checks.cases import dataset, found, healthy, loss_stats, with_phase, without
 from valgap.checks.wrong_head_size import CHECK
 from valgap.types import Clear, NotApplicable
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.checks.cases import healthy, quiet, without
 
+from tests.checks.cases import healthy, quiet, without
 from valgap.checks import CATALOGUE
 from valgap.diagnose import judge
 from valgap.report.as_json import diagnosis_to_json

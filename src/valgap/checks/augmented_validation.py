@@ -71,11 +71,7 @@ def changed_share(passes: list[Pass]) -> tuple[float, int]:
     if not earlier:
         return 0.0, 0
     old = {int(s): float(f) for s, f in zip(earlier[-1].samples.sample, earlier[-1].samples.fingerprint, strict=True) if s >= 0}
-    pairs = [
-        (old[int(s)], float(f))
-        for s, f in zip(last.samples.sample, last.samples.fingerprint, strict=True)
-        if int(s) in old
-    ]
+    pairs = [(old[int(s)], float(f)) for s, f in zip(last.samples.sample, last.samples.fingerprint, strict=True) if int(s) in old]
     if not pairs:
         return 0.0, 0
     values = np.array(pairs)

@@ -77,7 +77,8 @@ def statistics_of(model: ModelInfo) -> npt.NDArray[np.bool_]:
     """Which tensors are running statistics of BatchNorm layers, shape (T,)."""
     named = [n.endswith(("running_mean", "running_var")) for n in model.tensor_names]
     norm = ["batchnorm" in kind.lower() or "norm" in kind.lower() for kind in model.layer_kind]
-    return np.array(named, bool) & np.array(norm, bool) & ~model.is_parameter
+    both: npt.NDArray[np.bool_] = np.array(named, bool) & np.array(norm, bool) & ~model.is_parameter
+    return both
 
 
 def frozen_layers(model: ModelInfo, first: StateSnapshot, last: StateSnapshot) -> npt.NDArray[np.bool_]:

@@ -62,7 +62,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
 def distances(train: InputStats, val: InputStats) -> tuple[float, float]:
     """(straight, reversed): distance of the colour balance (channel means less their average) in batch spreads."""
 
-    def balance(rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def balance(rows: np.ndarray) -> np.ndarray:
         return np.asarray(rows - rows.mean(axis=-1, keepdims=True))
 
     spread = float(np.sqrt((balance(train.batch_means).std(axis=0) ** 2).sum())) + 1e-3

@@ -42,9 +42,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     ratio = theirs / ours
     if not SOUND[0] <= ratio <= SOUND[1]:
         sure = ratio >= CLEAR_FAULT or ratio <= 1 / CLEAR_FAULT
-        return _finding(
-            f"validation images are {ratio:.2g} times as large as training images", 0.8 if sure else 0.45, facts
-        )
+        return _finding(f"validation images are {ratio:.2g} times as large as training images", 0.8 if sure else 0.45, facts)
     model = case.run.trained_model
     if model is None or model.pretrained is not True or not model.expected_size:
         return Clear("training and validation images have about the same size", tuple(facts))

@@ -59,7 +59,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-def _first(losses: np.ndarray) -> str:  # type: ignore[type-arg]
+def _first(losses: np.ndarray) -> str:
     bad = np.flatnonzero(~np.isfinite(losses))
     return f"step {int(bad[0])}" if len(bad) else "unknown"
 

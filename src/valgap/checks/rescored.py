@@ -40,9 +40,7 @@ def over_recorded(recorded: Pass, rescored: SampleTable | None) -> Gain | None:
 
 def _gain(first: SampleTable, second: SampleTable) -> Gain | None:
     right = {
-        int(s): bool(p == t)
-        for s, p, t in zip(first.sample, first.prediction, first.target, strict=True)
-        if s >= 0 and t >= 0
+        int(s): bool(p == t) for s, p, t in zip(first.sample, first.prediction, first.target, strict=True) if s >= 0 and t >= 0
     }
     known = [i for i, s in enumerate(second.sample.tolist()) if s in right and second.target[i] >= 0]
     if not known:

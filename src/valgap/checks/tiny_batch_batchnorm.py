@@ -36,7 +36,13 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     size = int(np.median(train.batch_sizes))
     facts = (
         Evidence("median images per batch", size, FEW + 1, "images", len(train.batch_sizes)),
-        Evidence("BatchNorm layers using batch statistics", train.modes.batchnorm_training, None, "", train.modes.batchnorm_layers),
+        Evidence(
+            "BatchNorm layers using batch statistics",
+            train.modes.batchnorm_training,
+            None,
+            "",
+            train.modes.batchnorm_layers,
+        ),
     )
     if train.modes.batchnorm_layers == 0 or train.modes.batchnorm_training == 0:
         return Clear("no BatchNorm layer used batch statistics", facts)

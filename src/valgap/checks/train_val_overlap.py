@@ -80,9 +80,7 @@ def inflation(val: Pass, twins: set[int], evidence: list[Evidence]) -> float:
         return 0.0
     right = table.prediction[keep] == table.target[keep]
     low, high = wilson_interval(int(right.sum()), len(right))
-    evidence.append(
-        Evidence("val accuracy without the copies", float(right.mean()), table.accuracy, "", len(right), low, high)
-    )
+    evidence.append(Evidence("val accuracy without the copies", float(right.mean()), table.accuracy, "", len(right), low, high))
     return 100 * (float(right.mean()) - table.accuracy)
 
 

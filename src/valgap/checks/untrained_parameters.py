@@ -54,9 +54,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return _finding("no trainable parameter ever moved", 0.98, facts, model, stuck)
     outside = stuck & ~model.in_optimizer
     if outside.any() and (share(model, outside, wanted) > UNUSED_SHARE or outside[last_layer(model)].any()):
-        return _finding(
-            f"{int(outside.sum())} trainable parameters are in no optimizer", 0.95, facts, model, outside
-        )
+        return _finding(f"{int(outside.sum())} trainable parameters are in no optimizer", 0.95, facts, model, outside)
     idle = stuck & model.in_optimizer & ~model.got_gradient
     if share(model, idle, wanted) > UNUSED_SHARE or idle[last_layer(model)].any():
         return _finding(f"{int(idle.sum())} parameters in the optimizer never got a gradient", 0.7, facts, model, idle)

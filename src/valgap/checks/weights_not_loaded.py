@@ -77,9 +77,7 @@ def frozen_share(model: ModelInfo) -> float:
     return float(size[frozen].sum() / max(1, size.sum()))
 
 
-def _finding(
-    summary: str, confidence: float, facts: tuple[Evidence, ...], load: WeightsLoaded | None
-) -> Finding:
+def _finding(summary: str, confidence: float, facts: tuple[Evidence, ...], load: WeightsLoaded | None) -> Finding:
     if load is not None:
         facts = (Evidence("keys of the file that the model has", load.matched, load.given, "keys"), *facts)
     return Finding(

@@ -55,7 +55,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _scaled(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _scaled(values: np.ndarray) -> np.ndarray:
     """Grey values (H, W) of 16 or 32 bits as uint8; 0..255 and 0..1 are recognised by their range."""
     top = float(values.max(initial=0))
     full = 1.0 if top <= 1.0 and values.dtype.kind == "f" else 255.0 if top <= 255 else 65535.0

@@ -45,20 +45,26 @@ class Preprocessing:
 
     def eval_transform(self) -> Callable[[Image.Image], torch.Tensor]:
         """Resize, centre crop, normalise: RGB image -> (3, size, size) float32."""
-        return transforms.Compose([
-            transforms.Resize(round(self.size / self.crop_share), MODES[self.interpolation]),
-            transforms.CenterCrop(self.size),
-            transforms.ToTensor(),
-            transforms.Normalize(self.mean, self.std),
-        ])
+        chain: Callable[[Image.Image], torch.Tensor] = transforms.Compose(
+            [
+                transforms.Resize(round(self.size / self.crop_share), MODES[self.interpolation]),
+                transforms.CenterCrop(self.size),
+                transforms.ToTensor(),
+                transforms.Normalize(self.mean, self.std),
+            ]
+        )
+        return chain
 
     def train_transform(self) -> Callable[[Image.Image], torch.Tensor]:
         """The reference augmentation: random crop, flip, colour, rotation of 15 degrees."""
-        return transforms.Compose([
-            transforms.RandomResizedCrop(self.size, interpolation=MODES[self.interpolation]),
-            transforms.RandomHorizontalFlip(),
-            transforms.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
-            transforms.RandomRotation(15),
-            transforms.ToTensor(),
-            transforms.Normalize(self.mean, self.std),
-        ])
+        chain: Callable[[Image.Image], torch.Tensor] = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(self.size, interpolation=MODES[self.interpolation]),
+                transforms.RandomHorizontalFlip(),
+                transforms.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
+                transforms.RandomRotation(15),
+                transforms.ToTensor(),
+                transforms.Normalize(self.mean, self.std),
+            ]
+        )
+        return chain

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from valgap.errors import RecordError
+from valgap.record.encoding import EVENTS_FILE
 
 RUNS = "runs"
 LAST = "last"
@@ -46,3 +47,17 @@ def _point_last(folder: Path) -> None:
             link.symlink_to(folder.name, target_is_directory=True)
     except OSError:
         pass  # a file system without links: the run is still named on the screen
+
+
+def discard(folder: Path) -> None:
+    """Remove a run directory in which nothing but an empty record was written, and what pointed at it."""
+    (folder / EVENTS_FILE).unlink(missing_ok=True)
+    link = folder.parent / LAST
+    try:
+        if link.is_symlink() and link.readlink() == Path(folder.name):
+            link.unlink()
+        folder.rmdir()
+        if folder.parent.name == RUNS:
+            folder.parent.rmdir()
+    except OSError:
+        pass  # something else lies there: it stays

@@ -17,7 +17,8 @@ import numpy as np
 
 from valgap.types import IntArray, Phase
 
-# A pass "uses the training data" when this share of its known samples is in the nearest training pass. Ordinary leaks (copies under other paths) do not count: only identical samples.
+# A pass "uses the training data" when this share of its known samples is in the nearest training pass.
+# Ordinary leaks (copies under other paths) do not count: only identical samples.
 TRAINING_DATA_SHARE = 0.9
 
 
@@ -80,6 +81,4 @@ def _drop_foreign_models(phases: list[Phase], facts: Sequence[PassFacts], traine
     own = any(p == "validation" and f.model in trained for p, f in zip(phases, facts, strict=True))
     if not own or not trained:
         return phases
-    return [
-        "other" if p == "validation" and f.model not in trained else p for p, f in zip(phases, facts, strict=True)
-    ]
+    return ["other" if p == "validation" and f.model not in trained else p for p, f in zip(phases, facts, strict=True)]

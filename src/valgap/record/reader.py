@@ -128,12 +128,9 @@ class _Assembler:
             models={e["id"]: self._model(e) for e in self.of("model")},
             optimizers={e["id"]: _optimizer(e) for e in self.of("optimizer")},
             passes=passes,
-            states=tuple(
-                StateSnapshot(int(e["model"]), str(e["moment"]), e["sums"], e["norms"]) for e in self.of("state")
-            ),
+            states=tuple(StateSnapshot(int(e["model"]), str(e["moment"]), e["sums"], e["norms"]) for e in self.of("state")),
             weights_loaded=tuple(
-                WeightsLoaded(**{**_only(WeightsLoaded, e), "examples": tuple(e["examples"])})
-                for e in self.of("weights_loaded")
+                WeightsLoaded(**{**_only(WeightsLoaded, e), "examples": tuple(e["examples"])}) for e in self.of("weights_loaded")
             ),
             printed=self._printed(),
             closing=self._closing(),
@@ -252,9 +249,7 @@ def _dataset(event: dict[str, Any]) -> DatasetInfo:
     steps = event["transform"]
     transform = None
     if steps is not None:
-        transform = tuple(
-            TransformStep(**{**s, "mean": _tuple(s["mean"]), "std": _tuple(s["std"])}) for s in steps
-        )
+        transform = tuple(TransformStep(**{**s, "mean": _tuple(s["mean"]), "std": _tuple(s["std"])}) for s in steps)
     return DatasetInfo(**{**_only(DatasetInfo, event), "transform": transform})
 
 

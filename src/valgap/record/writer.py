@@ -31,9 +31,7 @@ class RecordWriter:
         except FileExistsError as error:
             raise RecordError(f"{path} already holds a record: choose another --out, nothing is overwritten") from error
         except OSError as error:
-            raise RecordError(
-                f"cannot write the record to {path}: {error.strerror}; choose another place with --out"
-            ) from error
+            raise RecordError(f"cannot write the record to {path}: {error.strerror}; choose another place with --out") from error
         self._size = 0
         self._pid = os.getpid()
         self.write("header", {"schema": SCHEMA, "started": self._started, "pid": self._pid})

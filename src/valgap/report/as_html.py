@@ -12,9 +12,7 @@ from valgap.types import Clear, Diagnosis, Finding, NotApplicable
 
 def diagnosis_to_html(diagnosis: Diagnosis) -> str:
     """The page as text; works from disk, in light and dark, printed and on a phone."""
-    environment = Environment(
-        loader=PackageLoader("valgap.report"), autoescape=select_autoescape(default=True), trim_blocks=True
-    )
+    environment = Environment(loader=PackageLoader("valgap.report"), autoescape=select_autoescape(default=True), trim_blocks=True)
     findings = [(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Finding)]
     groups: dict[str, list[Any]] = {
         "likely": [pair for pair in findings if pair[1].confidence >= LIKELY],

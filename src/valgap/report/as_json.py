@@ -27,15 +27,9 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "findings": [_finding(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Finding)],
         "clear": [_clear(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Clear)],
         "not_applicable": [
-            {**_named(j), "missing": j.outcome.missing}
-            for j in diagnosis.judged
-            if isinstance(j.outcome, NotApplicable)
+            {**_named(j), "missing": j.outcome.missing} for j in diagnosis.judged if isinstance(j.outcome, NotApplicable)
         ],
-        "crashed": [
-            {**_named(j), "traceback": j.outcome.traceback}
-            for j in diagnosis.judged
-            if isinstance(j.outcome, Crashed)
-        ],
+        "crashed": [{**_named(j), "traceback": j.outcome.traceback} for j in diagnosis.judged if isinstance(j.outcome, Crashed)],
         "ledger": [],
     }
     cleaned: dict[str, Any] = _finite(body)

@@ -24,9 +24,7 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         console.print(_ledger(likely))
         for number, judged in enumerate(likely, 1):
             _details(number, judged, console)
-        console.print(
-            "[dim]Points are what the record alone lets expect. Verdict 'untested': no controlled re-run was made.[/]"
-        )
+        console.print("[dim]Points are what the record alone lets expect. Verdict 'untested': no controlled re-run was made.[/]")
     else:
         console.print("[bold green]Nothing is broken[/] as far as the record alone can tell.")
     if hints:

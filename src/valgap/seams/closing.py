@@ -148,9 +148,7 @@ class ClosingMeasurements:
                 self._skip("train_eval", "the validation transform could not be put on the training data set")
                 return
         train = _Source(self, loader, dataset, train_facts["dataset"], MAX_TRAIN_IMAGES)
-        train_features = self._walk(
-            train, [_View("train_eval", _unchanged)], started + self.budget_s, probing
-        )
+        train_features = self._walk(train, [_View("train_eval", _unchanged)], started + self.budget_s, probing)
         if probing:
             self._probe(train_features, val_features)
         del model
@@ -265,7 +263,7 @@ class ClosingMeasurements:
         assert self.model is not None
         linear = [m for p in self.model.parts for m in p.modules() if isinstance(m, torch.nn.Linear)]
         fitting = [m for m in linear if m.out_features == self.model.num_outputs]
-        return (fitting or linear or [None])[-1]
+        return fitting[-1] if fitting else linear[-1] if linear else None
 
     # -- probe --------------------------------------------------------------------------------
 
@@ -405,7 +403,7 @@ def _preserved(model: TrackedModel) -> Iterator[None]:
     """Puts weights, buffers, modes and random states back."""
     kept = [(t, t.detach().clone()) for _, t, _, _ in model.tensors]
     modes = [(m, m.training) for p in model.parts for m in p.modules()]
-    states = (torch.get_rng_state(), np.random.get_state(), random.getstate())  # noqa: NPY002
+    states = (torch.get_rng_state(), np.random.get_state(), random.getstate())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:
         yield
@@ -415,7 +413,7 @@ def _preserved(model: TrackedModel) -> Iterator[None]:
         for module, training in modes:
             module.training = training
         torch.set_rng_state(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
+        np.random.set_state(states[1])
         random.setstate(states[2])
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)

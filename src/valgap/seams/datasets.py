@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def _leaves(leaf: Leaf, depth: int) -> list[Leaf]:
     if depth >= MAX_DEPTH:
         return [leaf]
     size = safe_len(dataset)
-    indices = getattr(dataset, "indices", None)
+    indices: Any = getattr(dataset, "indices", None)
     inner = getattr(dataset, "dataset", None)
     if inner is not None and _is_sequence(indices) and len(indices) == size:
         return _leaves(Leaf(inner, leaf.position, np.asarray(indices, dtype=np.int64)[leaf.index]), depth + 1)
@@ -89,7 +89,9 @@ def safe_len(dataset: Any) -> int:
 
 
 def _is_sequence(value: Any) -> bool:
-    return value is not None and hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, (str, dict))
+    return (
+        value is not None and hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, (str, dict))
+    )
 
 
 def paths_of(dataset: Any) -> list[str] | None:
@@ -194,7 +196,18 @@ def root_of(dataset: Any) -> str | None:
 # -- transforms -------------------------------------------------------------------------------
 
 TRANSFORM_NAMES = ("transform", "transforms", "tfms", "tf", "augment", "preprocess", "_transform", "_transforms")
-RANDOM_NAMES = ("random", "jitter", "autoaugment", "randaugment", "trivialaugment", "augmix", "mixup", "cutmix", "erasing", "elastic")
+RANDOM_NAMES = (
+    "random",
+    "jitter",
+    "autoaugment",
+    "randaugment",
+    "trivialaugment",
+    "augmix",
+    "mixup",
+    "cutmix",
+    "erasing",
+    "elastic",
+)
 
 
 @dataclass

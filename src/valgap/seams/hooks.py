@@ -196,9 +196,7 @@ class Seams:
 
         return compile
 
-    def _call_outermost(
-        self, module: Any, run: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _call_outermost(self, module: Any, run: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._depth or not _has_parameters(module) or os.getpid() != self._pid:
             return run()
         self._tell("model_called", module, args, torch.is_grad_enabled())
@@ -244,7 +242,7 @@ class Seams:
         if (
             os.getpid() != self._pid
             or threading.get_ident() != self._thread
-            or torch.jit.is_tracing()
+            or torch._C._get_tracing_state()
             or isinstance(module, torch.jit.ScriptModule)
             or not _has_parameters(module)
         ):
@@ -288,7 +286,7 @@ class Seams:
 
         def loss(*args: Any, **kwargs: Any) -> Any:
             value = original(*args, **kwargs)
-            if not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+            if not torch.compiler.is_compiling() and not torch._C._get_tracing_state():
                 seams._tell("loss_computed", name, args, kwargs, value)
             return value
 

@@ -90,9 +90,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         self._callbacks = dict(callbacks)
         self._asking: set[str] = set()
 
-    def find_spec(
-        self, fullname: str, path: Any = None, target: Any = None
-    ) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         """The spec that the other finders give, with a callback behind its loader; None for other modules."""
         if fullname not in self._callbacks or fullname in self._asking:
             return None

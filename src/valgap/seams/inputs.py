@@ -152,9 +152,7 @@ class LossCollector:
         if is_sampled(number):
             x = logits.detach().float().reshape(logits.shape[0], -1)
             sums = x.sum(1)
-            self._rows.append(
-                torch.stack([x.min(), x.max(), sums.min(), sums.max(), (x == 0).float().mean()]).double()
-            )
+            self._rows.append(torch.stack([x.min(), x.max(), sums.min(), sums.max(), (x == 0).float().mean()]).double())
 
     def result(self, num_batches: int) -> dict[str, Any] | None:
         """The fields of LossStats; None when no loss was seen."""

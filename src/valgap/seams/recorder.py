@@ -344,11 +344,11 @@ class Recorder:
         if walk is not None:
             walk.zero_grads += 1
 
-    def step_started(self, optimizer: torch.optim.Optimizer) -> None:
-        """An optimizer is about to step."""
+    def step_started(self, optimizer: torch.optim.Optimizer, has_closure: bool) -> None:
+        """An optimizer is about to step; with a closure its gradients are yet to come and are not read."""
         walk = self._step_walk()
         self._before = None
-        if walk is None or not is_sampled(walk.steps):
+        if walk is None or has_closure or not is_sampled(walk.steps):
             return
         parameters = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
         parameters = [p for p in parameters if not p.grad.is_sparse]
@@ -537,9 +537,14 @@ def _as_float(value: Any) -> float:
 def _loader_settings(loader: Any) -> dict[str, Any]:
     sampler = getattr(loader, "sampler", None)
     batch_sampler = getattr(loader, "batch_sampler", None)
-    inner = getattr(batch_sampler, "sampler", sampler)
+    inner: Any = getattr(batch_sampler, "sampler", sampler)
     name = type(inner if inner is not None else sampler).__name__
-    shuffled = {"RandomSampler": True, "SequentialSampler": False, "WeightedRandomSampler": True, "SubsetRandomSampler": True}.get(name)
+    shuffled = {
+        "RandomSampler": True,
+        "SequentialSampler": False,
+        "WeightedRandomSampler": True,
+        "SubsetRandomSampler": True,
+    }.get(name)
     if shuffled is None and isinstance(getattr(inner, "shuffle", None), bool):
         shuffled = inner.shuffle
     try:

@@ -72,9 +72,7 @@ class Session:
         self.writer.write("end", {"exit_status": exit_status, "error": error, "seconds": round(seconds, 3)})
         return seconds
 
-    def close(
-        self, seconds: float, share: float = CLOSING_SHARE, say: Callable[[str], None] | None = None
-    ) -> None:
+    def close(self, seconds: float, share: float = CLOSING_SHARE, say: Callable[[str], None] | None = None) -> None:
         """Make the closing measurements, within ``share`` of ``seconds``, and close the record."""
         try:
             if share > 0 and self.recorder is not None and self.recorder.num_passes:

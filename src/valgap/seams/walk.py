@@ -124,13 +124,13 @@ class Walk:
         candidates = batch.loaded.targets if batch.loaded is not None else {}
         if batch.loss_target is not None:
             if self.dataset_id not in target_keys and len(candidates) > 1:
-                for key, tensor in candidates.items():
+                for name, tensor in candidates.items():
                     own = as_class_index(tensor, batch.size)
                     if own is not None and torch.equal(own.cpu(), batch.loss_target.cpu()):
-                        target_keys[self.dataset_id] = target_keys[-1] = key
+                        target_keys[self.dataset_id] = target_keys[-1] = name
                         break
             return batch.loss_target
-        key = target_keys.get(self.dataset_id, target_keys.get(-1))
+        key: str | None = target_keys.get(self.dataset_id, target_keys.get(-1))
         if key not in candidates:
             whole = [k for k, t in candidates.items() if not t.is_floating_point()] or list(candidates)
             key = whole[0] if whole else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -28,8 +27,8 @@ def save(folder: Path, model: nn.Module, facts: Mapping[str, Any], preprocessing
     body = {"schema": SCHEMA, "preprocessing": asdict(preprocessing), **facts}
     save_file(state, str(folder / f"{WEIGHTS}.part"))
     (folder / f"{FACTS}.part").write_text(json.dumps(body, indent=1), encoding="utf-8")
-    os.replace(folder / f"{WEIGHTS}.part", folder / WEIGHTS)
-    os.replace(folder / f"{FACTS}.part", folder / FACTS)
+    (folder / f"{WEIGHTS}.part").replace(folder / WEIGHTS)
+    (folder / f"{FACTS}.part").replace(folder / FACTS)
 
 
 def load(folder: Path) -> tuple[nn.Module, dict[str, Any], Preprocessing]:

@@ -133,18 +133,17 @@ class _Program:
         features, labels = self.frozen_features()
         probe = fit_probe(features.numpy(), labels.numpy(), len(self.table.classes), RECIPE, self.seed)
         with torch.no_grad():
-            self.head.weight.copy_(torch.from_numpy(probe.weight))  # type: ignore[operator, union-attr]
-            self.head.bias.copy_(torch.from_numpy(probe.bias))  # type: ignore[operator, union-attr]
+            self.head.weight.copy_(torch.from_numpy(probe.weight))  # type: ignore[operator]
+            self.head.bias.copy_(torch.from_numpy(probe.bias))  # type: ignore[operator]
         self.screen.print(
-            f"probe: cross-validated on train {probe.train_accuracy:.1%} at inverse L2 {probe.inverse_l2:g}", markup=False
+            f"probe: cross-validated on train {probe.train_accuracy:.1%} at inverse L2 {probe.inverse_l2:g}",
+            markup=False,
         )
         self.screen.print(f"{'epoch':>5}  {'train re-scored':>15}  {'val':>6}  {'95 % interval':>16}  {'val loss':>8}")
         interrupted = False
         try:
             self.finish_epoch(0, features, labels)
-            optimizer = torch.optim.AdamW(
-                self.head.parameters(), lr=RECIPE.learning_rate, weight_decay=RECIPE.weight_decay
-            )
+            optimizer = torch.optim.AdamW(self.head.parameters(), lr=RECIPE.learning_rate, weight_decay=RECIPE.weight_decay)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs * len(self.train_loader)))
             for epoch in range(1, epochs + 1):
                 self.train_epoch(epoch, optimizer, schedule)
@@ -231,4 +230,3 @@ def _bar(items: Sequence[Item] | Iterable[Item], what: str, screen: Console) -> 
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         yield from progress.track(items, total=len(items))  # type: ignore[arg-type]
-
