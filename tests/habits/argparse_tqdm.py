@@ -1,4 +1,5 @@
 """argparse, tqdm, random_split of one folder, a timm model; validation before the first epoch as well."""
+
 import argparse
 
 import timm
@@ -12,9 +13,7 @@ parser.add_argument("data")
 parser.add_argument("--epochs", type=int, default=2)
 args = parser.parse_args()
 torch.manual_seed(3)
-full = datasets.ImageFolder(
-    args.data + "/train", transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()])
-)
+full = datasets.ImageFolder(args.data + "/train", transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()]))
 train, val = random_split(full, [len(full) - 9, 9], generator=torch.Generator().manual_seed(0))
 train_loader, val_loader = DataLoader(train, batch_size=8, shuffle=True, drop_last=True), DataLoader(val, batch_size=4)
 model = timm.create_model("mobilenetv3_small_050", num_classes=3)

@@ -1,4 +1,5 @@
 """A Dataset of one's own over a CSV file, read with pandas; BCE on one-hot targets."""
+
 import sys
 from pathlib import Path
 

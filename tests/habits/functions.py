@@ -1,4 +1,5 @@
 """fit() and evaluate(), a scheduler per epoch, the best weights restored at the end."""
+
 import copy
 import sys
 

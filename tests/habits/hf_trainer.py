@@ -1,4 +1,5 @@
 """Hugging Face Trainer with a data set of dicts; the loss is computed inside the model."""
+
 import os
 import sys
 import tempfile
@@ -35,8 +36,16 @@ with tempfile.TemporaryDirectory() as out:
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
-            out, num_train_epochs=2, per_device_train_batch_size=8, per_device_eval_batch_size=8, eval_strategy="epoch",
-            save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True, seed=5,
+            out,
+            num_train_epochs=2,
+            per_device_train_batch_size=8,
+            per_device_eval_batch_size=8,
+            eval_strategy="epoch",
+            save_strategy="no",
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+            seed=5,
         ),
         train_dataset=Dicts(sys.argv[1] + "/train"),
         eval_dataset=Dicts(sys.argv[1] + "/val"),

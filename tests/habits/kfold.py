@@ -1,4 +1,5 @@
 """Cross-validation: a new model and new Subsets in each fold."""
+
 import sys
 
 import torch

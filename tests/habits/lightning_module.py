@@ -1,4 +1,5 @@
 """PyTorch Lightning with its Trainer."""
+
 import logging
 import sys
 import warnings
@@ -44,8 +45,13 @@ if __name__ == "__main__":
     train, val = (datasets.ImageFolder(f"{sys.argv[1]}/{s}", t) for s in ("train", "val"))
     model = Classifier()
     trainer = L.Trainer(
-        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0,
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
     )
     trainer.fit(model, DataLoader(train, 8, shuffle=True), DataLoader(val, 8))
     print("weights", sum(p.double().sum().item() for p in model.parameters()))

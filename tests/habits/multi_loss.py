@@ -1,4 +1,5 @@
 """Two heads, two losses, two optimizers, a frozen teacher, a weighted sampler."""
+
 import sys
 
 import torch
@@ -26,7 +27,10 @@ class TwoHeads(nn.Module):
 
 teacher = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
 net = TwoHeads()
-opts = [torch.optim.Adam(net.body.parameters(), 1e-3), torch.optim.SGD([*net.classes.parameters(), *net.brightness.parameters()], 0.05)]
+opts = [
+    torch.optim.Adam(net.body.parameters(), 1e-3),
+    torch.optim.SGD([*net.classes.parameters(), *net.brightness.parameters()], 0.05),
+]
 sampler = WeightedRandomSampler([1.0] * len(train), len(train))
 for epoch in range(2):
     net.train()

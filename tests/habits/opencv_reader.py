@@ -1,4 +1,5 @@
 """OpenCV and numpy instead of PIL; the model and the loop in one class."""
+
 import glob
 import os
 import sys

@@ -1,4 +1,5 @@
 """Everything at the top level, as in a first notebook."""
+
 import sys
 
 import torch

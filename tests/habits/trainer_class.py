@@ -1,4 +1,5 @@
 """A Trainer class, mixed precision, gradient accumulation, a progress of its own."""
+
 import argparse
 
 import torch

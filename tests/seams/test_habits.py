@@ -140,5 +140,9 @@ def test_the_recorder_changes_nothing_with_workers(
     done = recorded(name, tmp_path / "run", str(photos), *arguments)
     assert done.stdout == bare(name, str(photos), *arguments).stdout
     record, base = read_record(tmp_path / "run"), runs[name][0]
-    assert [p.samples.sample.tolist() for p in record.passes] == [p.samples.sample.tolist() for p in base.passes]
+    # Workers draw in another order, so only the sets agree; validation keeps its order.
+    for one, other in zip(record.passes, base.passes, strict=True):
+        own, theirs = one.samples.sample.tolist(), other.samples.sample.tolist()
+        assert sorted(own) == sorted(theirs)
+        assert one.phase == "train" or own == theirs
     assert record.recorder_errors == ()

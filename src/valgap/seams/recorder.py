@@ -175,6 +175,8 @@ class Recorder:
         images = find_images(args)
         if images is None:
             self._deferred = []  # images come by keyword; a loss inside the call waits for them
+            if self._pending:
+                self._start(self._track(module), grad_enabled)
             return
         self._deferred = None
         self._begin(module, images, grad_enabled)
@@ -211,7 +213,9 @@ class Recorder:
                 last.model.add_part(module)
                 self._open_call = last
             else:
-                self._open_call = Call(self._track(module))
+                other = self._track(module)
+                self._start(other, grad_enabled)
+                self._open_call = Call(other, _modes(other, grad_enabled))
                 current.calls.append(self._open_call)
             return
         if images.ndim == 2 and loaded is None:
@@ -227,17 +231,20 @@ class Recorder:
             walk.started = time.perf_counter()
             self.walks.append(walk)
             self.writer.write("pass_begin", {"pass": walk.index, "loader": walk.loader_id, "dataset": walk.dataset_id})
-        if grad_enabled and not tracked.start_taken:
-            if not tracked.is_current():
-                tracked.describe()
-            tracked.take_start()
-            self._write_state(tracked, "start", -1)
+        self._start(tracked, grad_enabled)
         self._current = OpenBatch(walk, walk.num_batches, int(images.shape[0]), loaded, fingerprint(images))
-        self._open_call = Call(tracked)
+        self._open_call = Call(tracked, _modes(tracked, grad_enabled))
         self._current.calls.append(self._open_call)
         walk.inputs.add(images.detach(), walk.num_batches)
-        walk.mode_rows.append((*[float(v) for v in tracked.modes()], float(grad_enabled)))  # type: ignore[arg-type]
         walk.num_batches += 1
+
+    def _start(self, model: TrackedModel, grad_enabled: bool) -> None:
+        """Before the first call with gradients, which moves BatchNorm: remember the state."""
+        if grad_enabled and not model.start_taken:
+            if not model.is_current():
+                model.describe()
+            model.take_start()
+            self._write_state(model, "start", -1)
 
     def _match(self, images: torch.Tensor) -> LoadedBatch | None:
         """The loaded batch that these images are: by identity, else the oldest of the loader that is in use."""
@@ -260,7 +267,7 @@ class Recorder:
 
     def _loaderless(self, grad_enabled: bool) -> Walk:
         current = self._current
-        if current is not None and current.walk.loader_id < 0 and bool(current.walk.mode_rows[-1][3]) == grad_enabled:
+        if current is not None and current.walk.loader_id < 0 and bool(current.calls[0].modes[3]) == grad_enabled:
             return current.walk
         return Walk(None, -1, -1, None)
 
@@ -525,6 +532,11 @@ class Recorder:
             text = f"{where}: {''.join(traceback.format_exception(error))}"
             self.errors.append(text)
             self.writer.write("recorder_error", {"text": text[-4000:]})
+
+
+def _modes(model: TrackedModel, grad_enabled: bool) -> tuple[float, float, float, float]:
+    training, norm, drop = model.modes()
+    return float(training), norm, drop, float(grad_enabled)
 
 
 def _as_float(value: Any) -> float:

@@ -24,6 +24,7 @@ class Call:
     """One outermost call of a model on the open batch."""
 
     model: TrackedModel
+    modes: tuple[float, float, float, float]  # training flag, BatchNorm, Dropout, gradients on
     requires_grad: bool = False
     logits: torch.Tensor | None = None
 
@@ -69,6 +70,7 @@ class Walk:
 
     def __init__(self, loader: Any, loader_id: int, dataset_id: int, sample_ids: Any) -> None:
         self.loader = loader
+        self.length = _length(loader)  # batches; -1 unknown. Some loops stop there and never ask for one more.
         self.index = -1  # position among the passes; given when the model first uses a batch of it
         self.loader_id = loader_id
         self.dataset_id = dataset_id
@@ -109,6 +111,7 @@ class Walk:
         call = batch.chosen()
         if call is not None:
             self.votes[call.model.id] += 1
+            self.mode_rows.append(call.modes)
             self.models[call.model.id] = call.model
         logits = batch.loss_logits
         if logits is None and call is not None:
@@ -149,7 +152,7 @@ class Walk:
             "loader": self.loader_id,
             "dataset": self.dataset_id,
             "model": self.model.id if self.model else -1,
-            "complete": self.exhausted and not self.dead,
+            "complete": (self.exhausted and not self.dead) or self.num_batches == self.length,
             "seconds": round(self.ended - self.started, 4),
             "num_batches": self.num_batches,
             "backwards": self.backwards,
@@ -236,6 +239,13 @@ class Walk:
             "update_ratio": _numbers([r.update_ratio for r in rows]),
             "nonfinite_grad": bad.astype(np.int8),
         }
+
+
+def _length(loader: Any) -> int:
+    try:
+        return len(loader)
+    except TypeError:
+        return -1
 
 
 SAMPLE_COLUMNS: dict[str, Any] = {
