@@ -24,7 +24,8 @@ X = F.interpolate(torch.randn(60, 3, 4, 4), 16, mode="bilinear"); Y = torch.aran
 train_set, val_set = TensorDataset(X[:40], Y[:40]), TensorDataset(X[40:], Y[40:])
 train, val = DataLoader(train_set, 8, shuffle=True), DataLoader(val_set, 8)
 def make():
-    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 3))
+    body = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+    return nn.Sequential(*body, nn.Linear(24, 3))
 net = make(); opt = torch.optim.SGD(net.parameters(), 0.1); call = net
 lossf = F.cross_entropy
 def fit(step=None):
@@ -164,7 +165,8 @@ def test_accumulation_schedules_and_two_optimizers(tmp_path: Path) -> None:
     run = record(
         tmp_path,
         """
-opts = [torch.optim.SGD(net[0].parameters(), 0.1), torch.optim.AdamW([{"params": net[5].weight}, {"params": net[5].bias, "lr": 0.5}], 0.01)]
+groups = [{"params": net[5].weight}, {"params": net[5].bias, "lr": 0.5}]
+opts = [torch.optim.SGD(net[0].parameters(), 0.1), torch.optim.AdamW(groups, 0.01)]
 slow = torch.optim.lr_scheduler.StepLR(opts[0], 1, 0.1); fast = torch.optim.lr_scheduler.ExponentialLR(opts[1], 0.5)
 for e in range(2):
     net.train()

@@ -48,7 +48,7 @@ class TrackedModel:
         seen: set[int] = set()
         for number, part in enumerate(self.parts):
             prefix = "" if number == 0 else f"part{number}."
-            for owner_name, owner in part.named_modules():
+            for owner_name, owner in unwrap(part).named_modules():
                 kind = type(owner).__name__
                 for own, is_parameter in ((owner._parameters, True), (owner._buffers, False)):
                     for name, tensor in own.items():
@@ -86,7 +86,7 @@ class TrackedModel:
         norm = [m.training or not m.track_running_stats for m in self.batchnorms]
         drop = [m.training for m in self.dropouts]
         return (
-            self.parts[0].training,
+            unwrap(self.parts[0]).training,
             sum(norm) / len(norm) if norm else 0.0,
             sum(drop) / len(drop) if drop else 0.0,
         )
