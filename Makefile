@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench
+.PHONY: install demo test check format bench docs
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -22,6 +22,7 @@ check: install
 	$(BIN)/ruff check src tests examples benchmarks
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
+	$(BIN)/python docs/generate_causes.py --check
 
 format: install
 	$(BIN)/ruff format src tests examples benchmarks
@@ -29,3 +30,6 @@ format: install
 
 bench: install
 	$(BIN)/python benchmarks/overhead.py
+
+docs: install
+	$(BIN)/python docs/generate_causes.py
