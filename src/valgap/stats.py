@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import binomtest, norm
+from scipy.special import bdtr, ndtri
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -17,7 +16,7 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
     """
     if n <= 0:
         return 0.0, 1.0
-    z = float(norm.ppf(0.5 + level / 2))
+    z = float(ndtri(0.5 + level / 2))
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -34,7 +33,7 @@ def paired_p_value(before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) 
     lost = int((before & ~after).sum())
     if gained + lost == 0:
         return 1.0
-    return float(binomtest(gained, gained + lost, 0.5).pvalue)
+    return min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
 
 
 def paired_difference(
@@ -48,7 +47,7 @@ def paired_difference(
     if n == 0:
         return float("nan"), -1.0, 1.0
     delta = after.astype(np.float64) - before.astype(np.float64)
-    z = float(norm.ppf(0.5 + level / 2))
+    z = float(ndtri(0.5 + level / 2))
     # One pseudo-observation keeps the width above zero when all pairs agree.
     spread = math.sqrt((delta.var() * n + 1.0 / n) / n)
     half = z * spread / math.sqrt(n)
@@ -73,6 +72,8 @@ def best_label_permutation(
     ``mapping`` has shape (C,): target c is renamed ``mapping[c]``; accuracy is 0..1 on the same samples, so it is
     optimistic on few samples. Solved exactly as an assignment problem (Kuhn 1955).
     """
+    from scipy.optimize import linear_sum_assignment  # takes a third of a second to import
+
     counts = confusion_matrix(target, prediction, num_classes)
     rows, columns = linear_sum_assignment(-counts)
     total = counts.sum()

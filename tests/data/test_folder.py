@@ -65,9 +65,9 @@ def test_near_duplicates_stay_on_one_side(tmp_path: Path) -> None:
     for i in range(12):
         picture(i).save(tmp_path / "a" / f"{i}_again.jpg", quality=80)
     table = load_folder(tmp_path)
-    side = {p.name: bool(v) for p, v in zip(table.paths, table.is_val, strict=True)}
+    side = {p.name: bool(v) for p, v in zip(table.paths, table.is_val, strict=True) if p.parent.name == "a"}
     twins = [(f"{i}.png", f"{i}_again.jpg") for i in range(12)]
-    assert all(side[a] == side[b] for a, b in twins if a in side)
+    assert all(side[a] == side[b] for a, b in twins)
     assert len(near_duplicate_groups(sorted((tmp_path / "a").iterdir()))) == 12
 
 

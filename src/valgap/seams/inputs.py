@@ -14,6 +14,8 @@ FIRST_BATCHES = 4
 EVERY_BATCH = 16
 MAX_IMAGES = 16
 KEPT_IMAGES = 4
+# Lattice and autocorrelation are taken from the middle of the kept images: enough pixels, and cheap to sort.
+KEPT_SIDE = 96
 FINGERPRINT_GRID = 8
 # Above this share of an 8-bit level, values do not lie on a lattice of grey levels.
 LATTICE_TOLERANCE = 0.05
@@ -58,7 +60,9 @@ class InputCollector:
         row = [part.mean(axes), part.square().mean(axes), part.amin(axes), part.amax(axes)]
         self._rows.append(torch.stack(row))
         if self._kept is None:
-            self._kept = images[:KEPT_IMAGES].detach().clone()
+            top, left = (max(0, (n - KEPT_SIDE) // 2) for n in images.shape[2:])
+            middle = images[:KEPT_IMAGES, :, top : top + KEPT_SIDE, left : left + KEPT_SIDE]
+            self._kept = middle.detach().clone()
 
     def result(self) -> dict[str, Any] | None:
         """The fields of InputStats as arrays; None when no image batch was seen."""

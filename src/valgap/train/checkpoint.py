@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -46,6 +47,6 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any], Preprocessing]:
         model.load_state_dict(state)
     except FileNotFoundError as error:
         raise RecordError(f"{folder} holds no checkpoint: give the run directory of a `valgap train`") from error
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RecordError(f"the checkpoint in {folder} cannot be read ({type(error).__name__}: {error})") from error
     return model.eval(), facts, preprocessing
