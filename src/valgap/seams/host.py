@@ -131,10 +131,11 @@ def execute(target: Target, session: Session) -> tuple[int, str | None]:
     """
     finder = _AfterImport({"torch": session.hook_torch, "torch._dynamo.eval_frame": session.hook_compiler})
     saved = sys.modules["__main__"], sys.argv, list(sys.path)
+    rest = _without_our_folder(sys.path)
     sys.meta_path.insert(0, finder)
     sys.modules["__main__"] = target.module
     sys.argv = list(target.argv)
-    sys.path[:] = [target.path_entry, *_without_our_folder(sys.path)]
+    sys.path[:] = [target.path_entry, *rest]
     session.start()
     try:
         if target.compile_error is not None:

@@ -69,6 +69,7 @@ class Session:
                 self.recorder.finish()
             except Exception as failure:
                 self.recorder.failed("finish", failure)
+            self.writer.write("environment", environment.torch_facts())
         self.writer.write("end", {"exit_status": exit_status, "error": error, "seconds": round(seconds, 3)})
         return seconds
 
