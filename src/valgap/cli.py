@@ -132,13 +132,13 @@ def diagnose(
     if fail_on not in (None, "confirmed", "suspected"):
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
     diagnosis = diagnose_run(run_directory, select=_codes(select), ignore=_codes(ignore))
+    if html is not None:
+        _write_new(html, diagnosis_to_html(diagnosis))
+        _say(f"report written to {html}")
     if as_json:
         print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
     else:
         show_diagnosis(diagnosis, Console())
-    if html is not None:
-        _write_new(html, diagnosis_to_html(diagnosis))
-        _say(f"report written to {html}")
     raise typer.Exit(_status(diagnosis, fail_on))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import getproxies
 
 import timm
 import torchvision
@@ -84,6 +85,7 @@ def bundled_file() -> Path:
 
 def _download(name: str) -> tuple[nn.Module, WeightsReport]:
     try:
+        _require_network()
         with _short_timeouts():
             if timm.is_model(name):
                 model: nn.Module = timm.create_model(name, pretrained=True)
@@ -95,6 +97,12 @@ def _download(name: str) -> tuple[nn.Module, WeightsReport]:
             "file (--weights FILE), the bundled backbone (--backbone efficientnet_lite0), or new weights (--weights none)"
         ) from error
     return model, WeightsReport("the model hub", len(model.state_dict()), (), (), "")
+
+
+def _require_network() -> None:
+    """Raises OSError at once where no name resolves; the hub's client would retry for a minute, aloud."""
+    if getproxies().get("https") is None:
+        socket.getaddrinfo("huggingface.co", 443)
 
 
 @contextmanager

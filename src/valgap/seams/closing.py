@@ -29,8 +29,6 @@ from valgap.seams.walk import SAMPLE_COLUMNS, score
 
 # Shares of the budget: validation first, since most causes are judged by it.
 VALIDATION_SHARE = 0.5
-# Half-precision forwards are used where the hardware multiplies in bfloat16 and the logits agree this well.
-BF16_AGREEMENT = 0.999
 MAX_TRAIN_IMAGES = 2_000
 MAX_HASHED_BYTES = 2 << 30
 MIN_PROBE_IMAGES = 20

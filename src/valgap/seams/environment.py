@@ -30,10 +30,7 @@ def describe(argv: list[str], script: str) -> dict[str, Any]:
 
 
 def torch_facts() -> dict[str, Any]:
-    """Seeds, threads and devices at the first model call. Draws no random number.
-
-    Not earlier: to ask for a GPU starts CUDA, and a program may still choose its devices after `import torch`.
-    """
+    """Seed, threads and whether CUDA was used, at the program's end. Draws no random number, starts no CUDA."""
     import torch
 
     return {

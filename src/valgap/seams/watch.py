@@ -27,8 +27,6 @@ def watch(out: str | os.PathLike[str] | None = None, *, closing: float = CLOSING
     session = Session(folder, list(sys.argv), "watch")
     import torch  # noqa: F401  (a notebook may import it inside the block)
 
-    if "torch._dynamo.eval_frame" in sys.modules:
-        pass  # hook_torch finds it
     session.start()
     try:
         yield folder

@@ -1,0 +1,124 @@
+"""What users do to a tool: Ctrl-C, odd names, a notebook, a module, no network."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import valgap
+from tests.test_cli import LOOP, VALIDATION, script
+from tests.test_cli import valgap as command
+from valgap.errors import WeightsError
+from valgap.models import create_model
+from valgap.record.reader import read_record
+
+HOSTILE = "x<script>alert(1)<&script>\n$(touch owned)"
+ROOT = Path(__file__).parents[1]
+
+
+def test_ctrl_c_leaves_a_usable_record(tmp_path: Path) -> None:
+    slow = (LOOP + VALIDATION).replace("range(2)", "range(100000)") + "    print('epoch', epoch, flush=True)\n"
+    file = script(tmp_path, slow)
+    asked = [sys.executable, "-m", "valgap.cli", "run", "--out", "r", str(file)]
+    with subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if line.startswith("epoch 5"):
+                break
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    assert "KeyboardInterrupt" in errors
+    record = read_record(os.fspath(tmp_path / "r"))
+    assert record.exit_status == 130
+    assert len(record.of_phase("validation")) >= 5
+    assert command("diagnose", "r", cwd=tmp_path).returncode == 0
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    noise = np.random.default_rng(0)
+    for folder in (data / split / label for split in ("train", "val") for label in (HOSTILE, "plain")):
+        folder.mkdir(parents=True)
+        for number in range(6):
+            pixels = noise.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((64, 64)).save(folder / f"{HOSTILE}{number}.png")
+    reference = ROOT / "examples" / "reference_resnet50.py"
+    done = command(
+        "run", "--out", "r", reference, data, "--backbone", "efficientnet_lite0", "--epochs", 1, "--size", 64, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    told = command("diagnose", "r", "--json", "--html", "page.html", cwd=tmp_path)
+    json.loads(told.stdout)
+    page = (tmp_path / "page.html").read_text()
+    assert "<script" not in page
+    assert not (tmp_path / "owned").exists()
+    names = read_record(os.fspath(tmp_path / "r")).sample_names
+    assert any(HOSTILE in name for name in names)
+
+
+def test_a_module_is_run_as_python_runs_it(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    text = "from package.names import WORD\nimport sys\nprint(WORD, sys.argv[1:], __name__, __package__)\n"
+    (package / "names.py").write_text("WORD = 'hello'\n")
+    (package / "train.py").write_text(text + LOOP + VALIDATION)
+    done = command("run", "-m", "package.train", "--lr", "0.1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    plain = subprocess.run(
+        [sys.executable, "-m", "package.train", "--lr", "0.1"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == plain.stdout
+    assert (tmp_path / "runs" / "last").resolve().name.endswith("package.train")
+
+
+def test_watch_in_a_notebook(tmp_path: Path) -> None:
+    images = nn.functional.interpolate(torch.randn(24, 3, 3, 3, generator=torch.Generator().manual_seed(0)), 8, mode="bilinear")
+    data = TensorDataset(images, torch.arange(24) % 3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    with valgap.watch(out=tmp_path / "r", closing=0) as folder:
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for _ in range(2):
+            model.train()
+            for inputs, targets in DataLoader(data, 8, shuffle=True):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(inputs), targets).backward()
+                optimizer.step()
+            model.eval()
+            with torch.no_grad():
+                for inputs, _ in DataLoader(data, 8):
+                    model(inputs)
+    phases = [p.phase for p in read_record(os.fspath(folder)).passes]
+    assert phases == ["train", "validation"] * 2
+    assert not torch.nn.modules.module._global_forward_pre_hooks
+    assert valgap.diagnose(folder).judged
+    with pytest.raises(ValueError, match="mine"), valgap.watch(out=tmp_path / "r2"):
+        raise ValueError("mine")
+    assert read_record(os.fspath(tmp_path / "r2")).exit_status == 1
+
+
+def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unresolved(*_: object) -> None:
+        raise OSError("no name resolves")
+
+    monkeypatch.setattr("valgap.models.backbones.getproxies", dict)
+    monkeypatch.setattr("valgap.models.backbones.socket.getaddrinfo", unresolved)
+    said: list[str] = []
+    began = time.perf_counter()
+    with pytest.raises(WeightsError, match="Three ways out: a local file"):
+        create_model("resnet50", 3, say=said.append)
+    assert time.perf_counter() - began < 20
+    assert "download" in said[0]
