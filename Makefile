@@ -29,7 +29,7 @@ format: install
 	$(BIN)/ruff check --fix src tests examples benchmarks
 
 bench: install
-	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/overhead.py $(DATA)
 
 docs: install
 	$(BIN)/python docs/generate_causes.py

@@ -27,9 +27,9 @@ def seconds(command: list[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="?")
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--epochs", default="2")
-    parser.add_argument("--size", default="160")
+    parser.add_argument("--size", default="224")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         data = options.data
