@@ -24,7 +24,8 @@ ALLOWED = {
     "train": BASE | {"data", "models", "recipe"},
     "checks": {"types", "stats"},
     "report": {"types"},
-    "diagnose": BASE | {"record", "checks"},
+    "experiments": BASE | {"record", "seams"},
+    "diagnose": BASE | {"record", "checks", "experiments"},
     "demo_data": BASE,
 }
 

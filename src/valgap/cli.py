@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -118,7 +119,9 @@ def diagnose(
 ) -> None:
     """Name the causes of a bad validation result from a run's record.
 
-    Examples:  valgap diagnose runs/last     valgap diagnose runs/last --json --fail-on suspected
+    With a budget, each suspected cause is removed, alone, in re-runs of the recorded program; its files are not touched.
+
+    Examples:  valgap diagnose runs/last --budget 10m     valgap diagnose runs/last --json --fail-on suspected
     """
     from rich.console import Console
 
@@ -127,11 +130,10 @@ def diagnose(
     from valgap.report.as_json import diagnosis_to_json
     from valgap.report.terminal import show_diagnosis
 
-    if not re.fullmatch(r"0+[smh]?", budget):
-        raise ValgapError("re-runs are not part of this version: --budget takes 0 only (the record alone)")
     if fail_on not in (None, "confirmed", "suspected"):
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
-    diagnosis = diagnose_run(run_directory, select=_codes(select), ignore=_codes(ignore))
+    with _progress() as progress:
+        diagnosis = diagnose_run(run_directory, budget=budget, select=_codes(select), ignore=_codes(ignore), progress=progress)
     if html is not None:
         _write_new(html, diagnosis_to_html(diagnosis))
         _say(f"report written to {html}")
@@ -255,6 +257,22 @@ def demo() -> None:
     from valgap.demo import run_demo
 
     raise typer.Exit(run_demo())
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, float], None]]:
+    """A progress bar for re-runs on standard error; nothing is shown before the first has finished."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = TextColumn("re-runs"), BarColumn(), MofNCompleteColumn(), TextColumn("about {task.fields[left]} left")
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, visible=False, left="")
+
+        def show(done: int, total: int, left: float) -> None:
+            bar.update(task, completed=done, total=total, visible=True, left=f"{left / 60:.0f} min {left % 60:.0f} s")
+
+        yield show
 
 
 def _codes(text: str) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from valgap.checks import CATALOGUE
 from valgap.errors import NothingRecordedError, ValgapError
@@ -30,13 +31,22 @@ SUSPECTED = 0.5
 VERDICT_ORDER = ("confirmed", "untested", "inconclusive", "refuted")
 
 
-def diagnose(run: str | os.PathLike[str], *, select: Collection[str] = (), ignore: Collection[str] = ()) -> Diagnosis:
-    """What the record alone says of a run: every check's outcome, findings first.
+def diagnose(
+    run: str | os.PathLike[str],
+    *,
+    budget: str | float = 0,
+    select: Collection[str] = (),
+    ignore: Collection[str] = (),
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Diagnosis:
+    """Why a run's validation result is bad: every check's outcome, findings first, proved by re-runs if there is a budget.
 
     Args:
         run: a run directory, as `valgap run` or `watch` wrote it.
+        budget: time for re-runs, such as "10m" (or seconds); 0 judges from the record alone.
         select: codes (or their beginnings, such as "PRE") to judge; empty means all.
         ignore: codes (or beginnings) to leave out.
+        progress: told after each re-run: done, of how many, seconds left.
 
     Raises:
         RecordError: ``run`` is no readable record.
@@ -47,13 +57,22 @@ def diagnose(run: str | os.PathLike[str], *, select: Collection[str] = (), ignor
     checks = choose_checks(CATALOGUE, select, ignore)
     judged = order(judge(Case(record), checks))
     _require_something(record, judged)
-    return Diagnosis(
+    diagnosis = Diagnosis(
         run=record,
         judged=tuple(judged),
         train_reported=_accuracy(record.last_train),
         train_rescored=_rescored(record),
         validation=_validation(record),
     )
+    from valgap.experiments.plan import parse_budget
+
+    seconds = parse_budget(budget) if isinstance(budget, str) else float(budget)
+    if seconds <= 0:
+        return diagnosis
+    from valgap.experiments.prove import prove
+
+    proved = prove(diagnosis, seconds, progress)
+    return replace(proved, judged=tuple(order(proved.judged)))
 
 
 def choose_checks(catalogue: Sequence[Check], select: Collection[str], ignore: Collection[str]) -> list[Check]:
@@ -83,7 +102,8 @@ def order(judged: Sequence[Judged]) -> list[Judged]:
         outcome = item.outcome
         if isinstance(outcome, Finding):
             bet = outcome.confidence >= SUSPECTED
-            weight = abs(outcome.severity_points) * outcome.confidence
+            points = item.effect.value if item.effect is not None else outcome.severity_points * outcome.confidence
+            weight = abs(points)
             return (0, VERDICT_ORDER.index(item.verdict), -float(bet), -weight, -outcome.confidence)
         return ((Clear, NotApplicable, Crashed).index(type(outcome)) + 1,)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr, ndtri
+from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -80,3 +82,46 @@ def best_label_permutation(
     mapping = np.arange(num_classes, dtype=np.int64)
     mapping[rows] = columns
     return mapping, float(counts[rows, columns].sum() / total) if total else float("nan")
+
+
+def paired_effect(delta: npt.NDArray[np.float64], level: float = 0.95) -> tuple[float, float, float, float]:
+    """(mean, low, high, p-value) of paired differences (S, N) over S seeds and N samples, two-sided.
+
+    The variance of the mean is that over samples (of the mean over seeds) plus that over seeds (of the mean over
+    samples), with Satterthwaite's degrees of freedom. Both random draws are counted, the first partly twice: the
+    interval errs on the wide side. (nan, -1, 1, 1) when there is nothing to compare.
+    """
+    seeds, samples = delta.shape
+    if not seeds or not samples:
+        return float("nan"), -1.0, 1.0, 1.0
+    value = float(delta.mean())
+    if not delta.any():
+        # Nothing changed anywhere: the rule of three bounds what so many samples could have missed.
+        return 0.0, -3.0 / samples, 3.0 / samples, 1.0
+    by_sample = float(delta.mean(0).var(ddof=1)) / samples if samples > 1 else 1.0
+    by_seed = float(delta.mean(1).var(ddof=1)) / seeds if seeds > 1 else by_sample
+    variance = by_sample + by_seed
+    if variance == 0.0:
+        return value, value, value, 0.0
+    freedom = variance**2 / (by_sample**2 / max(1, samples - 1) + by_seed**2 / max(1, seeds - 1))
+    error = math.sqrt(variance)
+    half = float(stdtrit(freedom, 0.5 + level / 2)) * error
+    p_value = 2.0 * float(stdtr(freedom, -abs(value) / error))
+    return value, max(-1.0, value - half), min(1.0, value + half), p_value
+
+
+def shapley_values(players: Sequence[str], value: Callable[[frozenset[str]], float]) -> dict[str, float]:
+    """Each player's exact Shapley value; they sum to value(all) - value(none). Calls ``value`` on all subsets.
+
+    Source: Shapley 1953.
+    """
+    n = len(players)
+    out = dict.fromkeys(players, 0.0)
+    for player in players:
+        others = [p for p in players if p != player]
+        for size in range(n):
+            weight = math.factorial(size) * math.factorial(n - size - 1) / math.factorial(n)
+            for chosen in itertools.combinations(others, size):
+                without = frozenset(chosen)
+                out[player] += weight * (value(without | {player}) - value(without))
+    return out

@@ -444,22 +444,80 @@ Outcome = Finding | Clear | NotApplicable | Crashed
 
 
 @dataclass(frozen=True)
+class Intervention:
+    """One change at one seam of an unmodified program; what it does stands in seams/interventions.py."""
+
+    name: str
+    settings: Mapping[str, object] = field(default_factory=dict)  # JSON-ready
+
+
+@dataclass(frozen=True)
+class Untreatable:
+    """No intervention can remove this cause from this program; ``reason`` completes "cannot be tried: ..."."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Check:
-    """One cause of the catalogue, with the function that looks for it."""
+    """One cause of the catalogue, with the function that looks for it and the one that removes it."""
 
     code: str
     name: str
     detect: Callable[[Case], Finding | Clear | NotApplicable]
     doc: str
+    # None: the catalogue knows no treatment, so the cause is judged on evidence alone.
+    treat: Callable[[Case, Finding], Intervention | Untreatable] | None = None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Paired gain in validation accuracy of a treatment, in points, over seeds and validation samples."""
+
+    value: float
+    low: float  # 95 % interval, not corrected for the number of causes tried
+    high: float
+    p_value: float  # corrected for the number of causes tried
+    seeds: int
+    samples: int
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A check with what it said."""
+    """A check with what it said, and what the controlled re-runs said of it."""
 
     check: Check
     outcome: Outcome
     verdict: Verdict = "untested"
+    effect: Effect | None = None
+    reason: str = ""  # why the verdict is what it is, in words
+
+
+@dataclass(frozen=True)
+class LedgerLine:
+    """One line of the account, in points; the lines up to a total add up to it."""
+
+    name: str
+    points: float
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Experiments:
+    """How the re-runs were made, for the report."""
+
+    arms: int  # finished, those reused included
+    reused: int
+    seeds: int
+    epochs: int  # training passes per arm
+    recorded_epochs: int
+    train_fraction: float  # of the training samples, 0..1
+    fidelity: str  # how well the control reproduced the record, in words
+    reproduced: bool
+    seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -481,6 +539,8 @@ class Diagnosis:
     train_reported: float | None
     train_rescored: float | None
     validation: Accuracy | None
+    ledger: tuple[LedgerLine, ...] = ()
+    experiments: Experiments | None = None
 
     @property
     def findings(self) -> tuple[Judged, ...]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
 # A fact per step. Programs with several optimizers may leave one's gradients for a step on purpose, so most steps must agree.
 SHARE = 0.5
@@ -47,4 +47,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-CHECK = Check(code="TRN407", name="accumulated_gradients", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """Gradients are cleared before the first backward after each step."""
+    return Intervention("zero_gradients", {"phase": "train"})
+
+
+CHECK = Check(code="TRN407", name="accumulated_gradients", detect=detect, doc=__doc__ or "", treat=treat)

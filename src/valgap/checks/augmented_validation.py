@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 
 from valgap.checks.rescored import between
-from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable, Pass
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Pass
 
 # Equal tensors give fingerprints equal to rounding; the smallest augmentation in use (one grey level of brightness)
 # changes them a hundred times more.
@@ -79,4 +79,9 @@ def changed_share(passes: list[Pass]) -> tuple[float, int]:
     return float((np.abs(values[:, 0] - values[:, 1]) > RELATIVE * scale).mean()), len(pairs)
 
 
-CHECK = Check(code="PRE204", name="augmented_validation", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """The random steps taken out of the validation transform."""
+    return Intervention("fixed_transform", {"phase": "validation"})
+
+
+CHECK = Check(code="PRE204", name="augmented_validation", detect=detect, doc=__doc__ or "", treat=treat)

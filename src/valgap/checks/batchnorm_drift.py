@@ -26,7 +26,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, ModelInfo, NotApplicable, RunRecord, StateSnapshot
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, RunRecord, StateSnapshot
 
 # Without the probe, the cost is not known. On clothing_mini it measured 10 points; half of that is claimed.
 UNMEASURED_POINTS = 5.0
@@ -119,4 +119,9 @@ def relative_change(first: StateSnapshot, last: StateSnapshot, moved: npt.NDArra
     return float(np.median(np.abs(new - old) / np.maximum(old, 1e-12)))
 
 
-CHECK = Check(code="MOD302", name="batchnorm_drift", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """Frozen BatchNorm layers held in eval mode while the model trains."""
+    return Intervention("hold_batchnorm", {"phase": "train", "only_frozen": True})
+
+
+CHECK = Check(code="MOD302", name="batchnorm_drift", detect=detect, doc=__doc__ or "", treat=treat)

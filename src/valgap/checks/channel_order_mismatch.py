@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 
 from valgap.checks.rescored import between
-from valgap.types import Case, Check, Clear, Evidence, Finding, InputStats, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, InputStats, Intervention, NotApplicable
 
 P_VALUE = 0.01
 # Distance in units of the batches' own spread: straight must lie outside it, reversed inside.
@@ -73,4 +73,9 @@ def distances(train: InputStats, val: InputStats) -> tuple[float, float]:
     )
 
 
-CHECK = Check(code="PRE203", name="channel_order_mismatch", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """The channels of validation images in reverse order."""
+    return Intervention("flip_channels", {"phase": "validation"})
+
+
+CHECK = Check(code="PRE203", name="channel_order_mismatch", detect=detect, doc=__doc__ or "", treat=treat)

@@ -29,7 +29,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from valgap.stats import best_label_permutation, wilson_interval
-from valgap.types import Case, Check, Clear, DatasetInfo, Evidence, Finding, IntArray, NotApplicable, Pass
+from valgap.types import (
+    Case,
+    Check,
+    Clear,
+    DatasetInfo,
+    Evidence,
+    Finding,
+    IntArray,
+    Intervention,
+    NotApplicable,
+    Pass,
+    Untreatable,
+)
 
 # Without class maps, the renamed accuracy on the held-out half must beat the plain one beyond both 99.9 % intervals:
 # under sound labels the two are equal, so this passes by chance less than once in a thousand runs.
@@ -123,4 +135,15 @@ def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
     )
 
 
-CHECK = Check(code="DAT102", name="class_index_mismatch", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """Validation labels renamed to train's indices; the trained model stays as it is."""
+    train, val = case.run.last_train, case.run.last_validation
+    first = _map(case, train) if train is not None else None
+    second = _map(case, val) if val is not None else None
+    if not first or not second:
+        return Untreatable("the class maps are not known, only that a renaming fits")
+    mapping = {str(second[name]): first[name] for name in sorted(set(first) & set(second))}
+    return Intervention("score_renamed", {"mapping": mapping})
+
+
+CHECK = Check(code="DAT102", name="class_index_mismatch", detect=detect, doc=__doc__ or "", treat=treat)

@@ -18,7 +18,7 @@ Source
 
 from __future__ import annotations
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
 MODE_SHARE = 0.5
 UNMEASURED_POINTS = 2.0
@@ -52,4 +52,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-CHECK = Check(code="EVA502", name="eval_mode_at_training", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """The model in train mode while it trains."""
+    return Intervention("train_mode", {"phase": "train"})
+
+
+CHECK = Check(code="EVA502", name="eval_mode_at_training", detect=detect, doc=__doc__ or "", treat=treat)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Untreatable
 
 # Touvron et al. 2019, table 1: validating 1.3 times larger than training helps, and half or twice the size costs several
 # points. Between, nothing is claimed.
@@ -68,4 +68,16 @@ def _finding(summary: str, confidence: float, facts: list[Evidence]) -> Finding:
     )
 
 
-CHECK = Check(code="PRE205", name="geometry_mismatch", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """Validation images in the size of training images; else both in the size that the weights expect."""
+    train, val, model = case.run.last_train, case.run.last_validation, case.run.trained_model
+    if train is None or val is None or train.inputs is None or val.inputs is None or model is None:
+        return Untreatable("the sizes of the images are not known")
+    if not SOUND[0] <= side(val.inputs.shape) / side(train.inputs.shape) <= SOUND[1]:
+        return Intervention("resize", {"phase": "validation", "size": list(train.inputs.shape[1:])})
+    if not model.expected_size:
+        return Untreatable("the size that the weights expect is not known")
+    return Intervention("resize", {"phase": "both", "size": list(model.expected_size[1:])})
+
+
+CHECK = Check(code="PRE205", name="geometry_mismatch", detect=detect, doc=__doc__ or "", treat=treat)

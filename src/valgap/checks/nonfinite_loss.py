@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
 # GradScaler halves its scale a few times at the start; a loss that stays finite with so few bad steps is sound.
 SKIPPED_STEPS = 10
@@ -72,4 +72,9 @@ def _lost(case: Case) -> float:
     return max(0.0, best.samples.accuracy - last.samples.accuracy)
 
 
-CHECK = Check(code="TRN409", name="nonfinite_loss", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """A tenth of the learning rate."""
+    return Intervention("scale_rate", {"phase": "train", "factor": 0.1})
+
+
+CHECK = Check(code="TRN409", name="nonfinite_loss", detect=detect, doc=__doc__ or "", treat=treat)

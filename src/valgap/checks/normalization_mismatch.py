@@ -26,7 +26,20 @@ import numpy as np
 import numpy.typing as npt
 
 from valgap.checks.rescored import between
-from valgap.types import Case, Check, Clear, DatasetInfo, Evidence, Finding, InputStats, NotApplicable, Pass, RunRecord
+from valgap.types import (
+    Case,
+    Check,
+    Clear,
+    DatasetInfo,
+    Evidence,
+    Finding,
+    InputStats,
+    Intervention,
+    NotApplicable,
+    Pass,
+    RunRecord,
+    Untreatable,
+)
 
 # Rounding of published constants (0.225 against 0.2255) stays below this; half of an 8-bit normalisation does not.
 SAME_RATIO = 0.03
@@ -149,4 +162,25 @@ def against_weights(run: RunRecord, facts: tuple[Evidence, ...]) -> Finding | Cl
     )
 
 
-CHECK = Check(code="PRE201", name="normalization_mismatch", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """Validation images normalised as training images; else both as the weights expect."""
+    train, val, model = case.run.last_train, case.run.last_validation, case.run.trained_model
+    if train is None or val is None or model is None:
+        return Untreatable("a training and a validation pass are missing")
+    ours, theirs = declared(case, train), declared(case, val)
+    if ours is None or theirs is None:
+        return Untreatable("the normalisation is no step of a transform that is known")
+    if not same(ours, theirs):
+        return renormalize(theirs, ours, "validation")
+    if model.expected_mean is None or model.expected_std is None:
+        return Untreatable("the normalisation that the weights expect is not known")
+    return renormalize(ours, (np.array(model.expected_mean), np.array(model.expected_std)), "both")
+
+
+def renormalize(old: Norm, new: Norm, phase: str) -> Intervention:
+    """From one (mean, std) to another at the model's input."""
+    scale, shift = old[1] / new[1], (old[0] - new[0]) / new[1]
+    return Intervention("affine", {"phase": phase, "scale": scale.tolist(), "shift": shift.tolist()})
+
+
+CHECK = Check(code="PRE201", name="normalization_mismatch", detect=detect, doc=__doc__ or "", treat=treat)

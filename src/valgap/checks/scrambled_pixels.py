@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, InputStats, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, InputStats, Intervention, NotApplicable
 
 # Rise of the likeness from a shorter to a longer distance; 0 for any image whose likeness falls. Two hundredths allow
 # for rounding and a fine periodic texture.
@@ -69,4 +69,9 @@ def scrambled(inputs: InputStats) -> bool:
     return margin(inputs) < -RISE or float(inputs.autocorrelation[:, 0].max()) < SHUFFLED
 
 
-CHECK = Check(code="PRE208", name="scrambled_pixels", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """The layout put right at the model's input, in both phases."""
+    return Intervention("unscramble", {"phase": "both"})
+
+
+CHECK = Check(code="PRE208", name="scrambled_pixels", detect=detect, doc=__doc__ or "", treat=treat)

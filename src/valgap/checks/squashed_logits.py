@@ -20,7 +20,7 @@ Source
 
 from __future__ import annotations
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, LossStats, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, LossStats, NotApplicable, Untreatable
 
 # Rounding of a float32 (or bfloat16) softmax.
 ROUNDING = 0.02
@@ -70,4 +70,13 @@ def squashed_by(loss: LossStats) -> str | None:
     return None
 
 
-CHECK = Check(code="MOD306", name="squashed_logits", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """The logarithm of the probabilities goes into the loss; a sigmoid or ReLU cannot be undone exactly."""
+    last = case.run.last_train
+    loss = last.loss if last is not None else None
+    if loss is None or squashed_by(loss) != "a softmax" or loss.name != "cross_entropy":
+        return Untreatable("what squashed the logits cannot be undone at the loss")
+    return Intervention("undo_softmax", {"phase": "train"})
+
+
+CHECK = Check(code="MOD306", name="squashed_logits", detect=detect, doc=__doc__ or "", treat=treat)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
 # Wu and He 2018, figure 1: below 8 images the error of BatchNorm rises clearly, at 4 by 2 to 3 points, at 2 by 10.
 FEW = 4
@@ -57,4 +57,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-CHECK = Check(code="MOD308", name="tiny_batch_batchnorm", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """All BatchNorm layers held in eval mode while the model trains."""
+    return Intervention("hold_batchnorm", {"phase": "train", "only_frozen": False})
+
+
+CHECK = Check(code="MOD308", name="tiny_batch_batchnorm", detect=detect, doc=__doc__ or "", treat=treat)

@@ -22,7 +22,7 @@ Source
 from __future__ import annotations
 
 from valgap.checks.rescored import over_recorded
-from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
 # A fact of the record needs no calibrated threshold: half of the batches separates "the phase was switched" from a
 # single look in another mode.
@@ -61,4 +61,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-CHECK = Check(code="EVA501", name="train_mode_at_validation", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """The model in eval mode while it validates."""
+    return Intervention("eval_mode", {"phase": "validation"})
+
+
+CHECK = Check(code="EVA501", name="train_mode_at_validation", detect=detect, doc=__doc__ or "", treat=treat)

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valgap.stats import wilson_interval
-from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, NotApplicable, Pass
+from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, Intervention, NotApplicable, Pass
 
 # When nearly every validation sample is a training sample under the same name, the wrong data were evaluated (EVA508).
 SAME_DATA_SHARE = 0.9
@@ -84,4 +84,9 @@ def inflation(val: Pass, twins: set[int], evidence: list[Evidence]) -> float:
     return 100 * (float(right.mean()) - table.accuracy)
 
 
-CHECK = Check(code="DAT101", name="train_val_overlap", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """The copies left out of the validation accuracy; the trained model stays as it is."""
+    return Intervention("score_without", {"names": [s.split(" = ")[0] for s in finding.subjects]})
+
+
+CHECK = Check(code="DAT101", name="train_val_overlap", detect=detect, doc=__doc__ or "", treat=treat)

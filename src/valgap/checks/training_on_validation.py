@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable, Pass, RunRecord
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Pass, RunRecord
 
 UNMEASURED_POINTS = -5.0
 
@@ -99,4 +99,9 @@ def statistics_moved(run: RunRecord, one: Pass) -> bool:
     return bool(moved[statistics].any() and not moved[parameters].any())
 
 
-CHECK = Check(code="TRN412", name="training_on_validation", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """No optimizer step on validation batches."""
+    return Intervention("no_step", {"phase": "validation"})
+
+
+CHECK = Check(code="TRN412", name="training_on_validation", detect=detect, doc=__doc__ or "", treat=treat)

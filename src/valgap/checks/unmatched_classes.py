@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, Intervention, NotApplicable, Untreatable
 
 # Labels that are all equal tell of a missing label only when there are enough of them: with two equally likely classes,
 # twenty equal labels come once in half a million.
@@ -96,4 +96,16 @@ def _judge(foreign: list[str], absent: list[str], share: float, n: int) -> Findi
     return Clear("train and val have the same classes", facts)
 
 
-CHECK = Check(code="DAT111", name="unmatched_classes", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """Classes that train never saw left out of the validation accuracy."""
+    train, val = case.run.last_train, case.run.last_validation
+    first = case.run.datasets[train.dataset].class_to_idx if train is not None and train.dataset in case.run.datasets else None
+    second = case.run.datasets[val.dataset].class_to_idx if val is not None and val.dataset in case.run.datasets else None
+    if not first or not second or val is None:
+        return Untreatable("the class maps are not known")
+    foreign = [second[name] for name in set(second) - set(first)]
+    hit = np.isin(val.samples.target, foreign) & (val.samples.sample >= 0)
+    return Intervention("score_without", {"names": [case.run.sample_names[i] for i in val.samples.sample[hit]]})
+
+
+CHECK = Check(code="DAT111", name="unmatched_classes", detect=detect, doc=__doc__ or "", treat=treat)

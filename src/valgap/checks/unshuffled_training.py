@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, Intervention, NotApplicable
 
 # Mean number of classes per batch over its expectation under random order; random order gives 1 within a few percent
 # (300 images or more), sorted folders below a half.
@@ -64,4 +64,9 @@ def classes_per_batch(target: IntArray, batch: IntArray) -> tuple[float, float]:
     return float(seen.mean()), float(expected.mean())
 
 
-CHECK = Check(code="TRN408", name="unshuffled_training", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """Training samples in random order."""
+    return Intervention("shuffle", {"phase": "train"})
+
+
+CHECK = Check(code="TRN408", name="unshuffled_training", detect=detect, doc=__doc__ or "", treat=treat)

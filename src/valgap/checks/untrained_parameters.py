@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, ModelInfo, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable
 
 # A few parameters are unused in many sound models (an auxiliary classifier, a position table): below this share of all
 # trainable numbers, and when the head learns, nothing is claimed.
@@ -90,4 +90,9 @@ def _finding(
     )
 
 
-CHECK = Check(code="MOD303", name="untrained_parameters", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """The trainable parameters that no optimizer holds join one."""
+    return Intervention("add_missing_parameters")
+
+
+CHECK = Check(code="MOD303", name="untrained_parameters", detect=detect, doc=__doc__ or "", treat=treat)

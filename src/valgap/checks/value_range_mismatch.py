@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, InputStats, NotApplicable, RunRecord
+from valgap.types import Case, Check, Clear, Evidence, Finding, InputStats, Intervention, NotApplicable, RunRecord, Untreatable
 
 # Normalize stretches 0..1 by 1/std, with std from .2 to .5 in use: phases differ by at most 5 for that reason.
 RATIO = 30.0
@@ -83,4 +83,27 @@ def _finding(summary: str, points: float, confidence: float, facts: tuple[Eviden
     )
 
 
-CHECK = Check(code="PRE202", name="value_range_mismatch", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """Validation images on the scale of training images; else both on that of normalised images."""
+    train, val, model = case.run.last_train, case.run.last_validation, case.run.trained_model
+    if train is None or val is None or train.inputs is None or val.inputs is None or model is None:
+        return Untreatable("the ranges of the images are not known")
+    spans = span(train.inputs), span(val.inputs)
+    if max(spans) / min(spans) > RATIO:
+        scale = (train.inputs.maximum - train.inputs.minimum) / (val.inputs.maximum - val.inputs.minimum)
+        shift = train.inputs.minimum - val.inputs.minimum * scale
+        return Intervention("affine", {"phase": "validation", "scale": scale.tolist(), "shift": shift.tolist()})
+    if model.expected_mean is None or model.expected_std is None:
+        return Untreatable("the range that the weights expect is not known")
+    unit = 1 / 255 if max(spans) > WIDEST else 255.0
+    return Intervention(
+        "affine",
+        {
+            "phase": "both",
+            "scale": [unit / s for s in model.expected_std],
+            "shift": [-m / s for m, s in zip(model.expected_mean, model.expected_std, strict=True)],
+        },
+    )
+
+
+CHECK = Check(code="PRE202", name="value_range_mismatch", detect=detect, doc=__doc__ or "", treat=treat)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, ModelInfo, NotApplicable, WeightsLoaded
+from valgap.types import Case, Check, Clear, Evidence, Finding, ModelInfo, NotApplicable, Untreatable, WeightsLoaded
 
 # A load counts as skipped when fewer than this share of its keys exist in the module; a backbone with another head
 # fits to more than 95 %.
@@ -90,4 +90,9 @@ def _finding(summary: str, confidence: float, facts: tuple[Evidence, ...], load:
     )
 
 
-CHECK = Check(code="MOD301", name="weights_not_loaded", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Untreatable:
+    """No weights to load are at hand: the program never had them."""
+    return Untreatable("the pretrained weights are not at hand")
+
+
+CHECK = Check(code="MOD301", name="weights_not_loaded", detect=detect, doc=__doc__ or "", treat=treat)

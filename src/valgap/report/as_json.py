@@ -30,7 +30,8 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
             {**_named(j), "missing": j.outcome.missing} for j in diagnosis.judged if isinstance(j.outcome, NotApplicable)
         ],
         "crashed": [{**_named(j), "traceback": j.outcome.traceback} for j in diagnosis.judged if isinstance(j.outcome, Crashed)],
-        "ledger": [],
+        "ledger": [asdict(line) for line in diagnosis.ledger],
+        "experiments": asdict(diagnosis.experiments) if diagnosis.experiments is not None else None,
     }
     cleaned: dict[str, Any] = _finite(body)
     return cleaned
@@ -47,7 +48,8 @@ def _finding(judged: Judged, finding: Finding) -> dict[str, Any]:
         "summary": finding.summary,
         "severity_points": finding.severity_points,
         "confidence": finding.confidence,
-        "effect_points": None,  # measured by re-runs only
+        "effect_points": asdict(judged.effect) if judged.effect is not None else None,
+        "reason": judged.reason,
         "evidence": [asdict(e) for e in finding.evidence],
         "subjects": list(finding.subjects),
         "ranking": [asdict(r) for r in finding.ranking],

@@ -20,11 +20,17 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     _headline(diagnosis, console)
     likely = [j for j in diagnosis.findings if isinstance(j.outcome, Finding) and j.outcome.confidence >= LIKELY]
     hints = [j for j in diagnosis.findings if j not in likely]
+    if diagnosis.experiments is not None:
+        _statement(diagnosis, console)
     if likely:
-        console.print(_ledger(likely))
+        if diagnosis.experiments is None:
+            console.print(_ledger(likely))
         for number, judged in enumerate(likely, 1):
             _details(number, judged, console)
-        console.print("[dim]Points are what the record alone lets expect. Verdict 'untested': no controlled re-run was made.[/]")
+        if diagnosis.experiments is None:
+            console.print(
+                "[dim]Points are what the record alone lets expect. Verdict 'untested': no controlled re-run was made.[/]"
+            )
     else:
         console.print("[bold green]Nothing is broken[/] as far as the record alone can tell.")
     if hints:
@@ -67,6 +73,45 @@ def _ledger(likely: list[Judged]) -> Table:
     return table
 
 
+def _statement(diagnosis: Diagnosis, console: Console) -> None:
+    """The gap ledger, as a bank statement, and how it was measured."""
+    facts, val = diagnosis.experiments, diagnosis.validation
+    assert facts is not None
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify)
+    verdicts = {j.check.name: j for j in diagnosis.findings}
+    total = round(100 * val.value, 1) if val is not None else 0.0
+    for line in diagnosis.ledger:
+        span = f"{line.low:+.1f} .. {line.high:+.1f}" if line.low is not None and line.high is not None else ""
+        judged = verdicts.get(line.name)
+        proof = f"{judged.verdict} ({facts.seeds} seeds, {span})" if judged is not None else escape(line.note)
+        table.add_row(f"  {line.name}", f"{line.points:+.1f}", proof)
+        if judged is not None:
+            total += line.points
+    others = [j for j in diagnosis.findings if j.verdict in ("refuted", "inconclusive") or j.reason.startswith("not tried")]
+    for judged in others:
+        if judged.verdict != "confirmed":
+            points = f"{judged.effect.value:+.1f}" if judged.effect is not None else "?"
+            table.add_row(
+                f"[dim]  {judged.check.name}[/]", f"[dim]({points})[/]", f"[dim]{judged.verdict}: {escape(judged.reason)}[/]"
+            )
+    if any(line.name in verdicts for line in diagnosis.ledger):
+        table.add_row("[bold]reached with every confirmed remedy[/]", f"[bold]{total:.1f} %[/]", "")
+    console.print(table)
+    short = "" if facts.epochs == facts.recorded_epochs else f", shortened to {facts.epochs} of {facts.recorded_epochs} epochs"
+    short += "" if facts.train_fraction == 1 else f", {facts.train_fraction:.0%} of the training images"
+    console.print(
+        f"[dim]{facts.arms} re-runs ({facts.reused} from an earlier call) in {facts.seconds:.0f} s, {facts.seeds} seeds{short}; "
+        f"{escape(facts.fidelity)}[/]",
+        highlight=False,
+    )
+    for note in facts.notes:
+        console.print(f"[dim]{escape(note)}[/]", highlight=False)
+    if not any(j.verdict == "confirmed" for j in diagnosis.findings):
+        console.print("No cause was confirmed.")
+
+
 def _details(number: int, judged: Judged, console: Console) -> None:
     finding = judged.outcome
     assert isinstance(finding, Finding)
@@ -77,6 +122,8 @@ def _details(number: int, judged: Judged, console: Console) -> None:
         shown = ", ".join(finding.subjects[:MAX_SUBJECTS])
         more = f" and {len(finding.subjects) - MAX_SUBJECTS} more" if len(finding.subjects) > MAX_SUBJECTS else ""
         console.print(f"   concerns: {escape(shown)}{more}", highlight=False)
+    if judged.reason:
+        console.print(f"   {judged.verdict}: {escape(judged.reason)}", highlight=False)
     console.print(f"   [green]remedy:[/] {escape(finding.remedy)}", highlight=False)
     console.print(f"   [dim]more: valgap explain {judged.check.code}[/]\n")
 

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from valgap.record.writer import RecordWriter
 from valgap.seams import datasets as ds
 from valgap.seams.batches import as_class_index, find_images, find_logits, read_batch
+from valgap.seams.changes import replace_transform, without_randomness
 from valgap.seams.inputs import fingerprint
 from valgap.seams.recorder import Recorder
 from valgap.seams.tracked import TrackedModel
@@ -452,61 +453,6 @@ def _renormalize(old: Norm, new: Norm) -> Callable[[torch.Tensor], torch.Tensor]
 
 
 # -- data sets --------------------------------------------------------------------------------
-
-
-def replace_transform(dataset: Any, transform: Any) -> Any | None:
-    """A shallow copy of the data set (and of what it wraps) with another image transform; None if it has none."""
-    import copy
-
-    clone = copy.copy(dataset)
-    for name in ds.TRANSFORM_NAMES:
-        if callable(getattr(clone, name, None)) and name in getattr(clone, "__dict__", {}):
-            if name == "transforms" and hasattr(clone.transforms, "transform"):
-                continue
-            setattr(clone, name, transform)
-            paired = getattr(clone, "transforms", None)
-            if paired is not None and hasattr(paired, "transform"):
-                clone.transforms = copy.copy(paired)
-                clone.transforms.transform = transform
-            return clone
-    parts = getattr(clone, "datasets", None)
-    if isinstance(parts, (list, tuple)):
-        replaced = [replace_transform(p, transform) for p in parts]
-        if any(p is None for p in replaced):
-            return None
-        clone.datasets = replaced
-        return clone
-    for name in ("dataset", "ds", "base", "subset", "base_dataset", "_dataset"):
-        if name in getattr(clone, "__dict__", {}):
-            inner = replace_transform(getattr(clone, name), transform)
-            if inner is not None:
-                setattr(clone, name, inner)
-                return clone
-    return None
-
-
-def without_randomness(transform: Any) -> Any | None:
-    """The transform with its random steps taken out, a random crop becoming a centre crop; None if it cannot."""
-    import copy
-
-    from torchvision import transforms
-
-    parts = getattr(transform, "transforms", None)
-    if not isinstance(parts, (list, tuple)):
-        return None
-    kept: list[Any] = []
-    for step in parts:
-        name = type(step).__name__
-        if name in ("RandomResizedCrop", "RandomCrop"):
-            height, width = step.size if isinstance(step.size, (tuple, list)) else (step.size, step.size)
-            if name == "RandomResizedCrop":
-                kept.append(transforms.Resize(int(min(height, width) * 256 / 224)))
-            kept.append(transforms.CenterCrop((height, width)))
-        elif not ds.is_random(step):
-            kept.append(step)
-    fixed = copy.copy(transform)
-    fixed.transforms = kept
-    return fixed
 
 
 def _same_bytes(train: list[tuple[int, str]], val: list[tuple[int, str]]) -> list[tuple[int, int]]:

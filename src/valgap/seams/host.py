@@ -83,7 +83,7 @@ def _compiled(module: types.ModuleType, source: bytes, file: str, argv: list[str
         return Target(module, None, error, argv, entry)
 
 
-class _AfterImport(importlib.abc.MetaPathFinder):
+class AfterImport(importlib.abc.MetaPathFinder):
     """Calls a function right after a module of a given name has been imported."""
 
     def __init__(self, callbacks: dict[str, Callable[[], None]]) -> None:
@@ -129,7 +129,7 @@ def execute(target: Target, session: Session) -> tuple[int, str | None]:
 
     Its traceback goes to standard error without our frames. SystemExit is its status; Ctrl-C is 130.
     """
-    finder = _AfterImport({"torch": session.hook_torch, "torch._dynamo.eval_frame": session.hook_compiler})
+    finder = AfterImport({"torch": session.hook_torch, "torch._dynamo.eval_frame": session.hook_compiler})
     saved = sys.modules["__main__"], sys.argv, list(sys.path)
     rest = _without_our_folder(sys.path)
     sys.meta_path.insert(0, finder)

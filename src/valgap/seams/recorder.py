@@ -49,9 +49,13 @@ class Registry:
         self._next += 1
         return self._next - 1, True
 
+    def alias(self, old: Any, new: Any) -> None:
+        """From now on ``new`` has the number of ``old``; both are kept alive."""
+        self._known[id(new)] = ((lambda: new), self.number(old)[0])
+
 
 class Recorder:
-    """A ``Listener`` (seams/hooks.py) that writes to a RecordWriter."""
+    """A ``Listener (seams/hooks.py) that writes to a RecordWriter."""
 
     def __init__(self, writer: RecordWriter) -> None:
         self.writer = writer
@@ -93,7 +97,7 @@ class Recorder:
         """A DataLoader's ``__iter__`` was called."""
         self._settle(keep=None)
         loader_id, new = self.loaders.number(loader)
-        dataset_id = self._dataset(loader.dataset)
+        dataset_id = self.dataset_id(loader.dataset)
         if new:
             self.writer.write("loader", {"id": loader_id, "dataset": dataset_id, **_loader_settings(loader)})
         old = self._iterators.get(iterator)
@@ -122,7 +126,8 @@ class Recorder:
         if walk.index >= 0 and not walk.backwards and not any(b.walk is walk for b in self._pending):
             self._write_walk(walk)  # an evaluation: at once, before the program reloads other weights
 
-    def _dataset(self, dataset: Any) -> int:
+    def dataset_id(self, dataset: Any) -> int:
+        """The number of a data set; describes it in the record when it is new."""
         dataset_id, new = self.datasets.number(dataset)
         if not new:
             return dataset_id

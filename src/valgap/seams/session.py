@@ -13,6 +13,7 @@ from valgap.seams import environment
 from valgap.seams.prints import PrintTap
 
 if TYPE_CHECKING:
+    from valgap.seams.acting import Acting
     from valgap.seams.hooks import Seams
     from valgap.seams.recorder import Recorder
 
@@ -23,9 +24,18 @@ CLOSING_SHARE = 0.2
 class Session:
     """Records from ``start`` to ``finish``. torch is hooked when it is there, or as soon as it is imported."""
 
-    def __init__(self, out: Path, argv: list[str], script: str, module: str | None = None) -> None:
+    def __init__(
+        self,
+        out: Path,
+        argv: list[str],
+        script: str,
+        module: str | None = None,
+        make_acting: Callable[[], Acting] | None = None,
+    ) -> None:
         self.writer = RecordWriter(out)
         self.recorder: Recorder | None = None
+        self.acting: Acting | None = None
+        self._make_acting = make_acting
         self._seams: Seams | None = None
         self._prints = PrintTap(self._printed)
         self._started = time.perf_counter()
@@ -47,7 +57,12 @@ class Session:
 
         self.recorder = Recorder(self.writer)
         self._seams = Seams(self.recorder)
+        if self._make_acting is not None:
+            self.acting = self._make_acting()
+            self.acting.attach(self.recorder)
         self._seams.attach()
+        if self.acting is not None:
+            self.acting.attach_outside()
 
     def hook_compiler(self) -> None:
         """Put the hooks on torch.compile, which has just been imported."""
@@ -62,8 +77,12 @@ class Session:
         """Stop listening and write the end; returns the program's seconds."""
         seconds = time.perf_counter() - self._started
         self._prints.detach()
+        if self.acting is not None:
+            self.acting.detach_outside()
         if self._seams is not None:
             self._seams.detach()
+        if self.acting is not None:
+            self.acting.detach()
         if self.recorder is not None:
             try:
                 self.recorder.finish()

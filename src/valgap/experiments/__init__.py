@@ -1,0 +1,1 @@
+"""Controlled re-runs: arms, budget, verdicts, ledger. Imports nothing: an arm begins without torch and numpy."""

@@ -1,0 +1,90 @@
+"""One arm: a program once more, in a process and a world of its own. Run as ``python -m valgap.experiments.arm SPEC``.
+
+Imports neither torch nor numpy before the program does, like the recording itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from valgap.experiments.sandbox import Sandbox
+from valgap.seams import host
+from valgap.seams.session import Session
+from valgap.types import Intervention
+
+if TYPE_CHECKING:
+    from valgap.seams.acting import Acting
+
+RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """What distinguishes one arm; equal specs give equal arms, so a finished one is used again."""
+
+    script: str
+    module: str | None
+    argv: list[str]
+    cwd: str
+    seed: int
+    epochs: int  # training passes after which it ends; 0: all
+    fraction: float  # share of the training samples
+    train: list[int]  # data set ids by role
+    validation: list[int]
+    interventions: list[Intervention] = field(default_factory=list)
+    closing: float = 0.0  # share of the arm's time for the closing measurements
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is written for the arm's process."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ArmSpec:
+        """The other way round."""
+        changes = [Intervention(i["name"], i["settings"]) for i in data.pop("interventions")]
+        return cls(**data, interventions=changes)
+
+
+def run_arm(spec: ArmSpec, folder: Path) -> int:
+    """Run the arm into ``folder``: record, world, and result.json when it has finished. Returns its exit status."""
+    os.chdir(spec.cwd)
+    given = spec.argv[1:]
+    target = host.module_target(spec.module, given) if spec.module else host.script_target(spec.script, given)
+    record = folder / "record"
+    session = Session(record, target.argv, spec.script, spec.module, make_acting=lambda: _acting(spec))
+    guarded = Sandbox(folder / "scratch", (record,)).enter()
+    status, error = host.execute(target, session)
+    seconds = session.finish(status, error)
+    session.close(seconds, spec.closing if status == 0 else 0.0)
+    result = {
+        "status": status,
+        "error": error,
+        "acted": session.acting.acted() if session.acting is not None else [],
+        "guarded": guarded,
+        "seconds": round(seconds, 3),
+    }
+    (record / RESULT_FILE).write_text(json.dumps(result))
+    return status
+
+
+def _acting(spec: ArmSpec) -> Acting:
+    from valgap.seams.acting import Acting
+    from valgap.seams.interventions import make
+
+    return Acting([make(i) for i in spec.interventions], spec.train, spec.validation, spec.seed, spec.epochs, spec.fraction)
+
+
+def main() -> None:
+    """The arm's process: the spec lies in the folder given as the only argument."""
+    folder = Path(sys.argv[1]).resolve()
+    spec = ArmSpec.from_json(json.loads((folder / "spec.json").read_text()))
+    sys.exit(run_arm(spec, folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""What fits into a time budget: how many causes, how many epochs, which share of the training samples."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+from dataclasses import dataclass
+
+from valgap.errors import ValgapError
+from valgap.types import Pass, RunRecord
+
+SEEDS = 3
+RESERVE = 0.85  # of the budget is planned; arms side by side are slower than the recorded program was alone
+MIN_EPOCHS = 2
+MIN_FRACTION = 0.25
+UNITS = {"": 60.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_budget(text: str) -> float:
+    """Seconds of "90s", "10m", "1h" or "10" (minutes). Raises ValgapError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    if found is None:
+        raise ValgapError(f"--budget takes a time such as 90s, 10m or 1h (0: no re-runs), not {text!r}")
+    return float(found.group(1)) * UNITS[found.group(2)]
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long every arm of an experiment is."""
+
+    epochs: int  # training passes per arm; 0: all
+    fraction: float  # share of the training samples
+    seconds: float  # expected, per arm
+
+    def whole(self) -> bool:
+        """Whether arms are as long as the recorded program."""
+        return self.epochs == 0 and self.fraction == 1.0
+
+
+def recorded_epochs(run: RunRecord) -> int:
+    """Training passes of the record."""
+    return len(run.of_phase("train"))
+
+
+def can_stop_early(run: RunRecord) -> bool:
+    """Whether every training pass is followed by a validation pass before the next begins."""
+    phases = [p.phase for p in run.passes if p.phase in ("train", "validation")]
+    first = next((i for i, p in enumerate(phases) if p == "train"), len(phases))
+    order = phases[first:]
+    return bool(order) and all(b == "validation" for a, b in itertools.pairwise(order) if a == "train")
+
+
+def epoch_seconds(run: RunRecord) -> tuple[float, float]:
+    """(of start and end, of one epoch with its validation), from the record."""
+    inside: list[Pass] = [p for p in run.passes if p.phase in ("train", "validation")]
+    per_epoch = sum(p.seconds for p in inside) / max(1, recorded_epochs(run))
+    return max(0.5, run.seconds - per_epoch * recorded_epochs(run)), max(per_epoch, 1e-3)
+
+
+def arms_in_parallel(run: RunRecord) -> int:
+    """How many arms at once: one per two cores, at least two where there are two; one on a GPU."""
+    if bool(run.header.get("cuda")):
+        return 1
+    return max(1, min(4, (os.cpu_count() or 1) // 2 * 2))
+
+
+def choose_length(run: RunRecord, arms: int, budget_s: float) -> Length | None:
+    """The longest arms of which ``arms`` fit into the budget; None when not even the shortest do."""
+    start, epoch = epoch_seconds(run)
+    total = recorded_epochs(run)
+    each = RESERVE * budget_s / max(1, arms)
+    if start + total * epoch <= each:
+        return Length(0, 1.0, start + total * epoch)
+    if can_stop_early(run):
+        fitting = math.floor((each - start) / epoch)
+        if fitting >= MIN_EPOCHS:
+            return Length(min(fitting, total - 1), 1.0, start + fitting * epoch)
+        least = min(MIN_EPOCHS, total)
+    else:
+        fitting, least = 0, total
+    share = (each - start) / (least * epoch)
+    if share < MIN_FRACTION:
+        return None
+    epochs = least if can_stop_early(run) and least < total else 0
+    return Length(epochs, min(1.0, round(share, 2)), each)

@@ -1,0 +1,295 @@
+"""From suspects to verdicts: control, one treatment per suspect, joint treatments of what was confirmed, the ledger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from valgap.experiments.arm import ArmSpec
+from valgap.experiments.ledger import account
+from valgap.experiments.plan import SEEDS, Length, arms_in_parallel, choose_length, recorded_epochs
+from valgap.experiments.runner import ArmResult, Runner
+from valgap.experiments.scoring import is_score, renamed, without
+from valgap.experiments.verdicts import differences, judge_effect, measure, reproduces
+from valgap.types import (
+    Case,
+    Check,
+    Diagnosis,
+    Effect,
+    Experiments,
+    Finding,
+    Intervention,
+    Judged,
+    RunRecord,
+    Untreatable,
+)
+
+SUSPECTED = 0.5
+MAX_JOINT = 6  # exact Shapley values need 2^n joint treatments
+# The control's closing measurements let a check be asked again whether it still sees its symptom.
+CONTROL_CLOSING = 0.3
+
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A finding with the intervention that would remove it."""
+
+    judged: Judged
+    finding: Finding
+    treatment: Intervention
+
+    @property
+    def expected(self) -> float:
+        """Sign of the effect: -1 where validation is too good."""
+        return -1.0 if self.finding.severity_points < 0 else 1.0
+
+
+class NotRepeatableError(Exception):
+    """The recorded program cannot be run again; the message says why."""
+
+
+def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = None) -> Diagnosis:
+    """The diagnosis with verdicts and ledger, from re-runs of the recorded program within ``budget_s`` seconds.
+
+    Arms live in ``RUN/experiments``; finished ones are used again by a later call. Ctrl-C leaves them there.
+    """
+    begun = time.monotonic()
+    run = diagnosis.run
+    suspects, settled = sort_out(diagnosis)
+    if not suspects:
+        return replace(diagnosis, judged=_merge(diagnosis, settled))
+    try:
+        base = base_spec(run)
+    except NotRepeatableError as why:
+        settled += [replace(s.judged, verdict="inconclusive", reason=str(why)) for s in suspects]
+        return replace(diagnosis, judged=_merge(diagnosis, settled))
+    chosen, length, left_out = fit(run, suspects, budget_s)
+    settled += left_out
+    if length is None:
+        return replace(diagnosis, judged=_merge(diagnosis, settled))
+    runner = Runner(Path(run.path) / "experiments", arms_in_parallel(run), begun + budget_s, progress)
+    lab = Lab(run, base, length, runner)
+    control = lab.control()
+    problem, fidelity, reproduced = lab.fidelity(control)
+    confirmed: list[tuple[Suspect, Effect]] = []
+    for suspect in chosen:
+        if problem is not None:
+            settled.append(replace(suspect.judged, verdict="inconclusive", reason=problem))
+            continue
+        judged = lab.judge(suspect, control, len(chosen))
+        settled.append(judged)
+        if judged.verdict == "confirmed" and judged.effect is not None:
+            confirmed.append((suspect, judged.effect))
+    confirmed.sort(key=lambda pair: -abs(pair[1].value))
+    notes = list(lab.notes)
+    if len(confirmed) > MAX_JOINT:
+        notes.append(f"the ledger holds the {MAX_JOINT} largest of {len(confirmed)} confirmed causes")
+    lines = account(diagnosis, lab, control, [(s.judged.check.name, s.treatment, e) for s, e in confirmed[:MAX_JOINT]])
+    facts = Experiments(
+        arms=lab.finished,
+        reused=runner.reused,
+        seeds=len(control),
+        epochs=length.epochs or recorded_epochs(run),
+        recorded_epochs=recorded_epochs(run),
+        train_fraction=length.fraction,
+        fidelity=fidelity,
+        reproduced=reproduced,
+        seconds=round(time.monotonic() - begun, 1),
+        notes=tuple(notes),
+    )
+    return replace(diagnosis, judged=_merge(diagnosis, settled), ledger=lines, experiments=facts)
+
+
+def sort_out(diagnosis: Diagnosis) -> tuple[list[Suspect], list[Judged]]:
+    """(suspects that can be tried, likeliest and costliest first; findings whose verdict is settled without a re-run)."""
+    suspects: list[Suspect] = []
+    settled: list[Judged] = []
+    case = Case(diagnosis.run)
+    for judged in diagnosis.findings:
+        finding = judged.outcome
+        treat = judged.check.treat
+        if not isinstance(finding, Finding) or finding.confidence < SUSPECTED or treat is None:
+            continue
+        treatment = treat(case, finding)
+        if isinstance(treatment, Untreatable):
+            settled.append(replace(judged, verdict="inconclusive", reason=f"cannot be tried: {treatment.reason}"))
+        else:
+            suspects.append(Suspect(judged, finding, treatment))
+    suspects.sort(key=lambda s: -abs(s.finding.severity_points) * s.finding.confidence)
+    return suspects, settled
+
+
+def base_spec(run: RunRecord) -> ArmSpec:
+    """The recorded program as an arm without change. Raises NotRepeatableError."""
+    header = run.header
+    script, module, argv, cwd = (header.get(k) for k in ("script", "module", "argv", "cwd"))
+    if script in ("watch", "valgap train") or not isinstance(argv, list) or not isinstance(cwd, str):
+        raise NotRepeatableError("cannot be tried: only programs recorded by `valgap run` can be run again")
+    if not Path(cwd).is_dir() or (not module and not (Path(cwd) / str(script)).is_file()):
+        raise NotRepeatableError(f"cannot be tried: {script} is no longer there (looked in {cwd})")
+    roles = {phase: sorted({p.dataset for p in run.of_phase(phase)}) for phase in ("train", "validation")}
+    return ArmSpec(
+        script=str(script),
+        module=str(module) if module else None,
+        argv=[str(a) for a in argv],
+        cwd=cwd,
+        seed=0,
+        epochs=0,
+        fraction=1.0,
+        train=roles["train"],
+        validation=roles["validation"],
+    )
+
+
+def fit(run: RunRecord, suspects: Sequence[Suspect], budget_s: float) -> tuple[list[Suspect], Length | None, list[Judged]]:
+    """(those that are tried, how long the arms are, those that the budget leaves out)."""
+    chosen = list(suspects)
+    left_out: list[Judged] = []
+    while chosen:
+        length = choose_length(run, number_of_arms(chosen), budget_s)
+        if length is not None:
+            return chosen, length, left_out
+        last = next((s for s in reversed(chosen) if not is_score(s.treatment)), None)
+        if last is None:
+            break
+        chosen.remove(last)
+        left_out.append(replace(last.judged, reason="not tried: the time budget is too small; give a larger --budget"))
+    left_out += [replace(s.judged, reason="not tried: the time budget is too small; give a larger --budget") for s in chosen]
+    return [], None, left_out
+
+
+def number_of_arms(suspects: Sequence[Suspect]) -> int:
+    """Control and treatments in all seeds; joint treatments as if the two costliest are confirmed."""
+    programs = sum(not is_score(s.treatment) for s in suspects)
+    return SEEDS * (1 + programs + (1 if programs >= 2 else 0))
+
+
+class Lab:
+    """Runs the arms of one diagnosis: same program, length and seeds; they differ in their interventions only."""
+
+    def __init__(self, run: RunRecord, base: ArmSpec, length: Length, runner: Runner) -> None:
+        self.run = run
+        self.base = replace(base, epochs=length.epochs, fraction=length.fraction)
+        self.length = length
+        self.runner = runner
+        self.finished = 0
+        self.notes: list[str] = []
+        self._done: dict[str, list[ArmResult]] = {}
+
+    def specs(self, treatments: Sequence[Intervention]) -> list[ArmSpec]:
+        """One per seed."""
+        closing = CONTROL_CLOSING if not treatments and not self.length.whole() else 0.0
+        return [
+            replace(self.base, seed=seed, interventions=list(treatments), closing=closing if seed == 0 else 0.0)
+            for seed in range(SEEDS)
+        ]
+
+    def arms(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
+        """The arms under these program treatments, in all seeds."""
+        key = repr(sorted(map(repr, treatments)))
+        if key not in self._done:
+            self._done[key] = self.runner.run(self.specs(treatments))
+            self.finished += sum(a.error is None for a in self._done[key])
+        return self._done[key]
+
+    def control(self) -> list[ArmResult]:
+        """The program as it is."""
+        return self.arms(())
+
+    def fidelity(self, control: Sequence[ArmResult]) -> tuple[str | None, str, bool]:
+        """(why no verdict is possible, or None; how well the control repeats the record; whether it does)."""
+        broken = next((a.error for a in control if a.error is not None), None)
+        if broken is not None:
+            return f"the control could not be run: {broken}", broken, False
+        if self.length.fraction < 1.0:
+            self.notes.append("fewer training samples than recorded: the control cannot be compared with the record")
+            return None, "not compared (fewer training samples)", True
+        recorded = recorded_at(self.run, self.length.epochs)
+        if recorded is None:
+            return "the record holds no validation result to reproduce", "nothing to compare", False
+        same, text = reproduces(*recorded, control)
+        return (None if same else f"the control does not reproduce the record: {text}"), text, same
+
+    def judge(self, suspect: Suspect, control: Sequence[ArmResult], tried: int) -> Judged:
+        """The verdict on one suspect."""
+        if suspect.treatment.name == "score_without":
+            names = suspect.treatment.settings["names"]
+            assert isinstance(names, list)
+            found = without(control, names, tried)
+            if found is None:
+                return replace(suspect.judged, verdict="inconclusive", reason="leaving them out leaves nothing to compare")
+            effect, placebo = found
+            verdict, reason = judge_effect(effect, suspect.expected)
+            return replace(suspect.judged, verdict=verdict, effect=effect, reason=f"{reason}; placebo {placebo:+.1f}")
+        gone = self.symptom_gone(suspect.judged.check, control)
+        if gone is not None:
+            return replace(suspect.judged, verdict="inconclusive", reason=gone)
+        treated = self.treated(suspect.treatment, control)
+        broken = next((a.error for a in treated if a.error is not None), None)
+        if broken is not None:
+            return replace(suspect.judged, verdict="inconclusive", reason=f"the treated program could not be run: {broken}")
+        if not is_score(suspect.treatment) and any(not any(a.acted) for a in treated):
+            return replace(
+                suspect.judged, verdict="inconclusive", reason=f"{suspect.treatment.name} found nothing to act on in this program"
+            )
+        delta = differences(control, treated)
+        if not delta.size:
+            return replace(suspect.judged, verdict="inconclusive", reason="the arms saw no common validation samples")
+        effect = measure(delta, tried)
+        verdict, reason = judge_effect(effect, suspect.expected)
+        return replace(suspect.judged, verdict=verdict, effect=effect, reason=reason)
+
+    def treated(self, treatment: Intervention, control: Sequence[ArmResult]) -> list[ArmResult]:
+        """The arms under one treatment."""
+        if treatment.name == "score_renamed":
+            return [renamed(a, treatment) for a in control]
+        return self.arms((treatment,))
+
+    def symptom_gone(self, check: Check, control: Sequence[ArmResult]) -> str | None:
+        """Why the shortened program is no test of this cause; None when its own check still sees it."""
+        if self.length.whole() or control[0].record is None:
+            return None
+        outcome = check.detect(Case(control[0].record))
+        if isinstance(outcome, Finding) and outcome.confidence >= SUSPECTED:
+            return None
+        return "the symptom does not survive the shortening of the program; give a larger --budget"
+
+    def accuracy(self, treatments: Sequence[Intervention]) -> float:
+        """Mean validation accuracy under all of these treatments together, 0..1; nan where an arm failed."""
+        arms = self.arms([t for t in treatments if not is_score(t)])
+        if any(a.error is not None for a in arms):
+            return float("nan")
+        dropped: set[str] = set()
+        for treatment in treatments:
+            if treatment.name == "score_renamed":
+                arms = [renamed(a, treatment) for a in arms]
+            elif treatment.name == "score_without":
+                names = treatment.settings["names"]
+                assert isinstance(names, list)
+                dropped |= set(names)
+        rows = [[r for n, r in a.correct().items() if n not in dropped] for a in arms]
+        return float(np.mean([np.mean(r) for r in rows])) if all(rows) else float("nan")
+
+
+def recorded_at(run: RunRecord, epochs: int) -> tuple[float, int] | None:
+    """(accuracy, n) of the last labelled validation pass within the first ``epochs`` training passes (0: all)."""
+    seen, last = 0, None
+    for one in run.passes:
+        if one.phase == "train":
+            seen += 1
+            if epochs and seen > epochs:
+                break
+        if one.phase == "validation" and one.samples.labelled.any():
+            last = one
+    return (last.samples.accuracy, int(last.samples.labelled.sum())) if last is not None else None
+
+
+def _merge(diagnosis: Diagnosis, settled: Sequence[Judged]) -> tuple[Judged, ...]:
+    by_code = {j.check.code: j for j in settled}
+    return tuple(by_code.get(j.check.code, j) for j in diagnosis.judged)

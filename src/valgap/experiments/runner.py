@@ -1,0 +1,198 @@
+"""Runs arms side by side in processes of their own, within a time limit, and reads what came of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from valgap.experiments.arm import RESULT_FILE, ArmSpec
+from valgap.experiments.sandbox import environment
+from valgap.record.reader import read_record
+from valgap.types import RunRecord, SampleTable
+
+POLL_S = 0.2
+GRACE_S = 3.0
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """A finished arm: the validation samples that it saw last."""
+
+    spec: ArmSpec
+    record: RunRecord | None
+    samples: SampleTable | None  # of its last validation pass
+    acted: tuple[int, ...]
+    seconds: float
+    error: str | None  # why it says nothing; None when it does
+    reused: bool = False
+
+    def correct(self) -> dict[str, bool]:
+        """By sample name, whether the last validation pass was right; by position where names are not known."""
+        if self.samples is None or self.record is None:
+            return {}
+        table = self.samples
+        keep = table.target >= 0
+        names = self.record.sample_names
+        out: dict[str, bool] = {}
+        for place, (sample, target, prediction) in enumerate(
+            zip(table.sample[keep].tolist(), table.target[keep].tolist(), table.prediction[keep].tolist(), strict=True)
+        ):
+            out[names[sample] if sample >= 0 else f"position {place}"] = prediction == target
+        return out
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy, 0..1; nan without result."""
+        values = list(self.correct().values())
+        return float(np.mean(values)) if values else float("nan")
+
+
+def paired(first: ArmResult, second: ArmResult) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], list[str]]:
+    """(right in the first, right in the second, names) on the samples that both saw; arrays (N,)."""
+    a, b = first.correct(), second.correct()
+    names = sorted(set(a) & set(b))
+    return np.array([a[n] for n in names], bool), np.array([b[n] for n in names], bool), names
+
+
+class Runner:
+    """Starts arms below ``folder``; finished ones stay there and are used again.
+
+    Args:
+        folder: where the arms live.
+        parallel: how many run at once.
+        deadline: ``time.monotonic()`` value after which nothing is started and what runs is stopped.
+        progress: told after each finished arm (done, of how many, seconds left by estimate).
+    """
+
+    def __init__(
+        self, folder: Path, parallel: int, deadline: float, progress: Callable[[int, int, float], None] | None = None
+    ) -> None:
+        self.folder, self.parallel, self.deadline = folder, max(1, parallel), deadline
+        self.progress = progress
+        self.reused = 0
+
+    def place(self, spec: ArmSpec) -> Path:
+        """The arm's folder, by its content."""
+        text = json.dumps(spec.to_json(), sort_keys=True)
+        return self.folder / hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+    def finished(self, spec: ArmSpec) -> ArmResult | None:
+        """The result of an equal arm that finished before."""
+        folder = self.place(spec)
+        if not (folder / "record" / RESULT_FILE).is_file():
+            return None
+        old = _read(spec, folder, reused=True)
+        return old if old.error is None else None  # what failed is tried again
+
+    def run(self, specs: Sequence[ArmSpec]) -> list[ArmResult]:
+        """The results, in order. Ctrl-C stops the arms that run and is raised again; finished arms stay."""
+        results: dict[int, ArmResult] = {}
+        for i, spec in enumerate(specs):
+            old = self.finished(spec)
+            if old is not None:
+                results[i] = old
+                self.reused += 1
+        waiting = [i for i in range(len(specs)) if i not in results]
+        running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
+        begun, total, done = time.monotonic(), len(waiting), 0
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.parallel and time.monotonic() < self.deadline:
+                    i = waiting.pop(0)
+                    running[i] = (self._start(specs[i]), time.monotonic())
+                if time.monotonic() >= self.deadline:
+                    for i in waiting:
+                        results[i] = _failed(specs[i], "the time budget ended before it began")
+                    waiting = []
+                    for process, _ in running.values():
+                        _stop(process)
+                    for i in running:
+                        results[i] = _failed(specs[i], "the time budget ended while it ran")
+                    break
+                ended = [i for i, (process, _) in running.items() if process.poll() is not None]
+                for i in ended:
+                    process, _ = running.pop(i)
+                    results[i] = self._collect(specs[i], process.returncode)
+                    done += 1
+                    if self.progress is not None:
+                        left = (time.monotonic() - begun) / done * (total - done)
+                        self.progress(done, total, left)
+                if not ended:
+                    time.sleep(POLL_S)
+        except BaseException:
+            for process, _ in running.values():
+                _stop(process)
+            raise
+        return [results[i] for i in range(len(specs))]
+
+    def _start(self, spec: ArmSpec) -> subprocess.Popen[bytes]:
+        folder = self.place(spec)
+        shutil.rmtree(folder, ignore_errors=True)  # an arm that was cut off
+        (folder / "scratch").mkdir(parents=True)
+        (folder / "record").mkdir()
+        (folder / "spec.json").write_text(json.dumps(spec.to_json()))
+        threads = str(max(1, (os.cpu_count() or 1) // self.parallel))
+        variables = {**os.environ, **environment((folder / "scratch").resolve()), "TORCHDYNAMO_DISABLE": "1"}
+        variables.update({"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads})
+        with (folder / "output.txt").open("wb") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "valgap.experiments.arm", str(folder.resolve())],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=variables,
+                start_new_session=True,
+            )
+
+    def _collect(self, spec: ArmSpec, status: int) -> ArmResult:
+        folder = self.place(spec)
+        shutil.rmtree(folder / "scratch", ignore_errors=True)
+        if not (folder / "record" / RESULT_FILE).is_file():
+            return _failed(spec, f"its process ended with status {status}: {_last_line(folder / 'output.txt')}")
+        return _read(spec, folder, reused=False)
+
+
+def _read(spec: ArmSpec, folder: Path, reused: bool) -> ArmResult:
+    told: dict[str, Any] = json.loads((folder / "record" / RESULT_FILE).read_text())
+    if told["status"] != 0:
+        return _failed(spec, f"the program ended with status {told['status']}: {told['error'] or ''}".strip(), reused)
+    record = read_record(os.fspath(folder / "record"))
+    last = record.last_validation
+    if last is None or not last.samples.labelled.any():
+        return _failed(spec, "no validation pass with labels was seen", reused)
+    return ArmResult(spec, record, last.samples, tuple(told["acted"]), told["seconds"], None, reused)
+
+
+def _failed(spec: ArmSpec, error: str, reused: bool = False) -> ArmResult:
+    return ArmResult(spec, None, None, (), 0.0, error, reused)
+
+
+def _last_line(file: Path) -> str:
+    lines = file.read_text(errors="replace").strip().splitlines() if file.is_file() else []
+    return lines[-1][:200] if lines else "it printed nothing"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End an arm and its workers."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, how)
+            process.wait(GRACE_S)
+            return
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue

@@ -1,0 +1,58 @@
+"""Treatments of the score alone: which validation samples count, and under which label. The model is not run again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from valgap.experiments.runner import ArmResult
+from valgap.types import Effect, Intervention
+
+SCORES = ("score_renamed", "score_without")
+PLACEBO_DRAWS = 2_000
+
+
+def is_score(intervention: Intervention) -> bool:
+    """Whether it changes the score and not the program."""
+    return intervention.name in SCORES
+
+
+def renamed(arm: ArmResult, intervention: Intervention) -> ArmResult:
+    """The same arm with its validation targets renamed."""
+    mapping = intervention.settings["mapping"]
+    assert isinstance(mapping, dict) and arm.samples is not None
+    target = np.array([mapping.get(str(int(t)), -2) if t >= 0 else -1 for t in arm.samples.target], np.int32)
+    # A class that train never had can never be right; -2 is no prediction, but the sample must still count.
+    prediction = np.where(target == -2, -3, arm.samples.prediction)
+    target = np.where(target == -2, 2**30, target)
+    return replace(arm, samples=replace(arm.samples, target=target, prediction=prediction))
+
+
+def without(control: Sequence[ArmResult], names: Sequence[str], tried: int, seed: int = 0) -> tuple[Effect, float] | None:
+    """(effect, placebo) of leaving ``names`` out, in points; the placebo leaves out as many at random.
+
+    The interval bootstraps the validation samples; the p-value is the share of placebo draws that change the accuracy as
+    much. None when nothing would be left, or nothing is left out.
+    """
+    rows = [arm.correct() for arm in control]
+    every = sorted(set.intersection(*(set(r) for r in rows))) if rows else []
+    right = np.array([[r[n] for n in every] for r in rows], np.float64).reshape(len(rows), len(every)).mean(0)
+    drop = np.isin(every, list(names))
+    if not drop.any() or drop.all():
+        return None
+    draw = np.random.default_rng(seed)
+    value = _change(right, drop)
+    placebo = np.array([_change(right, draw.permutation(drop)) for _ in range(PLACEBO_DRAWS)])
+    picks = draw.integers(0, len(right), (PLACEBO_DRAWS, len(right)))
+    boots = [_change(right[p], drop[p]) for p in picks if drop[p].any() and not drop[p].all()]
+    low, high = np.percentile(boots, [2.5, 97.5])
+    p_value = min(1.0, (1 + int((np.abs(placebo) >= abs(value)).sum())) / (1 + PLACEBO_DRAWS) * max(1, tried))
+    effect = Effect(100 * value, 100 * float(low), 100 * float(high), p_value, len(rows), len(every))
+    return effect, 100 * float(placebo.mean())
+
+
+def _change(right: npt.NDArray[np.float64], drop: npt.NDArray[np.bool_]) -> float:
+    return float(right[~drop].mean() - right.mean())

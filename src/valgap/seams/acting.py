@@ -1,0 +1,305 @@
+"""Puts interventions, a seed and a length into a program that is being re-run.
+
+Everything that depends on the phase goes by the data set whose batch was handed out last: the record of the first run
+says which data sets it trained on and which it validated on, and data sets are numbered alike in every run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from torch import nn
+from torch.optim import optimizer as optimizer_hooks
+from torch.utils.data import BatchSampler, DataLoader, dataloader
+
+from valgap.seams import datasets as ds
+from valgap.seams.batches import find_images
+from valgap.seams.interventions import Act, Chosen
+from valgap.seams.recorder import Recorder
+
+SEED_STRIDE = 1_000_003
+
+
+class StopProgram(SystemExit):
+    """Ends a shortened program at the start of an epoch that is not wanted; to the program it is a plain exit."""
+
+
+class Acting:
+    """Interventions, a seed and a length for one re-run of a program.
+
+    Args:
+        acts: the interventions, in the order in which they act.
+        train: ids of the data sets that the recorded run trained on (numbered as they are first iterated).
+        validation: ids of those it validated on.
+        seed: 0 leaves the program's random numbers alone; k > 0 moves all that is drawn after the first loader starts.
+        epochs: training passes after which the program is ended; 0 for all.
+        fraction: share of the training samples that is drawn, 0..1, the same ones in every arm.
+    """
+
+    def __init__(
+        self,
+        acts: Sequence[Act],
+        train: Collection[int],
+        validation: Collection[int],
+        seed: int = 0,
+        epochs: int = 0,
+        fraction: float = 1.0,
+    ) -> None:
+        self.acts = list(acts)
+        self.train, self.validation = frozenset(train), frozenset(validation)
+        self.seed, self.epochs, self.fraction = seed, epochs, fraction
+        self.number: Callable[[Any], int] = lambda dataset: -1  # the recorder's
+        self._undo: list[Callable[[], None]] = []
+        self._dataset = -1  # that of the batch handed out last
+        self._passes = 0
+        self._depth = 0
+        self._seeded = False
+        self._generators: set[int] = set()
+        self._stepped: dict[int, torch.optim.Optimizer] = {}
+        self._first_backward = True
+        self._model: nn.Module | None = None
+        self._subsets: dict[tuple[int, int], frozenset[int]] = {}
+
+    def acted(self) -> list[int]:
+        """How often each intervention acted."""
+        return [a.acted for a in self.acts]
+
+    def phase(self, dataset: int | None = None, grad: bool | None = None) -> str:
+        """The phase by the data set; where one serves both, by whether gradients are recorded."""
+        which = self._dataset if dataset is None else dataset
+        grad = torch.is_grad_enabled() if grad is None else grad
+        if which in self.train and which in self.validation:
+            return "train" if grad else "validation"
+        if which in self.validation:
+            return "validation"
+        return "train" if which in self.train else "other"
+
+    def _now(self, phase: str | None = None) -> list[Act]:
+        phase = self.phase() if phase is None else phase
+        return [a for a in self.acts if a.wants(phase)]
+
+    def attach(self, recorder: Recorder) -> None:
+        """Put the interventions in place; the recorder's hooks come after, so that it sees what they did."""
+        self.number = recorder.dataset_id
+        for act in self.acts:
+            act.replaced = recorder.datasets.alias
+        self._attach_loader()
+        self._patch(nn.Module, "__call__", self._make_call)
+        self._attach_steps()
+        self._attach_seeds()
+
+    def attach_outside(self) -> None:
+        """What must stand outside the recorder's hooks."""
+        self._patch(functional, "cross_entropy", self._make_loss)
+
+    def detach_outside(self) -> None:
+        """Take off what stands outside the recorder's hooks."""
+        self._undo.pop()()
+
+    def detach(self) -> None:
+        """Everything as it was."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _patch(self, owner: Any, name: str, make_one: Callable[[Any], Any]) -> None:
+        original = owner.__dict__[name]
+        setattr(owner, name, make_one(original))
+        self._undo.append(lambda: setattr(owner, name, original))
+
+    # -- loader -------------------------------------------------------------------------------
+
+    def _attach_loader(self) -> None:
+        acting = self
+
+        def make_iter(original: Any) -> Any:
+            def __iter__(loader: Any) -> Any:
+                dataset = acting.number(loader.dataset)
+                acting._begin_seed(loader)
+                phase = acting.phase(dataset)
+                if phase == "train":
+                    acting._passes += 1
+                    if acting.epochs and acting._passes > acting.epochs:
+                        raise StopProgram(0)
+                for act in acting._now(phase):
+                    act.iterating(loader)
+                loader.__dict__["_valgap_dataset"] = dataset
+                return original(loader)
+
+            return __iter__
+
+        def make_next(original: Any) -> Any:
+            def __next__(iterator: Any) -> Any:
+                batch = original(iterator)
+                acting._dataset = iterator.__dict__.get("_valgap_dataset", acting._dataset)
+                for act in acting._now():
+                    batch = act.batch(batch)
+                return batch
+
+            return __next__
+
+        def make_init(original: Any) -> Any:
+            def __init__(iterator: Any, loader: Any, *args: Any, **kwargs: Any) -> None:
+                iterator.__dict__["_valgap_dataset"] = loader.__dict__.get("_valgap_dataset", -1)
+                original(iterator, loader, *args, **kwargs)
+
+            return __init__
+
+        def make_index(original: Any) -> Any:
+            return property(lambda loader: acting._index_sampler(loader, original.fget(loader)))
+
+        self._patch(DataLoader, "__iter__", make_iter)
+        self._patch(dataloader._BaseDataLoaderIter, "__next__", make_next)
+        self._patch(dataloader._BaseDataLoaderIter, "__init__", make_init)
+        self._patch(DataLoader, "_index_sampler", make_index)
+
+    def _index_sampler(self, loader: Any, original: Any) -> Any:
+        dataset = loader.__dict__.get("_valgap_dataset")
+        if dataset is None:  # its length is asked before it is first iterated
+            dataset = self.number(loader.dataset)
+        phase = self.phase(dataset)
+        base = original.sampler if isinstance(original, BatchSampler) else original
+        chosen = base
+        for act in self._now(phase):
+            chosen = act.sampler(chosen, loader)
+        if phase == "train" and self.fraction < 1.0:
+            kept = self._subset(dataset, ds.safe_len(loader.dataset))
+            chosen = Chosen(chosen, kept.__contains__)
+        if chosen is base:
+            return original
+        if isinstance(original, BatchSampler):
+            return BatchSampler(chosen, original.batch_size, original.drop_last)
+        return chosen
+
+    def _subset(self, dataset: int, size: int) -> frozenset[int]:
+        key = (dataset, size)
+        if key not in self._subsets:
+            order = np.random.default_rng(0).permutation(size)
+            self._subsets[key] = frozenset(order[: max(1, round(self.fraction * size))].tolist())
+        return self._subsets[key]
+
+    # -- model --------------------------------------------------------------------------------
+
+    def _make_call(self, original: Any) -> Any:
+        acting = self
+
+        def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            images = None if acting._depth else find_images((args, kwargs))
+            if images is None or images.ndim < 4 or next(module.parameters(), None) is None:
+                return original(module, *args, **kwargs)
+            acts = acting._now()
+            acting._model = module
+            changed = images
+            for act in acts:
+                changed = act.inputs(changed)
+            if changed is not images:
+                args, kwargs = _replace((args, kwargs), images, changed)
+            restore: list[tuple[nn.Module, bool]] = []
+            for act in acts:
+                for part, mode in act.modes(module):
+                    restore.append((part, part.training))
+                    part.training = mode
+                    act.acted += 1
+            acting._depth += 1
+            try:
+                return original(module, *args, **kwargs)
+            finally:
+                acting._depth -= 1
+                for part, mode in reversed(restore):
+                    part.training = mode
+
+        return __call__
+
+    def _make_loss(self, original: Any) -> Any:
+        acting = self
+
+        def cross_entropy(input: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            for act in acting._now():
+                input = act.loss_input(input)
+            return original(input, *args, **kwargs)
+
+        return cross_entropy
+
+    # -- step ---------------------------------------------------------------------------------
+
+    def _attach_steps(self) -> None:
+        acting = self
+
+        def before(optimizer: Any, args: Any, kwargs: Any) -> None:
+            for act in acting._now():
+                act.before_step(optimizer, acting._model)
+
+        def after(optimizer: Any, args: Any, kwargs: Any) -> None:
+            for act in acting._now():
+                act.after_step(optimizer)
+            acting._stepped[id(optimizer)] = optimizer
+            acting._first_backward = True
+
+        for handle in (
+            optimizer_hooks.register_optimizer_step_pre_hook(before),
+            optimizer_hooks.register_optimizer_step_post_hook(after),
+        ):
+            self._undo.append(handle.remove)
+
+        def make_backward(original: Any) -> Any:
+            def backward(*args: Any, **kwargs: Any) -> Any:
+                for act in acting._now():
+                    act.before_backward(acting._first_backward, acting._stepped.values())
+                acting._first_backward = False
+                return original(*args, **kwargs)
+
+            return backward
+
+        self._patch(torch.autograd, "backward", make_backward)
+
+    # -- seeds --------------------------------------------------------------------------------
+
+    def _begin_seed(self, loader: Any) -> None:
+        """Move the random numbers from the first loader on: data splits and first weights stay those of the record."""
+        if not self.seed:
+            return
+        move = self.seed * SEED_STRIDE
+        if not self._seeded:
+            self._seeded = True
+            torch.random.manual_seed(torch.initial_seed() % 2**32)
+            np.random.seed((int(np.random.get_state()[1][0]) + move) % 2**32)  # type: ignore[index]
+            random.seed(random.getrandbits(32) + move)
+        samplers = (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
+        for generator in (getattr(s, "generator", None) for s in samplers):
+            if isinstance(generator, torch.Generator) and id(generator) not in self._generators:
+                self._generators.add(id(generator))
+                generator.manual_seed(generator.initial_seed() + move)
+
+    def _attach_seeds(self) -> None:
+        if not self.seed:
+            return
+        acting, move = self, self.seed * SEED_STRIDE
+
+        def moved(original: Any) -> Any:
+            def seed(value: Any = None, *args: Any, **kwargs: Any) -> Any:
+                if acting._seeded and isinstance(value, (int, np.integer)):
+                    value = (int(value) + move) % 2**32
+                return original(value, *args, **kwargs)
+
+            return seed
+
+        for owner, name in ((torch, "manual_seed"), (torch.random, "manual_seed"), (np.random, "seed"), (random, "seed")):
+            self._patch(owner, name, moved)
+
+
+def _replace(value: Any, old: torch.Tensor, new: torch.Tensor) -> Any:
+    """The nested arguments with one tensor exchanged."""
+    if value is old:
+        return new
+    if isinstance(value, tuple):
+        parts = [_replace(v, old, new) for v in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if isinstance(value, list):
+        return [_replace(v, old, new) for v in value]
+    if isinstance(value, Mapping):
+        return {k: _replace(v, old, new) for k, v in value.items()}
+    return value

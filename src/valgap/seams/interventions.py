@@ -1,0 +1,363 @@
+"""The interventions: each changes exactly one thing at one seam of a program that is being re-run.
+
+An intervention is named by a ``types.Intervention``; the class of that name here carries it out. ``acting.Acting`` puts
+them into a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from valgap.seams import datasets as ds
+from valgap.seams.batches import read_batch
+from valgap.seams.changes import replace_transform, without_randomness
+from valgap.types import Intervention
+
+
+class Act:
+    """One intervention at work. A subclass overrides the seams that it acts at; ``acted`` counts how often it did."""
+
+    def __init__(self, phase: str = "both") -> None:
+        self.phase = phase
+        self.acted = 0
+        self.replaced: Callable[[Any, Any], None] = lambda old, new: None  # told of exchanged data sets
+
+    def wants(self, phase: str) -> bool:
+        """Whether it acts in this phase."""
+        return self.phase in ("both", phase)
+
+    def iterating(self, loader: Any) -> None:
+        """A loader of a wanted phase is about to be iterated."""
+
+    def sampler(self, sampler: Any, loader: Any) -> Any:
+        """The sampler that a loader of a wanted phase draws from."""
+        return sampler
+
+    def batch(self, batch: Any) -> Any:
+        """What a loader of a wanted phase returns."""
+        return batch
+
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
+        """The images that reach a model in a wanted phase, (N, C, H, W)."""
+        return images
+
+    def modes(self, model: nn.Module) -> list[tuple[nn.Module, bool]]:
+        """The modes to set during a model call of a wanted phase."""
+        return []
+
+    def loss_input(self, value: torch.Tensor) -> torch.Tensor:
+        """What a loss is taken of."""
+        return value
+
+    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
+        """An optimizer is about to step in a wanted phase."""
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """It has stepped."""
+
+    def before_backward(self, first_since_step: bool, optimizers: Collection[torch.optim.Optimizer]) -> None:
+        """A backward pass is about to begin in a wanted phase."""
+
+
+class Nothing(Act):
+    """Does nothing: the A/A experiment."""
+
+    def iterating(self, loader: Any) -> None:
+        self.acted += 1
+
+
+# -- model: modes and inputs ------------------------------------------------------------------
+
+
+class EvalMode(Act):
+    """The whole model in eval mode."""
+
+    def modes(self, model: nn.Module) -> list[tuple[nn.Module, bool]]:
+        return [(m, False) for m in model.modules() if m.training]
+
+
+class TrainMode(Act):
+    """The model in train mode, except BatchNorm layers whose weights are frozen."""
+
+    def modes(self, model: nn.Module) -> list[tuple[nn.Module, bool]]:
+        return [(m, True) for m in model.modules() if not m.training and not _frozen_norm(m)]
+
+
+class HoldBatchNorm(Act):
+    """BatchNorm layers in eval mode: all, or only those whose own weights are frozen."""
+
+    def __init__(self, phase: str = "train", only_frozen: bool = True) -> None:
+        super().__init__(phase)
+        self.only_frozen = only_frozen
+
+    def modes(self, model: nn.Module) -> list[tuple[nn.Module, bool]]:
+        norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+        return [(m, False) for m in norms if not self.only_frozen or _frozen_norm(m)]
+
+
+class Affine(Act):
+    """Images times ``scale`` plus ``shift``, per channel: another normalisation or range."""
+
+    def __init__(self, scale: Sequence[float], shift: Sequence[float], phase: str = "both") -> None:
+        super().__init__(phase)
+        self.scale, self.shift = list(scale), list(shift)
+
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
+        if len(self.scale) not in (1, images.shape[1]) or not images.is_floating_point():
+            return images
+        self.acted += 1
+        scale, shift = (torch.tensor(v, dtype=images.dtype, device=images.device) for v in (self.scale, self.shift))
+        return images * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+
+
+class FlipChannels(Act):
+    """The channels in reverse order; (scale, shift) put the normalisation of the other order right."""
+
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
+        if images.shape[1] != 3:
+            return images
+        self.acted += 1
+        return images.flip(1)
+
+
+class Resize(Act):
+    """Images resized to ``size`` (H, W) at the model's input."""
+
+    def __init__(self, size: Sequence[int], phase: str = "both") -> None:
+        super().__init__(phase)
+        self.size = [int(v) for v in size]
+
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
+        if list(images.shape[2:]) == self.size:
+            return images
+        self.acted += 1
+        return functional.interpolate(images, self.size, mode="bilinear", antialias=True, align_corners=False)
+
+
+class Unscramble(Act):
+    """Undo ``reshape(C, H, W)`` of an (H, W, C) image."""
+
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
+        n, c, h, w = images.shape
+        self.acted += 1
+        return images.reshape(n, h, w, c).permute(0, 3, 1, 2).contiguous()
+
+
+# -- loader: transforms, labels, samples ------------------------------------------------------
+
+
+class FixedTransform(Act):
+    """The random steps taken out of a data set's transform."""
+
+    def __init__(self, phase: str = "validation") -> None:
+        super().__init__(phase)
+        self._done: set[int] = set()
+
+    def iterating(self, loader: Any) -> None:
+        if id(loader.dataset) in self._done:
+            return
+        found = ds.transform_of(loader.dataset)
+        fixed = without_randomness(found.transform) if found is not None else None
+        clone = replace_transform(loader.dataset, fixed) if fixed is not None else None
+        if clone is None:
+            return
+        self.replaced(loader.dataset, clone)
+        object.__setattr__(loader, "dataset", clone)
+        self._done.add(id(clone))
+        self.acted += 1
+
+
+class RemapLabels(Act):
+    """Target t becomes ``mapping[t]`` in the batches of a phase."""
+
+    def __init__(self, mapping: Sequence[int], phase: str = "validation") -> None:
+        super().__init__(phase)
+        self.mapping = torch.tensor([int(v) for v in mapping])
+
+    def batch(self, batch: Any) -> Any:
+        for target in read_batch(None, None, batch).targets.values():
+            if target.is_floating_point() or target.ndim != 1 or int(target.max()) >= len(self.mapping):
+                continue
+            target.copy_(self.mapping.to(target.device)[target.long()].to(target.dtype))
+            self.acted += 1
+            break
+        return batch
+
+
+class DropSamples(Act):
+    """The samples at ``positions`` of the data set are not drawn."""
+
+    def __init__(self, positions: Sequence[int], phase: str = "train") -> None:
+        super().__init__(phase)
+        self.positions = frozenset(int(i) for i in positions)
+
+    def sampler(self, sampler: Any, loader: Any) -> Any:
+        self.acted += 1
+        return Chosen(sampler, lambda i: i not in self.positions)
+
+
+class Shuffle(Act):
+    """Samples drawn in random order."""
+
+    def sampler(self, sampler: Any, loader: Any) -> Any:
+        self.acted += 1
+        return torch.utils.data.RandomSampler(range(len(sampler)))
+
+
+class BalancedSampling(Act):
+    """Every class drawn equally often, with replacement."""
+
+    def sampler(self, sampler: Any, loader: Any) -> Any:
+        parts = ds.leaves(loader.dataset)
+        targets = np.full(len(loader.dataset), -1)
+        for leaf in parts:
+            declared = ds.targets_of(leaf.dataset)
+            if declared is not None:
+                targets[leaf.position] = declared[leaf.index]
+        if (targets < 0).any():
+            return sampler
+        self.acted += 1
+        counts = np.bincount(targets)
+        return torch.utils.data.WeightedRandomSampler((1.0 / counts[targets]).tolist(), len(targets))
+
+
+# -- step and loss ----------------------------------------------------------------------------
+
+
+class AddMissingParameters(Act):
+    """Trainable parameters of the model that no optimizer holds join the first optimizer's last group."""
+
+    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
+        if model is None or self.acted:
+            return
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        missing = [p for p in model.parameters() if p.requires_grad and id(p) not in held]
+        if missing:
+            optimizer.param_groups[-1]["params"].extend(missing)
+            self.acted += 1
+
+
+class ScaleRate(Act):
+    """All learning rates times ``factor``, at each step; schedules keep their shape."""
+
+    def __init__(self, factor: float, phase: str = "train") -> None:
+        super().__init__(phase)
+        self.factor = float(factor)
+        self._kept: list[Any] = []
+
+    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
+        self._kept = [group["lr"] for group in optimizer.param_groups]
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * self.factor
+        self.acted += 1
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        for group, rate in zip(optimizer.param_groups, self._kept, strict=False):
+            group["lr"] = rate
+
+
+class WeightDecay(Act):
+    """Another weight decay in every parameter group."""
+
+    def __init__(self, value: float, phase: str = "train") -> None:
+        super().__init__(phase)
+        self.value = float(value)
+
+    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
+        for group in optimizer.param_groups:
+            if "weight_decay" in group:
+                group["weight_decay"] = self.value
+                self.acted += 1
+
+
+class ZeroGradients(Act):
+    """Gradients are cleared before the first backward after each step."""
+
+    def before_backward(self, first_since_step: bool, optimizers: Collection[torch.optim.Optimizer]) -> None:
+        if not first_since_step:
+            return
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad = None
+                        self.acted += 1
+
+
+class NoStep(Act):
+    """No optimizer step in a phase: without gradients, an optimizer leaves the parameters alone."""
+
+    def __init__(self, phase: str = "validation") -> None:
+        super().__init__(phase)
+
+    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+        self.acted += 1
+
+
+class UndoSoftmax(Act):
+    """The loss is taken of log-probabilities where the program gave it probabilities."""
+
+    def loss_input(self, value: torch.Tensor) -> torch.Tensor:
+        if value.ndim != 2 or bool((value < 0).any()) or bool((value.sum(1) - 1).abs().max() > 1e-2):
+            return value
+        self.acted += 1
+        return value.clamp_min(1e-12).log()
+
+
+KINDS: dict[str, Callable[..., Act]] = {
+    "nothing": Nothing,
+    "eval_mode": EvalMode,
+    "train_mode": TrainMode,
+    "hold_batchnorm": HoldBatchNorm,
+    "affine": Affine,
+    "flip_channels": FlipChannels,
+    "resize": Resize,
+    "unscramble": Unscramble,
+    "fixed_transform": FixedTransform,
+    "remap_labels": RemapLabels,
+    "drop_samples": DropSamples,
+    "shuffle": Shuffle,
+    "balanced_sampling": BalancedSampling,
+    "add_missing_parameters": AddMissingParameters,
+    "scale_rate": ScaleRate,
+    "weight_decay": WeightDecay,
+    "zero_gradients": ZeroGradients,
+    "no_step": NoStep,
+    "undo_softmax": UndoSoftmax,
+}
+
+
+def make(intervention: Intervention) -> Act:
+    """The act of this name. Raises ValueError for an unknown one."""
+    if intervention.name not in KINDS:
+        raise ValueError(f"no intervention is called {intervention.name!r}")
+    return KINDS[intervention.name](**intervention.settings)
+
+
+class Chosen:
+    """A sampler without some of its indices."""
+
+    def __init__(self, sampler: Any, keep: Callable[[int], bool]) -> None:
+        self.base, self.keep = sampler, keep
+
+    def __iter__(self) -> Iterator[int]:
+        return (i for i in self.base if self.keep(i))
+
+    def __len__(self) -> int:
+        source = getattr(self.base, "data_source", None)
+        size = len(source) if source is not None else len(self.base)
+        return sum(self.keep(i) for i in range(size))
+
+
+def _frozen_norm(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and module.weight is not None and not module.weight.requires_grad
