@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,7 @@ def run_arm(spec: ArmSpec, folder: Path) -> int:
     target = host.module_target(spec.module, given) if spec.module else host.script_target(spec.script, given)
     record = folder / "record"
     session = Session(record, target.argv, spec.script, spec.module, make_acting=lambda: _acting(spec))
-    guarded = Sandbox(folder / "scratch", (record,)).enter()
+    guarded = Sandbox(folder / "scratch", (record, Path(tempfile.gettempdir()))).enter()
     status, error = host.execute(target, session)
     seconds = session.finish(status, error)
     session.close(seconds, spec.closing if status == 0 else 0.0)

@@ -51,8 +51,11 @@ def account(
             lines.append(LedgerLine(name, round(100 * share, 1), round(effect.low + move, 1), round(effect.high + move, 1)))
     reach = attainable(diagnosis)
     if reach is not None:
-        rest = round(100 * reach, 1) - round(100 * diagnosis.validation.value, 1) - sum(line.points for line in lines)
-        lines.append(LedgerLine(UNEXPLAINED, round(rest, 1), note="up to what a linear probe on the run's features reaches"))
+        explained = round(100 * diagnosis.validation.value, 1) + sum(line.points for line in lines)
+        rest = max(0.0, round(round(100 * reach, 1) - explained, 1))  # the remedies may reach more than the probe
+        lines.append(
+            LedgerLine(UNEXPLAINED, rest, note=f"up to the {reach:.1%} that a linear probe on the run's features reaches")
+        )
     return tuple(lines)
 
 

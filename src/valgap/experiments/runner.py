@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ class Runner:
         self.folder, self.parallel, self.deadline = folder, max(1, parallel), deadline
         self.progress = progress
         self.reused = 0
+        self._temporary: dict[Path, Path] = {}
 
     def place(self, spec: ArmSpec) -> Path:
         """The arm's folder, by its content."""
@@ -117,9 +119,9 @@ class Runner:
                     for i in waiting:
                         results[i] = _failed(specs[i], "the time budget ended before it began")
                     waiting = []
-                    for process, _ in running.values():
+                    for i, (process, _) in running.items():
                         _stop(process)
-                    for i in running:
+                        self._tidy(self.place(specs[i]))
                         results[i] = _failed(specs[i], "the time budget ended while it ran")
                     break
                 ended = [i for i, (process, _) in running.items() if process.poll() is not None]
@@ -133,8 +135,9 @@ class Runner:
                 if not ended:
                     time.sleep(POLL_S)
         except BaseException:
-            for process, _ in running.values():
+            for i, (process, _) in running.items():
                 _stop(process)
+                self._tidy(self.place(specs[i]))
             raise
         return [results[i] for i in range(len(specs))]
 
@@ -145,7 +148,9 @@ class Runner:
         (folder / "record").mkdir()
         (folder / "spec.json").write_text(json.dumps(spec.to_json()))
         threads = str(max(1, (os.cpu_count() or 1) // self.parallel))
-        variables = {**os.environ, **environment((folder / "scratch").resolve()), "TORCHDYNAMO_DISABLE": "1"}
+        self._temporary[folder] = Path(tempfile.mkdtemp(prefix="valgap-"))
+        variables = {**os.environ, **environment((folder / "scratch").resolve(), self._temporary[folder])}
+        variables["TORCHDYNAMO_DISABLE"] = "1"
         variables.update({"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads})
         with (folder / "output.txt").open("wb") as output:
             return subprocess.Popen(
@@ -159,10 +164,17 @@ class Runner:
 
     def _collect(self, spec: ArmSpec, status: int) -> ArmResult:
         folder = self.place(spec)
-        shutil.rmtree(folder / "scratch", ignore_errors=True)
+        self._tidy(folder)
         if not (folder / "record" / RESULT_FILE).is_file():
             return _failed(spec, f"its process ended with status {status}: {_last_line(folder / 'output.txt')}")
         return _read(spec, folder, reused=False)
+
+    def _tidy(self, folder: Path) -> None:
+        """Remove what an arm wrote in its world; its record stays."""
+        shutil.rmtree(folder / "scratch", ignore_errors=True)
+        temporary = self._temporary.pop(folder, None)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _read(spec: ArmSpec, folder: Path, reused: bool) -> ArmResult:

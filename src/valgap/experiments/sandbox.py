@@ -41,9 +41,12 @@ OFFLINE = {
 }
 
 
-def environment(scratch: Path) -> dict[str, str]:
-    """Variables for a sandboxed program: offline, and its temporary files in the scratch folder."""
-    return {**OFFLINE, "TMPDIR": str(scratch / "tmp"), "MLFLOW_TRACKING_URI": (scratch / "mlruns").as_uri()}
+def environment(scratch: Path, temporary: Path) -> dict[str, str]:
+    """Variables for a sandboxed program: offline, and a folder of its own for temporary files.
+
+    ``temporary`` should have a short path: the sockets of loader workers lie there, and theirs must stay below 108 bytes.
+    """
+    return {**OFFLINE, "TMPDIR": str(temporary), "MLFLOW_TRACKING_URI": (scratch / "mlruns").as_uri()}
 
 
 class Sandbox:
@@ -59,8 +62,7 @@ class Sandbox:
 
     def enter(self) -> bool:
         """Begin; returns whether the kernel guards as well."""
-        for folder in (self.world, os.path.join(self.scratch, "tmp")):
-            os.makedirs(folder, exist_ok=True)
+        os.makedirs(self.world, exist_ok=True)
         self._redirect_os()
         self._redirect_open()
         self._redirect_writers()

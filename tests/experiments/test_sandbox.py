@@ -1,0 +1,175 @@
+"""A re-run never changes the user's files, and sees its own changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+SETUP = """
+import os, sys, tempfile
+from pathlib import Path
+from valgap.experiments.sandbox import Sandbox
+scratch = Path(sys.argv[1])
+guarded = Sandbox(scratch, (Path(tempfile.gettempdir()),)).enter()
+"""
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every path below a folder with its content's digest, its mode and its time."""
+    out = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        out[str(path.relative_to(folder))] = f"{content} {status.st_mode} {status.st_mtime_ns if path.is_file() else ''}"
+    return out
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """The user's folder, with files to harm."""
+    home = tmp_path / "home"
+    (home / "old" / "deep").mkdir(parents=True)
+    (home / "log.csv").write_text("epoch,acc\n")
+    (home / "best.txt").write_text("best")
+    (home / "old" / "a.txt").write_text("a")
+    (home / "old" / "deep" / "b.txt").write_text("b")
+    return home
+
+
+def run(world: Path, code: str, setup: str = SETUP) -> str:
+    scratch = world.parent / "scratch"
+    scratch.mkdir(exist_ok=True)
+    short = tempfile.mkdtemp(prefix="v-")
+    before = tree(world)
+    done = subprocess.run(
+        [sys.executable, "-c", setup + code, str(scratch)],
+        cwd=world,
+        env={**os.environ, "TMPDIR": short},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    shutil.rmtree(short)
+    assert done.returncode == 0, done.stderr
+    assert tree(world) == before
+    return done.stdout
+
+
+PROGRAMS = {
+    "append": "f=open('log.csv','a'); f.write('1,2\\n'); f.close(); assert open('log.csv').read()=='epoch,acc\\n1,2\\n'",
+    "overwrite": "Path('best.txt').write_text('new'); assert Path('best.txt').read_text()=='new'",
+    "update": "f=open('best.txt','r+'); f.seek(0); f.write('B'); f.close(); assert open('best.txt').read()=='Best'",
+    "exclusive": """
+try: open('best.txt','x'); raise SystemExit('made it twice')
+except FileExistsError: pass
+open('fresh.txt','x').close(); assert os.path.exists('fresh.txt')""",
+    "new_folder": """
+os.makedirs('runs/exp/1'); open('runs/exp/1/w.bin','wb').write(b'1')
+assert os.listdir('runs')==['exp'] and [str(p) for p in Path('runs').rglob('*.bin')]==['runs/exp/1/w.bin']
+os.makedirs('runs/exp/1', exist_ok=True)
+assert sorted(e.name for e in os.scandir('.'))==['best.txt','log.csv','old','runs']""",
+    "remove_folder": """
+import shutil; shutil.rmtree('old'); assert not os.path.exists('old') and not Path('old/a.txt').exists()
+assert 'old' not in os.listdir('.'); os.makedirs('old'); assert os.listdir('old')==[] and not os.path.exists('old/a.txt')
+Path('old/c.txt').write_text('c'); assert os.listdir('old')==['c.txt']""",
+    "unlink": """
+os.remove('best.txt'); assert not os.path.exists('best.txt')
+try: open('best.txt'); raise SystemExit('still there')
+except FileNotFoundError: pass
+Path('best.txt').write_text('again'); assert Path('best.txt').read_text()=='again'""",
+    "rename": """
+os.rename('best.txt','worst.txt'); assert open('worst.txt').read()=='best' and not os.path.exists('best.txt')
+os.replace('log.csv','worst.txt'); assert open('worst.txt').read()=='epoch,acc\\n'
+os.rename('old','older'); assert open('older/deep/b.txt').read()=='b' and not os.path.exists('old')""",
+    "temporary_then_replace": """
+import tempfile; h,n=tempfile.mkstemp(dir='.'); os.write(h,b'x'); os.close(h); os.replace(n,'best.txt')
+assert open('best.txt').read()=='x'""",
+    "shutil": """
+import shutil; shutil.copy('best.txt','copy.txt'); shutil.copytree('old','new'); shutil.move('log.csv','new/log.csv')
+assert open('new/deep/b.txt').read()=='b' and open('new/log.csv').read().startswith('epoch') and not os.path.exists('log.csv')""",
+    "pathlib": """
+p=Path('old')/'a.txt'; p.rename('z.txt'); assert Path('z.txt').read_text()=='a'; Path('q').mkdir(); (Path('q')/'r').touch()
+Path('z.txt').unlink(); assert not Path('z.txt').exists(); Path('best.txt').chmod(0o600)
+os.utime('best.txt',(1,1)); os.symlink('best.txt','link'); assert open('link').read()=='best'""",
+    "descriptors": """
+h=os.open('best.txt',os.O_WRONLY|os.O_APPEND); os.write(h,b'!'); os.close(h); assert open('best.txt').read()=='best!'
+h=os.open('n.txt',os.O_CREAT|os.O_WRONLY); os.close(h); assert os.stat('n.txt').st_size==0""",
+    "absolute": "p=os.path.abspath('best.txt'); open(p,'w').write('n'); os.chdir('old'); assert open('../best.txt').read()=='n'",
+    "missing_folder": """
+try: open('no/such/file','w'); raise SystemExit('made')
+except FileNotFoundError: pass""",
+    "libraries": """
+import numpy as np, torch, pandas as pd, json, pickle
+np.save('a.npy', np.ones(3)); assert np.load('a.npy').sum()==3
+np.savez('b.npz', x=np.ones(2)); assert np.load('b.npz')['x'].sum()==2
+torch.save({'w':torch.ones(2)},'best.txt'); assert torch.load('best.txt',weights_only=True)['w'].sum()==2
+torch.save({'w':torch.ones(2)},Path('old')/'m.pt'); torch.load(Path('old')/'m.pt',weights_only=True)
+pd.DataFrame({'a':[1]}).to_csv('log.csv',mode='a',header=False); assert 'epoch' in open('log.csv').read()
+from safetensors.torch import save_file, load_file
+save_file({'w':torch.ones(2)},'s.safetensors'); assert load_file('s.safetensors')['w'].sum()==2
+from PIL import Image; Image.new('RGB',(4,4)).save('i.png'); assert Image.open('i.png').size==(4,4)""",
+    "workers": """
+from torch.utils.data import DataLoader
+class D:
+    def __len__(self): return 4
+    def __getitem__(self,i): open('log.csv','a').write(f'{i}\\n'); return i
+assert sum(int(b.sum()) for b in DataLoader(D(),2,num_workers=2))==6
+assert len(open('log.csv').read().splitlines())==5""",
+    "network": """
+import socket
+try: socket.create_connection(('192.0.2.1',80),timeout=2); raise SystemExit('connected')
+except OSError as e: assert 'valgap' in str(e), e""",
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_users_files_stay(name: str, world: Path) -> None:
+    run(world, PROGRAMS[name])
+
+
+def test_the_programs_own_names_imported_before_are_guarded(world: Path) -> None:
+    """What is not redirected (C code, children, functions taken earlier) is stopped by the kernel, or refused."""
+    code = """
+import subprocess
+try: done = subprocess.run('rm -rf old; echo harm >> best.txt', shell=True, capture_output=True)
+except PermissionError: assert not guarded
+try: kept_open('best.txt','w').write('harm'); print('wrote')
+except PermissionError: print('stopped')
+print(guarded)
+"""
+    keep = "kept_open = open\n" + SETUP
+    scratch = world.parent / "scratch"
+    scratch.mkdir()
+    before = tree(world)
+    short = tempfile.mkdtemp(prefix="v-")
+    done = subprocess.run(
+        [sys.executable, "-c", keep + code, str(scratch)],
+        cwd=world,
+        env={**os.environ, "TMPDIR": short},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    shutil.rmtree(short)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.split()
+    if said[-1] == "True":
+        assert said[0] == "stopped"
+        assert tree(world) == before
+    assert (world / "old" / "a.txt").read_text() == "a"
+
+
+def test_loggers_are_offline() -> None:
+    from valgap.experiments.sandbox import environment
+
+    variables = environment(Path(os.sep) / "scratch", Path(os.sep) / "t")
+    assert variables["WANDB_MODE"] == "disabled"
+    assert variables["HF_HUB_OFFLINE"] == "1"
