@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs
+.PHONY: install demo test check format bench docs bench-false-alarms bench-ledger
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -30,6 +30,12 @@ format: install
 
 bench: install
 	$(BIN)/python benchmarks/overhead.py $(DATA)
+
+bench-false-alarms: install
+	$(BIN)/python benchmarks/false_alarms.py $(DATA)
+
+bench-ledger: install
+	$(BIN)/python benchmarks/ledger.py $(DATA)
 
 docs: install
 	$(BIN)/python docs/generate_causes.py

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Pass, RunRecord
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Pass, RunRecord, Untreatable
 
 UNMEASURED_POINTS = -5.0
 
@@ -99,9 +99,13 @@ def statistics_moved(run: RunRecord, one: Pass) -> bool:
     return bool(moved[statistics].any() and not moved[parameters].any())
 
 
-def treat(case: Case, finding: Finding) -> Intervention:
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     """No optimizer step on validation batches."""
-    return Intervention("no_step", {"phase": "validation"})
+    train = case.run.of_phase("train")
+    datasets = sorted({p.dataset for p in train if p.optimizer_steps and looks_like_validation(case.run, p, train)})
+    if not datasets:
+        return Untreatable("only BatchNorm statistics move (see EVA501)")
+    return Intervention("no_step", {"phase": "validation", "datasets": datasets})
 
 
 CHECK = Check(code="TRN412", name="training_on_validation", detect=detect, doc=__doc__ or "", treat=treat)

@@ -12,7 +12,7 @@ import numpy as np
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.ledger import account
 from valgap.experiments.plan import SEEDS, Length, arms_in_parallel, choose_length, recorded_epochs
-from valgap.experiments.runner import ArmResult, Runner
+from valgap.experiments.runner import ArmResult, Runner, last_scored
 from valgap.experiments.scoring import is_score, renamed, without
 from valgap.experiments.verdicts import differences, judge_effect, measure, reproduces
 from valgap.types import (
@@ -65,7 +65,7 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
     if not suspects:
         return replace(diagnosis, judged=_merge(diagnosis, settled))
     try:
-        base = base_spec(run)
+        base = base_spec(run, [s.treatment for s in suspects])
     except NotRepeatableError as why:
         settled += [replace(s.judged, verdict="inconclusive", reason=str(why)) for s in suspects]
         return replace(diagnosis, judged=_merge(diagnosis, settled))
@@ -125,15 +125,20 @@ def sort_out(diagnosis: Diagnosis) -> tuple[list[Suspect], list[Judged]]:
     return suspects, settled
 
 
-def base_spec(run: RunRecord) -> ArmSpec:
-    """The recorded program as an arm without change. Raises NotRepeatableError."""
+def base_spec(run: RunRecord, treatments: Sequence[Intervention] = ()) -> ArmSpec:
+    """The recorded program as an arm without change. Raises NotRepeatableError.
+
+    A treatment may name data sets that validate although the program trained on them.
+    """
     header = run.header
     script, module, argv, cwd = (header.get(k) for k in ("script", "module", "argv", "cwd"))
     if script in ("watch", "valgap train") or not isinstance(argv, list) or not isinstance(cwd, str):
         raise NotRepeatableError("cannot be tried: only programs recorded by `valgap run` can be run again")
     if not Path(cwd).is_dir() or (not module and not (Path(cwd) / str(script)).is_file()):
         raise NotRepeatableError(f"cannot be tried: {script} is no longer there (looked in {cwd})")
-    roles = {phase: sorted({p.dataset for p in run.of_phase(phase)}) for phase in ("train", "validation")}
+    named = {int(i) for t in treatments for i in _numbers(t.settings.get("datasets"))}
+    validation = {p.dataset for p in run.of_phase("validation")} | named
+    train = {p.dataset for p in run.of_phase("train")} - named
     return ArmSpec(
         script=str(script),
         module=str(module) if module else None,
@@ -142,9 +147,13 @@ def base_spec(run: RunRecord) -> ArmSpec:
         seed=0,
         epochs=0,
         fraction=1.0,
-        train=roles["train"],
-        validation=roles["validation"],
+        train=sorted(train),
+        validation=sorted(validation),
     )
+
+
+def _numbers(value: object) -> list[int]:
+    return [int(v) for v in value] if isinstance(value, list) else []
 
 
 def fit(run: RunRecord, suspects: Sequence[Suspect], budget_s: float) -> tuple[list[Suspect], Length | None, list[Judged]]:
@@ -210,10 +219,10 @@ class Lab:
         if self.length.fraction < 1.0:
             self.notes.append("fewer training samples than recorded: the control cannot be compared with the record")
             return None, "not compared (fewer training samples)", True
-        recorded = recorded_at(self.run, self.length.epochs)
+        recorded = last_scored(self.run, self.base.validation, self.length.epochs)
         if recorded is None:
             return "the record holds no validation result to reproduce", "nothing to compare", False
-        same, text = reproduces(*recorded, control)
+        same, text = reproduces(recorded.samples.accuracy, int(recorded.samples.labelled.sum()), control)
         return (None if same else f"the control does not reproduce the record: {text}"), text, same
 
     def judge(self, suspect: Suspect, control: Sequence[ArmResult], tried: int) -> Judged:
@@ -275,19 +284,6 @@ class Lab:
                 dropped |= set(names)
         rows = [[r for n, r in a.correct().items() if n not in dropped] for a in arms]
         return float(np.mean([np.mean(r) for r in rows])) if all(rows) else float("nan")
-
-
-def recorded_at(run: RunRecord, epochs: int) -> tuple[float, int] | None:
-    """(accuracy, n) of the last labelled validation pass within the first ``epochs`` training passes (0: all)."""
-    seen, last = 0, None
-    for one in run.passes:
-        if one.phase == "train":
-            seen += 1
-            if epochs and seen > epochs:
-                break
-        if one.phase == "validation" and one.samples.labelled.any():
-            last = one
-    return (last.samples.accuracy, int(last.samples.labelled.sum())) if last is not None else None
 
 
 def _merge(diagnosis: Diagnosis, settled: Sequence[Judged]) -> tuple[Judged, ...]:

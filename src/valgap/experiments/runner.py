@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from valgap.experiments.arm import RESULT_FILE, ArmSpec
 from valgap.experiments.sandbox import environment
 from valgap.record.reader import read_record
-from valgap.types import RunRecord, SampleTable
+from valgap.types import Pass, RunRecord, SampleTable
 
 POLL_S = 0.2
 GRACE_S = 3.0
@@ -182,10 +182,23 @@ def _read(spec: ArmSpec, folder: Path, reused: bool) -> ArmResult:
     if told["status"] != 0:
         return _failed(spec, f"the program ended with status {told['status']}: {told['error'] or ''}".strip(), reused)
     record = read_record(os.fspath(folder / "record"))
-    last = record.last_validation
-    if last is None or not last.samples.labelled.any():
+    last = last_scored(record, spec.validation)
+    if last is None:
         return _failed(spec, "no validation pass with labels was seen", reused)
     return ArmResult(spec, record, last.samples, tuple(told["acted"]), told["seconds"], None, reused)
+
+
+def last_scored(record: RunRecord, validation: Collection[int], epochs: int = 0) -> Pass | None:
+    """The last labelled pass over a validation data set, within the first ``epochs`` training passes (0: all)."""
+    seen, last = 0, None
+    for one in record.passes:
+        if one.dataset in validation:
+            last = one if one.samples.labelled.any() else last
+        elif one.phase == "train":
+            seen += 1
+            if epochs and seen > epochs:
+                break
+    return last
 
 
 def _failed(spec: ArmSpec, error: str, reused: bool = False) -> ArmResult:

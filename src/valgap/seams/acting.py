@@ -57,6 +57,7 @@ class Acting:
         self._undo: list[Callable[[], None]] = []
         self._dataset = -1  # that of the batch handed out last
         self._passes = 0
+        self._inside = 0  # how many of the changes stand inside the recorder's hooks
         self._depth = 0
         self._seeded = False
         self._generators: set[int] = set()
@@ -94,12 +95,16 @@ class Acting:
         self._attach_seeds()
 
     def attach_outside(self) -> None:
-        """What must stand outside the recorder's hooks."""
+        """What must stand outside the recorder's hooks: it comes before them on the way in, after them on the way out."""
+        self._inside = len(self._undo)
         self._patch(functional, "cross_entropy", self._make_loss)
+        self._patch(torch.autograd, "backward", self._make_backward)
+        self._undo.append(optimizer_hooks.register_optimizer_step_post_hook(self._after_step).remove)
 
     def detach_outside(self) -> None:
         """Take off what stands outside the recorder's hooks."""
-        self._undo.pop()()
+        while len(self._undo) > self._inside:
+            self._undo.pop()()
 
     def detach(self) -> None:
         """Everything as it was."""
@@ -239,22 +244,19 @@ class Acting:
             acting._stepped[id(optimizer)] = optimizer
             acting._first_backward = True
 
-        for handle in (
-            optimizer_hooks.register_optimizer_step_pre_hook(before),
-            optimizer_hooks.register_optimizer_step_post_hook(after),
-        ):
-            self._undo.append(handle.remove)
+        self._undo.append(optimizer_hooks.register_optimizer_step_pre_hook(before).remove)
+        self._after_step = after
 
-        def make_backward(original: Any) -> Any:
-            def backward(*args: Any, **kwargs: Any) -> Any:
-                for act in acting._now():
-                    act.before_backward(acting._first_backward, acting._stepped.values())
-                acting._first_backward = False
-                return original(*args, **kwargs)
+    def _make_backward(self, original: Any) -> Any:
+        acting = self
 
-            return backward
+        def backward(*args: Any, **kwargs: Any) -> Any:
+            for act in acting._now():
+                act.before_backward(acting._first_backward, acting._stepped.values())
+            acting._first_backward = False
+            return original(*args, **kwargs)
 
-        self._patch(torch.autograd, "backward", make_backward)
+        return backward
 
     # -- seeds --------------------------------------------------------------------------------
 

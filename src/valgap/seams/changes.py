@@ -45,10 +45,11 @@ def without_randomness(transform: Any) -> Any | None:
     from torchvision import transforms
 
     parts = getattr(transform, "transforms", None)
-    if not isinstance(parts, (list, tuple)):
+    alone = not isinstance(parts, (list, tuple))
+    if alone and not ds.is_random(transform):
         return None
     kept: list[Any] = []
-    for step in parts:
+    for step in parts if isinstance(parts, (list, tuple)) else [transform]:
         name = type(step).__name__
         if name in ("RandomResizedCrop", "RandomCrop"):
             height, width = step.size if isinstance(step.size, (tuple, list)) else (step.size, step.size)
@@ -57,6 +58,8 @@ def without_randomness(transform: Any) -> Any | None:
             kept.append(transforms.CenterCrop((height, width)))
         elif not ds.is_random(step):
             kept.append(step)
+    if alone:
+        return transforms.Compose(kept)
     fixed = copy.copy(transform)
     fixed.transforms = kept
     return fixed

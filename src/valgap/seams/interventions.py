@@ -294,8 +294,8 @@ class ZeroGradients(Act):
 class NoStep(Act):
     """No optimizer step in a phase: without gradients, an optimizer leaves the parameters alone."""
 
-    def __init__(self, phase: str = "validation") -> None:
-        super().__init__(phase)
+    def __init__(self, phase: str = "validation", datasets: Sequence[int] = ()) -> None:
+        super().__init__(phase)  # the arm's roles already know the data sets
 
     def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
         for group in optimizer.param_groups:

@@ -1,0 +1,119 @@
+"""The whole way on real photographs: record, re-run, verdict, ledger; nothing of the user's changes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.experiments.test_sandbox import tree
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT.parent / "shared" / "data" / "clothing_mini"
+CLASSES = ("dress", "hat", "pants", "shoes")
+OPTIONS = ["--backbone", "efficientnet_lite0", "--size", "64", "--epochs", "2"]
+
+
+def valgap(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "valgap.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not DATA.is_dir():
+        pytest.skip("the real images are not here")
+    folder = tmp_path_factory.mktemp("photos")
+    for split, count in (("train", 20), ("val", 12)):
+        for label in CLASSES:
+            (folder / split / label).mkdir(parents=True)
+            for file in sorted((DATA / split / label).iterdir())[:count]:
+                with Image.open(file) as image:
+                    image.convert("RGB").resize((72, 72)).save(folder / split / label / f"{file.stem}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shifted(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the script with a shifted class map was recorded as ``r``, among files of the user's."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "results.csv").write_text("acc\n")
+    script = ROOT / "examples" / "faults" / "shifted_class_index.py"
+    done = valgap("run", "--out", "r", script, photos, *OPTIONS, cwd=home)
+    assert done.returncode == 0, done.stderr
+    return home
+
+
+def test_a_score_fault_is_confirmed_and_the_ledger_sums(shifted: Path) -> None:
+    done = valgap("diagnose", "r", "--budget", "5m", "--json", cwd=shifted)
+    assert done.returncode == 0, done.stderr
+    body: dict[str, Any] = json.loads(done.stdout)
+    first = body["findings"][0]
+    assert (first["code"], first["verdict"]) == ("DAT102", "confirmed")
+    assert first["effect_points"]["seeds"] == 3
+    assert first["effect_points"]["low"] > 0
+    assert body["ledger"][0]["name"] == "class_index_mismatch"
+    assert body["experiments"]["reproduced"]
+    again = json.loads(valgap("diagnose", "r", "--budget", "5m", "--json", cwd=shifted).stdout)
+    assert again["experiments"]["reused"] == again["experiments"]["arms"] == 3
+    assert again["findings"][0]["effect_points"] == first["effect_points"]
+    told = valgap("diagnose", "r", "--budget", "5m", "--fail-on", "confirmed", "--html", "r.html", cwd=shifted)
+    assert told.returncode == 1
+    assert "reached with every confirmed remedy" in " ".join(told.stdout.split())
+
+
+def test_nothing_of_the_users_changes_and_ctrl_c_keeps_what_is_finished(photos: Path, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    source = (ROOT / "tests" / "experiments" / "program.py").read_text()
+    script.write_text(
+        source.replace("import sys\n", "import os, shutil, sys\n", 1)
+        + "torch.save(model.state_dict(), 'best.pt')\n"
+        + "open('log.csv', 'a').write('1\\n')\nshutil.rmtree('old', ignore_errors=True)\nos.rename('a.txt', 'b.txt')\n"
+    )
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "x").write_text("x")
+    (tmp_path / "a.txt").write_text("a")
+    done = valgap("run", "--out", "r", "train.py", "softmax", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "a.txt").write_text("a")  # the recorded run itself renamed it, as the user asked
+    (tmp_path / "old").mkdir()
+    before = {k: v for k, v in tree(tmp_path).items() if not k.startswith("r/") and k != "r"}
+    command = [sys.executable, "-m", "valgap.cli", "diagnose", "r", "--budget", "4m", "--json"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        results = tmp_path / "r" / "experiments"
+        end = time.monotonic() + 120
+        while time.monotonic() < end and not list(results.glob("*/record/result.json")):
+            time.sleep(0.1)
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+    assert running.returncode == 130
+    kept = len(list(results.glob("*/record/result.json")))
+    assert kept >= 1
+    body = json.loads(valgap("diagnose", "r", "--budget", "4m", "--json", cwd=tmp_path).stdout)
+    assert body["experiments"]["reused"] >= 1
+    softmax = next(f for f in body["findings"] if f["code"] == "MOD306")
+    assert softmax["verdict"] in ("confirmed", "inconclusive", "refuted")
+    assert softmax["effect_points"] is not None
+    after = {k: v for k, v in tree(tmp_path).items() if not k.startswith("r/") and k != "r"}
+    assert after == before
+
+
+def test_what_cannot_be_run_again_is_inconclusive(shifted: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(shifted / "r", tmp_path / "r", ignore=shutil.ignore_patterns("experiments"))
+    events = tmp_path / "r" / "events.jsonl"
+    events.write_text(events.read_text().replace("shifted_class_index.py", "no_longer_there.py"))
+    body = json.loads(valgap("diagnose", "r", "--budget", "1m", "--json", cwd=tmp_path).stdout)
+    first = next(f for f in body["findings"] if f["code"] == "DAT102")
+    assert first["verdict"] == "inconclusive"
+    assert "no longer there" in first["reason"]
+    small = json.loads(valgap("diagnose", "r", "--budget", "1s", "--json", cwd=tmp_path).stdout)
+    assert all(f["verdict"] != "confirmed" for f in small["findings"])

@@ -1,0 +1,135 @@
+"""Each intervention changes exactly one thing: records of control and treated arm, compared seam by seam."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from valgap.experiments.arm import ArmSpec
+from valgap.experiments.runner import ArmResult, Runner
+from valgap.types import Intervention, RunRecord
+
+PROGRAM = Path(__file__).with_name("program.py")
+
+# name, fault of the program, settings, the seams that may and must differ
+CASES: list[tuple[str, str, dict[str, Any], set[str]]] = [
+    ("nothing", "", {}, set()),
+    ("eval_mode", "train_validation", {"phase": "validation"}, {"validation modes"}),
+    ("train_mode", "eval_training", {"phase": "train"}, {"train modes"}),
+    ("hold_batchnorm", "frozen", {"only_frozen": True}, {"train modes"}),
+    ("hold_batchnorm", "", {"only_frozen": False}, {"train modes"}),
+    ("affine", "", {"phase": "validation", "scale": [2.0], "shift": [0.1]}, {"validation inputs"}),
+    ("affine", "", {"phase": "both", "scale": [1, 2, 3], "shift": [0, 0, 1]}, {"validation inputs", "train inputs"}),
+    ("flip_channels", "", {"phase": "validation"}, {"validation inputs"}),
+    ("resize", "", {"phase": "validation", "size": [12, 12]}, {"validation inputs", "validation shape"}),
+    ("unscramble", "", {"phase": "train"}, {"train inputs"}),
+    ("fixed_transform", "random_val", {}, {"validation inputs"}),
+    ("remap_labels", "", {"mapping": [1, 2, 0]}, {"validation targets"}),
+    ("drop_samples", "unshuffled", {"positions": [0, 5]}, {"train samples", "train inputs", "train targets"}),
+    ("shuffle", "unshuffled", {"phase": "train"}, {"train samples", "train inputs", "train targets"}),
+    ("balanced_sampling", "unshuffled", {"phase": "train"}, {"train samples", "train inputs", "train targets"}),
+    ("add_missing_parameters", "missing", {}, {"optimized"}),
+    ("scale_rate", "", {"factor": 0.1}, {"rates"}),
+    ("weight_decay", "", {"value": 0.1}, {"decay"}),
+    ("zero_gradients", "no_zero_grad", {}, {"stale gradients"}),
+    ("no_step", "steps_on_val", {"phase": "validation"}, {"validation moves weights"}),
+    ("undo_softmax", "softmax", {"phase": "train"}, {"train loss input"}),
+]
+
+
+def spec(fault: str, *interventions: Intervention, seed: int = 0, epochs: int = 0, fraction: float = 1.0) -> ArmSpec:
+    return ArmSpec(
+        script=str(PROGRAM),
+        module=None,
+        argv=[str(PROGRAM), fault],
+        cwd=str(PROGRAM.parent),
+        seed=seed,
+        epochs=epochs,
+        fraction=fraction,
+        train=[0],
+        validation=[1],
+        interventions=list(interventions),
+    )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ArmResult]:
+    """Control of every fault and all treated arms, by name."""
+    runner = Runner(tmp_path_factory.mktemp("arms"), 2, time.monotonic() + 560)
+    wanted = {f"control {fault}": spec(fault) for _, fault, _, _ in CASES}
+    wanted |= {f"{n} {i}": spec(f, Intervention(n, s)) for i, (n, f, s, _) in enumerate(CASES)}
+    wanted["seed 1"] = spec("", seed=1)
+    wanted["seed 1 again"] = spec("", Intervention("nothing"), seed=1)
+    wanted["short"] = spec("", epochs=1)
+    wanted["few"] = spec("", fraction=0.5)
+    return dict(zip(wanted, runner.run(list(wanted.values())), strict=True))
+
+
+def seams(record: RunRecord) -> dict[str, Any]:
+    """What the seams saw in the first training and the first validation pass, apart from what the weights decide."""
+    found: dict[str, Any] = {}
+    train, val = (next(p for p in record.passes if p.dataset == i) for i in (0, 1))
+    for phase, one in (("train", train), ("validation", val)):
+        samples = one.samples
+        assert one.inputs is not None
+        found[f"{phase} inputs"] = samples.fingerprint
+        found[f"{phase} shape"] = np.array(one.inputs.shape)
+        found[f"{phase} targets"] = samples.target
+        found[f"{phase} samples"] = samples.sample
+        found[f"{phase} modes"] = np.array([one.modes.training_flag, one.modes.batchnorm_training, one.modes.dropout_training])
+    assert train.loss is not None
+    found["train loss input"] = np.array([train.loss.logit_max <= 1 and abs(train.loss.row_sum_max - 1) < 1e-3])
+    found["rates"] = train.steps.learning_rate
+    found["stale gradients"] = train.steps.stale_gradients[1:]
+    model = record.trained_model
+    assert model is not None
+    found["optimized"] = model.in_optimizer
+    found["decay"] = np.array([g["weight_decay"] for o in record.optimizers.values() for g in o.groups], float)
+    before, after = record.states[train.state], record.states[val.state]
+    found["validation moves weights"] = before.moved(after) & model.is_parameter
+    return found
+
+
+@pytest.mark.parametrize("place", range(len(CASES)), ids=[f"{n}-{f or 'sound'}-{i}" for i, (n, f, _, _) in enumerate(CASES)])
+def test_changes_exactly_one_thing(place: int, results: dict[str, ArmResult]) -> None:
+    name, fault, _, expected = CASES[place]
+    control, treated = results[f"control {fault}"], results[f"{name} {place}"]
+    assert control.error is None and treated.error is None, (control.error, treated.error)
+    assert treated.acted[0] > 0
+    assert control.record is not None and treated.record is not None
+    assert not control.record.recorder_errors and not treated.record.recorder_errors
+    first, second = seams(control.record), seams(treated.record)
+    differ = {k for k in first if first[k].shape != second[k].shape or not np.array_equal(first[k], second[k])}
+    assert differ == expected
+
+
+def test_an_intervention_that_finds_nothing_says_so(tmp_path: Path) -> None:
+    runner = Runner(tmp_path, 2, time.monotonic() + 200)
+    softmax, missing = runner.run([spec("", Intervention("undo_softmax")), spec("", Intervention("add_missing_parameters"))])
+    assert softmax.error is None and missing.error is None
+    assert not any(softmax.acted) and not any(missing.acted)
+
+
+def test_seeds_move_the_order_and_keep_the_data(results: dict[str, ArmResult]) -> None:
+    zero, one, again = results["control "], results["seed 1"], results["seed 1 again"]
+    assert zero.record is not None and one.record is not None and again.record is not None
+    first, second, third = seams(zero.record), seams(one.record), seams(again.record)
+    assert not np.array_equal(first["train samples"], second["train samples"])
+    assert np.array_equal(first["validation inputs"], second["validation inputs"])
+    assert np.array_equal(zero.record.states[0].norms, one.record.states[0].norms)
+    assert all(np.array_equal(second[k], third[k]) for k in second)
+    assert one.correct() == again.correct()
+
+
+def test_shorter_arms(results: dict[str, ArmResult]) -> None:
+    whole, short, few = results["control "], results["short"], results["few"]
+    assert whole.record is not None and short.record is not None and few.record is not None
+    assert [p.phase for p in short.record.passes] == ["train", "validation"]
+    assert short.record.exit_status == 0
+    assert np.array_equal(short.record.passes[1].samples.prediction, whole.record.passes[1].samples.prediction)
+    assert len(few.record.passes[0].samples) == 24
+    assert len(few.record.passes[1].samples) == 30
