@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from valgap.seams.acting import Acting
 
 RESULT_FILE = "result.json"
+SPEC_FILE = "spec.json"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _acting(spec: ArmSpec) -> Acting:
 def main() -> None:
     """The arm's process: the spec lies in the folder given as the only argument."""
     folder = Path(sys.argv[1]).resolve()
-    spec = ArmSpec.from_json(json.loads((folder / "spec.json").read_text()))
+    spec = ArmSpec.from_json(json.loads((folder / SPEC_FILE).read_text()))
     sys.exit(run_arm(spec, folder))
 
 

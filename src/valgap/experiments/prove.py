@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from valgap.experiments.arm import ArmSpec
+from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.ledger import account
 from valgap.experiments.plan import SEEDS, Length, arms_in_parallel, choose_length, recorded_epochs
-from valgap.experiments.runner import ArmResult, Runner, last_scored
+from valgap.experiments.runner import ArmResult, Runner, below, last_scored
 from valgap.experiments.scoring import is_score, renamed, without
 from valgap.experiments.verdicts import differences, judge_effect, measure, reproduces
 from valgap.types import (
@@ -32,6 +33,9 @@ SUSPECTED = 0.5
 MAX_JOINT = 6  # exact Shapley values need 2^n joint treatments
 # The control's closing measurements let a check be asked again whether it still sees its symptom.
 CONTROL_CLOSING = 0.3
+
+# A machine that is busy with other things slows arms down; those that run at the end of the budget may finish.
+GRACE = 0.15
 
 Progress = Callable[[int, int, float], None]
 
@@ -73,7 +77,9 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
     settled += left_out
     if length is None:
         return replace(diagnosis, judged=_merge(diagnosis, settled))
-    runner = Runner(Path(run.path) / "experiments", arms_in_parallel(run), begun + budget_s, progress)
+    folder = Path(run.path) / "experiments"
+    length = like_before(folder, base, length, recorded_epochs(run))
+    runner = Runner(folder, arms_in_parallel(run), begun + budget_s, progress, GRACE * budget_s)
     lab = Lab(run, base, length, runner)
     control = lab.control()
     problem, fidelity, reproduced = lab.fidelity(control)
@@ -173,6 +179,20 @@ def fit(run: RunRecord, suspects: Sequence[Suspect], budget_s: float) -> tuple[l
     return [], None, left_out
 
 
+def like_before(folder: Path, base: ArmSpec, length: Length, total: int) -> Length:
+    """The length of control arms that an earlier call finished, unless the new budget allows arms twice as long."""
+    best = length
+    for file in sorted(folder.glob(f"*/{SPEC_FILE}")):
+        spec = ArmSpec.from_json(json.loads(file.read_text()))
+        same = replace(spec, epochs=0, fraction=1.0, seed=0, closing=0.0) == base
+        if not same or spec.fraction != length.fraction or not (file.parent / "record" / RESULT_FILE).is_file():
+            continue
+        old, new = spec.epochs or total, length.epochs or total
+        if old <= new < 2 * old and (best is length or spec.epochs > best.epochs):
+            best = replace(length, epochs=spec.epochs)
+    return best
+
+
 def number_of_arms(suspects: Sequence[Suspect]) -> int:
     """Control and treatments in all seeds; joint treatments as if the two costliest are confirmed."""
     programs = sum(not is_score(s.treatment) for s in suspects)
@@ -228,9 +248,7 @@ class Lab:
     def judge(self, suspect: Suspect, control: Sequence[ArmResult], tried: int) -> Judged:
         """The verdict on one suspect."""
         if suspect.treatment.name == "score_without":
-            names = suspect.treatment.settings["names"]
-            assert isinstance(names, list)
-            found = without(control, names, tried)
+            found = without(control, self.names(suspect.treatment), tried)
             if found is None:
                 return replace(suspect.judged, verdict="inconclusive", reason="leaving them out leaves nothing to compare")
             effect, placebo = found
@@ -253,6 +271,13 @@ class Lab:
         effect = measure(delta, tried)
         verdict, reason = judge_effect(effect, suspect.expected)
         return replace(suspect.judged, verdict=verdict, effect=effect, reason=reason)
+
+    def names(self, treatment: Intervention) -> list[str]:
+        """The samples that a score treatment leaves out, named as in the arms' results."""
+        given = treatment.settings["names"]
+        assert isinstance(given, list)
+        roots = {d.root for d in self.run.datasets.values() if d.root}
+        return [below(str(name), roots) for name in given]
 
     def treated(self, treatment: Intervention, control: Sequence[ArmResult]) -> list[ArmResult]:
         """The arms under one treatment."""
@@ -279,9 +304,7 @@ class Lab:
             if treatment.name == "score_renamed":
                 arms = [renamed(a, treatment) for a in arms]
             elif treatment.name == "score_without":
-                names = treatment.settings["names"]
-                assert isinstance(names, list)
-                dropped |= set(names)
+                dropped |= set(self.names(treatment))
         rows = [[r for n, r in a.correct().items() if n not in dropped] for a in arms]
         return float(np.mean([np.mean(r) for r in rows])) if all(rows) else float("nan")
 

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from valgap.experiments.arm import RESULT_FILE, ArmSpec
+from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.sandbox import environment
 from valgap.record.reader import read_record
 from valgap.types import Pass, RunRecord, SampleTable
@@ -41,17 +40,20 @@ class ArmResult:
     reused: bool = False
 
     def correct(self) -> dict[str, bool]:
-        """By sample name, whether the last validation pass was right; by position where names are not known."""
+        """By sample name, whether the last validation pass was right; by position where names are not known.
+
+        Names are taken below their data set's folder: a program may make a copy of its data in a new folder each time.
+        """
         if self.samples is None or self.record is None:
             return {}
         table = self.samples
-        keep = table.target >= 0
+        roots = {d.root for d in self.record.datasets.values() if d.root}
         names = self.record.sample_names
         out: dict[str, bool] = {}
-        for place, (sample, target, prediction) in enumerate(
-            zip(table.sample[keep].tolist(), table.target[keep].tolist(), table.prediction[keep].tolist(), strict=True)
-        ):
-            out[names[sample] if sample >= 0 else f"position {place}"] = prediction == target
+        for place in np.flatnonzero(table.target >= 0).tolist():
+            sample = int(table.sample[place])
+            name = below(names[sample], roots) if sample >= 0 else f"position {place}"
+            out[name] = bool(table.prediction[place] == table.target[place])
         return out
 
     @property
@@ -61,11 +63,10 @@ class ArmResult:
         return float(np.mean(values)) if values else float("nan")
 
 
-def paired(first: ArmResult, second: ArmResult) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], list[str]]:
-    """(right in the first, right in the second, names) on the samples that both saw; arrays (N,)."""
-    a, b = first.correct(), second.correct()
-    names = sorted(set(a) & set(b))
-    return np.array([a[n] for n in names], bool), np.array([b[n] for n in names], bool), names
+def below(name: str, roots: Collection[str]) -> str:
+    """The path below the deepest of ``roots`` that holds it, else the whole name."""
+    holding = [r.rstrip(os.sep) + os.sep for r in roots if name.startswith(r.rstrip(os.sep) + os.sep)]
+    return name[len(max(holding, key=len)) :] if holding else name
 
 
 class Runner:
@@ -74,14 +75,20 @@ class Runner:
     Args:
         folder: where the arms live.
         parallel: how many run at once.
-        deadline: ``time.monotonic()`` value after which nothing is started and what runs is stopped.
+        deadline: ``time.monotonic()`` value after which nothing is started.
+        grace: seconds after it in which what runs may still finish; then it is stopped.
         progress: told after each finished arm (done, of how many, seconds left by estimate).
     """
 
     def __init__(
-        self, folder: Path, parallel: int, deadline: float, progress: Callable[[int, int, float], None] | None = None
+        self,
+        folder: Path,
+        parallel: int,
+        deadline: float,
+        progress: Callable[[int, int, float], None] | None = None,
+        grace: float = 0.0,
     ) -> None:
-        self.folder, self.parallel, self.deadline = folder, max(1, parallel), deadline
+        self.folder, self.parallel, self.deadline, self.grace = folder, max(1, parallel), deadline, grace
         self.progress = progress
         self.reused = 0
         self._temporary: dict[Path, Path] = {}
@@ -119,6 +126,7 @@ class Runner:
                     for i in waiting:
                         results[i] = _failed(specs[i], "the time budget ended before it began")
                     waiting = []
+                if time.monotonic() >= self.deadline + self.grace:
                     for i, (process, _) in running.items():
                         _stop(process)
                         self._tidy(self.place(specs[i]))
@@ -146,7 +154,7 @@ class Runner:
         shutil.rmtree(folder, ignore_errors=True)  # an arm that was cut off
         (folder / "scratch").mkdir(parents=True)
         (folder / "record").mkdir()
-        (folder / "spec.json").write_text(json.dumps(spec.to_json()))
+        (folder / SPEC_FILE).write_text(json.dumps(spec.to_json()))
         threads = str(max(1, (os.cpu_count() or 1) // self.parallel))
         self._temporary[folder] = Path(tempfile.mkdtemp(prefix="valgap-"))
         variables = {**os.environ, **environment((folder / "scratch").resolve(), self._temporary[folder])}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from valgap.experiments.runner import ArmResult, paired
+from valgap.experiments.runner import ArmResult
 from valgap.stats import paired_effect
 from valgap.types import Effect, Verdict
 
@@ -59,6 +59,3 @@ def reproduces(recorded: float, n: int, control: Sequence[ArmResult]) -> tuple[b
     allowed = 3.0 * max(spread, floor) * float(np.sqrt(1 + 1 / len(reached)))
     text = f"control {mean:.1%} (spread over seeds {spread:.1%}), recorded {recorded:.1%}, allowed difference {allowed:.1%}"
     return abs(recorded - mean) <= allowed, text
-
-
-__all__ = ["LEVEL", "differences", "judge_effect", "measure", "paired", "reproduces"]

@@ -79,7 +79,7 @@ def _statement(diagnosis: Diagnosis, console: Console) -> None:
     assert facts is not None
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for justify in ("left", "right", "left"):
-        table.add_column(justify=justify)
+        table.add_column(justify=justify, no_wrap=justify == "left" and not table.columns)
     verdicts = {j.check.name: j for j in diagnosis.findings}
     total = round(100 * val.value, 1) if val is not None else 0.0
     for line in diagnosis.ledger:
