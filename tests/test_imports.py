@@ -25,7 +25,7 @@ ALLOWED = {
     "checks": {"types", "stats"},
     "report": {"types"},
     "experiments": BASE | {"record", "seams"},
-    "diagnose": BASE | {"record", "checks", "experiments"},
+    "diagnosis": BASE | {"record", "checks", "experiments"},
     "demo_data": BASE,
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from valgap.diagnose import diagnose
+    from valgap.diagnosis import diagnose
     from valgap.seams.watch import watch
 
 __version__ = "0.1.0"
@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
 
         return watch
     if name == "diagnose":
-        from valgap.diagnose import diagnose
+        from valgap.diagnosis import diagnose
 
         return diagnose
     raise AttributeError(f"module 'valgap' has no attribute {name!r}")

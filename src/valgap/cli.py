@@ -89,7 +89,7 @@ def _after_run(folder: Path, status: int, problem: str | None) -> int:
     """Print what the record says; returns the exit status (the script's, or 2 where nothing could be recorded)."""
     from rich.console import Console
 
-    from valgap.diagnose import diagnose as diagnose_run
+    from valgap.diagnosis import diagnose as diagnose_run
     from valgap.report.terminal import show_diagnosis
 
     if status != 0:
@@ -125,7 +125,7 @@ def diagnose(
     """
     from rich.console import Console
 
-    from valgap.diagnose import diagnose as diagnose_run
+    from valgap.diagnosis import diagnose as diagnose_run
     from valgap.report.as_html import diagnosis_to_html
     from valgap.report.as_json import diagnosis_to_json
     from valgap.report.terminal import show_diagnosis
@@ -145,7 +145,7 @@ def diagnose(
 
 
 def _status(diagnosis: Any, fail_on: str | None) -> int:
-    from valgap.diagnose import suspected
+    from valgap.diagnosis import suspected
 
     if diagnosis.crashed:
         return CHECK_CRASHED

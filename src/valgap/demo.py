@@ -18,7 +18,7 @@ ARGUMENTS = ("--backbone", "efficientnet_lite0", "--epochs", "6", "--size", "160
 def run_demo() -> int:
     """The exit status: 0 when the script ran and its report was written."""
     from valgap.demo_data import make_demo_data
-    from valgap.diagnose import diagnose
+    from valgap.diagnosis import diagnose
     from valgap.report.as_html import diagnosis_to_html
 
     if not SCRIPT.is_file():

@@ -14,7 +14,7 @@ import torch
 
 from tests.checks.cases import healthy, quiet, without
 from valgap.checks import CATALOGUE
-from valgap.diagnose import judge
+from valgap.diagnosis import judge
 from valgap.report.as_json import diagnosis_to_json
 from valgap.types import Case, Check, Clear, Diagnosis, NotApplicable
 

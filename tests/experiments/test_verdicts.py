@@ -101,12 +101,13 @@ def test_a_budget_that_is_none() -> None:
         parse_budget("soon")
 
 
-def test_arms_are_cut_to_the_budget() -> None:
+def test_arms_are_cut_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = healthy().run.passes[:2]
     assert (first.phase, second.phase) == ("train", "validation")
     passes = tuple(replace(p, index=2 * i + j, seconds=10.0) for i in range(10) for j, p in enumerate((first, second)))
     run = healthy(passes=passes, seconds=210.0).run
     assert can_stop_early(run)
+    monkeypatch.setattr("valgap.experiments.plan.arms_in_parallel", lambda _: 1)
     whole = choose_length(run, 6, 6 * 210 / 0.84)
     assert whole is not None and whole.whole()
     half = choose_length(run, 6, 6 * 115 / 0.85)
