@@ -14,7 +14,23 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-FAULTS = ("train_mode", "unnormalized", "shifted", "leaked", "drift", "bgr", "range255", "random_val", "big_val", "softmax", "no_zero_grad", "unshuffled")class Renamed(datasets.ImageFolder):
+FAULTS = (
+    "train_mode",
+    "unnormalized",
+    "shifted",
+    "leaked",
+    "drift",
+    "bgr",
+    "range255",
+    "random_val",
+    "big_val",
+    "softmax",
+    "no_zero_grad",
+    "unshuffled",
+)
+
+
+class Renamed(datasets.ImageFolder):
     """Numbers its classes in another order."""
 
     def find_classes(self, directory):
