@@ -90,11 +90,10 @@ def one(data: str, faults: frozenset[str], budget: str) -> list[str]:
             line = lines.get(judged.check.name)
             points = line.points if line is not None else judged.effect.value if judged.effect is not None else float("nan")
             off = points - real[fault]
-            rows.append(
-                f"| {Path(data).name} | {'+'.join(sorted(faults))} | {judged.check.name} | {judged.verdict} | {points:+.1f} | "
-                f"{real[fault]:+.1f} | {off:+.1f} | {'' if abs(off) <= 5 else 'OFF'} | {', '.join(others) or '-'} | {seconds:.0f} |"
-                + (f" {judged.reason[:90]} |" if judged.verdict != "confirmed" else " |")
-            )
+            figures = (f"{points:+.1f}", f"{real[fault]:+.1f}", f"{off:+.1f}", "" if abs(off) <= 5 else "OFF")
+            reason = "" if judged.verdict == "confirmed" else judged.reason[:90]
+            cells = (Path(data).name, "+".join(sorted(faults)), judged.check.name, judged.verdict, *figures)
+            rows.append("| " + " | ".join((*cells, ", ".join(others) or "-", f"{seconds:.0f}", reason)) + " |")
         return rows
 
 

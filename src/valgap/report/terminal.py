@@ -32,7 +32,9 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
                 "[dim]Points are what the record alone lets expect. Verdict 'untested': no controlled re-run was made.[/]"
             )
     else:
-        console.print("[bold green]Nothing is broken[/] as far as the record alone can tell.")
+        sources = "record and re-runs" if diagnosis.experiments is not None else "the record alone"
+        console.print(f"[bold green]Nothing is broken[/] as far as {sources} can tell.")
+        _limits(diagnosis, console)
     if hints:
         console.print("Weak hints, not to be acted on alone: " + "; ".join(_hint(j) for j in hints))
     _rest(diagnosis, console)
@@ -55,6 +57,21 @@ def _headline(diagnosis: Diagnosis, console: Console) -> None:
         parts.append(f"{diagnosis.train_rescored:.1%} re-scored like validation")
     if parts:
         console.print(f"train accuracy {', '.join(parts)}")
+
+
+def _limits(diagnosis: Diagnosis, console: Console) -> None:
+    """What limits a sound run: the noise of its validation set, and what its features can give."""
+    val = diagnosis.validation
+    if val is None:
+        return
+    noise = 50 * (val.high - val.low)
+    console.print(
+        f"What limits it: {val.n} validation images cannot tell differences below about {noise:.0f} points.", highlight=False
+    )
+    closing = diagnosis.run.closing
+    reached = max((closing.numbers.get(k, 0.0) for k in ("probe_initial", "probe_final")), default=0.0) if closing else 0.0
+    if reached:
+        console.print(f"A linear probe on this run's features reaches {reached:.1%}.", highlight=False)
 
 
 def _ledger(likely: list[Judged]) -> Table:
