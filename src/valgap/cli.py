@@ -21,7 +21,7 @@ Examples:
 
   valgap run train.py --epochs 20        record your own script, unmodified, and name the causes
 
-  valgap diagnose runs/last              look again at the last run
+  valgap diagnose runs/last --budget 10m prove the causes by re-runs of your script, each with one of them removed
 
   valgap train photos/                   train properly on a folder with train/ and val/
 
