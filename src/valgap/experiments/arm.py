@@ -40,6 +40,7 @@ class ArmSpec:
     validation: list[int]
     interventions: list[Intervention] = field(default_factory=list)
     closing: float = 0.0  # share of the arm's time for the closing measurements
+    rescore: list[Intervention] = field(default_factory=list)  # under which the finished model is scored again
 
     def to_json(self) -> dict[str, Any]:
         """As it is written for the arm's process."""
@@ -48,8 +49,10 @@ class ArmSpec:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ArmSpec:
         """The other way round."""
-        changes = [Intervention(i["name"], i["settings"]) for i in data.pop("interventions")]
-        return cls(**data, interventions=changes)
+        changes: dict[str, Any] = {
+            k: [Intervention(i["name"], i["settings"]) for i in data.pop(k)] for k in ("interventions", "rescore")
+        }
+        return cls(**data, **changes)
 
 
 def run_arm(spec: ArmSpec, folder: Path) -> int:
@@ -62,6 +65,8 @@ def run_arm(spec: ArmSpec, folder: Path) -> int:
     guarded = Sandbox(folder / "scratch", (record, Path(tempfile.gettempdir()))).enter()
     status, error = host.execute(target, session)
     seconds = session.finish(status, error)
+    if status == 0 and spec.rescore:
+        _rescore(session, spec.rescore)
     session.close(seconds, spec.closing if status == 0 else 0.0)
     result = {
         "status": status,
@@ -72,6 +77,16 @@ def run_arm(spec: ArmSpec, folder: Path) -> int:
     }
     (record / RESULT_FILE).write_text(json.dumps(result))
     return status
+
+
+def _rescore(session: Session, interventions: list[Intervention]) -> None:
+    if session.recorder is None:
+        return
+    from valgap.seams.closing import ClosingMeasurements
+    from valgap.seams.interventions import make
+
+    measurements = ClosingMeasurements(session.recorder, session.writer, float("inf"))
+    measurements.rescore_under([make(i) for i in interventions])
 
 
 def _acting(spec: ArmSpec) -> Acting:

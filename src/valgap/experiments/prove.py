@@ -14,7 +14,7 @@ from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.ledger import account
 from valgap.experiments.plan import SEEDS, Length, arms_in_parallel, choose_length, recorded_epochs
 from valgap.experiments.runner import ArmResult, Runner, below, last_scored
-from valgap.experiments.scoring import is_score, renamed, without
+from valgap.experiments.scoring import is_rescore, is_score, leave_out, renamed, rescored, without
 from valgap.experiments.verdicts import differences, judge_effect, measure, reproduces
 from valgap.types import (
     Case,
@@ -80,7 +80,7 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
     folder = Path(run.path) / "experiments"
     length = like_before(folder, base, length, recorded_epochs(run))
     runner = Runner(folder, arms_in_parallel(run), begun + budget_s, progress, GRACE * budget_s)
-    lab = Lab(run, base, length, runner)
+    lab = Lab(run, base, length, runner, [s.treatment for s in chosen if is_rescore(s.treatment)])
     control = lab.control()
     problem, fidelity, reproduced = lab.fidelity(control)
     confirmed: list[tuple[Suspect, Effect]] = []
@@ -92,6 +92,7 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         settled.append(judged)
         if judged.verdict == "confirmed" and judged.effect is not None:
             confirmed.append((suspect, judged.effect))
+    settled, confirmed = second_look(lab, control, chosen, settled, confirmed)
     confirmed.sort(key=lambda pair: -abs(pair[1].value))
     notes = list(lab.notes)
     if len(confirmed) > MAX_JOINT:
@@ -110,6 +111,43 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         notes=tuple(notes),
     )
     return replace(diagnosis, judged=_merge(diagnosis, settled), ledger=lines, experiments=facts)
+
+
+def second_look(
+    lab: Lab,
+    control: Sequence[ArmResult],
+    chosen: Sequence[Suspect],
+    settled: list[Judged],
+    confirmed: list[tuple[Suspect, Effect]],
+) -> tuple[list[Judged], list[tuple[Suspect, Effect]]]:
+    """One cause can hide another: those not confirmed alone are tried once more with the confirmed ones removed."""
+    known = {s.judged.check.code for s, _ in confirmed}
+    verdicts = {j.check.code: j for j in settled}
+    again = [
+        s
+        for s in chosen
+        if s.judged.check.code not in known
+        and s.treatment.name != "score_without"
+        and verdicts[s.judged.check.code].effect is not None
+    ]
+    if not confirmed or not again:
+        return settled, confirmed
+    base = [s.treatment for s, _ in confirmed]
+    before = lab.results(base)
+    found = list(confirmed)
+    for suspect in again:
+        after = lab.results([*base, suspect.treatment])
+        if any(a.error is not None for a in (*before, *after)):
+            continue
+        effect = measure(differences(before, after), len(chosen) + len(again))
+        verdict, reason = judge_effect(effect, suspect.expected)
+        if verdict != "confirmed":
+            continue
+        code = suspect.judged.check.code
+        told = f"hidden until the other confirmed causes are removed; then {reason}"
+        verdicts[code] = replace(suspect.judged, verdict=verdict, effect=effect, reason=told)
+        found.append((suspect, effect))
+    return list(verdicts.values()), found
 
 
 def sort_out(diagnosis: Diagnosis) -> tuple[list[Suspect], list[Judged]]:
@@ -195,27 +233,36 @@ def like_before(folder: Path, base: ArmSpec, length: Length, total: int) -> Leng
 
 def number_of_arms(suspects: Sequence[Suspect]) -> int:
     """Control and treatments in all seeds; joint treatments as if the two costliest are confirmed."""
-    programs = sum(not is_score(s.treatment) for s in suspects)
+    programs = sum(not is_score(s.treatment) and not is_rescore(s.treatment) for s in suspects)
     return SEEDS * (1 + programs + (1 if programs >= 2 else 0))
 
 
 class Lab:
     """Runs the arms of one diagnosis: same program, length and seeds; they differ in their interventions only."""
 
-    def __init__(self, run: RunRecord, base: ArmSpec, length: Length, runner: Runner) -> None:
+    def __init__(
+        self, run: RunRecord, base: ArmSpec, length: Length, runner: Runner, rescores: Sequence[Intervention] = ()
+    ) -> None:
         self.run = run
         self.base = replace(base, epochs=length.epochs, fraction=length.fraction)
         self.length = length
         self.runner = runner
         self.finished = 0
         self.notes: list[str] = []
+        self.rescores = list(rescores)
         self._done: dict[str, list[ArmResult]] = {}
 
     def specs(self, treatments: Sequence[Intervention]) -> list[ArmSpec]:
         """One per seed."""
         closing = CONTROL_CLOSING if not treatments and not self.length.whole() else 0.0
         return [
-            replace(self.base, seed=seed, interventions=list(treatments), closing=closing if seed == 0 else 0.0)
+            replace(
+                self.base,
+                seed=seed,
+                interventions=list(treatments),
+                closing=closing if seed == 0 else 0.0,
+                rescore=[] if treatments else self.rescores,
+            )
             for seed in range(SEEDS)
         ]
 
@@ -257,11 +304,11 @@ class Lab:
         gone = self.symptom_gone(suspect.judged.check, control)
         if gone is not None:
             return replace(suspect.judged, verdict="inconclusive", reason=gone)
-        treated = self.treated(suspect.treatment, control)
+        control, treated = self.treated(suspect.treatment, control)
         broken = next((a.error for a in treated if a.error is not None), None)
         if broken is not None:
             return replace(suspect.judged, verdict="inconclusive", reason=f"the treated program could not be run: {broken}")
-        if not is_score(suspect.treatment) and any(not any(a.acted) for a in treated):
+        if any(a.spec.interventions and not any(a.acted) for a in treated):
             return replace(
                 suspect.judged, verdict="inconclusive", reason=f"{suspect.treatment.name} found nothing to act on in this program"
             )
@@ -279,11 +326,15 @@ class Lab:
         roots = {d.root for d in self.run.datasets.values() if d.root}
         return [below(str(name), roots) for name in given]
 
-    def treated(self, treatment: Intervention, control: Sequence[ArmResult]) -> list[ArmResult]:
-        """The arms under one treatment."""
+    def treated(self, treatment: Intervention, control: Sequence[ArmResult]) -> tuple[Sequence[ArmResult], Sequence[ArmResult]]:
+        """(what to compare with, the treated): the control's own scores where these are enough, else arms of their own."""
         if treatment.name == "score_renamed":
-            return [renamed(a, treatment) for a in control]
-        return self.arms((treatment,))
+            return control, [renamed(a, treatment) for a in control]
+        if treatment in self.rescores:
+            found = rescored(control, self.rescores.index(treatment))
+            if found is not None:
+                return found
+        return control, self.arms((treatment,))
 
     def symptom_gone(self, check: Check, control: Sequence[ArmResult]) -> str | None:
         """Why the shortened program is no test of this cause; None when its own check still sees it."""
@@ -294,19 +345,20 @@ class Lab:
             return None
         return "the symptom does not survive the shortening of the program; give a larger --budget"
 
-    def accuracy(self, treatments: Sequence[Intervention]) -> float:
-        """Mean validation accuracy under all of these treatments together, 0..1; nan where an arm failed."""
-        arms = self.arms([t for t in treatments if not is_score(t)])
-        if any(a.error is not None for a in arms):
-            return float("nan")
-        dropped: set[str] = set()
+    def results(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
+        """The arms under all of these treatments together, in all seeds, those of the score included."""
+        programs = [t for t in treatments if not is_score(t)]
+        arms = list(self.treated(programs[0], self.control())[1] if len(programs) == 1 else self.arms(programs))
         for treatment in treatments:
             if treatment.name == "score_renamed":
-                arms = [renamed(a, treatment) for a in arms]
+                arms = [a if a.error is not None else renamed(a, treatment) for a in arms]
             elif treatment.name == "score_without":
-                dropped |= set(self.names(treatment))
-        rows = [[r for n, r in a.correct().items() if n not in dropped] for a in arms]
-        return float(np.mean([np.mean(r) for r in rows])) if all(rows) else float("nan")
+                arms = [leave_out(a, self.names(treatment)) for a in arms]
+        return arms
+
+    def accuracy(self, treatments: Sequence[Intervention]) -> float:
+        """Mean validation accuracy under all of these treatments together, 0..1; nan where an arm failed."""
+        return float(np.mean([a.accuracy for a in self.results(treatments)]))
 
 
 def _merge(diagnosis: Diagnosis, settled: Sequence[Judged]) -> tuple[Judged, ...]:

@@ -42,22 +42,23 @@ class ArmResult:
     error: str | None  # why it says nothing; None when it does
     reused: bool = False
 
-    def correct(self) -> dict[str, bool]:
-        """By sample name, whether the last validation pass was right; by position where names are not known.
+    def placed(self) -> list[str]:
+        """The name of each sample of the last validation pass, in its order; its position where names are not known.
 
         Names are taken below their data set's folder: a program may make a copy of its data in a new folder each time.
         """
         if self.samples is None or self.record is None:
-            return {}
-        table = self.samples
+            return []
         roots = {d.root for d in self.record.datasets.values() if d.root}
         names = self.record.sample_names
-        out: dict[str, bool] = {}
-        for place in np.flatnonzero(table.target >= 0).tolist():
-            sample = int(table.sample[place])
-            name = below(names[sample], roots) if sample >= 0 else f"position {place}"
-            out[name] = bool(table.prediction[place] == table.target[place])
-        return out
+        return [below(names[s], roots) if s >= 0 else f"position {i}" for i, s in enumerate(self.samples.sample.tolist())]
+
+    def correct(self) -> dict[str, bool]:
+        """By sample name, whether the last validation pass was right, for labelled samples."""
+        if self.samples is None:
+            return {}
+        rows = zip(self.placed(), self.samples.target.tolist(), self.samples.prediction.tolist(), strict=True)
+        return {name: prediction == target for name, target, prediction in rows if target >= 0}
 
     @property
     def accuracy(self) -> float:

@@ -12,12 +12,40 @@ from valgap.experiments.runner import ArmResult
 from valgap.types import Effect, Intervention
 
 SCORES = ("score_renamed", "score_without")
+# Changes of validation images alone: the finished model is scored again under them, and nothing is trained.
+RESCORES = ("affine", "flip_channels", "resize", "fixed_transform")
 PLACEBO_DRAWS = 2_000
+# The finished model must repeat the program's last validation this well (a fraction), else arms are run in full.
+SAME_ACCURACY = 0.02
 
 
 def is_score(intervention: Intervention) -> bool:
     """Whether it changes the score and not the program."""
     return intervention.name in SCORES
+
+
+def is_rescore(intervention: Intervention) -> bool:
+    """Whether a finished model can be scored under it."""
+    return intervention.name in RESCORES and intervention.settings.get("phase") == "validation"
+
+
+def rescored(control: Sequence[ArmResult], place: int) -> tuple[list[ArmResult], list[ArmResult]] | None:
+    """(as the program scored, under the re-score number ``place``) of every control arm; None where one cannot tell.
+
+    Not where the finished model does not repeat the program's last validation: it may hold other weights by then.
+    """
+    own, under = [], []
+    for arm in control:
+        closing = arm.record.closing if arm.record is not None else None
+        tables = closing.rescores if closing is not None else {}
+        if "own" not in tables or f"under {place}" not in tables:
+            return None
+        first = replace(arm, samples=tables["own"])
+        if abs(first.accuracy - arm.accuracy) > SAME_ACCURACY:
+            return None
+        own.append(first)
+        under.append(replace(arm, samples=tables[f"under {place}"]))
+    return own, under
 
 
 def renamed(arm: ArmResult, intervention: Intervention) -> ArmResult:
@@ -29,6 +57,16 @@ def renamed(arm: ArmResult, intervention: Intervention) -> ArmResult:
     prediction = np.where(target == -2, -3, arm.samples.prediction)
     target = np.where(target == -2, 2**30, target)
     return replace(arm, samples=replace(arm.samples, target=target, prediction=prediction))
+
+
+def leave_out(arm: ArmResult, names: Sequence[str]) -> ArmResult:
+    """The same arm without these validation samples."""
+    if arm.samples is None:
+        return arm
+    gone = set(names)
+    keys = list(arm.placed())
+    target = np.array([-1 if k in gone else t for k, t in zip(keys, arm.samples.target.tolist(), strict=True)], np.int32)
+    return replace(arm, samples=replace(arm.samples, target=target))
 
 
 def without(control: Sequence[ArmResult], names: Sequence[str], tried: int, seed: int = 0) -> tuple[Effect, float] | None:

@@ -6,10 +6,11 @@ Nothing is left changed: weights, buffers, modes and random states are put back.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from valgap.seams import datasets as ds
 from valgap.seams.batches import as_class_index, find_images, find_logits, read_batch
 from valgap.seams.changes import replace_transform, without_randomness
 from valgap.seams.inputs import fingerprint
+from valgap.seams.interventions import Act
 from valgap.seams.recorder import Recorder
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.walk import SAMPLE_COLUMNS, score
@@ -72,6 +74,27 @@ class ClosingMeasurements:
                 with _preserved(self.model):
                     self._attempt("rescores", lambda: self._rescore(started))
         self.writer.write("closing_end", {"seconds": round(time.perf_counter() - started, 3)})
+
+    def rescore_under(self, acts: Sequence[Act]) -> None:
+        """Score the last validation data as the program did, then under each act: tables ``own`` and ``under 0``, ...
+
+        All on the weights as they are now, in the program's own mode, so that they compare with each other.
+        """
+        self.writer.write("closing_begin", {"budget_s": 0.0})
+        if self.model is None or self.recorder.last_eval is None:
+            self._skip("own", "no trained model with a validation pass was seen")
+            return
+        loader, facts = self.recorder.last_eval
+        rows = facts["walk"].mode_rows
+        train_mode = bool(rows) and max(r[0] for r in rows) > 0.5
+        with torch.no_grad(), _preserved(self.model):
+            for name, act in [("own", None), *((f"under {i}", act) for i, act in enumerate(acts))]:
+                self._attempt(name, functools.partial(self._rescore_under, name, act, loader, facts["dataset"], train_mode))
+
+    def _rescore_under(self, name: str, act: Act | None, loader: Any, number: int, train_mode: bool) -> None:
+        dataset = loader.dataset if act is None else act.dataset(loader.dataset)
+        view = _View(name, _unchanged if act is None else act.inputs, train_mode)
+        self._walk(_Source(self, loader, dataset, number), [view], float("inf"), False)
 
     def _attempt(self, name: str, measure: Callable[[], None]) -> None:
         try:

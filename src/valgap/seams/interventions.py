@@ -36,6 +36,10 @@ class Act:
     def iterating(self, loader: Any) -> None:
         """A loader of a wanted phase is about to be iterated."""
 
+    def dataset(self, dataset: Any) -> Any:
+        """The data set of a wanted phase."""
+        return dataset
+
     def sampler(self, sampler: Any, loader: Any) -> Any:
         """The sampler that a loader of a wanted phase draws from."""
         return sampler
@@ -160,18 +164,23 @@ class FixedTransform(Act):
         super().__init__(phase)
         self._done: set[int] = set()
 
+    def dataset(self, dataset: Any) -> Any:
+        found = ds.transform_of(dataset)
+        fixed = without_randomness(found.transform) if found is not None else None
+        clone = replace_transform(dataset, fixed) if fixed is not None else None
+        if clone is None:
+            return dataset
+        self.acted += 1
+        return clone
+
     def iterating(self, loader: Any) -> None:
         if id(loader.dataset) in self._done:
             return
-        found = ds.transform_of(loader.dataset)
-        fixed = without_randomness(found.transform) if found is not None else None
-        clone = replace_transform(loader.dataset, fixed) if fixed is not None else None
-        if clone is None:
-            return
-        self.replaced(loader.dataset, clone)
-        object.__setattr__(loader, "dataset", clone)
-        self._done.add(id(clone))
-        self.acted += 1
+        clone = self.dataset(loader.dataset)
+        if clone is not loader.dataset:
+            self.replaced(loader.dataset, clone)
+            object.__setattr__(loader, "dataset", clone)
+            self._done.add(id(clone))
 
 
 class RemapLabels(Act):
