@@ -15,8 +15,10 @@ import torch
 from tests.checks.cases import healthy, quiet, without
 from valgap.checks import CATALOGUE
 from valgap.diagnosis import judge
+from valgap.experiments.scoring import is_score
 from valgap.report.as_json import diagnosis_to_json
-from valgap.types import Case, Check, Clear, Diagnosis, NotApplicable
+from valgap.seams.interventions import make
+from valgap.types import Case, Check, Clear, Diagnosis, Finding, Intervention, NotApplicable, Untreatable
 
 HEADINGS = ("What it looks for", "Why it hurts validation", "What else looks like this", "Remedy", "Source")
 FOLDER = Path(__file__).parents[2] / "src" / "valgap" / "checks"
@@ -68,6 +70,29 @@ def test_deterministic_and_pure(check: Check) -> None:
 def test_an_empty_run_is_not_applicable(check: Check) -> None:
     bare: Case = without(without(healthy(), "train"), "validation")
     assert isinstance(check.detect(bare), NotApplicable)
+
+
+# Judged on evidence alone: no re-run removes them.
+UNTREATED = {"DAT112", "MOD307", "EVA503", "EVA504", "EVA507", "EVA508"}
+
+
+def test_every_cause_has_a_treatment_or_is_known_to_have_none() -> None:
+    assert {c.code for c in CATALOGUE if c.treat is None} == UNTREATED
+
+
+@each
+def test_treatments_are_plain_and_can_be_made(check: Check) -> None:
+    if check.treat is None:
+        return
+    case = healthy()
+    treatment = check.treat(case, Finding("", 5.0, 0.9, (), "", subjects=("a.jpg = b.jpg",)))
+    assert isinstance(treatment, (Intervention, Untreatable))
+    if isinstance(treatment, Untreatable):
+        assert treatment.reason
+        return
+    assert json.loads(json.dumps(treatment.settings, allow_nan=False)) == treatment.settings
+    if not is_score(treatment):
+        assert make(treatment).phase in ("train", "validation", "both")
 
 
 def test_json_is_plain() -> None:
