@@ -132,4 +132,7 @@ def test_explain(tmp_path: Path) -> None:
     assert "BatchNorm" in valgap("explain", "MOD302", cwd=tmp_path).stdout
     assert len(valgap("explain", cwd=tmp_path).stdout.splitlines()) == 26
     assert "no cause" in one_line(valgap("explain", "XXX1", cwd=tmp_path))
-    assert "--budget" in one_line(valgap("diagnose", tmp_path, "--budget", "5m", cwd=tmp_path))
+
+
+def test_a_budget_is_a_time(tmp_path: Path) -> None:
+    assert "10m" in one_line(valgap("diagnose", tmp_path, "--budget", "soon", cwd=tmp_path))
