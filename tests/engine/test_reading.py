@@ -23,12 +23,15 @@ def reference(path: Path, p: Preprocessing) -> np.ndarray:
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("width", "height"), [(500, 375), (333, 500), (224, 224), (97, 61), (256, 300)])
-def test_small_photographs_are_the_reference_to_a_grey_level(interpolation: str, width: int, height: int, tmp_path: Path) -> None:
+def test_small_photographs_are_the_reference_to_two_grey_levels(
+    interpolation: str, width: int, height: int, tmp_path: Path
+) -> None:
     grain = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
     Image.fromarray(grain).resize((width, height), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
     p = Preprocessing(224, 0.875, interpolation, (0.5,) * 3, (0.5,) * 3)
     difference = np.abs(read_pixels(tmp_path / "a.png", p) - reference(tmp_path / "a.png", p))
-    assert difference.max() <= 1
+    assert difference.max() <= 2
+    assert difference.mean() < 0.05
     assert np.array_equal(read_pixels(tmp_path / "a.png", p, "flipped")[:, ::-1], read_pixels(tmp_path / "a.png", p))
 
 

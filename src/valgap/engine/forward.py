@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -63,7 +64,8 @@ class OpenVinoForward:
         import openvino as ov
 
         given = torch.from_numpy(example[:1])
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # OpenVINO still uses torch.jit.trace
             converted = ov.convert_model(network, example_input=given)
         converted.reshape([-1, *example.shape[1:]])
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": torch.get_num_threads()}

@@ -57,7 +57,7 @@ class Preprocessing:
     def eval_square(self, image: Image.Image) -> Image.Image:
         """Resize and centre crop in one step: the pixels of `eval_transform` before it makes a tensor of them.
 
-        Only what the crop keeps is computed. Equal to resizing all and cropping up to rounding, 1 grey level at most.
+        Only what the crop keeps is computed. Equal to resizing all and cropping up to rounding: 2 grey levels at most.
         """
         short, size = self.short_side, self.size
         if short < size:  # the crop pads: leave that to torchvision
