@@ -22,10 +22,11 @@ ALLOWED = {
     "seams": BASE | {"record"},
     "recipe": BASE,
     "train": BASE | {"data", "models", "recipe"},
+    "features": BASE | {"data", "models"},
     "checks": {"types", "stats"},
     "report": {"types"},
     "experiments": BASE | {"record", "seams"},
-    "diagnosis": BASE | {"record", "checks", "experiments"},
+    "diagnosis": BASE | {"record", "features", "checks", "experiments"},
     "demo_data": BASE,
 }
 

@@ -98,7 +98,7 @@ def _after_run(folder: Path, status: int, problem: str | None) -> int:
         _say(problem)
         return status or WRONG_USE
     try:
-        diagnosis = diagnose_run(folder)
+        diagnosis = diagnose_run(folder, images=0)  # that takes time of its own: `valgap diagnose`
     except NothingRecordedError as nothing:
         _say(str(nothing))
         return status or WRONG_USE

@@ -22,6 +22,8 @@ class Backbone:
     float32, since emulated bfloat16 is 30 times slower.
     """
 
+    batch = BATCH
+
     def __init__(self) -> None:
         loaded = create_model(BUNDLED, 2)
         model = loaded.model.eval()

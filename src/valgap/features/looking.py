@@ -33,6 +33,10 @@ WORDS = ("format", "mode", "camera")
 STANDARD_TABLE_SUM = 3692.0
 
 
+# Words of Pillow's decoders where a file ends too early.
+CUT_OFF = ("truncated", "broken data stream", "unexpected end")
+
+
 @dataclass
 class Look:
     """One image file. ``error`` says why it cannot be decoded; the other fields then keep what is known without pixels."""
@@ -77,7 +81,7 @@ def look_at(data: bytes) -> Look:
             image.load()
             rgb = to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # Pillow's plugins raise many kinds on damaged files
-        look.error = "truncated" if "truncated" in str(error) else f"{type(error).__name__}: {error}"[:200]
+        look.error = "truncated" if any(word in str(error) for word in CUT_OFF) else f"{type(error).__name__}: {error}"[:200]
         return look
     _pixels(rgb, look)
     return look

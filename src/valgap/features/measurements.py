@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from valgap.features import probes
-from valgap.features.backbone import BATCH, Backbone, backbone_key
 from valgap.features.cache import LookCache
 from valgap.features.looking import NUMBERS, THUMB_SIDE, WORDS, Look, digest_of, look_at, read_bytes, wrongly_named
 from valgap.features.pairs import same_pictures
@@ -22,6 +21,9 @@ from valgap.types import Attributes, FloatArray, HeldOut, ImagePair, ImageRows, 
 
 CHUNK = 128
 READERS = 2
+if TYPE_CHECKING:
+    from valgap.features.backbone import Backbone
+
 Progress = Callable[[int, int], None]
 Part = TypeVar("Part")
 
@@ -45,6 +47,9 @@ class Measurements:
     @cached_property
     def _seen(self) -> tuple[list[Look], npt.NDArray[np.float16] | None, npt.NDArray[np.uint8]]:
         """(looks without pictures, features (N, D) or None, thumbnails (N, T, T, 3)), from one pass over the files."""
+        # torch takes seconds to import, and many a Case is never asked for its images.
+        from valgap.features.backbone import Backbone, backbone_key
+
         looks: list[Look] = []
         features: list[npt.NDArray[np.float16] | None] = []
         thumbs = np.zeros((len(self.rows.paths), THUMB_SIDE, THUMB_SIDE, 3), np.uint8)
@@ -149,8 +154,8 @@ def _look_at_all(paths: Sequence[str], cache: LookCache, pool: ThreadPoolExecuto
 
 def _add_features(fresh: list[Seen], backbone: Backbone) -> None:
     """Run the backbone over the images that are still there, and let go of them."""
-    for start in range(0, len(fresh), BATCH):
-        part = fresh[start : start + BATCH]
+    for start in range(0, len(fresh), backbone.batch):
+        part = fresh[start : start + backbone.batch]
         images = [seen.look.image for seen in part if seen.look.image is not None]
         for seen, vector in zip(part, backbone.features(images).astype(np.float16), strict=True):
             seen.features = vector
