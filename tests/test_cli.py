@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,9 +35,10 @@ VALIDATION = """
 """
 
 
-def valgap(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def valgap(*arguments: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "valgap.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, env=environment)
 
 
 def script(folder: Path, text: str) -> Path:
@@ -93,6 +95,10 @@ def test_a_sound_script(tmp_path: Path) -> None:
     page = tmp_path / "r.html"
     assert valgap("diagnose", "runs/last", "--html", page, cwd=tmp_path).returncode == 0
     assert "<!doctype html>" in page.read_text()
+    assert not (tmp_path / "runs" / "last" / "report.html").exists()
+    opened = valgap("report", "runs/last", "--open", cwd=tmp_path, BROWSER="true")
+    assert opened.returncode == 0
+    assert Path(opened.stdout.strip()) == (tmp_path / "runs" / "last" / "report.html").resolve()
 
 
 def test_fail_on(tmp_path: Path) -> None:
