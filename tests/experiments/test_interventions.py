@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.processes import ForkedPopen
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.runner import ArmResult, Runner
 from valgap.types import Intervention, RunRecord
 
+pytestmark = pytest.mark.takes(40)
 PROGRAM = Path(__file__).with_name("program.py")
 
 # name, fault of the program, settings, the seams that may and must differ
@@ -64,9 +66,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ArmResult]:
     wanted |= {f"{n} {i}": spec(f, Intervention(n, s)) for i, (n, f, s, _) in enumerate(CASES)}
     wanted["seed 1"] = spec("", seed=1)
     wanted["seed 1 again"] = spec("", Intervention("nothing"), seed=1)
+    wanted["no softmax"] = spec("", Intervention("undo_softmax"))
+    wanted["none missing"] = spec("", Intervention("add_missing_parameters"))
     wanted["short"] = spec("", epochs=1)
     wanted["few"] = spec("", fraction=0.5)
-    return dict(zip(wanted, runner.run(list(wanted.values())), strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("subprocess.Popen", ForkedPopen)  # the arms of test_diagnose.py are fresh processes
+        return dict(zip(wanted, runner.run(list(wanted.values())), strict=True))
 
 
 def seams(record: RunRecord) -> dict[str, Any]:
@@ -107,9 +113,8 @@ def test_changes_exactly_one_thing(place: int, results: dict[str, ArmResult]) ->
     assert differ == expected
 
 
-def test_an_intervention_that_finds_nothing_says_so(tmp_path: Path) -> None:
-    runner = Runner(tmp_path, 2, time.monotonic() + 200)
-    softmax, missing = runner.run([spec("", Intervention("undo_softmax")), spec("", Intervention("add_missing_parameters"))])
+def test_an_intervention_that_finds_nothing_says_so(results: dict[str, ArmResult]) -> None:
+    softmax, missing = results["no softmax"], results["none missing"]
     assert softmax.error is None and missing.error is None
     assert not any(softmax.acted) and not any(missing.acted)
 
