@@ -14,7 +14,7 @@ from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.ledger import account
 from valgap.experiments.plan import SEEDS, Length, arms_in_parallel, choose_length, recorded_epochs
 from valgap.experiments.runner import ArmResult, Runner, below, last_scored
-from valgap.experiments.scoring import is_rescore, is_score, leave_out, renamed, rescored, without
+from valgap.experiments.scoring import is_rescore, is_score, leave_out, rescored, scored_under, without
 from valgap.experiments.verdicts import differences, judge_effect, measure, reproduces
 from valgap.types import (
     Case,
@@ -328,8 +328,8 @@ class Lab:
 
     def treated(self, treatment: Intervention, control: Sequence[ArmResult]) -> tuple[Sequence[ArmResult], Sequence[ArmResult]]:
         """(what to compare with, the treated): the control's own scores where these are enough, else arms of their own."""
-        if treatment.name == "score_renamed":
-            return control, [renamed(a, treatment) for a in control]
+        if treatment.name in ("score_renamed", "score_best_epoch"):
+            return control, [scored_under(a, treatment) for a in control]
         if treatment in self.rescores:
             found = rescored(control, self.rescores.index(treatment))
             if found is not None:
@@ -350,8 +350,8 @@ class Lab:
         programs = [t for t in treatments if not is_score(t)]
         arms = list(self.treated(programs[0], self.control())[1] if len(programs) == 1 else self.arms(programs))
         for treatment in treatments:
-            if treatment.name == "score_renamed":
-                arms = [a if a.error is not None else renamed(a, treatment) for a in arms]
+            if treatment.name in ("score_renamed", "score_best_epoch"):
+                arms = [a if a.error is not None else scored_under(a, treatment) for a in arms]
             elif treatment.name == "score_without":
                 arms = [leave_out(a, self.names(treatment)) for a in arms]
         return arms
