@@ -295,8 +295,8 @@ class Closing:
     normalisation of the training phase), ``val_weights_norm`` / ``train_weights_norm`` (with the
     normalisation that the weights expect), ``val_flipped_channels``, ``val_best_weights`` (weights of
     the best epoch). All are on the same final weights unless said.
-    ``numbers`` keys: ``probe_initial``, ``probe_final`` (val accuracy of a ridge classifier fitted on
-    train features under the state at the start / at the end, both in eval mode), ``probe_n``,
+    ``numbers`` keys: ``probe_final`` (val accuracy of a ridge classifier fitted on train features in eval mode),
+    ``probe_initial`` (the same under the first BatchNorm statistics, where frozen ones moved), ``probe_n``,
     ``mode_logit_change`` (mean absolute logit difference train against eval mode / logit std),
     ``batch_mate_change`` (the same for other batch mates in the script's validation mode).
     """
@@ -502,6 +502,8 @@ class LedgerLine:
     low: float | None = None
     high: float | None = None
     note: str = ""
+    # "cause" and "rest" lead from the run's validation accuracy on; "measurement" leads to it from what the script reports.
+    kind: Literal["cause", "measurement", "rest"] = "cause"
 
 
 @dataclass(frozen=True)
@@ -517,6 +519,7 @@ class Experiments:
     fidelity: str  # how well the control reproduced the record, in words
     reproduced: bool
     seconds: float
+    replayed: int = 0  # model calls, over all arms, whose frozen part was read and not computed
     notes: tuple[str, ...] = ()
 
 

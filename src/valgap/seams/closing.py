@@ -151,7 +151,7 @@ class ClosingMeasurements:
         model = self.model
         loader, facts = self.recorder.last_eval
         train_loader, train_facts = self.recorder.last_train
-        probing = self._drifted()
+        probing = self._head() is not None
         deadline = started + self.budget_s * VALIDATION_SHARE
         views = self._views(facts, train_facts)
         val = _Source(self, loader, loader.dataset, facts["dataset"])
@@ -218,6 +218,7 @@ class ClosingMeasurements:
         done = 0
         slowest = 0.0
         compared: list[bool] = []
+        drifted = probing and bool(self._statistics())
         for images, target, ids in source.batches():
             begun = time.perf_counter()
             compared += source.same_inputs(ids, images)
@@ -236,9 +237,10 @@ class ClosingMeasurements:
                     changes.append(float((logits.float() - eval_logits.float()).abs().mean()) / spread)
             if probing and self._features:
                 features["final"].append(self._features.pop())
-                with self._first_statistics():
-                    self._forward(images, False, True)
-                features["initial"].append(self._features.pop())
+                if drifted:
+                    with self._first_statistics():
+                        self._forward(images, False, True)
+                    features["initial"].append(self._features.pop())
                 features["target"].append(target.cpu().numpy())
             done += len(ids)
             slowest = max(slowest, time.perf_counter() - begun)
@@ -308,9 +310,6 @@ class ClosingMeasurements:
             if id(t) in frozen and name in first and not torch.equal(t.cpu(), first[name])
         ]
 
-    def _drifted(self) -> bool:
-        return bool(self._statistics()) and self._head() is not None
-
     @contextmanager
     def _first_statistics(self) -> Iterator[None]:
         pairs = self._statistics()
@@ -324,7 +323,7 @@ class ClosingMeasurements:
                 tensor.copy_(value)
 
     def _probe(self, train: dict[str, Any], val: dict[str, Any]) -> None:
-        """Val accuracy of a ridge classifier on the features under the first and under the last statistics."""
+        """Val accuracy of a ridge classifier on the features as they are, and under the first statistics where these moved."""
         from sklearn.linear_model import RidgeClassifierCV
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
@@ -338,13 +337,14 @@ class ClosingMeasurements:
             return
         values: dict[str, float] = {"probe_n": float(len(y_val)), "probe_train_n": float(len(y_train))}
         right: dict[str, Any] = {}
-        for moment in ("initial", "final"):
+        for moment in ("initial", "final") if train["initial"] else ("final",):
             probe = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=np.logspace(0, 5, 11)))
             probe.fit(torch.cat(train[moment]).numpy(), y_train)
             right[moment] = probe.predict(torch.cat(val[moment]).numpy()) == y_val
             values[f"probe_{moment}"] = float(right[moment].mean())
-        delta = right["initial"].astype(float) - right["final"].astype(float)
-        values["probe_difference_se"] = float(delta.std() / np.sqrt(len(delta)))
+        if "initial" in right:
+            delta = right["initial"].astype(float) - right["final"].astype(float)
+            values["probe_difference_se"] = float(delta.std() / np.sqrt(len(delta)))
         self.writer.write("numbers", {"values": values})
 
 

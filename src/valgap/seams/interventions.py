@@ -6,7 +6,9 @@ them into a program.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from valgap.seams import datasets as ds
 from valgap.seams.batches import read_batch
 from valgap.seams.changes import replace_transform, without_randomness
+from valgap.seams.tracked import TrackedModel
 from valgap.types import Intervention
 
 
@@ -47,6 +50,9 @@ class Act:
     def batch(self, batch: Any) -> Any:
         """What a loader of a wanted phase returns."""
         return batch
+
+    def before_call(self, model: nn.Module) -> None:
+        """A model is about to be called on images in a wanted phase."""
 
     def inputs(self, images: torch.Tensor) -> torch.Tensor:
         """The images that reach a model in a wanted phase, (N, C, H, W)."""
@@ -313,6 +319,39 @@ class NoStep(Act):
         self.acted += 1
 
 
+class FirstBatch(Act):
+    """Only the first batch of every pass is drawn."""
+
+    def __init__(self, phase: str = "train") -> None:
+        super().__init__(phase)
+
+    def sampler(self, sampler: Any, loader: Any) -> Any:
+        self.acted += 1
+        return First(sampler, loader.batch_size or 1)
+
+
+class RecordedWeights(Act):
+    """The model holds recorded weights from its first validation call on. Raises ValueError where they do not fit."""
+
+    def __init__(self, file: Path, phase: str = "validation") -> None:
+        super().__init__(phase)
+        self.file = file
+
+    def before_call(self, model: nn.Module) -> None:
+        if self.acted:
+            return
+        from safetensors.torch import load_file
+
+        weights = load_file(str(self.file))
+        tensors = {name: tensor for name, tensor, _, _ in TrackedModel(-1, model).tensors}
+        if weights.keys() != tensors.keys() or any(weights[k].shape != tensors[k].shape for k in weights):
+            raise ValueError("the recorded weights do not fit the model that validates")
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor.copy_(weights[name])
+        self.acted += 1
+
+
 class UndoSoftmax(Act):
     """The loss is taken of log-probabilities where the program gave it probabilities."""
 
@@ -351,6 +390,24 @@ def make(intervention: Intervention) -> Act:
     if intervention.name not in KINDS:
         raise ValueError(f"no intervention is called {intervention.name!r}")
     return KINDS[intervention.name](**intervention.settings)
+
+
+def without_training(weights: Path) -> list[Act]:
+    """What turns a program into the evaluation of recorded weights: one batch an epoch, which moves nothing."""
+    return [FirstBatch(), NoStep("train"), HoldBatchNorm("train", only_frozen=False), RecordedWeights(weights)]
+
+
+class First:
+    """The first ``count`` indices of a sampler."""
+
+    def __init__(self, sampler: Any, count: int) -> None:
+        self.base, self.count = sampler, count
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.islice(self.base, self.count)
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.base))
 
 
 class Chosen:
