@@ -19,6 +19,7 @@ from valgap.experiments.suspects import (
     base_spec,
     fit,
     like_before,
+    number_of_arms,
     sort_out,
 )
 from valgap.experiments.verdicts import differences, judge_effect, measure
@@ -61,6 +62,8 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         GRACE * budget_s,
         limits,
         gpus if isinstance(gpus, int) else 0,
+        number_of_arms(chosen),
+        length.seconds if length is not None else epoch_seconds(run)[0],
     )
     try:
         trial = _without_training(diagnosis, base, runner, suspects, chosen)

@@ -92,7 +92,9 @@ class Runner:
         parallel: how many run at once.
         deadline: ``time.monotonic()`` value after which nothing is started.
         grace: seconds after it in which what runs may still finish; then it is stopped.
-        progress: told after each finished arm (done, of how many, seconds left by estimate).
+        progress: told at the start and after each finished arm (done, of how many, seconds left by estimate).
+        planned: how many arms there will be in all, as far as one can tell.
+        expected_s: seconds that one is expected to take.
         limits: of each arm.
         gpus: how many there are; each arm sees one of them.
     """
@@ -106,13 +108,17 @@ class Runner:
         grace: float = 0.0,
         limits: Limits = Limits(),
         gpus: int = 0,
+        planned: int = 0,
+        expected_s: float = 0.0,
     ) -> None:
+        self.planned, self.expected_s = planned, expected_s
         self.limits, self.gpus = limits, gpus
         self.folder, self.parallel, self.deadline, self.grace = folder, max(1, parallel), deadline, grace
         self.progress = progress
         self.reused = 0
         self._temporary: dict[Path, Path] = {}
         self._looked = 0.0
+        self._done = 0
 
     def place(self, spec: ArmSpec) -> Path:
         """The arm's folder, by its content."""
@@ -137,7 +143,7 @@ class Runner:
                 self.reused += 1
         waiting = [i for i in range(len(specs)) if i not in results]
         running: dict[int, _Running] = {}
-        begun, total, done = time.monotonic(), len(waiting), 0
+        self._tell(len(waiting))
         try:
             while waiting or running:
                 while waiting and len(running) < self.parallel and time.monotonic() < self.deadline:
@@ -160,14 +166,14 @@ class Runner:
                     process = running.pop(i).process
                     if reason is None:
                         results[i] = self._collect(specs[i], process.returncode)
+                        took = results[i].seconds or self.expected_s
+                        self.expected_s = (self.expected_s + took) / 2 if self.expected_s else took
                     else:
                         _stop(process)
                         self._tidy(self.place(specs[i]))
                         results[i] = _failed(specs[i], reason)
-                    done += 1
-                    if self.progress is not None:
-                        left = (time.monotonic() - begun) / done * (total - done)
-                        self.progress(done, total, left)
+                    self._done += 1
+                    self._tell(len(waiting) + len(running))
                 if not ended:
                     time.sleep(POLL_S)
         except BaseException:
@@ -176,6 +182,12 @@ class Runner:
                 self._tidy(self.place(specs[i]))
             raise
         return [results[i] for i in range(len(specs))]
+
+    def _tell(self, open_now: int) -> None:
+        if self.progress is not None and open_now:
+            total = max(self.planned, self._done + open_now)
+            left = self.expected_s * -(-(total - self._done) // self.parallel)
+            self.progress(self._done, total, min(left, max(0.0, self.deadline - time.monotonic())))
 
     def _beyond_limits(self, running: dict[int, _Running]) -> dict[int, str | None]:
         """Those that take more time or memory than an arm may, with the reason."""

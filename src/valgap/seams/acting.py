@@ -18,8 +18,9 @@ from torch.optim import optimizer as optimizer_hooks
 from torch.utils.data import BatchSampler, DataLoader, dataloader
 
 from valgap.seams import datasets as ds
+from valgap.seams.act import Act
 from valgap.seams.batches import find_images
-from valgap.seams.interventions import Act, Chosen
+from valgap.seams.interventions import Chosen
 from valgap.seams.recorder import Recorder
 from valgap.seams.replay import FeatureReplay
 
@@ -99,6 +100,7 @@ class Acting:
             act.replaced = recorder.datasets.alias
         self._attach_loader()
         self._patch(nn.Module, "__call__", self._make_call)
+        self._patch(nn.Module, "load_state_dict", self._make_load)
         self._attach_steps()
         self._attach_seeds()
 
@@ -233,6 +235,16 @@ class Acting:
                     part.training = mode
 
         return __call__
+
+    def _make_load(self, original: Any) -> Any:
+        acting = self
+
+        def load_state_dict(module: nn.Module, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+            for act in acting.acts:
+                state_dict = act.loading(module, state_dict)
+            return original(module, state_dict, *args, **kwargs)
+
+        return load_state_dict
 
     def _make_loss(self, original: Any) -> Any:
         acting = self

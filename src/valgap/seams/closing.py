@@ -22,10 +22,10 @@ from torch.utils.data import DataLoader
 
 from valgap.record.writer import RecordWriter
 from valgap.seams import datasets as ds
+from valgap.seams.act import Act
 from valgap.seams.batches import as_class_index, find_images, find_logits, read_batch
 from valgap.seams.changes import replace_transform, without_randomness
 from valgap.seams.inputs import fingerprint
-from valgap.seams.interventions import Act
 from valgap.seams.recorder import Recorder
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.walk import SAMPLE_COLUMNS, score
