@@ -51,8 +51,11 @@ def diagnose(
     Raises:
         RecordError: ``run`` is no readable record.
         NothingRecordedError: the record holds no training or no validation to judge.
-        ValgapError: ``select`` or ``ignore`` names no known check.
+        ValgapError: ``select`` or ``ignore`` names no known check, or ``budget`` is no time.
     """
+    from valgap.experiments.plan import parse_budget
+
+    seconds = parse_budget(budget) if isinstance(budget, str) else float(budget)
     record = read_record(os.fspath(run))
     checks = choose_checks(CATALOGUE, select, ignore)
     judged = order(judge(Case(record), checks))
@@ -64,9 +67,6 @@ def diagnose(
         train_rescored=_rescored(record),
         validation=_validation(record),
     )
-    from valgap.experiments.plan import parse_budget
-
-    seconds = parse_budget(budget) if isinstance(budget, str) else float(budget)
     if seconds <= 0:
         return diagnosis
     from valgap.experiments.prove import prove

@@ -262,6 +262,20 @@ class WeightsLoaded:
     missing: int
     unexpected: int
     examples: tuple[str, ...]  # some missing and unexpected keys
+    after_pass: int = -1  # index of the pass that had begun last
+    changed: bool | None = None  # whether a trained model's weights differ after it; None: of no trained model, or not told
+    state_of_pass: int = -1  # the last pass that had ended in the state that the model then has; -1 none
+
+
+@dataclass(frozen=True)
+class ScheduleState:
+    """Where a learning-rate schedule stood at the end of a training pass."""
+
+    pass_index: int
+    optimizer: int
+    kind: str  # "StepLR", ...
+    steps: int  # how often it had been stepped
+    settings: Mapping[str, object]  # T_max, total_steps, step_size, milestones, ... as far as it has them
 
 
 @dataclass(frozen=True)
@@ -290,15 +304,22 @@ class Closing:
 
     ``rescores`` keys: ``val_eval`` (val as the script reads it, eval mode), ``val_train`` (the same in train
     mode, in the script's batch size; no statistics are updated), ``train_eval`` (train images through the
-    val transform, eval mode), ``train_augmented`` (train as the script reads it, eval mode), ``val_fixed``
-    (val through a fixed transform where the script's is random), ``val_train_norm`` (val with the
-    normalisation of the training phase), ``val_weights_norm`` / ``train_weights_norm`` (with the
-    normalisation that the weights expect), ``val_flipped_channels``, ``val_best_weights`` (weights of
-    the best epoch). All are on the same final weights unless said.
-    ``numbers`` keys: ``probe_final`` (val accuracy of a ridge classifier fitted on train features in eval mode),
-    ``probe_initial`` (the same under the first BatchNorm statistics, where frozen ones moved), ``probe_n``,
-    ``mode_logit_change`` (mean absolute logit difference train against eval mode / logit std),
-    ``batch_mate_change`` (the same for other batch mates in the script's validation mode).
+    val transform, eval mode), ``train_dropout`` (the same with only the Dropout layers active),
+    ``train_augmented`` (train as the script reads it, eval mode), ``val_fixed`` (val through a fixed transform
+    where the script's is random), ``val_train_norm`` (val with the normalisation of the training phase),
+    ``val_weights_norm`` (with the normalisation that the weights expect), ``val_flipped_channels``. All are on
+    the same final weights.
+
+    ``numbers`` keys. Probes are ridge classifiers fitted on train features (the inputs of the last linear layer, val
+    transform, eval mode) and scored on val: ``probe_final`` (under the last state), ``probe_initial`` (under the first
+    BatchNorm statistics, where those of frozen layers moved), ``probe_middle`` (features of an earlier layer),
+    ``probe_start`` and ``probe_end`` (under the whole first and the last state, on the same images, where weights moved),
+    ``probe_plain`` and ``probe_augmented`` (held-out training images, plain and as the script augments them); ``probe_n``,
+    ``probe_train_n``, ``probe_start_n``, ``probe_augmented_n``; ``*_se`` standard errors of the paired differences.
+    ``replay_NAME`` and ``replay_NAME_p`` (val accuracy of the head trained again on the last features, and its paired
+    p-value against ``replay_recorded``), see seams/replay.py. ``val_temperature``, ``val_nll``, ``val_nll_tempered``,
+    ``val_nll_gain_se``, ``val_ece``, ``val_ece_tempered``, ``calibration_n``, see seams/calibration.py.
+    ``mode_logit_change`` (mean absolute logit difference train against eval mode / logit std).
     """
 
     rescores: Mapping[str, SampleTable] = field(default_factory=dict)
@@ -329,6 +350,7 @@ class RunRecord:
     exit_status: int | None  # None: the program was killed or is still running
     stopped: str | None  # why the record is not whole, in words
     seconds: float
+    schedules: tuple[ScheduleState, ...] = ()
 
     def of_phase(self, phase: Phase) -> tuple[Pass, ...]:
         """All passes of one phase with the trained model's data, in order."""

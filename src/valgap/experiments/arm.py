@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RESULT_FILE = "result.json"
 SPEC_FILE = "spec.json"
-FEATURES = "features"  # beside the arms: what they share, see seams/replay.py
+FEATURES = "features"  # beside the arms: what they share, see seams/feature_replay.py
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def _rescore(session: Session, interventions: list[Intervention]) -> None:
 
 def _acting(spec: ArmSpec, features: Path) -> Acting:
     from valgap.seams.acting import Acting
+    from valgap.seams.feature_replay import FeatureReplay
     from valgap.seams.interventions import make, without_training
-    from valgap.seams.replay import FeatureReplay
 
     acts = [make(i) for i in spec.interventions]
     if spec.weights:

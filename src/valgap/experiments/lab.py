@@ -11,7 +11,7 @@ from valgap.experiments.arm import ArmSpec
 from valgap.experiments.placebo import has_placebo, placebo
 from valgap.experiments.plan import SEEDS, Length
 from valgap.experiments.runner import ArmResult, Runner, below, last_scored
-from valgap.experiments.scoring import is_score, leave_out, renamed, rescored, without
+from valgap.experiments.scoring import is_score, leave_out, rescored, scored_under, without
 from valgap.experiments.suspects import SUSPECTED, Suspect
 from valgap.experiments.verdicts import agreement, beats_placebo, differences, judge_effect, measure, reproduces
 from valgap.types import Case, Check, Finding, Intervention, Judged, Pass, RunRecord
@@ -151,8 +151,8 @@ class Lab:
 
     def treated(self, treatment: Intervention, control: Sequence[ArmResult]) -> tuple[Sequence[ArmResult], Sequence[ArmResult]]:
         """(what to compare with, the treated): the control's own scores where these are enough, else arms of their own."""
-        if treatment.name == "score_renamed":
-            return control, [renamed(a, treatment) for a in control]
+        if treatment.name in ("score_renamed", "score_best_epoch"):
+            return control, [scored_under(a, treatment) for a in control]
         if treatment in self.rescores:
             found = rescored(control, self.rescores.index(treatment))
             if found is not None:
@@ -173,8 +173,8 @@ class Lab:
         programs = [t for t in treatments if not is_score(t)]
         arms = list(self.treated(programs[0], self.control())[1] if len(programs) == 1 else self.arms(programs))
         for treatment in treatments:
-            if treatment.name == "score_renamed":
-                arms = [a if a.error is not None else renamed(a, treatment) for a in arms]
+            if treatment.name in ("score_renamed", "score_best_epoch"):
+                arms = [a if a.error is not None else scored_under(a, treatment) for a in arms]
             elif treatment.name == "score_without":
                 arms = [leave_out(a, self.names(treatment)) for a in arms]
         return arms

@@ -26,6 +26,7 @@ from valgap.types import (
     PrintedNumber,
     RunRecord,
     SampleTable,
+    ScheduleState,
     StateSnapshot,
     StepTable,
     TransformStep,
@@ -131,6 +132,10 @@ class _Assembler:
             states=tuple(StateSnapshot(int(e["model"]), str(e["moment"]), e["sums"], e["norms"]) for e in self.of("state")),
             weights_loaded=tuple(
                 WeightsLoaded(**{**_only(WeightsLoaded, e), "examples": tuple(e["examples"])}) for e in self.of("weights_loaded")
+            ),
+            schedules=tuple(
+                ScheduleState(int(e["pass"]), int(e["optimizer"]), str(e["kind"]), int(e["steps"]), dict(e["settings"]))
+                for e in self.of("schedule")
             ),
             printed=self._printed(),
             closing=self._closing(),

@@ -15,6 +15,7 @@ class Act:
     def __init__(self, phase: str = "both") -> None:
         self.phase = phase
         self.acted = 0
+        self.training = False  # whether the loader that is about to be iterated trains
         self.replaced: Callable[[Any, Any], None] = lambda old, new: None  # told of exchanged data sets
 
     def wants(self, phase: str) -> bool:
@@ -60,6 +61,14 @@ class Act:
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         """It has stepped."""
+
+    def schedule_step(self, schedule: Any, step: Callable[[], Any]) -> Any:
+        """The program steps a learning-rate schedule; ``step`` does it."""
+        return step()
+
+    def instead(self, module: nn.Module) -> nn.Module:
+        """The model that is called in place of ``module``."""
+        return module
 
     def before_backward(self, first_since_step: bool, optimizers: Collection[torch.optim.Optimizer]) -> None:
         """A backward pass is about to begin in a wanted phase."""

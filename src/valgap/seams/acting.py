@@ -6,6 +6,7 @@ says which data sets it trained on and which it validated on, and data sets are 
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -20,9 +21,9 @@ from torch.utils.data import BatchSampler, DataLoader, dataloader
 from valgap.seams import datasets as ds
 from valgap.seams.act import Act
 from valgap.seams.batches import find_images
+from valgap.seams.feature_replay import FeatureReplay
 from valgap.seams.interventions import Chosen
 from valgap.seams.recorder import Recorder
-from valgap.seams.replay import FeatureReplay
 
 SEED_STRIDE = 1_000_003
 
@@ -69,6 +70,7 @@ class Acting:
         self._stepped: dict[int, torch.optim.Optimizer] = {}
         self._first_backward = True
         self._model: nn.Module | None = None
+        self._stepping = False  # inside a schedule's own step
         self._subsets: dict[tuple[int, int], frozenset[int]] = {}
 
     def acted(self) -> list[int]:
@@ -102,6 +104,7 @@ class Acting:
         self._patch(nn.Module, "__call__", self._make_call)
         self._patch(nn.Module, "load_state_dict", self._make_load)
         self._attach_steps()
+        self._attach_schedules()
         self._attach_seeds()
 
     def attach_outside(self) -> None:
@@ -141,6 +144,7 @@ class Acting:
                     if acting.epochs and acting._passes > acting.epochs:
                         raise StopProgram(0)
                 for act in acting._now(phase):
+                    act.training = phase == "train"
                     act.iterating(loader)
                 loader.__dict__["_valgap_dataset"] = dataset
                 return original(loader)
@@ -211,6 +215,8 @@ class Acting:
             if images is None or images.ndim < 4 or next(module.parameters(), None) is None:
                 return original(module, *args, **kwargs)
             acts = acting._now()
+            for act in acts:
+                module = act.instead(module)
             acting._model = module
             changed = images
             for act in acts:
@@ -273,6 +279,40 @@ class Acting:
 
         self._undo.append(optimizer_hooks.register_optimizer_step_pre_hook(before).remove)
         self._after_step = after
+
+    def _attach_schedules(self) -> None:
+        """Every schedule class's own ``step``; one that steps others (SequentialLR) counts as one."""
+        acting = self
+        kinds = [v for v in vars(torch.optim.lr_scheduler).values() if isinstance(v, type) and "step" in v.__dict__]
+
+        def make_step(original: Any) -> Any:
+            def step(schedule: Any, *args: Any, **kwargs: Any) -> Any:
+                acts = [] if acting._stepping or not hasattr(schedule, "_valgap_made") else acting._now()
+
+                def do() -> Any:
+                    acting._stepping = True
+                    try:
+                        return original(schedule, *args, **kwargs)
+                    finally:
+                        acting._stepping = False
+
+                call: Callable[[], Any] = do
+                for act in acts:
+                    call = functools.partial(act.schedule_step, schedule, call)
+                return call()
+
+            return step
+
+        def make_init(original: Any) -> Any:
+            def __init__(schedule: Any, *args: Any, **kwargs: Any) -> None:
+                original(schedule, *args, **kwargs)
+                schedule.__dict__["_valgap_made"] = True  # the first step is the constructor's own
+
+            return __init__
+
+        for kind in kinds:
+            self._patch(kind, "step", make_step)
+        self._patch(torch.optim.lr_scheduler.LRScheduler, "__init__", make_init)
 
     def _make_backward(self, original: Any) -> Any:
         acting = self

@@ -302,6 +302,124 @@ class RecordedWeights(Act):
         self.acted += 1
 
 
+class StepOnce(Act):
+    """A second step of an optimizer on the same gradient finds none: the optimizer leaves the parameters alone."""
+
+    def __init__(self, phase: str = "train") -> None:
+        super().__init__(phase)
+        self._used: set[int] = set()
+
+    def before_backward(self, first_since_step: bool, optimizers: Collection[torch.optim.Optimizer]) -> None:
+        self._used.clear()
+
+    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
+        if id(optimizer) in self._used:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
+            self.acted += 1
+        self._used.add(id(optimizer))
+
+
+class ScheduleSteps(Act):
+    """Learning-rate schedules stepped once an ``every``: "epoch" (as the next one begins) or "batch" (after the optimizer)."""
+
+    def __init__(self, every: str, phase: str = "train") -> None:
+        super().__init__("both")  # programs step schedules after validation as well
+        self.every = every
+        self._waiting: dict[int, Callable[[], Any]] = {}
+        self._inside = False
+
+    def schedule_step(self, schedule: Any, step: Callable[[], Any]) -> Any:
+        if self._inside:
+            return step()
+        self._waiting[id(schedule)] = step
+        self.acted += 1
+        return None
+
+    def iterating(self, loader: Any) -> None:
+        if self.every == "epoch" and self.training:
+            self._step()
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.every == "batch":
+            self._step()
+
+    def _step(self) -> None:
+        self._inside = True
+        try:
+            for step in self._waiting.values():
+                step()
+        finally:
+            self._inside = False
+
+
+class HoldRate(Act):
+    """The highest learning rate that each group has had so far, at each step: no decay."""
+
+    def __init__(self, phase: str = "train") -> None:
+        super().__init__(phase)
+        self._highest: dict[tuple[int, int], float] = {}
+        self._kept: list[Any] = []
+
+    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
+        self._kept = [group["lr"] for group in optimizer.param_groups]
+        for place, group in enumerate(optimizer.param_groups):
+            key = (id(optimizer), place)
+            self._highest[key] = max(self._highest.get(key, 0.0), float(group["lr"]))
+            group["lr"] = self._highest[key]
+        self.acted += 1
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        for group, rate in zip(optimizer.param_groups, self._kept, strict=False):
+            group["lr"] = rate
+
+
+class EvaluateTrained(Act):
+    """The model that is trained, called wherever an untrained copy of it is."""
+
+    def __init__(self, phase: str = "both") -> None:
+        super().__init__(phase)
+        self._trained: nn.Module | None = None
+
+    def instead(self, module: nn.Module) -> nn.Module:
+        if torch.is_grad_enabled() and module.training:
+            self._trained = module
+            return module
+        trained = self._trained
+        if trained is None or trained is module or _sizes(trained) != _sizes(module):
+            return module
+        trained.train(module.training)
+        self.acted += 1
+        return trained
+
+
+class RestoreStart(Act):
+    """The model in its first state whenever a data set begins to train that it has not trained on before."""
+
+    def __init__(self, phase: str = "both") -> None:
+        super().__init__(phase)
+        self._first: dict[int, tuple[nn.Module, dict[str, torch.Tensor]]] = {}
+        self._seen: set[int] = set()
+        self._due = False
+
+    def iterating(self, loader: Any) -> None:
+        if self.training and id(loader.dataset) not in self._seen:
+            self._due = bool(self._seen)
+            self._seen.add(id(loader.dataset))
+
+    def instead(self, module: nn.Module) -> nn.Module:
+        if id(module) not in self._first:
+            self._first[id(module)] = (module, {k: v.detach().clone() for k, v in module.state_dict().items()})
+        elif self._due:
+            with torch.no_grad():
+                for name, tensor in module.state_dict().items():
+                    tensor.copy_(self._first[id(module)][1][name])
+            self.acted += 1
+        self._due = False
+        return module
+
+
 class UndoSoftmax(Act):
     """The loss is taken of log-probabilities where the program gave it probabilities."""
 
@@ -333,6 +451,11 @@ KINDS: dict[str, Callable[..., Act]] = {
     "zero_gradients": ZeroGradients,
     "no_step": NoStep,
     "undo_softmax": UndoSoftmax,
+    "step_once": StepOnce,
+    "schedule_steps": ScheduleSteps,
+    "hold_rate": HoldRate,
+    "evaluate_trained": EvaluateTrained,
+    "restore_start": RestoreStart,
 }
 
 
@@ -374,6 +497,10 @@ class Chosen:
         source = getattr(self.base, "data_source", None)
         size = len(source) if source is not None else len(self.base)
         return sum(self.keep(i) for i in range(size))
+
+
+def _sizes(module: nn.Module) -> list[int]:
+    return sorted(p.numel() for p in module.parameters())
 
 
 def _frozen_norm(module: nn.Module) -> bool:

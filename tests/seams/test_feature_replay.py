@@ -13,9 +13,9 @@ from torch import nn
 
 from valgap.record.writer import RecordWriter
 from valgap.seams.acting import Acting
+from valgap.seams.feature_replay import VERIFIED_CALLS, FeatureReplay
 from valgap.seams.hooks import Seams
 from valgap.seams.recorder import Recorder
-from valgap.seams.replay import VERIFIED_CALLS, FeatureReplay
 
 
 class Net(nn.Module):

@@ -1,0 +1,20 @@
+"""One thread for each process, and the longest files first, so that several workers end together."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# Before anything imports torch. Two workers on two cores, each with two threads, would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order files by what their ``takes`` marker says, longest first; tests of one file keep their order."""
+    items.sort(key=_seconds, reverse=True)
+
+
+def _seconds(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("takes")
+    return float(marker.args[0]) if marker is not None else 0.0
