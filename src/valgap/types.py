@@ -541,6 +541,8 @@ class LedgerLine:
     low: float | None = None
     high: float | None = None
     note: str = ""
+    # "cause" and "rest" lead from the run's validation accuracy on; "measurement" leads to it from what the script reports.
+    kind: Literal["cause", "measurement", "rest"] = "cause"
 
 
 @dataclass(frozen=True)
@@ -556,6 +558,7 @@ class Experiments:
     fidelity: str  # how well the control reproduced the record, in words
     reproduced: bool
     seconds: float
+    replayed: int = 0  # model calls, over all arms, whose frozen part was read and not computed
     notes: tuple[str, ...] = ()
 
 
