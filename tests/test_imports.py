@@ -25,6 +25,8 @@ ALLOWED = {
     "features": BASE | {"data", "models"},
     "checks": {"types", "stats"},
     "report": {"types"},
+    "edits": BASE,
+    "exhibits": BASE | {"data"},
     "experiments": BASE | {"record", "seams"},
     "diagnosis": BASE | {"record", "features", "checks", "experiments"},
     "demo_data": BASE,
