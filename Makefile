@@ -15,7 +15,7 @@ demo: install
 	$(BIN)/valgap demo
 
 test: install
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff format --check src tests examples benchmarks

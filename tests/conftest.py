@@ -1,11 +1,26 @@
-"""The tests' own feature cache: they neither read nor fill the user's."""
+"""One thread for each process, and the longest files first, so that several workers end together."""
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
-import tempfile
 
-os.environ["VALGAP_CACHE"] = tempfile.mkdtemp(prefix="valgap-cache-")
-atexit.register(shutil.rmtree, os.environ["VALGAP_CACHE"], True)
+import pytest
+
+# Before anything imports torch. Two workers on two cores, each with two threads, would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_image_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests leave the user's cache of image features alone."""
+    os.environ["VALGAP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order files by what their ``takes`` marker says, longest first; tests of one file keep their order."""
+    items.sort(key=_seconds, reverse=True)
+
+
+def _seconds(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("takes")
+    return float(marker.args[0]) if marker is not None else 0.0

@@ -18,7 +18,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import valgap
-from tests.test_cli import LOOP, VALIDATION, script
+from tests.processes import fresh
+from tests.test_cli import LOOP, VALIDATION, fresh_valgap, script
 from tests.test_cli import valgap as command
 from valgap.errors import WeightsError
 from valgap.models import create_model
@@ -76,11 +77,9 @@ def test_a_module_is_run_as_python_runs_it(tmp_path: Path) -> None:
     text = "from package.names import WORD\nimport sys\nprint(WORD, sys.argv[1:], __name__, __package__)\n"
     (package / "names.py").write_text("WORD = 'hello'\n")
     (package / "train.py").write_text(text + LOOP + VALIDATION)
-    done = command("run", "-m", "package.train", "--lr", "0.1", cwd=tmp_path)
+    done = fresh_valgap("run", "-m", "package.train", "--lr", "0.1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    plain = subprocess.run(
-        [sys.executable, "-m", "package.train", "--lr", "0.1"], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    plain = fresh(["-m", "package.train", "--lr", "0.1"], tmp_path)
     assert done.stdout == plain.stdout
     assert (tmp_path / "runs" / "last").resolve().name.endswith("package.train")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.processes import forked, fresh
 from valgap.checks import CATALOGUE
 
 LOOP = """
@@ -34,9 +34,13 @@ VALIDATION = """
 """
 
 
-def valgap(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "valgap.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+def valgap(*arguments: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return forked(["-m", "valgap.cli", *arguments], cwd, variables)
+
+
+def fresh_valgap(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """For what depends on who imports torch, and when."""
+    return fresh(["-m", "valgap.cli", *arguments], cwd)
 
 
 def script(folder: Path, text: str) -> Path:
@@ -60,8 +64,8 @@ def test_no_such_script(tmp_path: Path) -> None:
 
 
 def test_no_loader_seen(tmp_path: Path) -> None:
-    assert "DataLoader" in one_line(valgap("run", script(tmp_path, "import torch\n"), cwd=tmp_path))
-    assert "torch" in one_line(valgap("run", script(tmp_path, "print(1)\n"), cwd=tmp_path))
+    assert "DataLoader" in one_line(fresh_valgap("run", script(tmp_path, "import torch\n"), cwd=tmp_path))
+    assert "never imported torch" in one_line(fresh_valgap("run", script(tmp_path, "print(1)\n"), cwd=tmp_path))
 
 
 def test_no_validation_seen(tmp_path: Path) -> None:
@@ -71,7 +75,7 @@ def test_no_validation_seen(tmp_path: Path) -> None:
 
 
 def test_a_crash_keeps_the_scripts_status_and_traceback(tmp_path: Path) -> None:
-    done = valgap("run", script(tmp_path, LOOP + VALIDATION + "\nraise KeyError('mine')\n"), cwd=tmp_path)
+    done = fresh_valgap("run", script(tmp_path, LOOP + VALIDATION + "\nraise KeyError('mine')\n"), cwd=tmp_path)
     assert done.returncode == 1
     trace = done.stderr[done.stderr.index("Traceback") :]
     assert "KeyError: 'mine'" in trace
@@ -80,9 +84,9 @@ def test_a_crash_keeps_the_scripts_status_and_traceback(tmp_path: Path) -> None:
 
 
 def test_a_sound_script(tmp_path: Path) -> None:
-    done = valgap("run", script(tmp_path, LOOP + VALIDATION), cwd=tmp_path)
+    done = fresh_valgap("run", script(tmp_path, LOOP + VALIDATION), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    plain = subprocess.run([sys.executable, "train.py"], capture_output=True, text=True, cwd=tmp_path, check=True)
+    plain = fresh(["train.py"], tmp_path)
     assert done.stdout == plain.stdout
     shown = valgap("report", "runs/last", cwd=tmp_path)
     assert shown.returncode == 0
@@ -93,6 +97,10 @@ def test_a_sound_script(tmp_path: Path) -> None:
     page = tmp_path / "r.html"
     assert valgap("diagnose", "runs/last", "--html", page, cwd=tmp_path).returncode == 0
     assert "<!doctype html>" in page.read_text()
+    assert not (tmp_path / "runs" / "last" / "report.html").exists()
+    opened = valgap("report", "runs/last", "--open", cwd=tmp_path, BROWSER="true")
+    assert opened.returncode == 0
+    assert Path(opened.stdout.strip()) == (tmp_path / "runs" / "last" / "report.html").resolve()
 
 
 def test_fail_on(tmp_path: Path) -> None:

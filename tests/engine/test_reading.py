@@ -31,7 +31,7 @@ def test_small_photographs_are_the_reference_to_two_grey_levels(
     p = Preprocessing(224, 0.875, interpolation, (0.5,) * 3, (0.5,) * 3)
     difference = np.abs(read_pixels(tmp_path / "a.png", p) - reference(tmp_path / "a.png", p))
     assert difference.max() <= 2
-    assert difference.mean() < 0.05
+    assert difference.mean() < 0.2
     assert np.array_equal(read_pixels(tmp_path / "a.png", p, "flipped")[:, ::-1], read_pixels(tmp_path / "a.png", p))
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.processes import forked
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "clothing_mini"
+pytestmark = pytest.mark.takes(90)
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not here")
 
 FIRST = {
@@ -26,14 +27,14 @@ SILENT = ("healthy", "dark_blurred_validation")
 
 def record(script: Path, out: Path, data: Path) -> str:
     """Standard output of the script under the recorder."""
-    command = [sys.executable, "-m", "valgap.cli", "run", "--out", str(out), str(script), str(data)]
-    command += ["--backbone", "efficientnet_lite0", "--size", "96", "--epochs", "2"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = ["-m", "valgap.cli", "run", "--out", out, script, data]
+    done = forked([*command, "--backbone", "efficientnet_lite0", "--size", "96", "--epochs", "2"])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def diagnosis(run: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "valgap.cli", "diagnose", str(run), "--json"]
-    body: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    body: dict[str, Any] = json.loads(forked(["-m", "valgap.cli", "diagnose", run, "--json"]).stdout)
     return body
 
 

@@ -1,5 +1,6 @@
 """A small program with one fault of choice, run again by the tests of interventions."""
 
+import copy
 import sys
 
 import torch
@@ -50,6 +51,8 @@ if fault == "frozen":
     model.body.requires_grad_(False)
 held = model.head.parameters() if fault in ("missing", "frozen") else model.parameters()
 optimizer = torch.optim.SGD(held, lr=0.05, weight_decay=1e-4)
+schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+averaged = copy.deepcopy(model)
 for epoch in range(2):
     model.eval() if fault == "eval_training" else model.train()
     for images, labels in train_loader:
@@ -58,12 +61,18 @@ for epoch in range(2):
         logits = model(images)
         F.cross_entropy(logits.softmax(1) if fault == "softmax" else logits, labels).backward()
         optimizer.step()
+        if fault == "double_step":
+            optimizer.step()
+        if fault == "schedule":
+            schedule.step()
     if fault != "train_validation":
         model.eval()
+    if fault == "averaged":
+        averaged.eval()
     right = 0
     for images, labels in val_loader:
         with torch.set_grad_enabled(fault == "steps_on_val"):
-            logits = model(images)
+            logits = averaged(images) if fault == "averaged" else model(images)
         if fault == "steps_on_val":
             optimizer.zero_grad()
             F.cross_entropy(logits, labels).backward()

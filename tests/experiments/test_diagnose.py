@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.experiments.test_sandbox import tree
 
+pytestmark = pytest.mark.takes(120)
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "clothing_mini"
 CLASSES = ("dress", "hat", "pants", "shoes")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from tests.processes import ForkedPopen
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.runner import ArmResult, Runner
+from valgap.seams.interventions import RestoreStart
 from valgap.types import Intervention, RunRecord
 
+pytestmark = pytest.mark.takes(40)
 PROGRAM = Path(__file__).with_name("program.py")
 
 # name, fault of the program, settings, the seams that may and must differ
@@ -38,6 +43,10 @@ CASES: list[tuple[str, str, dict[str, Any], set[str]]] = [
     ("zero_gradients", "no_zero_grad", {}, {"stale gradients"}),
     ("no_step", "steps_on_val", {"phase": "validation"}, {"validation moves weights"}),
     ("undo_softmax", "softmax", {"phase": "train"}, {"train loss input"}),
+    ("step_once", "double_step", {"phase": "train"}, {"gradients at steps"}),
+    ("schedule_steps", "schedule", {"every": "epoch"}, {"rates"}),
+    ("hold_rate", "schedule", {"phase": "train"}, {"rates"}),
+    ("evaluate_trained", "averaged", {}, {"validated model"}),
 ]
 
 
@@ -64,9 +73,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ArmResult]:
     wanted |= {f"{n} {i}": spec(f, Intervention(n, s)) for i, (n, f, s, _) in enumerate(CASES)}
     wanted["seed 1"] = spec("", seed=1)
     wanted["seed 1 again"] = spec("", Intervention("nothing"), seed=1)
+    wanted["no softmax"] = spec("", Intervention("undo_softmax"))
+    wanted["none missing"] = spec("", Intervention("add_missing_parameters"))
     wanted["short"] = spec("", epochs=1)
     wanted["few"] = spec("", fraction=0.5)
-    return dict(zip(wanted, runner.run(list(wanted.values())), strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("subprocess.Popen", ForkedPopen)  # the arms of test_diagnose.py are fresh processes
+        return dict(zip(wanted, runner.run(list(wanted.values())), strict=True))
 
 
 def seams(record: RunRecord) -> dict[str, Any]:
@@ -83,6 +96,8 @@ def seams(record: RunRecord) -> dict[str, Any]:
         found[f"{phase} modes"] = np.array([one.modes.training_flag, one.modes.batchnorm_training, one.modes.dropout_training])
     assert train.loss is not None
     found["train loss input"] = np.array([train.loss.logit_max <= 1 and abs(train.loss.row_sum_max - 1) < 1e-3])
+    found["gradients at steps"] = np.isfinite(train.steps.grad_norm)
+    found["validated model"] = np.array([val.model == train.model])
     found["rates"] = train.steps.learning_rate
     found["stale gradients"] = train.steps.stale_gradients[1:]
     model = record.trained_model
@@ -90,7 +105,10 @@ def seams(record: RunRecord) -> dict[str, Any]:
     found["optimized"] = model.in_optimizer
     found["decay"] = np.array([g["weight_decay"] for o in record.optimizers.values() for g in o.groups], float)
     before, after = record.states[train.state], record.states[val.state]
-    found["validation moves weights"] = before.moved(after) & model.is_parameter
+    if val.model == train.model:
+        found["validation moves weights"] = before.moved(after) & model.is_parameter
+    else:
+        found["validation moves weights"] = np.zeros(len(model.is_parameter), bool)
     return found
 
 
@@ -107,11 +125,34 @@ def test_changes_exactly_one_thing(place: int, results: dict[str, ArmResult]) ->
     assert differ == expected
 
 
-def test_an_intervention_that_finds_nothing_says_so(tmp_path: Path) -> None:
-    runner = Runner(tmp_path, 2, time.monotonic() + 200)
-    softmax, missing = runner.run([spec("", Intervention("undo_softmax")), spec("", Intervention("add_missing_parameters"))])
+def test_an_intervention_that_finds_nothing_says_so(results: dict[str, ArmResult]) -> None:
+    softmax, missing = results["no softmax"], results["none missing"]
     assert softmax.error is None and missing.error is None
     assert not any(softmax.acted) and not any(missing.acted)
+
+
+def test_schedules_are_stepped_at_the_other_place(results: dict[str, ArmResult]) -> None:
+    place = next(i for i, case in enumerate(CASES) if case[0] == "schedule_steps")
+    treated = results[f"schedule_steps {place}"].record
+    assert treated is not None
+    rates = [p.steps.learning_rate[:, 0] for p in treated.passes if p.phase == "train"]
+    assert np.allclose(rates[0], 0.05)
+    assert np.allclose(rates[1], 0.025)
+
+
+def test_a_model_starts_anew_with_other_data() -> None:
+    act = RestoreStart()
+    act.training = True
+    model, first = torch.nn.Linear(2, 2), SimpleNamespace(dataset=[1])
+    start = model.weight.detach().clone()
+    for loader, restored in ((first, False), (first, False), (SimpleNamespace(dataset=[2]), True)):
+        act.iterating(loader)
+        assert act.instead(model) is model
+        assert act.acted == int(restored)
+        assert torch.equal(model.weight, start) or not restored
+        with torch.no_grad():
+            model.weight.add_(1.0)
+    assert torch.equal(model.weight, start + 1)
 
 
 def test_seeds_move_the_order_and_keep_the_data(results: dict[str, ArmResult]) -> None:

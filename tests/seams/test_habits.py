@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.processes import forked, fresh
 from valgap.record.reader import read_record
 from valgap.types import RunRecord
+
+pytestmark = pytest.mark.takes(80)
 
 HERE = Path(__file__).resolve().parent
 HABITS = HERE.parent / "habits"
@@ -42,13 +44,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bare(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(HABITS / f"{name}.py"), *arguments], capture_output=True, text=True, check=False)
+    return forked([HABITS / f"{name}.py", *arguments])
 
 
 def recorded(name: str, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "valgap.cli", "run", "--closing", "0", "--out", str(out)]
-    command += [str(HABITS / f"{name}.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    """A fresh process: these libraries are imported in whatever order the program wants."""
+    return fresh(["-m", "valgap.cli", "run", "--closing", "0", "--out", out, HABITS / f"{name}.py", *arguments])
 
 
 @pytest.fixture(scope="session")

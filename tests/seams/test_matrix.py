@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.processes import forked
 from valgap.record.reader import read_record
 from valgap.types import Phase, RunRecord
 
@@ -46,10 +47,9 @@ def record(tmp_path: Path, body: str, *, status: int = 0) -> RunRecord:
     """The record of SETUP followed by ``body``, whose printed output is the same without the recorder."""
     file = tmp_path / "program.py"
     file.write_text(SETUP + body + "\nprint('weights', sum(p.double().sum().item() for p in net.state_dict().values()))\n")
-    command = [sys.executable, "-m", "valgap.cli", "run", "--closing", "0", "--out", str(tmp_path / "run"), str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = forked(["-m", "valgap.cli", "run", "--closing", "0", "--out", tmp_path / "run", file], tmp_path)
     assert done.returncode == status, done.stderr
-    plain = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    plain = forked([file], tmp_path)
     assert done.stdout == plain.stdout
     warnings = [line for line in done.stderr.splitlines() if "Warning" in line]
     assert warnings == [line for line in plain.stderr.splitlines() if "Warning" in line]

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from valgap.experiments.runner import ArmResult
-from valgap.types import Effect, Intervention
+from valgap.stats import best_row_cross_fitted
+from valgap.types import Effect, Intervention, SampleTable
 
-SCORES = ("score_renamed", "score_without")
+SCORES = ("score_renamed", "score_without", "score_best_epoch")
 # Changes of validation images alone: the finished model is scored again under them, and nothing is trained.
 RESCORES = ("affine", "flip_channels", "resize", "fixed_transform")
 PLACEBO_DRAWS = 2_000
@@ -27,6 +28,13 @@ def is_score(intervention: Intervention) -> bool:
 def is_rescore(intervention: Intervention) -> bool:
     """Whether a finished model can be scored under it."""
     return intervention.name in RESCORES and intervention.settings.get("phase") == "validation"
+
+
+def is_evaluation(intervention: Intervention) -> bool:
+    """Whether recorded weights show its effect: nothing about the training changes."""
+    in_eval_mode = intervention.name == "eval_mode" and intervention.settings.get("phase") == "validation"
+    kept = is_score(intervention) and intervention.name != "score_best_epoch"  # earlier epochs need training
+    return kept or is_rescore(intervention) or in_eval_mode
 
 
 def rescored(control: Sequence[ArmResult], place: int) -> tuple[list[ArmResult], list[ArmResult]] | None:
@@ -57,6 +65,37 @@ def renamed(arm: ArmResult, intervention: Intervention) -> ArmResult:
     prediction = np.where(target == -2, -3, arm.samples.prediction)
     target = np.where(target == -2, 2**30, target)
     return replace(arm, samples=replace(arm.samples, target=target, prediction=prediction))
+
+
+def best_epoch(arm: ArmResult) -> ArmResult:
+    """The same arm with the answers of its best epoch, which each half of the images takes from what the other half chose."""
+    assert arm.samples is not None and arm.record is not None
+    last = arm.samples
+    passes = [p.samples for p in arm.record.passes if p.dataset in arm.spec.validation and p.samples.labelled.any()]
+    tables = [t for t in (_in_order_of(t, last) for t in passes) if t is not None]
+    right = np.array([t.prediction == t.target for t in tables])
+    chosen = best_row_cross_fitted(right)
+    prediction = np.where(chosen, last.target, -3)  # right or wrong is all that is scored
+    return replace(arm, samples=replace(last, prediction=prediction.astype(np.int32)))
+
+
+def _in_order_of(table: SampleTable, last: SampleTable) -> SampleTable | None:
+    """The table's rows in the order of another one's samples; None where they hold other samples."""
+    if len(table) != len(last):
+        return None
+    if np.array_equal(table.sample, last.sample):
+        return table
+    own, other = np.argsort(table.sample, kind="stable"), np.argsort(last.sample, kind="stable")
+    if not np.array_equal(table.sample[own], last.sample[other]):
+        return None
+    place = np.empty(len(own), np.int64)
+    place[other] = own
+    return replace(table, prediction=table.prediction[place], target=table.target[place])
+
+
+def scored_under(arm: ArmResult, intervention: Intervention) -> ArmResult:
+    """The arm scored under a treatment that leaves all samples in."""
+    return best_epoch(arm) if intervention.name == "score_best_epoch" else renamed(arm, intervention)
 
 
 def leave_out(arm: ArmResult, names: Sequence[str]) -> ArmResult:

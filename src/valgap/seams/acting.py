@@ -6,6 +6,7 @@ says which data sets it trained on and which it validated on, and data sets are 
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -18,8 +19,10 @@ from torch.optim import optimizer as optimizer_hooks
 from torch.utils.data import BatchSampler, DataLoader, dataloader
 
 from valgap.seams import datasets as ds
+from valgap.seams.act import Act
 from valgap.seams.batches import find_images
-from valgap.seams.interventions import Act, Chosen
+from valgap.seams.feature_replay import FeatureReplay
+from valgap.seams.interventions import Chosen
 from valgap.seams.recorder import Recorder
 
 SEED_STRIDE = 1_000_003
@@ -39,6 +42,7 @@ class Acting:
         seed: 0 leaves the program's random numbers alone; k > 0 moves all that is drawn after the first loader starts.
         epochs: training passes after which the program is ended; 0 for all.
         fraction: share of the training samples that is drawn, 0..1, the same ones in every arm.
+        replay: features of frozen parts that arms share; None: every arm computes its own.
     """
 
     def __init__(
@@ -49,8 +53,10 @@ class Acting:
         seed: int = 0,
         epochs: int = 0,
         fraction: float = 1.0,
+        replay: FeatureReplay | None = None,
     ) -> None:
         self.acts = list(acts)
+        self.replay = replay
         self.train, self.validation = frozenset(train), frozenset(validation)
         self.seed, self.epochs, self.fraction = seed, epochs, fraction
         self.number: Callable[[Any], int] = lambda dataset: -1  # the recorder's
@@ -64,11 +70,16 @@ class Acting:
         self._stepped: dict[int, torch.optim.Optimizer] = {}
         self._first_backward = True
         self._model: nn.Module | None = None
+        self._stepping = False  # inside a schedule's own step
         self._subsets: dict[tuple[int, int], frozenset[int]] = {}
 
     def acted(self) -> list[int]:
         """How often each intervention acted."""
         return [a.acted for a in self.acts]
+
+    def replayed(self) -> int:
+        """How many model calls had their frozen part replayed."""
+        return self.replay.replayed if self.replay is not None else 0
 
     def phase(self, dataset: int | None = None, grad: bool | None = None) -> str:
         """The phase by the data set; where one serves both, by whether gradients are recorded."""
@@ -91,7 +102,9 @@ class Acting:
             act.replaced = recorder.datasets.alias
         self._attach_loader()
         self._patch(nn.Module, "__call__", self._make_call)
+        self._patch(nn.Module, "load_state_dict", self._make_load)
         self._attach_steps()
+        self._attach_schedules()
         self._attach_seeds()
 
     def attach_outside(self) -> None:
@@ -131,6 +144,7 @@ class Acting:
                     if acting.epochs and acting._passes > acting.epochs:
                         raise StopProgram(0)
                 for act in acting._now(phase):
+                    act.training = phase == "train"
                     act.iterating(loader)
                 loader.__dict__["_valgap_dataset"] = dataset
                 return original(loader)
@@ -193,13 +207,20 @@ class Acting:
         acting = self
 
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            images = None if acting._depth else find_images((args, kwargs))
+            if acting._depth:
+                if acting.replay is not None:
+                    return acting.replay.inner(module, args, kwargs, original)
+                return original(module, *args, **kwargs)
+            images = find_images((args, kwargs))
             if images is None or images.ndim < 4 or next(module.parameters(), None) is None:
                 return original(module, *args, **kwargs)
             acts = acting._now()
+            for act in acts:
+                module = act.instead(module)
             acting._model = module
             changed = images
             for act in acts:
+                act.before_call(module)
                 changed = act.inputs(changed)
             if changed is not images:
                 args, kwargs = _replace((args, kwargs), images, changed)
@@ -211,6 +232,8 @@ class Acting:
                     act.acted += 1
             acting._depth += 1
             try:
+                if acting.replay is not None:
+                    return acting.replay.call(module, args, kwargs, changed, original)
                 return original(module, *args, **kwargs)
             finally:
                 acting._depth -= 1
@@ -218,6 +241,16 @@ class Acting:
                     part.training = mode
 
         return __call__
+
+    def _make_load(self, original: Any) -> Any:
+        acting = self
+
+        def load_state_dict(module: nn.Module, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+            for act in acting.acts:
+                state_dict = act.loading(module, state_dict)
+            return original(module, state_dict, *args, **kwargs)
+
+        return load_state_dict
 
     def _make_loss(self, original: Any) -> Any:
         acting = self
@@ -246,6 +279,40 @@ class Acting:
 
         self._undo.append(optimizer_hooks.register_optimizer_step_pre_hook(before).remove)
         self._after_step = after
+
+    def _attach_schedules(self) -> None:
+        """Every schedule class's own ``step``; one that steps others (SequentialLR) counts as one."""
+        acting = self
+        kinds = [v for v in vars(torch.optim.lr_scheduler).values() if isinstance(v, type) and "step" in v.__dict__]
+
+        def make_step(original: Any) -> Any:
+            def step(schedule: Any, *args: Any, **kwargs: Any) -> Any:
+                acts = [] if acting._stepping or not hasattr(schedule, "_valgap_made") else acting._now()
+
+                def do() -> Any:
+                    acting._stepping = True
+                    try:
+                        return original(schedule, *args, **kwargs)
+                    finally:
+                        acting._stepping = False
+
+                call: Callable[[], Any] = do
+                for act in acts:
+                    call = functools.partial(act.schedule_step, schedule, call)
+                return call()
+
+            return step
+
+        def make_init(original: Any) -> Any:
+            def __init__(schedule: Any, *args: Any, **kwargs: Any) -> None:
+                original(schedule, *args, **kwargs)
+                schedule.__dict__["_valgap_made"] = True  # the first step is the constructor's own
+
+            return __init__
+
+        for kind in kinds:
+            self._patch(kind, "step", make_step)
+        self._patch(torch.optim.lr_scheduler.LRScheduler, "__init__", make_init)
 
     def _make_backward(self, original: Any) -> Any:
         acting = self

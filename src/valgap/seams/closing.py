@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,32 +23,37 @@ from torch.utils.data import DataLoader
 
 from valgap.record.writer import RecordWriter
 from valgap.seams import datasets as ds
+from valgap.seams.act import Act
 from valgap.seams.batches import as_class_index, find_images, find_logits, read_batch
+from valgap.seams.calibration import calibration
 from valgap.seams.changes import replace_transform, without_randomness
+from valgap.seams.head import MAX_KEPT_BYTES, Gathered, Head, augmentation_numbers, probe_numbers, put_back, start_numbers
 from valgap.seams.inputs import fingerprint
-from valgap.seams.interventions import Act
 from valgap.seams.recorder import Recorder
+from valgap.seams.replay import replay_numbers, settings_of
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.walk import SAMPLE_COLUMNS, score
 
 # Shares of the budget: validation first, since most causes are judged by it.
-VALIDATION_SHARE = 0.5
+VALIDATION_SHARE = 0.4
+TRAIN_SHARE = 0.65  # up to here; what is left is for augmented images, the replay and the first weights
+AUGMENTED_IMAGES = 512
 MAX_TRAIN_IMAGES = 2_000
 MAX_HASHED_BYTES = 2 << 30
-MIN_PROBE_IMAGES = 20
 # Images for the comparison of train and eval mode, when the program evaluated in eval mode.
 MODE_IMAGES = 64
 # The program's own preparation of images between loader and model cannot be repeated here.
 SAME_INPUT_SHARE = 0.9
+Mode = Literal["eval", "train", "dropout"]  # "dropout": all in eval mode but the Dropout layers
 
 
 @dataclass
 class _View:
-    """One way to look at each batch: a change of the images, and whether the model is in train mode."""
+    """One way to look at each batch: a change of the images, and the mode of the model."""
 
     name: str
     change: Callable[[torch.Tensor], torch.Tensor]
-    train_mode: bool = False
+    mode: Mode = "eval"
     max_images: int = 1 << 60
 
 
@@ -59,7 +65,8 @@ class ClosingMeasurements:
         self.writer = writer
         self.budget_s = budget_s
         self.model: TrackedModel | None = recorder.last_train[1]["model"] if recorder.last_train else None
-        self._features: list[torch.Tensor] = []
+        self.head: Head | None = None
+        self._statistics: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def run(self) -> None:
         """Make what fits into the budget; what does not is written as skipped, with the reason."""
@@ -93,8 +100,8 @@ class ClosingMeasurements:
 
     def _rescore_under(self, name: str, act: Act | None, loader: Any, number: int, train_mode: bool) -> None:
         dataset = loader.dataset if act is None else act.dataset(loader.dataset)
-        view = _View(name, _unchanged if act is None else act.inputs, train_mode)
-        self._walk(_Source(self, loader, dataset, number), [view], float("inf"), False)
+        view = _View(name, _unchanged if act is None else act.inputs, "train" if train_mode else "eval")
+        self._walk(_Source(self, loader, dataset, number), [view], float("inf"))
 
     def _attempt(self, name: str, measure: Callable[[], None]) -> None:
         try:
@@ -148,14 +155,14 @@ class ClosingMeasurements:
 
     def _rescore(self, started: float) -> None:
         assert self.model is not None and self.recorder.last_eval is not None and self.recorder.last_train is not None
-        model = self.model
         loader, facts = self.recorder.last_eval
         train_loader, train_facts = self.recorder.last_train
-        probing = self._drifted()
+        self.head = Head(self.model)
+        self._statistics = self.head.first_statistics()
         deadline = started + self.budget_s * VALIDATION_SHARE
         views = self._views(facts, train_facts)
         val = _Source(self, loader, loader.dataset, facts["dataset"])
-        val_features = self._walk(val, views, deadline, probing)
+        of_val = self._walk(val, views, deadline, True)
         found = ds.transform_of(loader.dataset)
         if found is not None and any(s.random for s in found.steps):
             self._attempt("val_fixed", lambda: self._fixed_validation(loader, facts, found, deadline))
@@ -170,10 +177,23 @@ class ClosingMeasurements:
                 self._skip("train_eval", "the validation transform could not be put on the training data set")
                 return
         train = _Source(self, loader, dataset, train_facts["dataset"], MAX_TRAIN_IMAGES)
-        train_features = self._walk(train, [_View("train_eval", _unchanged)], started + self.budget_s, probing)
-        if probing:
-            self._probe(train_features, val_features)
-        del model
+        train_views = [_View("train_eval", _unchanged)]
+        if self.model.dropouts:
+            train_views.append(_View("train_dropout", _unchanged, "dropout", AUGMENTED_IMAGES))
+        of_train = self._walk(train, train_views, started + self.budget_s * TRAIN_SHARE, True)
+        ending = started + self.budget_s
+        self._probes(of_train, of_val, ending)
+        if dataset is not train_loader.dataset:
+            self._attempt("train_augmented", lambda: self._augmented(train_loader, train_facts, of_train, ending))
+
+    def _augmented(self, loader: Any, facts: dict[str, Any], plain: Gathered, deadline: float) -> None:
+        """Training images as the script reads them, in eval mode: what augmentation alone does to the model's answers."""
+        source = _Source(self, loader, loader.dataset, facts["dataset"], AUGMENTED_IMAGES, check_inputs=False)
+        if time.perf_counter() > deadline:
+            self._skip("train_augmented", "the time budget ended")
+            return
+        augmented = self._walk(source, [_View("train_augmented", _unchanged)], deadline, True)
+        self._numbers("augmentation", augmentation_numbers(plain, augmented))
 
     def _fixed_validation(self, loader: Any, facts: dict[str, Any], found: ds.FoundTransform, deadline: float) -> None:
         fixed = without_randomness(found.transform)
@@ -181,7 +201,7 @@ class ClosingMeasurements:
         if dataset is None:
             self._skip("val_fixed", "the random steps of the validation transform could not be taken out")
             return
-        self._walk(_Source(self, loader, dataset, facts["dataset"]), [_View("val_fixed", _unchanged)], deadline, False)
+        self._walk(_Source(self, loader, dataset, facts["dataset"]), [_View("val_fixed", _unchanged)], deadline)
 
     def _views(self, facts: dict[str, Any], train_facts: dict[str, Any]) -> list[_View]:
         assert self.model is not None and self.recorder.last_eval is not None and self.recorder.last_train is not None
@@ -189,7 +209,7 @@ class ClosingMeasurements:
         trained_in_eval = facts["walk"].mode_rows and max(r[0] for r in facts["walk"].mode_rows) > 0
         if self.model.batchnorms or self.model.dropouts:
             few = 1 << 60 if trained_in_eval else MODE_IMAGES
-            views.append(_View("val_train", _unchanged, True, few))
+            views.append(_View("val_train", _unchanged, "train", few))
         own = _normalization(self.recorder.last_eval[0])
         train_loader = self.recorder.last_train[0]
         other = _normalization(train_loader) if train_loader is not None else None
@@ -209,11 +229,12 @@ class ClosingMeasurements:
         straight = float(np.abs(a["mean"] - b["mean"]).sum())
         return float(np.abs(a["mean"][::-1] - b["mean"]).sum()) < straight
 
-    def _walk(self, source: _Source, views: list[_View], deadline: float, probing: bool) -> dict[str, Any]:
-        """Score every view of every batch until the deadline; returns features under the last and first state."""
+    def _walk(self, source: _Source, views: list[_View], deadline: float, probing: bool = False) -> Gathered:
+        """Score every view of every batch until the deadline; gathers the features of the first view where wanted."""
         assert self.model is not None
         tables: dict[str, list[dict[str, Any]]] = {v.name: [] for v in views}
-        features: dict[str, list[Any]] = {"final": [], "initial": [], "target": []}
+        gathered = Gathered()
+        logits_of: list[torch.Tensor] = []
         changes: list[float] = []
         done = 0
         slowest = 0.0
@@ -222,136 +243,149 @@ class ClosingMeasurements:
             begun = time.perf_counter()
             compared += source.same_inputs(ids, images)
             eval_logits = None
+            gathered.targets.append(target.detach().cpu())
             for view in views:
                 if done >= view.max_images:
                     continue
-                logits = self._forward(view.change(images), view.train_mode, probing and view is views[0])
+                logits = self._look(view.change(images), view.mode, gathered if probing and view is views[0] else None)
                 if logits is None:
                     raise ValueError("the model's output holds no class scores")
                 tables[view.name].append(_rows(logits, target, ids, len(tables[view.name]), images))
                 if view is views[0]:
                     eval_logits = logits
-                elif view.train_mode and eval_logits is not None and logits.ndim == 2:
+                    logits_of.append(logits.detach().float())
+                elif view.mode == "train" and eval_logits is not None and logits.ndim == 2:
                     spread = float(eval_logits.float().std()) or 1.0
                     changes.append(float((logits.float() - eval_logits.float()).abs().mean()) / spread)
-            if probing and self._features:
-                features["final"].append(self._features.pop())
-                with self._first_statistics():
-                    self._forward(images, False, True)
-                features["initial"].append(self._features.pop())
-                features["target"].append(target.cpu().numpy())
             done += len(ids)
             slowest = max(slowest, time.perf_counter() - begun)
             if time.perf_counter() + slowest > deadline:
                 break
         if compared and np.mean(compared) < SAME_INPUT_SHARE:
             self._skip(views[0].name, "the script changes the images between loader and model, which is not repeated here")
-            return {k: [] for k in features}
+            return Gathered()
         for name, parts in tables.items():
             if parts:
                 table = {c: np.concatenate([p[c] for p in parts]).astype(SAMPLE_COLUMNS[c]) for c in SAMPLE_COLUMNS}
                 self.writer.write("rescore", {"name": name, "samples": table, "of": source.size})
         if changes:
             self.writer.write("numbers", {"values": {"mode_logit_change": float(np.mean(changes))}})
-        return features
+        if views[0].name == "val_eval" and logits_of and logits_of[0].ndim == 2:
+            self._attempt("calibration", lambda: self._calibrate(logits_of, gathered.targets))
+        return gathered
 
-    def _forward(self, images: torch.Tensor, train_mode: bool, features: bool) -> torch.Tensor | None:
+    def _look(self, images: torch.Tensor, mode: Mode, gathered: Gathered | None) -> torch.Tensor | None:
+        """The logits of one call; with ``gathered``, its features are added there."""
+        if gathered is None or self.head is None:
+            return self._forward(images, mode)
+        with self.head.listening():
+            logits = self._forward(images, mode)
+            features, middle = self.head.caught(len(images)), self.head.caught_middle(len(images))
+            if features is None:
+                return logits
+            gathered.features.append(features)
+            if middle is not None:
+                gathered.middle.append(middle)
+            if self._statistics:
+                with put_back(self._statistics):
+                    self._forward(images, mode)
+                first = self.head.caught(len(images))
+                assert first is not None
+                gathered.first_statistics.append(first)
+        gathered.kept_bytes += images.numel() * images.element_size()
+        if gathered.kept_bytes <= MAX_KEPT_BYTES:
+            gathered.images.append(images)
+        return logits
+
+    def _forward(self, images: torch.Tensor, mode: Mode) -> torch.Tensor | None:
         """The logits (N, C) of one call; in train mode the buffers are put back afterwards."""
         assert self.model is not None
         for part in self.model.parts:
-            part.train(train_mode)
-        kept = [(b, b.clone()) for p in self.model.parts for b in p.buffers()] if train_mode else []
-        handle = None
-        head = self._head() if features else None
-        if head is not None:
-            self._features = []
-            handle = head.register_forward_pre_hook(
-                lambda _, args: self._features.append(args[0].detach().float().flatten(1).cpu())
-            )
+            part.train(mode == "train")
+        if mode == "dropout":
+            for module in self.model.dropouts:
+                module.train()
+        kept = [(b, b.clone()) for p in self.model.parts for b in p.buffers()] if mode == "train" else []
         try:
             first = self.model.parts[0]
             output: Any = first(**{self.model.input_name: images}) if self.model.input_name else first(images)
             for part in self.model.parts[1:]:
                 output = part(output)
         finally:
-            if handle is not None:
-                handle.remove()
             for buffer, value in kept:
                 buffer.copy_(value)
         return find_logits(output, len(images))
 
-    def _head(self) -> Any:
-        """The last linear layer: its input is what a probe is fitted on."""
-        assert self.model is not None
-        linear = [m for p in self.model.parts for m in p.modules() if isinstance(m, torch.nn.Linear)]
-        fitting = [m for m in linear if m.out_features == self.model.num_outputs]
-        return fitting[-1] if fitting else linear[-1] if linear else None
+    # -- probes -------------------------------------------------------------------------------
 
-    # -- probe --------------------------------------------------------------------------------
+    def _numbers(self, name: str, values: dict[str, float] | str) -> None:
+        """Write the numbers, or why there are none."""
+        if isinstance(values, str):
+            self._skip(name, values)
+        else:
+            self.writer.write("numbers", {"values": values})
 
-    def _statistics(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """BatchNorm statistics that moved in layers whose own weights are frozen: (now, as they were first)."""
-        assert self.model is not None
-        first = self.model.initial_state
-        if first is None:
-            return []
-        frozen = {
-            id(b)
-            for m in self.model.batchnorms
-            if m.weight is not None and not m.weight.requires_grad
-            for b in (m.running_mean, m.running_var)
-            if b is not None
-        }
-        return [
-            (t, first[name])
-            for name, t, _, _ in self.model.tensors
-            if id(t) in frozen and name in first and not torch.equal(t.cpu(), first[name])
-        ]
+    def _probes(self, train: Gathered, val: Gathered, deadline: float) -> None:
+        self._attempt("probe", lambda: self._numbers("probe", probe_numbers(train, val)))
+        self._attempt("replay", lambda: self._numbers("replay", self._replay(train, val, deadline)))
+        pairs = self.head.first_features() if self.head is not None else []
+        if pairs:
+            self._attempt("probe_start", lambda: self._start_probe(pairs, train, val, deadline))
 
-    def _drifted(self) -> bool:
-        return bool(self._statistics()) and self._head() is not None
+    def _start_probe(self, pairs: list[tuple[Any, Any]], train: Gathered, val: Gathered, deadline: float) -> None:
+        """The features once more, under the first weights."""
+        assert self.head is not None
+        with put_back(pairs), self.head.listening():
+            for images, other in itertools.zip_longest(val.images, train.images):
+                if time.perf_counter() > deadline:
+                    break
+                for gathered, batch in ((val, images), (train, other)):
+                    if batch is None:
+                        continue
+                    self._forward(batch, "eval")
+                    features = self.head.caught(len(batch))
+                    if features is not None:
+                        gathered.start.append(features)
+        self._numbers("probe_start", start_numbers(train, val))
 
-    @contextmanager
-    def _first_statistics(self) -> Iterator[None]:
-        pairs = self._statistics()
-        kept = [t.clone() for t, _ in pairs]
-        for tensor, first in pairs:
-            tensor.copy_(first)
-        try:
-            yield
-        finally:
-            for (tensor, _), value in zip(pairs, kept, strict=True):
-                tensor.copy_(value)
+    def _replay(self, train: Gathered, val: Gathered, deadline: float) -> dict[str, float] | str:
+        """The head trained again on the features, as recorded and with one change each."""
+        head, first = self.head, self.model.initial_state if self.model is not None else None
+        if head is None or head.layer is None or first is None or not train.features or not val.features:
+            return "no linear head, no first weights or no features"
+        names = [head.name_of(n) for n in ("weight", "bias")]
+        trained = self.recorder.training_of(head.layer.weight)
+        if names[0] is None or trained is None:
+            return "the optimizer of the head is not known"
+        recorded = settings_of(*trained, head.dropout)
+        if recorded is None:
+            return f"the optimizer {trained[0]} is not repeated here"
+        weight, bias = (first.get(n) if n is not None else None for n in names)
+        if weight is None:
+            return "the first weights of the head were not kept"
+        assert self.recorder.last_train is not None
+        size = getattr(self.recorder.last_train[0], "batch_size", None) or 32
+        both = [(torch.cat(g.features).numpy(), g.target(len(g.features))) for g in (train, val)]
+        return replay_numbers(both[0], both[1], (weight, bias), recorded, size, deadline)
 
-    def _probe(self, train: dict[str, Any], val: dict[str, Any]) -> None:
-        """Val accuracy of a ridge classifier on the features under the first and under the last statistics."""
-        from sklearn.linear_model import RidgeClassifierCV
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
-        if not train["final"] or not val["final"]:
-            self._skip("probe", "the time budget left no features")
-            return
-        y_train, y_val = np.concatenate(train["target"]), np.concatenate(val["target"])
-        if min(len(y_train), len(y_val)) < MIN_PROBE_IMAGES or len(np.unique(y_train)) < 2:
-            self._skip("probe", f"too few images within the time budget ({len(y_train)} train, {len(y_val)} val)")
-            return
-        values: dict[str, float] = {"probe_n": float(len(y_val)), "probe_train_n": float(len(y_train))}
-        right: dict[str, Any] = {}
-        for moment in ("initial", "final"):
-            probe = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=np.logspace(0, 5, 11)))
-            probe.fit(torch.cat(train[moment]).numpy(), y_train)
-            right[moment] = probe.predict(torch.cat(val[moment]).numpy()) == y_val
-            values[f"probe_{moment}"] = float(right[moment].mean())
-        delta = right["initial"].astype(float) - right["final"].astype(float)
-        values["probe_difference_se"] = float(delta.std() / np.sqrt(len(delta)))
-        self.writer.write("numbers", {"values": values})
+    def _calibrate(self, logits: list[torch.Tensor], targets: list[torch.Tensor]) -> None:
+        """How much the validation logits exaggerate."""
+        values = calibration(torch.cat(logits).double().cpu().numpy(), torch.cat(targets).cpu().numpy())
+        self._numbers("calibration", values if values is not None else "too few labelled validation images")
 
 
 class _Source:
     """Batches of a data set in a fixed random order, as the program's own loader would collate them."""
 
-    def __init__(self, owner: ClosingMeasurements, loader: Any, dataset: Any, dataset_id: int, most: int = 1 << 60):
+    def __init__(
+        self,
+        owner: ClosingMeasurements,
+        loader: Any,
+        dataset: Any,
+        dataset_id: int,
+        most: int = 1 << 60,
+        check_inputs: bool = True,
+    ) -> None:
         assert owner.model is not None
         self.owner = owner
         self.loader = loader
@@ -362,7 +396,8 @@ class _Source:
         self.order = order[:most].tolist()
         self.device = next(owner.model.parts[0].parameters()).device
         walk = owner.recorder.last_eval[1]["walk"] if owner.recorder.last_eval else None
-        self._seen = getattr(walk, "fingerprints", {}) if walk is not None and walk.dataset_id == dataset_id else {}
+        same = walk is not None and walk.dataset_id == dataset_id and check_inputs
+        self._seen = getattr(walk, "fingerprints", {}) if same else {}
 
     def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, Any]]:
         """(images, class indices, sample ids) of each batch."""

@@ -49,6 +49,7 @@ class Listener(Protocol):
     def gradients_zeroed(self) -> None: ...
     def step_started(self, optimizer: torch.optim.Optimizer, has_closure: bool) -> None: ...
     def step_ended(self, optimizer: torch.optim.Optimizer) -> None: ...
+    def schedule_made(self, schedule: Any) -> None: ...
     def weights_loading(self, module: nn.Module) -> None: ...
     def weights_loaded(self, module: nn.Module, state: Any, strict: bool, result: Any) -> None: ...
     def failed(self, where: str, error: Exception) -> None: ...
@@ -353,6 +354,15 @@ class Seams:
             return load_state_dict
 
         self._patch(nn.Module, "load_state_dict", make_load)
+
+        def make_schedule(original: Any) -> Any:
+            def __init__(schedule: Any, *args: Any, **kwargs: Any) -> None:
+                original(schedule, *args, **kwargs)
+                seams._tell("schedule_made", schedule)
+
+            return __init__
+
+        self._patch(torch.optim.lr_scheduler.LRScheduler, "__init__", make_schedule)
 
 
 def _has_parameters(module: Any) -> bool:

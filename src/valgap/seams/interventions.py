@@ -6,7 +6,9 @@ them into a program.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,58 +18,12 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from valgap.seams import datasets as ds
+from valgap.seams.act import Act
 from valgap.seams.batches import read_batch
 from valgap.seams.changes import replace_transform, without_randomness
+from valgap.seams.loading import LoadWeights
+from valgap.seams.tracked import TrackedModel
 from valgap.types import Intervention
-
-
-class Act:
-    """One intervention at work. A subclass overrides the seams that it acts at; ``acted`` counts how often it did."""
-
-    def __init__(self, phase: str = "both") -> None:
-        self.phase = phase
-        self.acted = 0
-        self.replaced: Callable[[Any, Any], None] = lambda old, new: None  # told of exchanged data sets
-
-    def wants(self, phase: str) -> bool:
-        """Whether it acts in this phase."""
-        return self.phase in ("both", phase)
-
-    def iterating(self, loader: Any) -> None:
-        """A loader of a wanted phase is about to be iterated."""
-
-    def dataset(self, dataset: Any) -> Any:
-        """The data set of a wanted phase."""
-        return dataset
-
-    def sampler(self, sampler: Any, loader: Any) -> Any:
-        """The sampler that a loader of a wanted phase draws from."""
-        return sampler
-
-    def batch(self, batch: Any) -> Any:
-        """What a loader of a wanted phase returns."""
-        return batch
-
-    def inputs(self, images: torch.Tensor) -> torch.Tensor:
-        """The images that reach a model in a wanted phase, (N, C, H, W)."""
-        return images
-
-    def modes(self, model: nn.Module) -> list[tuple[nn.Module, bool]]:
-        """The modes to set during a model call of a wanted phase."""
-        return []
-
-    def loss_input(self, value: torch.Tensor) -> torch.Tensor:
-        """What a loss is taken of."""
-        return value
-
-    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
-        """An optimizer is about to step in a wanted phase."""
-
-    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """It has stepped."""
-
-    def before_backward(self, first_since_step: bool, optimizers: Collection[torch.optim.Optimizer]) -> None:
-        """A backward pass is about to begin in a wanted phase."""
 
 
 class Nothing(Act):
@@ -313,6 +269,157 @@ class NoStep(Act):
         self.acted += 1
 
 
+class FirstBatch(Act):
+    """Only the first batch of every pass is drawn."""
+
+    def __init__(self, phase: str = "train") -> None:
+        super().__init__(phase)
+
+    def sampler(self, sampler: Any, loader: Any) -> Any:
+        self.acted += 1
+        return First(sampler, loader.batch_size or 1)
+
+
+class RecordedWeights(Act):
+    """The model holds recorded weights from its first validation call on. Raises ValueError where they do not fit."""
+
+    def __init__(self, file: Path, phase: str = "validation") -> None:
+        super().__init__(phase)
+        self.file = file
+
+    def before_call(self, model: nn.Module) -> None:
+        if self.acted:
+            return
+        from safetensors.torch import load_file
+
+        weights = load_file(str(self.file))
+        tensors = {name: tensor for name, tensor, _, _ in TrackedModel(-1, model).tensors}
+        if weights.keys() != tensors.keys() or any(weights[k].shape != tensors[k].shape for k in weights):
+            raise ValueError("the recorded weights do not fit the model that validates")
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor.copy_(weights[name])
+        self.acted += 1
+
+
+class StepOnce(Act):
+    """A second step of an optimizer on the same gradient finds none: the optimizer leaves the parameters alone."""
+
+    def __init__(self, phase: str = "train") -> None:
+        super().__init__(phase)
+        self._used: set[int] = set()
+
+    def before_backward(self, first_since_step: bool, optimizers: Collection[torch.optim.Optimizer]) -> None:
+        self._used.clear()
+
+    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
+        if id(optimizer) in self._used:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
+            self.acted += 1
+        self._used.add(id(optimizer))
+
+
+class ScheduleSteps(Act):
+    """Learning-rate schedules stepped once an ``every``: "epoch" (as the next one begins) or "batch" (after the optimizer)."""
+
+    def __init__(self, every: str, phase: str = "train") -> None:
+        super().__init__("both")  # programs step schedules after validation as well
+        self.every = every
+        self._waiting: dict[int, Callable[[], Any]] = {}
+        self._inside = False
+
+    def schedule_step(self, schedule: Any, step: Callable[[], Any]) -> Any:
+        if self._inside:
+            return step()
+        self._waiting[id(schedule)] = step
+        self.acted += 1
+        return None
+
+    def iterating(self, loader: Any) -> None:
+        if self.every == "epoch" and self.training:
+            self._step()
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.every == "batch":
+            self._step()
+
+    def _step(self) -> None:
+        self._inside = True
+        try:
+            for step in self._waiting.values():
+                step()
+        finally:
+            self._inside = False
+
+
+class HoldRate(Act):
+    """The highest learning rate that each group has had so far, at each step: no decay."""
+
+    def __init__(self, phase: str = "train") -> None:
+        super().__init__(phase)
+        self._highest: dict[tuple[int, int], float] = {}
+        self._kept: list[Any] = []
+
+    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
+        self._kept = [group["lr"] for group in optimizer.param_groups]
+        for place, group in enumerate(optimizer.param_groups):
+            key = (id(optimizer), place)
+            self._highest[key] = max(self._highest.get(key, 0.0), float(group["lr"]))
+            group["lr"] = self._highest[key]
+        self.acted += 1
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        for group, rate in zip(optimizer.param_groups, self._kept, strict=False):
+            group["lr"] = rate
+
+
+class EvaluateTrained(Act):
+    """The model that is trained, called wherever an untrained copy of it is."""
+
+    def __init__(self, phase: str = "both") -> None:
+        super().__init__(phase)
+        self._trained: nn.Module | None = None
+
+    def instead(self, module: nn.Module) -> nn.Module:
+        if torch.is_grad_enabled() and module.training:
+            self._trained = module
+            return module
+        trained = self._trained
+        if trained is None or trained is module or _sizes(trained) != _sizes(module):
+            return module
+        trained.train(module.training)
+        self.acted += 1
+        return trained
+
+
+class RestoreStart(Act):
+    """The model in its first state whenever a data set begins to train that it has not trained on before."""
+
+    def __init__(self, phase: str = "both") -> None:
+        super().__init__(phase)
+        self._first: dict[int, tuple[nn.Module, dict[str, torch.Tensor]]] = {}
+        self._seen: set[int] = set()
+        self._due = False
+
+    def iterating(self, loader: Any) -> None:
+        if self.training and id(loader.dataset) not in self._seen:
+            self._due = bool(self._seen)
+            self._seen.add(id(loader.dataset))
+
+    def instead(self, module: nn.Module) -> nn.Module:
+        if id(module) not in self._first:
+            self._first[id(module)] = (module, {k: v.detach().clone() for k, v in module.state_dict().items()})
+        elif self._due:
+            with torch.no_grad():
+                for name, tensor in module.state_dict().items():
+                    tensor.copy_(self._first[id(module)][1][name])
+            self.acted += 1
+        self._due = False
+        return module
+
+
 class UndoSoftmax(Act):
     """The loss is taken of log-probabilities where the program gave it probabilities."""
 
@@ -337,12 +444,18 @@ KINDS: dict[str, Callable[..., Act]] = {
     "drop_samples": DropSamples,
     "shuffle": Shuffle,
     "balanced_sampling": BalancedSampling,
+    "load_weights": LoadWeights,
     "add_missing_parameters": AddMissingParameters,
     "scale_rate": ScaleRate,
     "weight_decay": WeightDecay,
     "zero_gradients": ZeroGradients,
     "no_step": NoStep,
     "undo_softmax": UndoSoftmax,
+    "step_once": StepOnce,
+    "schedule_steps": ScheduleSteps,
+    "hold_rate": HoldRate,
+    "evaluate_trained": EvaluateTrained,
+    "restore_start": RestoreStart,
 }
 
 
@@ -351,6 +464,24 @@ def make(intervention: Intervention) -> Act:
     if intervention.name not in KINDS:
         raise ValueError(f"no intervention is called {intervention.name!r}")
     return KINDS[intervention.name](**intervention.settings)
+
+
+def without_training(weights: Path) -> list[Act]:
+    """What turns a program into the evaluation of recorded weights: one batch an epoch, which moves nothing."""
+    return [FirstBatch(), NoStep("train"), HoldBatchNorm("train", only_frozen=False), RecordedWeights(weights)]
+
+
+class First:
+    """The first ``count`` indices of a sampler."""
+
+    def __init__(self, sampler: Any, count: int) -> None:
+        self.base, self.count = sampler, count
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.islice(self.base, self.count)
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.base))
 
 
 class Chosen:
@@ -366,6 +497,10 @@ class Chosen:
         source = getattr(self.base, "data_source", None)
         size = len(source) if source is not None else len(self.base)
         return sum(self.keep(i) for i in range(size))
+
+
+def _sizes(module: nn.Module) -> list[int]:
+    return sorted(p.numel() for p in module.parameters())
 
 
 def _frozen_norm(module: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import hashlib
 import os
 import time
@@ -16,12 +17,16 @@ import torch
 from valgap.record.writer import RecordWriter
 from valgap.seams import datasets as ds
 from valgap.seams.batches import LoadedBatch, as_class_index, find_images, find_logits, read_batch
-from valgap.seams.inputs import fingerprint, is_sampled
+from valgap.seams.inputs import fingerprint, is_sampled, miniatures, quantized
 from valgap.seams.tracked import TrackedModel, unwrap
 from valgap.seams.walk import Call, OpenBatch, StepRow, Walk
 
 MAX_PENDING = 64
+MAX_SEEN = 4  # passes whose first images are kept small: train and val, and what else is there
 MAX_ERRORS = 20
+MAX_KEPT_RATES = 6_001  # steps of which the learning rate is kept for the closing measurements
+# What a schedule says of its length and shape; other attributes are not recorded.
+SCHEDULE_SETTINGS = ("T_max", "T_0", "T_mult", "total_steps", "total_iters", "step_size", "milestones", "gamma", "eta_min")
 
 
 class Registry:
@@ -90,6 +95,11 @@ class Recorder:
         self._stale: torch.Tensor | None = None
         self._before: tuple[list[torch.Tensor], list[torch.Tensor]] | None = None
         self._model_lines: dict[int, Any] = {}
+        self._seen: set[tuple[int, bool]] = set()
+        self._trainings: dict[int, _Training] = {}  # by optimizer id
+        self._schedules: list[tuple[weakref.ref[Any], str, Any]] = []  # (schedule, its class, its optimizer)
+        self._states: dict[tuple[int, bytes], int] = {}  # (model, digest of its state) -> the last pass that ended in it
+        self._before_load: bytes | None = None
 
     # -- loader -------------------------------------------------------------------------------
 
@@ -241,7 +251,16 @@ class Recorder:
         self._open_call = Call(tracked, _modes(tracked, grad_enabled))
         self._current.calls.append(self._open_call)
         walk.inputs.add(images.detach(), walk.num_batches)
+        self._see(walk, images, grad_enabled)
         walk.num_batches += 1
+
+    def _see(self, walk: Walk, images: torch.Tensor, grad_enabled: bool) -> None:
+        """Keep small copies of the first images of the first pass over each data set."""
+        place = (walk.dataset_id, grad_enabled)
+        if walk.num_batches or images.ndim != 4 or place in self._seen or len(self._seen) >= MAX_SEEN:
+            return
+        self._seen.add(place)
+        walk.seen = miniatures(images.detach())
 
     def _start(self, model: TrackedModel, grad_enabled: bool) -> None:
         """Before the first call with gradients, which moves BatchNorm: remember the state."""
@@ -400,11 +419,46 @@ class Recorder:
             self._before = None
         walk.step_rows.append(row)
         walk.steps += 1
+        if new or optimizer_id not in self._trainings:
+            self._trainings[optimizer_id] = _Training(optimizer)
+        self._trainings[optimizer_id].add(rates)
         self._backwards_since = 0
         self._stale = None
         smallest = min((p for p in parameters if p.requires_grad), key=lambda p: p.numel(), default=None)
         if smallest is not None:
             self._unclean[optimizer_id] = smallest
+
+    def training_of(self, parameter: torch.Tensor) -> tuple[str, dict[str, Any], list[float]] | None:
+        """(optimizer class, settings of its group, learning rate of each step) of what trained a parameter last."""
+        for number in sorted(self._trainings, reverse=True):
+            place = self._trainings[number].places.get(id(parameter))
+            if place is not None:
+                training = self._trainings[number]
+                return training.kind, training.groups[place], list(training.rates[place])
+        return None
+
+    def schedule_made(self, schedule: Any) -> None:
+        """A learning-rate schedule was made."""
+        optimizer = getattr(schedule, "optimizer", None)
+        self._schedules.append((weakref.ref(schedule), type(schedule).__name__, optimizer and weakref.ref(optimizer)))
+
+    def _write_schedules(self, walk: Walk) -> None:
+        """Where every living schedule stands at the end of a training pass."""
+        for reference, kind, of in self._schedules:
+            schedule, optimizer = reference(), of() if of else None
+            if schedule is None or optimizer is None:
+                continue
+            settings = {k: _plain(getattr(schedule, k, None)) for k in SCHEDULE_SETTINGS}
+            self.writer.write(
+                "schedule",
+                {
+                    "pass": walk.index,
+                    "optimizer": self.optimizers.number(optimizer)[0],
+                    "kind": kind,
+                    "steps": int(getattr(schedule, "last_epoch", -1)),
+                    "settings": {k: v for k, v in settings.items() if v is not None},
+                },
+            )
 
     def _step_walk(self) -> Walk | None:
         if self._current is not None:
@@ -416,6 +470,12 @@ class Recorder:
     def weights_loading(self, module: Any) -> None:
         """A module is about to load weights: what is open belongs to the old ones."""
         self._settle(keep=None, everything=True)
+        model = self._trained_holder(module)
+        self._before_load = _digest(*model.snapshot()) if model is not None else None
+
+    def _trained_holder(self, module: Any) -> TrackedModel | None:
+        """The model that has been trained and is this module."""
+        return next((m for m in self.models if m.steps and m.contains(module)), None)
 
     def weights_loaded(self, module: Any, state: Any, strict: bool, result: Any) -> None:
         """``load_state_dict`` returned."""
@@ -440,8 +500,18 @@ class Recorder:
                 "unexpected": len(unexpected),
                 "examples": [*missing[:3], *unexpected[:3]],
                 "expected": len(module.state_dict()),
+                "after_pass": self.num_passes - 1,
+                **self._what_loading_did(module),
             },
         )
+
+    def _what_loading_did(self, module: Any) -> dict[str, Any]:
+        """Whether a trained model's weights changed by loading, and which pass had ended in the state that it now has."""
+        model = self._trained_holder(module)
+        if model is None or self._before_load is None:
+            return {"changed": None, "state_of_pass": -1}
+        now = _digest(*model.snapshot())
+        return {"changed": now != self._before_load, "state_of_pass": self._states.get((model.id, now), -1)}
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -467,11 +537,16 @@ class Recorder:
         self.seconds[kind] += walk.ended - walk.started
         self.images[kind] += int(np.sum(body["batch_sizes"]))
         self.writer.write("pass_end", body)
+        if walk.seen is not None:
+            self.writer.write("seen", {"pass": walk.index, **quantized(walk.seen)})
+            walk.seen = None
         if model is None:
             return
         if walk.steps or model.id not in self._model_lines:
             self._write_model(model)
         self._write_state(model, "pass", walk.index)
+        if walk.steps:
+            self._write_schedules(walk)
         loader = walk.loader
         facts = {"model": model, "walk": walk, "dataset": walk.dataset_id}
         if kind == "train":
@@ -520,6 +595,7 @@ class Recorder:
         if model.id not in self._model_lines:
             self._write_model(model)
         sums, norms = model.snapshot()
+        self._states[model.id, _digest(sums, norms)] = pass_index
         self.writer.write(
             "state",
             {"model": model.id, "moment": moment, "pass": pass_index, "sums": sums.numpy(), "norms": norms.numpy()},
@@ -537,6 +613,36 @@ class Recorder:
             text = f"{where}: {''.join(traceback.format_exception(error))}"
             self.errors.append(text)
             self.writer.write("recorder_error", {"text": text[-4000:]})
+
+
+class _Training:
+    """How one optimizer trains: its settings, which parameter is in which group, and the rates of its first steps."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.kind = type(optimizer).__name__
+        self.groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        self.places = {id(p): i for i, g in enumerate(optimizer.param_groups) for p in g["params"]}
+        self.rates = [array.array("f") for _ in self.groups]
+
+    def add(self, rates: list[float]) -> None:
+        """One step at these rates, one per group."""
+        for kept, rate in zip(self.rates, rates, strict=False):
+            if len(kept) < MAX_KEPT_RATES:
+                kept.append(rate)
+
+
+def _digest(sums: torch.Tensor, norms: torch.Tensor) -> bytes:
+    """Equal states, equal digests."""
+    return hashlib.blake2b(torch.stack([sums, norms]).numpy().tobytes(), digest_size=16).digest()
+
+
+def _plain(value: Any) -> Any:
+    """A number, or a list of numbers, as JSON takes it; None for anything else."""
+    if isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, (list, tuple, dict)) and all(isinstance(v, int) for v in value):  # milestones may be a Counter
+        return sorted(value)
+    return None
 
 
 def _modes(model: TrackedModel, grad_enabled: bool) -> tuple[float, float, float, float]:

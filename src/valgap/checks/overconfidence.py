@@ -1,0 +1,76 @@
+"""The validation loss is high because the answers are too sure, not because they are wrong.
+
+What it looks for
+    The temperature that the validation logits want: divided by it, the same answers get the lowest loss. It is fitted on four
+    fifths of the images and scored on the last fifth. And the course: validation loss rising while accuracy stays or rises.
+
+Why it hurts validation
+    The accuracy does not suffer at all; only the loss does, and whoever stops or selects by it. A few confident errors make
+    most of a cross-entropy.
+
+What else looks like this
+    Overtraining (TRN404): there the accuracy falls too. Logits of the wrong scale, such as a softmax before the loss (MOD306),
+    make a classifier too *unsure*; the temperature is then below 1.
+
+Remedy
+    Divide the logits by the temperature given here before the softmax (temperature scaling); choose epochs by accuracy, or by
+    the loss after scaling.
+
+Source
+    Guo et al. 2017, "On calibration of modern neural networks"; keras issue 7866.
+"""
+
+from __future__ import annotations
+
+from valgap.checks.progress import course, drop_after_best, loss_rise, numbers_of
+from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable, RunRecord
+
+# Sound runs of benchmarks/calibration.py (frozen and unfrozen, 1 to 8 epochs, four data sets) want temperatures of 0.4 to
+# 1.6 and gain at most 12 % of their loss by one. Twice that is called a fault.
+TEMPERATURE = 2.0
+GAIN_SHARE = 0.2
+HINT_TEMPERATURE = 1.5
+Z = 3.0
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """Read the temperature off the closing measurements, and the course of loss and accuracy."""
+    numbers = numbers_of(case.run)
+    if "val_temperature" not in numbers:
+        return NotApplicable("the validation logits of the finished model (closing measurements)")
+    at, plain, tempered = (numbers[k] for k in ("val_temperature", "val_nll", "val_nll_tempered"))
+    gain, error = plain - tempered, numbers["val_nll_gain_se"]
+    n = int(numbers["calibration_n"])
+    benign, fact = rises_alone(case.run)
+    facts = (
+        Evidence("temperature that the validation logits want", at, 1.0, "", n),
+        Evidence("val loss as it is, and with the temperature", plain, tempered, "nats", n),
+        Evidence("calibration error as it is, and with the temperature", numbers["val_ece"], numbers["val_ece_tempered"], "", n),
+        *fact,
+    )
+    sure = gain > Z * error and gain > 0
+    if not sure or at < HINT_TEMPERATURE:
+        return Clear("the answers are about as sure as they are right", facts)
+    strong = at >= TEMPERATURE and gain >= GAIN_SHARE * plain
+    words = "val loss rises while accuracy does not fall" if benign else "val loss is high"
+    return Finding(
+        summary=f"{words}: the answers are too sure, a temperature of {at:.2g} takes the loss from {plain:.3g} to {tempered:.3g}",
+        severity_points=0.0,
+        confidence=0.85 if strong else 0.4,
+        evidence=facts,
+        remedy=f"divide the logits by {at:.2g} before the softmax; do not stop or select by the unscaled loss",
+    )
+
+
+def rises_alone(run: RunRecord) -> tuple[bool, tuple[Evidence, ...]]:
+    """Whether the loss rose after its lowest epoch while the accuracy did not fall, with the evidence."""
+    seen = course(run)
+    if seen is None:
+        return False, ()
+    rise, error = loss_rise(seen)
+    drop = drop_after_best(seen)
+    fact = Evidence("val loss, last epoch minus its lowest", rise, 0.0, "nats", drop.n, rise - 1.96 * error, rise + 1.96 * error)
+    return rise > Z * error and rise > 0 and drop.low <= 0, (fact, drop.evidence())
+
+
+CHECK = Check(code="EVA505", name="overconfidence", detect=detect, doc=__doc__ or "")

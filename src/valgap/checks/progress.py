@@ -1,0 +1,208 @@
+"""How a run went from epoch to epoch, as measured quantities. No check; the checks of training share it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from valgap.stats import best_row_cross_fitted, paired_difference, paired_p_value
+from valgap.types import Closing, Evidence, Pass, RunRecord
+
+MIN_EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class Course:
+    """The validation passes over one data set, on the samples that all of them scored."""
+
+    passes: tuple[Pass, ...]  # E, in order
+    right: npt.NDArray[np.bool_]  # (E, N)
+    loss: npt.NDArray[np.float64]  # (E, N) nats
+    train_loss: npt.NDArray[np.float64]  # (E,) mean of the training pass before each, nan unknown
+    train_accuracy: npt.NDArray[np.float64]  # (E,)
+
+    @property
+    def accuracy(self) -> npt.NDArray[np.float64]:
+        """(E,), 0..1."""
+        return np.asarray(self.right.mean(1))
+
+    @property
+    def mean_loss(self) -> npt.NDArray[np.float64]:
+        """(E,), nats."""
+        return np.asarray(self.loss.mean(1))
+
+    @property
+    def best(self) -> int:
+        """The epoch of the highest accuracy, the earliest of equals."""
+        return int(self.accuracy.argmax())
+
+
+def course(run: RunRecord) -> Course | None:
+    """The course of the last labelled validation's data set; None with fewer than two comparable passes."""
+    last = run.last_validation
+    if last is None or not last.samples.labelled.any():
+        return None
+    passes = [p for p in run.of_phase("validation") if p.dataset == last.dataset and p.model == last.model and p.epoch > 0]
+    tables = [(p, *_ordered(p)) for p in passes]
+    tables = [t for t in tables if len(t[1]) == len(_ordered(last)[0])]
+    if len(tables) < 2:
+        return None
+    trained = {p.epoch + 1: p.samples for p in run.of_phase("train") if p.model == last.model}
+    return Course(
+        passes=tuple(t[0] for t in tables),
+        right=np.array([t[1] for t in tables]),
+        loss=np.array([t[2] for t in tables], np.float64),
+        train_loss=np.array([trained[p.epoch].mean_loss if p.epoch in trained else np.nan for p, _, _ in tables]),
+        train_accuracy=np.array([trained[p.epoch].accuracy if p.epoch in trained else np.nan for p, _, _ in tables]),
+    )
+
+
+def _ordered(one: Pass) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.floating]]:
+    """(right, loss) of the labelled samples, by sample where these are known (a loader may shuffle)."""
+    table = one.samples
+    keep = np.flatnonzero(table.labelled)
+    order = keep[np.argsort(table.sample[keep], kind="stable")]
+    return np.asarray(table.prediction[order] == table.target[order]), table.loss[order]
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Accuracy of the best epoch, chosen by the other half of the samples, minus that of the last; fractions."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+
+    def evidence(self) -> Evidence:
+        """In points."""
+        return Evidence(
+            "val accuracy, best epoch (chosen by other images) minus last",
+            100 * self.value,
+            0.0,
+            "points",
+            self.n,
+            100 * self.low,
+            100 * self.high,
+        )
+
+
+def drop_after_best(run: Course) -> Drop:
+    """How far the last epoch lies below the best one."""
+    best, last = best_row_cross_fitted(run.right), run.right[-1]
+    return Drop(*paired_difference(last, best), paired_p_value(last, best), len(last))
+
+
+def loss_rise(run: Course) -> tuple[float, float]:
+    """(rise of the mean val loss from its lowest epoch to the last, its standard error), nats, paired over samples."""
+    delta = run.loss[-1] - run.loss[int(run.mean_loss.argmin())]
+    return float(delta.mean()), float(delta.std() / np.sqrt(max(1, len(delta))))
+
+
+def update_ratio(passes: Sequence[Pass]) -> float:
+    """Median over sampled steps of the update's norm over that of the weights; nan where none was sampled."""
+    ratios = np.concatenate([p.steps.update_ratio for p in passes]) if passes else np.zeros(0)
+    ratios = ratios[np.isfinite(ratios)]
+    return float(np.median(ratios)) if len(ratios) else float("nan")
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """Validation accuracy that a linear probe on the run's features reaches beyond the run itself; fractions."""
+
+    probe: float
+    reached: float
+    low: float  # 95 % interval of the difference
+    n: int
+
+    @property
+    def value(self) -> float:
+        """Probe minus run."""
+        return self.probe - self.reached
+
+    def evidence(self) -> Evidence:
+        """Both accuracies."""
+        return Evidence(
+            "val accuracy of a linear probe on this run's features, against its own head", self.probe, self.reached, "", self.n
+        )
+
+
+def shortfall(run: RunRecord) -> Shortfall | None:
+    """What the run's head left lying; None without probe."""
+    numbers = numbers_of(run)
+    table = run.closing.rescores.get("val_eval") if run.closing is not None else None
+    if table is None or "probe_final" not in numbers or not table.labelled.any():
+        return None
+    n, reached = int(numbers["probe_n"]), table.accuracy
+    probe = numbers["probe_final"]
+    error = float(np.sqrt(max(1e-4, probe * (1 - probe) + reached * (1 - reached)) / max(1, n) / 2))  # paired: about half
+    return Shortfall(probe, reached, probe - reached - 1.96 * error, n)
+
+
+def numbers_of(run: RunRecord) -> dict[str, float]:
+    """The numbers of the closing measurements."""
+    return dict((run.closing or Closing()).numbers)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Validation accuracy of the head trained again with one change, against the same as recorded; fractions."""
+
+    name: str
+    recorded: float
+    changed: float
+    p_value: float
+    n: int
+
+    @property
+    def gain(self) -> float:
+        """Changed minus recorded."""
+        return self.changed - self.recorded
+
+    def evidence(self, words: str) -> Evidence:
+        """Both accuracies."""
+        return Evidence(f"val accuracy of the head trained again {words}", self.changed, self.recorded, "", self.n)
+
+
+# How far the replay as recorded may be from the run itself: augmentation and Dropout elsewhere are not replayed. Sound runs of
+# benchmarks/calibration.py stay within 9 points.
+FAITHFUL = 0.1
+
+
+def replay(run: RunRecord, name: str) -> Replay | None:
+    """The replay under one change; None where there is none, or where the replay does not repeat the run."""
+    numbers = numbers_of(run)
+    table = run.closing.rescores.get("val_eval") if run.closing is not None else None
+    key = f"replay_{name}"
+    if key not in numbers or table is None or not faithful(run):
+        return None
+    return Replay(name, numbers["replay_recorded"], numbers[key], numbers[f"{key}_p"], int(numbers["replay_n"]))
+
+
+def faithful(run: RunRecord) -> bool:
+    """Whether the head trained again as recorded reaches what the run reached."""
+    numbers = numbers_of(run)
+    table = run.closing.rescores.get("val_eval") if run.closing is not None else None
+    if table is None or "replay_recorded" not in numbers:
+        return False
+    noise = 2 * float(np.sqrt(0.25 / max(1.0, numbers["replay_n"])) / 2)
+    return abs(numbers["replay_recorded"] - table.accuracy) <= max(FAITHFUL, noise)
+
+
+def backbone_trained(run: RunRecord) -> float:
+    """Share of the model's parameter numbers that are trained, 0..1; nan without model."""
+    model = run.trained_model
+    if model is None:
+        return float("nan")
+    wanted = model.is_parameter & model.requires_grad & model.in_optimizer
+    return float(model.numel[wanted].sum() / max(1, model.numel[model.is_parameter].sum()))
+
+
+def train_rescored(run: RunRecord) -> float:
+    """Accuracy of training images re-scored like validation, 0..1; nan without."""
+    table = run.closing.rescores.get("train_eval") if run.closing is not None else None
+    return table.accuracy if table is not None else float("nan")

@@ -1,0 +1,82 @@
+"""The optimizer does not step once for each gradient.
+
+What it looks for
+    Steps of each optimizer between backward passes: none at all, or two and more in a row on the same gradient.
+
+Why it hurts validation
+    Without a step nothing is learnt. A second step on the same gradient doubles the rate, and adaptive optimizers count it
+    twice in their averages; training gets rough.
+
+What else looks like this
+    Gradient accumulation makes several backward passes for one step, on purpose. Two optimizers (backbone and head) may step
+    once each after one backward.
+
+Remedy
+    One `optimizer.step()` per batch, after `backward()`. With a GradScaler call `scaler.step(optimizer)` and nothing else.
+
+Source
+    PyTorch documentation, "Automatic mixed precision examples"; PyTorch forum, "optimizer.step called twice".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Pass, Untreatable
+
+# A step or two without gradient (a warm-up, a closure) is no fault.
+SHARE = 0.2
+UNMEASURED_POINTS = {"never": 20.0, "twice": 4.0}
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """Count the steps of each optimizer that no backward pass preceded."""
+    passes = case.run.of_phase("train")
+    backwards = sum(p.backwards for p in passes)
+    if not backwards:
+        return NotApplicable("a training pass with a backward")
+    steps = sum(p.optimizer_steps for p in passes)
+    again = repeated(passes)
+    facts = (
+        Evidence("optimizer steps", steps, "one per backward, or per few of them", "steps", backwards),
+        Evidence("steps on a gradient that the same optimizer had already used", again, 0, "steps", steps),
+    )
+    if not steps:
+        return _finding(f"{backwards} backward passes and no optimizer step", "never", 0.98, facts)
+    if again > SHARE * steps:
+        return _finding(f"{again} of {steps} optimizer steps reuse the gradient of the step before", "twice", 0.95, facts)
+    return Clear("each step follows a backward pass of its own", facts)
+
+
+def repeated(passes: Sequence[Pass]) -> int:
+    """Steps of an optimizer since whose last step there was no backward."""
+    count = 0
+    since: dict[int, int] = {}
+    for one in passes:
+        for optimizer, backwards in zip(one.steps.optimizer.tolist(), one.steps.backwards.tolist(), strict=True):
+            for other in since:
+                since[other] += backwards
+            count += optimizer in since and since[optimizer] == 0
+            since[optimizer] = 0
+    return count
+
+
+def _finding(summary: str, kind: str, confidence: float, facts: tuple[Evidence, ...]) -> Finding:
+    points = UNMEASURED_POINTS[kind]
+    return Finding(
+        summary=summary,
+        severity_points=points,
+        confidence=confidence,
+        evidence=(*facts, Evidence("cost (no re-run): assumed", points, 0.0, "points")),
+        remedy="call optimizer.step() once after each backward() (with a GradScaler: scaler.step(optimizer) only)",
+    )
+
+
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """A step on a used gradient does nothing."""
+    if not sum(p.optimizer_steps for p in case.run.of_phase("train")):
+        return Untreatable("the program never steps, so there is no step to act at")
+    return Intervention("step_once", {"phase": "train"})
+
+
+CHECK = Check(code="TRN413", name="wrong_step_count", detect=detect, doc=__doc__ or "", treat=treat)

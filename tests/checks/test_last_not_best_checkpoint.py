@@ -1,0 +1,42 @@
+"""EVA506."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.checks.cases import found, healthy
+from tests.checks.test_overtraining import course
+from valgap.checks.last_not_best_checkpoint import CHECK
+from valgap.types import Case, Clear, NotApplicable, WeightsLoaded
+
+
+def loaded(case: Case, changed: bool | None) -> Case:
+    """The case with weights loaded after the last training pass."""
+    load = WeightsLoaded("Net", False, True, 7, 7, 0, 0, (), after_pass=len(case.run.passes) - 1, changed=changed)
+    return Case(replace(case.run, weights_loaded=(load,)))
+
+
+@pytest.mark.parametrize("drop", [0.03, 0.1])
+def test_a_kept_reference(drop: float) -> None:
+    finding = found(CHECK.detect(loaded(course([0.7, 0.8, 0.8 - drop]), False)))
+    assert finding.confidence > 0.9
+    assert finding.severity_points == pytest.approx(100 * drop, abs=1)
+
+
+def test_real_copies_and_a_best_last_epoch_are_silent() -> None:
+    assert isinstance(CHECK.detect(loaded(course([0.7, 0.8, 0.7]), True)), Clear)
+    assert isinstance(CHECK.detect(loaded(course([0.6, 0.7, 0.8]), False)), Clear)
+    assert isinstance(CHECK.detect(loaded(course([0.6, 0.7, 0.8]), None)), Clear)
+
+
+def test_a_jumping_curve_that_ends_low() -> None:
+    found(CHECK.detect(course([0.8, 0.6, 0.8, 0.8, 0.79, 0.6], [0.7, 0.8, 0.7, 0.8, 0.7, 0.71])))
+
+
+def test_plain_overtraining_is_left_to_its_own_check() -> None:
+    assert isinstance(CHECK.detect(course([0.7, 0.8, 0.7, 0.7])), Clear)
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(course([0.7])), NotApplicable)
+    assert isinstance(CHECK.detect(healthy(passes=())), NotApplicable)

@@ -1,0 +1,41 @@
+"""MOD311."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.checks.cases import TRAIN, VAL, found, healthy, model, samples, with_phase, without
+from valgap.checks.stale_averaged_model import CHECK
+from valgap.types import Case, Clear, Closing, NotApplicable
+
+IDS = np.arange(TRAIN, TRAIN + VAL)
+
+
+def averaged(copy: float, trained: float, **changes: object) -> Case:
+    """Validation of model 1, a copy of the trained model 0; both accuracies on the same images."""
+    case = with_phase(healthy(), "validation", model=1, samples=samples(IDS, copy))
+    models = {0: model(), 1: replace(model(id=1, trained=False), **changes)}  # type: ignore[arg-type]
+    closing = Closing(rescores={"val_eval": samples(IDS, trained)})
+    return Case(replace(case.run, models=models, closing=closing))
+
+
+@pytest.mark.parametrize("lag", [0.1, 0.3, 0.6])
+def test_points_are_what_the_trained_model_has_more(lag: float) -> None:
+    assert found(CHECK.detect(averaged(0.8 - lag, 0.8))).severity_points == pytest.approx(100 * lag)
+
+
+def test_better_or_nearly_equal_copies_are_silent() -> None:
+    assert isinstance(CHECK.detect(averaged(0.85, 0.8)), Clear)
+    assert isinstance(CHECK.detect(averaged(0.78, 0.8)), Clear)
+
+
+def test_another_network_is_no_copy() -> None:
+    assert isinstance(CHECK.detect(averaged(0.2, 0.8, numel=np.arange(1, 8))), Clear)
+    assert isinstance(CHECK.detect(healthy()), Clear)
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
+    case = averaged(0.2, 0.8)
+    assert isinstance(CHECK.detect(Case(replace(case.run, closing=None))), NotApplicable)

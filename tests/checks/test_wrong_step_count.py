@@ -1,0 +1,38 @@
+"""TRN413."""
+
+import numpy as np
+import pytest
+
+from tests.checks.cases import found, healthy, steps, with_phase, without
+from valgap.checks.wrong_step_count import CHECK
+from valgap.types import Clear, Intervention, NotApplicable, Untreatable
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_steps_that_reuse_a_gradient(times: int) -> None:
+    backwards = np.array([1] + [0] * (times - 1)).repeat(1).tolist() * 10
+    case = with_phase(
+        healthy(), "train", optimizer_steps=10 * times, backwards=10, steps=steps(10 * times, backwards=np.array(backwards))
+    )
+    finding = found(CHECK.detect(case))
+    assert finding.evidence[1].value == 3 * 10 * (times - 1)
+    assert isinstance(CHECK.treat and CHECK.treat(case, finding), Intervention)
+
+
+def test_no_step_at_all() -> None:
+    none = steps(0, learning_rate=np.zeros((0, 1), np.float32))
+    case = with_phase(healthy(), "train", optimizer_steps=0, backwards=10, steps=none)
+    finding = found(CHECK.detect(case))
+    assert isinstance(CHECK.treat and CHECK.treat(case, finding), Untreatable)
+
+
+def test_accumulation_and_two_optimizers_are_silent() -> None:
+    gathered = with_phase(healthy(), "train", optimizer_steps=5, backwards=20, steps=steps(5, backwards=np.full(5, 4)))
+    assert isinstance(CHECK.detect(gathered), Clear)
+    both = steps(20, optimizer=np.tile([0, 1], 10), backwards=np.tile([1, 0], 10))
+    assert isinstance(CHECK.detect(with_phase(healthy(), "train", optimizer_steps=20, backwards=10, steps=both)), Clear)
+    assert isinstance(CHECK.detect(healthy()), Clear)
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)

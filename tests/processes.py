@@ -1,0 +1,93 @@
+"""Python programs in processes of their own: fresh ones, or forked from one in which torch is imported already.
+
+An interpreter that imports torch and torchvision takes 4 s of processor time; a fork of it takes 0.1 s. Programs whose
+start is not what a test is about are forked. The import of torch under the recorder is tested with fresh processes.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+PRELOADED = ["torch", "torchvision", "torch._dynamo", "scipy.special", "rich.console", "tests.processes"]
+
+
+def fresh(command: Sequence[object], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """What ``python COMMAND...`` printed, in a new interpreter."""
+    whole = [sys.executable, *map(str, command)]
+    return subprocess.run(whole, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def forked(
+    command: Sequence[object], cwd: Path | None = None, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What ``python COMMAND...`` printed, in a fork of an interpreter that has torch; COMMAND is FILE or -m MODULE first."""
+    whole = [str(c) for c in command]
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        process = _start(whole, cwd or Path.cwd(), (out, err), variables)
+        process.join()
+        return subprocess.CompletedProcess(whole, process.exitcode, out.read_text(), err.read_text())
+
+
+class ForkedPopen:
+    """Stands in for ``subprocess.Popen([python, "-m", MODULE, ...], stdout=FILE, stderr=STDOUT)`` with a forked process."""
+
+    def __init__(self, command: Sequence[str], stdout: IO[bytes], env: Mapping[str, str], **_: Any) -> None:
+        output = Path(stdout.name)
+        self._process = _start(list(command[1:]), Path.cwd(), (output, output), env)
+        self.pid: int = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode  # type: ignore[no-any-return]
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired("forked", timeout or 0)
+        return self.returncode
+
+
+def _start(command: list[str], cwd: Path, outputs: tuple[Path, Path], variables: Mapping[str, str] | None = None) -> Any:
+    context = _context()
+    process = context.Process(target=_child, args=(command, os.fspath(cwd), [*map(os.fspath, outputs)], dict(variables or {})))
+    process.start()
+    return process
+
+
+@functools.cache
+def _context() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def _child(command: list[str], cwd: str, outputs: list[str], variables: dict[str, str]) -> None:
+    os.setsid()
+    os.environ.update(variables)
+    tempfile.tempdir = None  # that of the variables, not of the process that was forked
+    os.chdir(cwd)
+    for number, path in enumerate(outputs, 1):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    named = command[0] == "-m"
+    sys.path.insert(0, cwd if named else os.fspath(Path(command[0]).resolve().parent))
+    sys.argv = command[1:] if named else command
+    if named:
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(command[0], run_name="__main__")
