@@ -209,6 +209,29 @@ def _page_beside(run_directory: Path, diagnosis: Any) -> None:
 
 
 @app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN")],
+    second: Annotated[Path, typer.Argument(metavar="RUN")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Compare two runs: what differs in settings, data and result, and whether the result differs beyond chance.
+
+    Example:  valgap compare runs/20261124-130043-train runs/last
+    """
+    from rich.console import Console
+
+    from valgap.exhibits.comparison import compare as compare_runs
+    from valgap.record.reader import read_record
+    from valgap.report.compare_view import comparison_to_json, show_comparison
+
+    comparison = compare_runs(read_record(first), read_record(second))
+    if as_json:
+        print(json.dumps(comparison_to_json(comparison), indent=1))
+    else:
+        show_comparison(comparison, Console())
+
+
+@app.command()
 def explain(code: Annotated[str | None, typer.Argument(metavar="CODE")] = None) -> None:
     """Explain a cause by its code or name; without one, list them all.
 
