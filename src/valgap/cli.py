@@ -232,6 +232,48 @@ def compare(
 
 
 @app.command()
+def review(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    select: Annotated[str, typer.Option(help="Only what these codes suspect, separated by commas.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
+) -> None:
+    """Go through the suspect images by keyboard: keep, relabel, drop, not sure. Images are never touched.
+
+    A page that only this machine can reach. Decisions go to RUN/decisions.csv at once; valgap fix uses them.
+
+    Examples:  valgap review runs/last     valgap review runs/last --select DAT104
+    """
+    from valgap.diagnosis import diagnose as diagnose_run
+    from valgap.review import Decisions, ReviewServer, suspects_of
+    from valgap.review.decisions import FILE
+    from valgap.review.suspects import labels_of
+
+    decisions = Decisions(run_directory / FILE)
+    diagnosis = diagnose_run(run_directory)
+    suspects = suspects_of(diagnosis, _codes(select))
+    if not suspects:
+        _say("no finding of this run is about image files that are still there: nothing to review")
+        return
+    server = ReviewServer(suspects, labels_of(diagnosis.run), decisions, port)
+    print(f"{len(suspects)} suspect images, {len(decisions)} decided so far; Ctrl-C ends\n{server.address}", flush=True)
+    if open_page:
+        import webbrowser
+
+        webbrowser.open(server.address)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        counts = [
+            f"{sum(d.kind == kind for d in decisions.current().values())} {kind}"
+            for kind in ("keep", "relabel", "drop", "unsure")
+        ]
+        _say(f"{', '.join(counts)}; written to {decisions.file}")
+    finally:
+        server.server_close()
+
+
+@app.command()
 def explain(code: Annotated[str | None, typer.Argument(metavar="CODE")] = None) -> None:
     """Explain a cause by its code or name; without one, list them all.
 
