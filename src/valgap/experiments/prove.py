@@ -14,7 +14,7 @@ from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.ledger import account
 from valgap.experiments.plan import SEEDS, Length, arms_in_parallel, choose_length, recorded_epochs
 from valgap.experiments.runner import ArmResult, Runner, below, last_scored
-from valgap.experiments.scoring import is_rescore, is_score, leave_out, rescored, scored_under, without
+from valgap.experiments.scoring import is_arguments, is_rescore, is_score, leave_out, rescored, scored_under, without
 from valgap.experiments.verdicts import differences, judge_effect, measure, reproduces
 from valgap.types import (
     Case,
@@ -255,11 +255,15 @@ class Lab:
     def specs(self, treatments: Sequence[Intervention]) -> list[ArmSpec]:
         """One per seed."""
         closing = CONTROL_CLOSING if not treatments and not self.length.whole() else 0.0
+        inside = [t for t in treatments if not is_arguments(t)]
+        base = self.base
+        for treatment in treatments:
+            base = called_with(base, treatment)
         return [
             replace(
-                self.base,
+                base,
                 seed=seed,
-                interventions=list(treatments),
+                interventions=inside,
                 closing=closing if seed == 0 else 0.0,
                 rescore=[] if treatments else self.rescores,
             )
@@ -359,6 +363,17 @@ class Lab:
     def accuracy(self, treatments: Sequence[Intervention]) -> float:
         """Mean validation accuracy under all of these treatments together, 0..1; nan where an arm failed."""
         return float(np.mean([a.accuracy for a in self.results(treatments)]))
+
+
+def called_with(spec: ArmSpec, treatment: Intervention) -> ArmSpec:
+    """The arm with one argument of its call exchanged, and its length stretched as that asks; unchanged for other treatments."""
+    if not is_arguments(treatment):
+        return spec
+    argv = list(spec.argv)
+    place, factor = treatment.settings["place"], treatment.settings["factor"]
+    assert isinstance(place, int) and isinstance(factor, int)
+    argv[place] = str(treatment.settings["value"])
+    return replace(spec, argv=argv, epochs=spec.epochs * factor)
 
 
 def _merge(diagnosis: Diagnosis, settled: Sequence[Judged]) -> tuple[Judged, ...]:

@@ -25,6 +25,11 @@ def is_score(intervention: Intervention) -> bool:
     return intervention.name in SCORES
 
 
+def is_arguments(intervention: Intervention) -> bool:
+    """Whether it changes an argument that the program is called with, and nothing inside it."""
+    return intervention.name == "arguments"
+
+
 def is_rescore(intervention: Intervention) -> bool:
     """Whether a finished model can be scored under it."""
     return intervention.name in RESCORES and intervention.settings.get("phase") == "validation"
