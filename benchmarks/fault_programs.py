@@ -35,7 +35,7 @@ class Program:
     data: str
     style: str
     seed: int = 0
-    size: int = 64
+    size: int = 48
     epochs: int = 3
     batch: int = 32
     val_batch: int = 32

