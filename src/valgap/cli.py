@@ -15,6 +15,7 @@ import typer
 from valgap import __version__
 from valgap.errors import NothingRecordedError, ValgapError
 
+PAGE = "report.html"
 DONE, FOUND, WRONG_USE, CHECK_CRASHED = 0, 1, 2, 3
 EXAMPLES = """
 Examples:
@@ -98,7 +99,7 @@ def _after_run(folder: Path, status: int, problem: str | None) -> int:
         _say(problem)
         return status or WRONG_USE
     try:
-        diagnosis = diagnose_run(folder)
+        diagnosis = diagnose_run(folder, images=0)  # that takes time of its own: `valgap diagnose`
     except NothingRecordedError as nothing:
         _say(str(nothing))
         return status or WRONG_USE
@@ -113,6 +114,8 @@ def diagnose(
     budget: Annotated[str, typer.Option(help="Time for re-runs, such as 10m; 0: from the record alone.")] = "0",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="All evidence, and what was ruled out.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="A line for each finding, nothing else.")] = False,
     select: Annotated[str, typer.Option(help="Only these codes, separated by commas (PRE or PRE201).")] = "",
     ignore: Annotated[str, typer.Option(help="Not these codes.")] = "",
     fail_on: Annotated[str | None, typer.Option(help="confirmed or suspected: exit 1 when there is one.")] = None,
@@ -126,21 +129,23 @@ def diagnose(
     from rich.console import Console
 
     from valgap.diagnosis import diagnose as diagnose_run
-    from valgap.report.as_html import diagnosis_to_html
     from valgap.report.as_json import diagnosis_to_json
-    from valgap.report.terminal import show_diagnosis
+    from valgap.report.terminal import show_briefly, show_details, show_diagnosis
 
     if fail_on not in (None, "confirmed", "suspected"):
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
     with _progress() as progress:
         diagnosis = diagnose_run(run_directory, budget=budget, select=_codes(select), ignore=_codes(ignore), progress=progress)
     if html is not None:
-        _write_new(html, diagnosis_to_html(diagnosis))
+        _write_new(html, _page(diagnosis))
         _say(f"report written to {html}")
     if as_json:
         print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
     else:
-        show_diagnosis(diagnosis, Console())
+        show = show_briefly if quiet else show_details if details else show_diagnosis
+        show(diagnosis, Console())
+        if html is None and not quiet:
+            _page_beside(run_directory, diagnosis)
     raise typer.Exit(_status(diagnosis, fail_on))
 
 
@@ -156,17 +161,51 @@ def _status(diagnosis: Any, fail_on: str | None) -> int:
 
 
 @app.command()
-def report(run_directory: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
-    """Print a summary of a run's record: data, model and every pass.
+def report(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    open_page: Annotated[bool, typer.Option("--open", help="Write RUN/report.html and open it in the browser.")] = False,
+) -> None:
+    """Print a summary of a run's record: data, model and every pass. With --open, show its page.
 
-    Example:  valgap report runs/last
+    The page holds the last diagnosis's verdicts where re-runs were made, else what the record alone says.
+
+    Examples:  valgap report runs/last     valgap report runs/last --open
     """
     from rich.console import Console
 
+    from valgap.diagnosis import diagnose as diagnose_run
     from valgap.record.reader import read_record
-    from valgap.report.terminal import show_record
+    from valgap.report.record_view import show_record
 
-    show_record(read_record(run_directory), Console())
+    if not open_page:
+        show_record(read_record(run_directory), Console())
+        return
+    import webbrowser
+
+    page = run_directory / PAGE
+    if not _holds_verdicts(page):
+        _write_new(page, _page(diagnose_run(run_directory)))
+
+    print(page.resolve())
+    if not webbrowser.open(page.resolve().as_uri()):
+        _say("no browser could be started: open that file yourself")
+
+
+def _holds_verdicts(page: Path) -> bool:
+    """Whether the page is there and tells of re-runs: a look at the record alone must not replace it."""
+    return page.is_file() and 'name="valgap-reruns"' in page.read_text(encoding="utf-8", errors="replace")
+
+
+def _page_beside(run_directory: Path, diagnosis: Any) -> None:
+    """Write RUN/report.html and say so; a page with more proof stays, and a folder that cannot be written to is left alone."""
+    page = run_directory / PAGE
+    if diagnosis.experiments is None and _holds_verdicts(page):
+        return
+    try:
+        _write_new(page, _page(diagnosis))
+        _say(f"page: {page} (valgap report {run_directory} --open)")
+    except ValgapError as reason:
+        _say(str(reason))
 
 
 @app.command()
@@ -252,11 +291,42 @@ def predict(
 
 
 @app.command()
+def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False) -> None:
+    """Show the features that valgap keeps of images it has seen, or delete them. They are made again when needed.
+
+    VALGAP_CACHE names another folder, VALGAP_CACHE_GB another bound.
+
+    Examples:  valgap cache     valgap cache --clear
+    """
+    from valgap.engine.store import FeatureStore
+
+    store = FeatureStore()
+    if clear:
+        print(f"{store.clear() / 1e6:.1f} MB deleted in {store.folder}")
+        return
+    usage = store.usage()
+    for one in usage:
+        print(f"{one.bytes / 1e6:10.1f} MB  {one.rows:7d} images  used {one.age_s / 86400:5.1f} days ago  {one.about}")
+    total = sum(u.bytes for u in usage)
+    print(f"{total / 1e6:10.1f} MB of at most {store.limit_bytes / 1e6:.0f} MB in {store.folder}")
+
+
+@app.command()
 def demo() -> None:
     """Record and diagnose the tutorial's usual ResNet script on real sensor images, offline, in minutes."""
     from valgap.demo import run_demo
 
     raise typer.Exit(run_demo())
+
+
+def _page(diagnosis: Any) -> str:
+    """The HTML page of a diagnosis."""
+    from valgap.edits import SNIPPETS
+    from valgap.exhibits import gather
+    from valgap.report.as_html import diagnosis_to_html
+
+    remedies = {j.check.code: SNIPPETS[j.check.name] for j in diagnosis.findings if j.check.name in SNIPPETS}
+    return diagnosis_to_html(diagnosis, gather(diagnosis, remedies))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -331,6 +331,22 @@ class Closing:
 
 
 @dataclass(frozen=True)
+class SeenInputs:
+    """Small copies of the first image tensors of a pass, as they reached the model."""
+
+    pass_index: int  # position in RunRecord.passes; its first samples are these
+    images: IntArray  # (n, C, h, w) uint8, at most 8 of at most 64 pixels: value = low + image / 255 * (high - low)
+    low: FloatArray  # (C,)
+    high: FloatArray  # (C,)
+
+    @property
+    def values(self) -> FloatArray:
+        """The tensors' values, (n, C, h, w) float32, to within 1/255 of their range."""
+        span = (self.high - self.low)[None, :, None, None]
+        return np.asarray(self.low[None, :, None, None] + self.images / np.float32(255) * span, np.float32)
+
+
+@dataclass(frozen=True, repr=False)
 class RunRecord:
     """A run directory, read."""
 
@@ -351,7 +367,16 @@ class RunRecord:
     exit_status: int | None  # None: the program was killed or is still running
     stopped: str | None  # why the record is not whole, in words
     seconds: float
+    seen: tuple[SeenInputs, ...] = ()  # of the first pass over each data set
     schedules: tuple[ScheduleState, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"RunRecord({self.path!r}: {len(self.passes)} passes, exit status {self.exit_status})"
+
+    @classmethod
+    def empty(cls, path: str) -> RunRecord:
+        """The record of no run at all: images are judged that no program was seen to train on."""
+        return cls(path, 1, {}, (), {}, {}, {}, {}, (), (), (), (), None, (), None, None, 0.0)
 
     def of_phase(self, phase: Phase) -> tuple[Pass, ...]:
         """All passes of one phase with the trained model's data, in order."""
@@ -382,11 +407,111 @@ class RunRecord:
         return self.models.get(last.model) if last else None
 
 
+# ---------------------------------------------------------------------------------------------
+# Images: what is measured on the files themselves
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """The images of train and validation whose files are there; N of them, train first."""
+
+    names: tuple[str, ...]  # (N,) as the record, the folder or the list names them
+    paths: tuple[str, ...]  # (N,) where the files are
+    labels: IntArray  # (N,) int64 index into ``classes``, -1 unknown
+    is_val: npt.NDArray[np.bool_]  # (N,)
+    classes: tuple[str, ...]
+    absent: int = 0  # further images that were named but whose files are not there
+
+    def part(self, val: bool) -> IntArray:
+        """Places of one split, (n,)."""
+        return np.flatnonzero(self.is_val == val)
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """By-products of each image file, (N,) each; nan (or "") where the file could not be read.
+
+    ``numbers`` keys: ``width``, ``height`` (pixels), ``aspect`` (width / height), ``bytes``, ``bits_per_pixel``, ``brightness``
+    (mean grey, 0..1), ``contrast`` (standard deviation of grey, 0..1), ``sharpness`` (log10 of the variance of the Laplacian on a
+    grey image of 128 px), ``colourfulness`` (Hasler and Suesstrunk 2003, of values 0..255), ``jpeg_quality`` (1..100, nan for
+    other formats), ``border`` (share of rows and columns at the edges that are of one colour, 0..1), ``rotated`` (1 where
+    EXIF turns the image), ``grey`` (1 where all channels agree).
+    ``words`` keys: ``format``, ``mode``, ``camera``.
+    """
+
+    numbers: Mapping[str, FloatArray]
+    words: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """Two images that show the same picture; places in ImageRows, ``first`` in train where the pair spans the split."""
+
+    first: int
+    second: int
+    kind: Literal["same_bytes", "same_pixels", "near"]
+    similarity: float  # 0..1; 1 for the exact kinds
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Class probabilities of each image by probes that never saw its label: out of fold on train, train-fitted on val."""
+
+    probabilities: FloatArray  # (N, C) float64; nan where there is no embedding
+    correct: npt.NDArray[np.bool_]  # (N,) argmax equals the label
+    folds: IntArray  # (N,) fold of each train image, -1 for val and for unlabelled images
+    train_accuracy: float  # held-out accuracy on train, 0..1
+    val_accuracy: float  # nan without labelled validation images
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Validation accuracy (held-out train where there is no val) of probes fitted on growing shares of train."""
+
+    sizes: IntArray  # (S,) training images
+    accuracies: FloatArray  # (S, R) over R random subsets
+    on_val: bool
+
+
+class CaseImages(Protocol):
+    """The images of a Case. Each part is measured when it is first asked for, and once.
+
+    A part is None where it cannot be had; ``missing`` then says why under the part's name.
+    """
+
+    @property
+    def rows(self) -> ImageRows: ...
+    @property
+    def missing(self) -> Mapping[str, str]: ...
+    @property
+    def unreadable(self) -> Mapping[int, str]:
+        """Place of each file that cannot be decoded -> why."""
+
+    @property
+    def attributes(self) -> Attributes: ...
+    @property
+    def oddities(self) -> Mapping[str, IntArray]:
+        """Kind of oddity (palette, CMYK, alpha, EXIF-rotated, truncated, wrongly named...) -> places."""
+
+    @property
+    def embeddings(self) -> FloatArray | None:
+        """(N, D) float32 features of the bundled backbone; rows of unreadable files are nan."""
+
+    @property
+    def held_out(self) -> HeldOut | None: ...
+    @property
+    def pairs(self) -> tuple[ImagePair, ...] | None: ...
+    @property
+    def learning_curve(self) -> LearningCurve | None: ...
+
+
 @dataclass(frozen=True)
 class Case:
     """All that a check may see. Read-only."""
 
-    run: RunRecord
+    run: RunRecord  # RunRecord.empty(...) where only images are judged
+    images: CaseImages | None = None  # None: no image file of this run is there
 
     @property
     def num_classes(self) -> int | None:
@@ -525,6 +650,8 @@ class LedgerLine:
     low: float | None = None
     high: float | None = None
     note: str = ""
+    # "cause" and "rest" lead from the run's validation accuracy on; "measurement" leads to it from what the script reports.
+    kind: Literal["cause", "measurement", "rest"] = "cause"
 
 
 @dataclass(frozen=True)
@@ -540,6 +667,7 @@ class Experiments:
     fidelity: str  # how well the control reproduced the record, in words
     reproduced: bool
     seconds: float
+    replayed: int = 0  # model calls, over all arms, whose frozen part was read and not computed
     notes: tuple[str, ...] = ()
 
 
@@ -553,7 +681,7 @@ class Accuracy:
     n: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """What `valgap diagnose` says of a run."""
 
@@ -565,6 +693,10 @@ class Diagnosis:
     ledger: tuple[LedgerLine, ...] = ()
     experiments: Experiments | None = None
 
+    def __repr__(self) -> str:
+        found = ", ".join(f"{j.check.name} ({j.verdict})" for j in self.findings)
+        return f"Diagnosis({self.run.path!r}: {found or 'no finding'})"
+
     @property
     def findings(self) -> tuple[Judged, ...]:
         return tuple(j for j in self.judged if isinstance(j.outcome, Finding))
@@ -572,3 +704,101 @@ class Diagnosis:
     @property
     def crashed(self) -> tuple[Judged, ...]:
         return tuple(j for j in self.judged if isinstance(j.outcome, Crashed))
+
+
+# ---------------------------------------------------------------------------------------------
+# Exhibits: what a report shows beside the diagnosis, made ready by valgap.exhibits
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart; all tuples have the same length, ``low`` and ``high`` may be empty."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class on the last validation pass."""
+
+    name: str
+    recall: Accuracy
+    answers: int  # how often the model answered with it
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of (given, answered) on the last validation pass; of many classes, those most often confused."""
+
+    classes: tuple[str, ...]
+    counts: IntArray  # (C, C): rows as given, columns as answered
+    left_out: int  # classes that are not shown
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Validation images whose answer was given with a probability within (low, high], all 0..1."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float  # mean probability of the answers
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far the probabilities of the last validation pass can be believed."""
+
+    bins: tuple[CalibrationBin, ...]
+    error: float  # expected calibration error, 0..1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image on a page."""
+
+    title: str  # its path, as recorded
+    lines: tuple[str, ...]  # what is said of it: labels, score, role
+    source: str  # a data: address; empty where there is no picture
+    problem: str = ""  # why there is none
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures that one statement is about; those of a row belong together."""
+
+    title: str
+    rows: tuple[tuple[Picture, ...], ...]
+    total: int  # rows that there are; no more than a page holds are shown
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that was set, in words."""
+
+    group: str
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Exhibits:
+    """Everything a report shows beside the diagnosis. A part that the record does not hold is empty or None."""
+
+    answer: str  # what happened, in two sentences
+    accuracy: tuple[Series, ...]  # fractions over epochs
+    loss: tuple[Series, ...]  # nats over epochs
+    confusion: Confusion | None
+    classes: tuple[ClassResult, ...]
+    calibration: Calibration | None
+    galleries: Mapping[str, Gallery]  # by the code of a cause
+    seen: tuple[Gallery, ...]  # what the network saw in training and in validation
+    mistakes: Gallery | None  # confident wrong answers on validation
+    remedies: Mapping[str, str]  # code (or a unified diff) by the code of a cause
+    settings: tuple[Setting, ...]

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from valgap.experiments.arm import ArmSpec
 from valgap.experiments.runner import ArmResult
 from valgap.stats import best_row_cross_fitted
 from valgap.types import Effect, Intervention, SampleTable
@@ -30,9 +31,27 @@ def is_arguments(intervention: Intervention) -> bool:
     return intervention.name == "arguments"
 
 
+def called_with(spec: ArmSpec, treatment: Intervention) -> ArmSpec:
+    """The arm with one argument of its call exchanged, its length stretched as that asks; unchanged for other treatments."""
+    if not is_arguments(treatment):
+        return spec
+    argv = list(spec.argv)
+    place, factor = treatment.settings["place"], treatment.settings["factor"]
+    assert isinstance(place, int) and isinstance(factor, int)
+    argv[place] = str(treatment.settings["value"])
+    return replace(spec, argv=argv, epochs=spec.epochs * factor)
+
+
 def is_rescore(intervention: Intervention) -> bool:
     """Whether a finished model can be scored under it."""
     return intervention.name in RESCORES and intervention.settings.get("phase") == "validation"
+
+
+def is_evaluation(intervention: Intervention) -> bool:
+    """Whether recorded weights show its effect: nothing about the training changes."""
+    in_eval_mode = intervention.name == "eval_mode" and intervention.settings.get("phase") == "validation"
+    kept = is_score(intervention) and intervention.name != "score_best_epoch"  # earlier epochs need training
+    return kept or is_rescore(intervention) or in_eval_mode
 
 
 def rescored(control: Sequence[ArmResult], place: int) -> tuple[list[ArmResult], list[ArmResult]] | None:
