@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from valgap.diagnosis import diagnose
     from valgap.seams.watch import watch
+    from valgap.training import load, train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "diagnose", "watch"]
+__all__ = ["__version__", "diagnose", "load", "train", "watch"]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,4 +26,8 @@ def __getattr__(name: str) -> Any:
         from valgap.diagnosis import diagnose
 
         return diagnose
+    if name in ("load", "train"):
+        from valgap import training
+
+        return getattr(training, name)
     raise AttributeError(f"module 'valgap' has no attribute {name!r}")

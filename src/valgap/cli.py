@@ -257,7 +257,7 @@ def train(
     from valgap.recipe import preset as named_preset
     from valgap.record.location import discard, new_run_directory
     from valgap.seams.session import Session
-    from valgap.train import train as train_folder
+    from valgap.training import train as train_folder
 
     recipe = named_preset(preset) if config is None else read_config(config, named_preset(preset))
     changes = {k: v for k, v in {"unfreeze": unfreeze, "epochs": epochs, "batch_size": batch_size}.items() if v is not None}
@@ -317,7 +317,7 @@ def predict(
     """
     import csv
 
-    from valgap.train import load
+    from valgap.training import load
 
     classifier = load(run_directory)
     predictions = classifier.predict(classifier.files(images), tta=tta)
@@ -342,7 +342,7 @@ def export(
 
     Examples:  valgap export runs/last --format onnx     valgap export runs/last --format torchscript --out model.pt
     """
-    from valgap.train.export import export as export_model
+    from valgap.training.export import export as export_model
 
     done = export_model(run_directory, format, out)
     print(f"{done.path}: {done.about}")

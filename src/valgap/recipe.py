@@ -48,6 +48,8 @@ class Recipe(BaseModel):
     # Li et al. 2020 use 1e-4; on no BatchNorm and no bias: He et al. 2019, "Bag of Tricks", section 3.1.
     weight_decay: float = Field(default=1e-4, ge=0)
     decay_norm_and_bias: bool = False
+    # Gradients are cut to this norm. Pascanu et al. 2013. Without it the first steps on 45 images threw the probe's head away.
+    clip_norm: float = Field(default=1.0, gt=0)
     # Goyal et al. 2017, section 2.2: warm-up. 100 steps, but at most a tenth of all.
     warmup_steps: int = Field(default=100, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -97,6 +99,7 @@ REFERENCE = Recipe(
     optimizer="adam",
     learning_rate=1e-3,
     weight_decay=1e-5,
+    clip_norm=1e9,
     decay_norm_and_bias=True,
     warmup_steps=0,
     schedule="constant",

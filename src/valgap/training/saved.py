@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 if TYPE_CHECKING:
-    from valgap.train.fit import Fit
+    from valgap.training.fit import Fit
 
 PLACE = "place.json"
 
@@ -47,7 +47,7 @@ class FitStore:
 
     def restore(self, fit: Fit) -> bool:
         """Put the kept state into ``fit``; False where there is none."""
-        from valgap.train.fit import EpochRow
+        from valgap.training.fit import EpochRow
 
         try:
             place: dict[str, Any] = json.loads((self.folder / PLACE).read_text(encoding="utf-8"))

@@ -17,12 +17,12 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from torch.utils.data import DataLoader
 
 from valgap.engine import Rows
-from valgap.train.fit import Fit, Watch
-from valgap.train.images import StoredDataset
-from valgap.train.probe import Probe, fit_head, nll
+from valgap.training.fit import Fit, Watch
+from valgap.training.images import StoredDataset
+from valgap.training.probe import Probe, fit_head, nll
 
 if TYPE_CHECKING:
-    from valgap.train.program import _Program
+    from valgap.training.program import _Program
 
 HELD_OUT_SHARE = 0.2
 MIN_HELD_OUT = 20

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from valgap.stats import wilson_interval
-from valgap.train.probe import nll
+from valgap.training.probe import nll
 
 CALIBRATION_BINS = 15
 MAX_LOG_TEMPERATURE = 3.0

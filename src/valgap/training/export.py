@@ -18,8 +18,8 @@ from torch import nn
 from valgap.engine.split import Normalised
 from valgap.errors import ConfigError, RecordError
 from valgap.models.preprocessing import Preprocessing
-from valgap.train.checkpoint import WEIGHTS
-from valgap.train.checkpoint import load as load_checkpoint
+from valgap.training.checkpoint import WEIGHTS
+from valgap.training.checkpoint import load as load_checkpoint
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
 

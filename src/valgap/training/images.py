@@ -56,5 +56,5 @@ class StoredDataset(Dataset[tuple[torch.Tensor, int]]):
         view = 0
         if len(self.views) > 1:
             view = int(np.random.default_rng((self.seed, self.epoch, index)).integers(len(self.views)))
-        row = np.asarray(self.views[view][index], np.float32).reshape(-1)
+        row = np.array(self.views[view][index], np.float32).reshape(-1)
         return torch.from_numpy(row), self.samples[index][1]

@@ -25,15 +25,15 @@ from valgap.errors import ConfigError, DataError, RecordError
 from valgap.models import LoadedModel, create_model
 from valgap.models.preprocessing import Preprocessing
 from valgap.recipe import RECIPE, Recipe
-from valgap.train.checkpoint import WEIGHTS, facts_of, save
-from valgap.train.decide import Decision, adjustment, flip_keeps_class, take_last_stage
-from valgap.train.fit import EpochRow, Fit, FitResult, Watch, logits_of
-from valgap.train.images import ImageDataset, StoredDataset
-from valgap.train.probe import Probe, fit_probe
-from valgap.train.saved import FitStore
-from valgap.train.scores import Scores, fit_temperature, score
-from valgap.train.stages import Tail, add_dropout, freeze_all_but, hold_batchnorm
-from valgap.train.summary import show_summary
+from valgap.training.checkpoint import WEIGHTS, facts_of, save
+from valgap.training.decide import Decision, adjustment, flip_keeps_class, take_last_stage
+from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of
+from valgap.training.images import ImageDataset, StoredDataset
+from valgap.training.probe import Probe, fit_probe
+from valgap.training.saved import FitStore
+from valgap.training.scores import Scores, fit_temperature, score
+from valgap.training.stages import Tail, add_dropout, freeze_all_but, hold_batchnorm
+from valgap.training.summary import show_summary
 
 Item = TypeVar("Item")
 SETTINGS, STATE, SUMMARY, DECISION = "settings.json", "state", "summary.json", "decision.json"

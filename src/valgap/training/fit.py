@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 
 from valgap.engine.extract import is_out_of_memory
 from valgap.recipe import Recipe
-from valgap.train.probe import nll
-from valgap.train.saved import FitStore
-from valgap.train.stages import make_optimizer
+from valgap.training.probe import nll
+from valgap.training.saved import FitStore
+from valgap.training.stages import make_optimizer
 
 # Under a time limit the first steps are timed, and the schedule is cut to what fits into this share of the rest.
 TIMED_STEPS = 4
@@ -162,6 +162,7 @@ class Fit:
             try:
                 self.optimizer.zero_grad()
                 loss = sum(self.part_loss(x, y, len(target)) for x, y in self.parts(images, target))
+                nn.utils.clip_grad_norm_(self.learned().values(), self.recipe.clip_norm)
                 self.optimizer.step()
                 return float(loss)
             except (RuntimeError, MemoryError) as error:

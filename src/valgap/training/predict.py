@@ -19,7 +19,7 @@ from valgap.engine.reading import read_pixels
 from valgap.engine.split import Normalised
 from valgap.errors import DataError
 from valgap.models.preprocessing import Preprocessing
-from valgap.train.checkpoint import load as load_checkpoint
+from valgap.training.checkpoint import load as load_checkpoint
 
 BATCH = 32
 Picture = str | Path | Image.Image | npt.NDArray[np.uint8]

@@ -8,9 +8,9 @@ from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from valgap.recipe import RECIPE
-from valgap.train.decide import adjustment
-from valgap.train.probe import Probe, fit_probe
-from valgap.train.scores import calibration_error, fit_temperature, score
+from valgap.training.decide import adjustment
+from valgap.training.probe import Probe, fit_probe
+from valgap.training.scores import calibration_error, fit_temperature, score
 
 
 def test_scores_agree_with_scikit_learn() -> None:
