@@ -28,6 +28,7 @@ ALLOWED = {
     "report": {"types"},
     "edits": BASE,
     "exhibits": BASE | {"data"},
+    "review": BASE | {"data", "exhibits"},
     "experiments": BASE | {"record", "seams"},
     "diagnosis": BASE | {"record", "features", "checks", "experiments"},
     "demo_data": BASE,

@@ -114,6 +114,8 @@ def diagnose(
     budget: Annotated[str, typer.Option(help="Time for re-runs, such as 10m; 0: from the record alone.")] = "0",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="All evidence, and what was ruled out.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="A line for each finding, nothing else.")] = False,
     select: Annotated[str, typer.Option(help="Only these codes, separated by commas (PRE or PRE201).")] = "",
     ignore: Annotated[str, typer.Option(help="Not these codes.")] = "",
     fail_on: Annotated[str | None, typer.Option(help="confirmed or suspected: exit 1 when there is one.")] = None,
@@ -128,7 +130,7 @@ def diagnose(
 
     from valgap.diagnosis import diagnose as diagnose_run
     from valgap.report.as_json import diagnosis_to_json
-    from valgap.report.terminal import show_diagnosis
+    from valgap.report.terminal import show_briefly, show_details, show_diagnosis
 
     if fail_on not in (None, "confirmed", "suspected"):
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
@@ -140,8 +142,9 @@ def diagnose(
     if as_json:
         print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
     else:
-        show_diagnosis(diagnosis, Console())
-        if html is None:
+        show = show_briefly if quiet else show_details if details else show_diagnosis
+        show(diagnosis, Console())
+        if html is None and not quiet:
             _page_beside(run_directory, diagnosis)
     raise typer.Exit(_status(diagnosis, fail_on))
 
@@ -172,7 +175,7 @@ def report(
 
     from valgap.diagnosis import diagnose as diagnose_run
     from valgap.record.reader import read_record
-    from valgap.report.terminal import show_record
+    from valgap.report.record_view import show_record
 
     if not open_page:
         show_record(read_record(run_directory), Console())
@@ -203,6 +206,71 @@ def _page_beside(run_directory: Path, diagnosis: Any) -> None:
         _say(f"page: {page} (valgap report {run_directory} --open)")
     except ValgapError as reason:
         _say(str(reason))
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN")],
+    second: Annotated[Path, typer.Argument(metavar="RUN")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Compare two runs: what differs in settings, data and result, and whether the result differs beyond chance.
+
+    Example:  valgap compare runs/20261124-130043-train runs/last
+    """
+    from rich.console import Console
+
+    from valgap.exhibits.comparison import compare as compare_runs
+    from valgap.record.reader import read_record
+    from valgap.report.compare_view import comparison_to_json, show_comparison
+
+    comparison = compare_runs(read_record(first), read_record(second))
+    if as_json:
+        print(json.dumps(comparison_to_json(comparison), indent=1))
+    else:
+        show_comparison(comparison, Console())
+
+
+@app.command()
+def review(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    select: Annotated[str, typer.Option(help="Only what these codes suspect, separated by commas.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
+) -> None:
+    """Go through the suspect images by keyboard: keep, relabel, drop, not sure. Images are never touched.
+
+    A page that only this machine can reach. Decisions go to RUN/decisions.csv at once; valgap fix uses them.
+
+    Examples:  valgap review runs/last     valgap review runs/last --select DAT104
+    """
+    from valgap.diagnosis import diagnose as diagnose_run
+    from valgap.review import Decisions, ReviewServer, suspects_of
+    from valgap.review.decisions import FILE
+    from valgap.review.suspects import labels_of
+
+    decisions = Decisions(run_directory / FILE)
+    diagnosis = diagnose_run(run_directory)
+    suspects = suspects_of(diagnosis, _codes(select))
+    if not suspects:
+        _say("no finding of this run is about image files that are still there: nothing to review")
+        return
+    server = ReviewServer(suspects, labels_of(diagnosis.run), decisions, port)
+    print(f"{len(suspects)} suspect images, {len(decisions)} decided so far; Ctrl-C ends\n{server.address}", flush=True)
+    if open_page:
+        import webbrowser
+
+        webbrowser.open(server.address)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        counts = [
+            f"{sum(d.kind == kind for d in decisions.current().values())} {kind}"
+            for kind in ("keep", "relabel", "drop", "unsure")
+        ]
+        _say(f"{', '.join(counts)}; written to {decisions.file}")
+    finally:
+        server.server_close()
 
 
 @app.command()
