@@ -418,7 +418,7 @@ def export(
 
 @app.command()
 def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False) -> None:
-    """Show the features that valgap keeps of images it has seen, or delete them. They are made again when needed.
+    """Show what valgap keeps of images it has seen (features, measurements), or delete it. It is made again when needed.
 
     VALGAP_CACHE names another folder, VALGAP_CACHE_GB another bound.
 
@@ -433,8 +433,10 @@ def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.
     usage = store.usage()
     for one in usage:
         print(f"{one.bytes / 1e6:10.1f} MB  {one.rows:7d} images  used {one.age_s / 86400:5.1f} days ago  {one.about}")
+    for name, size in store.others().items():
+        print(f"{size / 1e6:10.1f} MB  {name}")
     total = sum(u.bytes for u in usage)
-    print(f"{total / 1e6:10.1f} MB of at most {store.limit_bytes / 1e6:.0f} MB in {store.folder}")
+    print(f"features: {total / 1e6:.1f} MB of at most {store.limit_bytes / 1e6:.0f} MB, in {store.folder}")
 
 
 @app.command()
