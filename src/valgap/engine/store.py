@@ -24,6 +24,8 @@ DIGEST_BYTES = 16
 LIMIT_BYTES = 4 << 30
 # Of the disk, this much is always left free.
 SPARE_BYTES = 512 << 20
+# What else of ours lies in the cache folder. Nothing else is ever deleted there: the user chose the folder.
+OWN_FILES = ("forwards.json", "images-*.sqlite*")
 ROWS, COLUMNS, FACTS = "rows", "columns.json", "facts.json"
 
 
@@ -193,7 +195,7 @@ class FeatureStore:
 
     def others(self) -> dict[str, int]:
         """Name and bytes of what else lies in the cache folder: remembered choices, measurements of image files."""
-        found = [p for p in self.folder.iterdir() if p.is_file()] if self.folder.is_dir() else []
+        found = [p for pattern in OWN_FILES for p in self.folder.glob(pattern)]
         return {p.name: p.stat().st_size for p in sorted(found)}
 
     def clear(self) -> int:
