@@ -26,12 +26,14 @@ def fresh(command: Sequence[object], cwd: Path | None = None) -> subprocess.Comp
     return subprocess.run(whole, capture_output=True, text=True, cwd=cwd, check=False)
 
 
-def forked(command: Sequence[object], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def forked(
+    command: Sequence[object], cwd: Path | None = None, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """What ``python COMMAND...`` printed, in a fork of an interpreter that has torch; COMMAND is FILE or -m MODULE first."""
     whole = [str(c) for c in command]
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        process = _start(whole, cwd or Path.cwd(), (out, err))
+        process = _start(whole, cwd or Path.cwd(), (out, err), variables)
         process.join()
         return subprocess.CompletedProcess(whole, process.exitcode, out.read_text(), err.read_text())
 

@@ -34,8 +34,8 @@ VALIDATION = """
 """
 
 
-def valgap(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return forked(["-m", "valgap.cli", *arguments], cwd)
+def valgap(*arguments: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return forked(["-m", "valgap.cli", *arguments], cwd, variables)
 
 
 def fresh_valgap(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -97,6 +97,10 @@ def test_a_sound_script(tmp_path: Path) -> None:
     page = tmp_path / "r.html"
     assert valgap("diagnose", "runs/last", "--html", page, cwd=tmp_path).returncode == 0
     assert "<!doctype html>" in page.read_text()
+    assert not (tmp_path / "runs" / "last" / "report.html").exists()
+    opened = valgap("report", "runs/last", "--open", cwd=tmp_path, BROWSER="true")
+    assert opened.returncode == 0
+    assert Path(opened.stdout.strip()) == (tmp_path / "runs" / "last" / "report.html").resolve()
 
 
 def test_fail_on(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ ALLOWED = {
     "train": BASE | {"data", "models", "recipe"},
     "checks": {"types", "stats"},
     "report": {"types"},
+    "edits": BASE,
+    "exhibits": BASE | {"data"},
     "experiments": BASE | {"record", "seams"},
     "diagnosis": BASE | {"record", "checks", "experiments"},
     "demo_data": BASE,

@@ -15,6 +15,7 @@ import typer
 from valgap import __version__
 from valgap.errors import NothingRecordedError, ValgapError
 
+PAGE = "report.html"
 DONE, FOUND, WRONG_USE, CHECK_CRASHED = 0, 1, 2, 3
 EXAMPLES = """
 Examples:
@@ -126,7 +127,6 @@ def diagnose(
     from rich.console import Console
 
     from valgap.diagnosis import diagnose as diagnose_run
-    from valgap.report.as_html import diagnosis_to_html
     from valgap.report.as_json import diagnosis_to_json
     from valgap.report.terminal import show_diagnosis
 
@@ -135,12 +135,14 @@ def diagnose(
     with _progress() as progress:
         diagnosis = diagnose_run(run_directory, budget=budget, select=_codes(select), ignore=_codes(ignore), progress=progress)
     if html is not None:
-        _write_new(html, diagnosis_to_html(diagnosis))
+        _write_new(html, _page(diagnosis))
         _say(f"report written to {html}")
     if as_json:
         print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
     else:
         show_diagnosis(diagnosis, Console())
+        if html is None:
+            _page_beside(run_directory, diagnosis)
     raise typer.Exit(_status(diagnosis, fail_on))
 
 
@@ -156,17 +158,51 @@ def _status(diagnosis: Any, fail_on: str | None) -> int:
 
 
 @app.command()
-def report(run_directory: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
-    """Print a summary of a run's record: data, model and every pass.
+def report(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    open_page: Annotated[bool, typer.Option("--open", help="Write RUN/report.html and open it in the browser.")] = False,
+) -> None:
+    """Print a summary of a run's record: data, model and every pass. With --open, show its page.
 
-    Example:  valgap report runs/last
+    The page holds the last diagnosis's verdicts where re-runs were made, else what the record alone says.
+
+    Examples:  valgap report runs/last     valgap report runs/last --open
     """
     from rich.console import Console
 
+    from valgap.diagnosis import diagnose as diagnose_run
     from valgap.record.reader import read_record
     from valgap.report.terminal import show_record
 
-    show_record(read_record(run_directory), Console())
+    if not open_page:
+        show_record(read_record(run_directory), Console())
+        return
+    import webbrowser
+
+    page = run_directory / PAGE
+    if not _holds_verdicts(page):
+        _write_new(page, _page(diagnose_run(run_directory)))
+
+    print(page.resolve())
+    if not webbrowser.open(page.resolve().as_uri()):
+        _say("no browser could be started: open that file yourself")
+
+
+def _holds_verdicts(page: Path) -> bool:
+    """Whether the page is there and tells of re-runs: a look at the record alone must not replace it."""
+    return page.is_file() and 'name="valgap-reruns"' in page.read_text(encoding="utf-8", errors="replace")
+
+
+def _page_beside(run_directory: Path, diagnosis: Any) -> None:
+    """Write RUN/report.html and say so; a page with more proof stays, and a folder that cannot be written to is left alone."""
+    page = run_directory / PAGE
+    if diagnosis.experiments is None and _holds_verdicts(page):
+        return
+    try:
+        _write_new(page, _page(diagnosis))
+        _say(f"page: {page} (valgap report {run_directory} --open)")
+    except ValgapError as reason:
+        _say(str(reason))
 
 
 @app.command()
@@ -257,6 +293,16 @@ def demo() -> None:
     from valgap.demo import run_demo
 
     raise typer.Exit(run_demo())
+
+
+def _page(diagnosis: Any) -> str:
+    """The HTML page of a diagnosis."""
+    from valgap.edits import SNIPPETS
+    from valgap.exhibits import gather
+    from valgap.report.as_html import diagnosis_to_html
+
+    remedies = {j.check.code: SNIPPETS[j.check.name] for j in diagnosis.findings if j.check.name in SNIPPETS}
+    return diagnosis_to_html(diagnosis, gather(diagnosis, remedies))
 
 
 @contextmanager

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr, ndtri, stdtr, stdtrit
+
+Value = TypeVar("Value", float, npt.NDArray[np.float64])
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -110,21 +113,50 @@ def paired_effect(delta: npt.NDArray[np.float64], level: float = 0.95) -> tuple[
     return value, max(-1.0, value - half), min(1.0, value + half), p_value
 
 
-def shapley_values(players: Sequence[str], value: Callable[[frozenset[str]], float]) -> dict[str, float]:
+def shapley_values(players: Sequence[str], value: Callable[[frozenset[str]], Value]) -> dict[str, Value]:
     """Each player's exact Shapley value; they sum to value(all) - value(none). Calls ``value`` on all subsets.
 
-    Source: Shapley 1953.
+    Values may be numbers or arrays of one shape (then everything goes by element). Source: Shapley 1953.
     """
     n = len(players)
-    out = dict.fromkeys(players, 0.0)
+    out: dict[str, Any] = dict.fromkeys(players, 0.0)
     for player in players:
         others = [p for p in players if p != player]
         for size in range(n):
             weight = math.factorial(size) * math.factorial(n - size - 1) / math.factorial(n)
             for chosen in itertools.combinations(others, size):
                 without = frozenset(chosen)
-                out[player] += weight * (value(without | {player}) - value(without))
+                out[player] = out[player] + weight * (value(without | {player}) - value(without))
     return out
+
+
+def sampled_shapley_values(
+    orders: Sequence[Sequence[str]], value: Callable[[frozenset[str]], Value | None]
+) -> dict[str, Value] | None:
+    """Shapley values estimated from some orders of the players; they too sum to value(all) - value(none).
+
+    Orders in which a value is None are left out; None where none is left. Source: Castro, Gomez, Tejada 2009.
+    """
+    total: dict[str, Any] = {}
+    used = 0
+    for order in orders:
+        steps: list[Any] = [value(frozenset(order[:k])) for k in range(len(order) + 1)]
+        if any(s is None for s in steps):
+            continue
+        used += 1
+        for k, player in enumerate(order):
+            total[player] = total.get(player, 0.0) + (steps[k + 1] - steps[k])
+    return {player: gain / used for player, gain in total.items()} if used else None
+
+
+def antithetic_orders(players: Sequence[str], count: int, seed: int = 0) -> list[tuple[str, ...]]:
+    """``count`` random orders, each second one the reverse of the one before; the first is the given order."""
+    draw = np.random.default_rng(seed)
+    orders: list[tuple[str, ...]] = []
+    while len(orders) < count:
+        order = tuple(players) if not orders else tuple(draw.permutation(list(players)).tolist())
+        orders += [order, order[::-1]]
+    return orders[:count]
 
 
 def best_row_cross_fitted(right: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

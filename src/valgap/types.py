@@ -335,6 +335,22 @@ class Closing:
 
 
 @dataclass(frozen=True)
+class SeenInputs:
+    """Small copies of the first image tensors of a pass, as they reached the model."""
+
+    pass_index: int  # position in RunRecord.passes; its first samples are these
+    images: IntArray  # (n, C, h, w) uint8, at most 8 of at most 64 pixels: value = low + image / 255 * (high - low)
+    low: FloatArray  # (C,)
+    high: FloatArray  # (C,)
+
+    @property
+    def values(self) -> FloatArray:
+        """The tensors' values, (n, C, h, w) float32, to within 1/255 of their range."""
+        span = (self.high - self.low)[None, :, None, None]
+        return np.asarray(self.low[None, :, None, None] + self.images / np.float32(255) * span, np.float32)
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """A run directory, read."""
 
@@ -355,6 +371,7 @@ class RunRecord:
     exit_status: int | None  # None: the program was killed or is still running
     stopped: str | None  # why the record is not whole, in words
     seconds: float
+    seen: tuple[SeenInputs, ...] = ()  # of the first pass over each data set
     schedules: tuple[ScheduleState, ...] = ()
 
     def of_phase(self, phase: Phase) -> tuple[Pass, ...]:
@@ -529,6 +546,8 @@ class LedgerLine:
     low: float | None = None
     high: float | None = None
     note: str = ""
+    # "cause" and "rest" lead from the run's validation accuracy on; "measurement" leads to it from what the script reports.
+    kind: Literal["cause", "measurement", "rest"] = "cause"
 
 
 @dataclass(frozen=True)
@@ -544,6 +563,7 @@ class Experiments:
     fidelity: str  # how well the control reproduced the record, in words
     reproduced: bool
     seconds: float
+    replayed: int = 0  # model calls, over all arms, whose frozen part was read and not computed
     notes: tuple[str, ...] = ()
 
 
@@ -576,3 +596,101 @@ class Diagnosis:
     @property
     def crashed(self) -> tuple[Judged, ...]:
         return tuple(j for j in self.judged if isinstance(j.outcome, Crashed))
+
+
+# ---------------------------------------------------------------------------------------------
+# Exhibits: what a report shows beside the diagnosis, made ready by valgap.exhibits
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart; all tuples have the same length, ``low`` and ``high`` may be empty."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class on the last validation pass."""
+
+    name: str
+    recall: Accuracy
+    answers: int  # how often the model answered with it
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of (given, answered) on the last validation pass; of many classes, those most often confused."""
+
+    classes: tuple[str, ...]
+    counts: IntArray  # (C, C): rows as given, columns as answered
+    left_out: int  # classes that are not shown
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Validation images whose answer was given with a probability within (low, high], all 0..1."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float  # mean probability of the answers
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far the probabilities of the last validation pass can be believed."""
+
+    bins: tuple[CalibrationBin, ...]
+    error: float  # expected calibration error, 0..1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image on a page."""
+
+    title: str  # its path, as recorded
+    lines: tuple[str, ...]  # what is said of it: labels, score, role
+    source: str  # a data: address; empty where there is no picture
+    problem: str = ""  # why there is none
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures that one statement is about; those of a row belong together."""
+
+    title: str
+    rows: tuple[tuple[Picture, ...], ...]
+    total: int  # rows that there are; no more than a page holds are shown
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that was set, in words."""
+
+    group: str
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Exhibits:
+    """Everything a report shows beside the diagnosis. A part that the record does not hold is empty or None."""
+
+    answer: str  # what happened, in two sentences
+    accuracy: tuple[Series, ...]  # fractions over epochs
+    loss: tuple[Series, ...]  # nats over epochs
+    confusion: Confusion | None
+    classes: tuple[ClassResult, ...]
+    calibration: Calibration | None
+    galleries: Mapping[str, Gallery]  # by the code of a cause
+    seen: tuple[Gallery, ...]  # what the network saw in training and in validation
+    mistakes: Gallery | None  # confident wrong answers on validation
+    remedies: Mapping[str, str]  # code (or a unified diff) by the code of a cause
+    settings: tuple[Setting, ...]

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import healthy
+from valgap.checks import CATALOGUE
 from valgap.errors import ValgapError
-from valgap.experiments.ledger import UNEXPLAINED, account
+from valgap.experiments.ledger import UNEXPLAINED, Confirmed, account
+from valgap.experiments.placebo import has_placebo, placebo
 from valgap.experiments.plan import can_stop_early, choose_length, parse_budget
-from valgap.experiments.verdicts import judge_effect, measure
-from valgap.stats import paired_effect, shapley_values
-from valgap.types import Accuracy, Closing, Diagnosis, Effect, Intervention
+from valgap.experiments.verdicts import beats_placebo, judge_effect, measure
+from valgap.stats import antithetic_orders, paired_effect, sampled_shapley_values, shapley_values
+from valgap.types import Accuracy, Closing, Diagnosis, Effect, Finding, Intervention, Judged
 
 
 def simulated(draw: np.random.Generator, gain: float, seeds: int = 3, samples: int = 150) -> np.ndarray:
@@ -75,20 +77,123 @@ def test_shapley_values_sum_and_share_interaction() -> None:
 
 
 class Joint:
-    """Accuracies of joint treatments, as if measured."""
+    """Answers of joint treatments on 200 samples, as if measured; some joint arms may have failed."""
 
-    def accuracy(self, treatments: Sequence[Intervention]) -> float:
-        return 0.412 + {0: 0.0, 1: 0.2, 2: 0.4177}[len(treatments)]
+    def __init__(self, worth: dict[str, int], missing: int = 0, together: int = 0) -> None:
+        self.worth, self.missing, self.together = worth, missing, together
+        self.asked: list[frozenset[str]] = []
+
+    def correct(self, treatments: Sequence[Intervention]) -> list[dict[str, bool]] | None:
+        names = frozenset(t.name for t in treatments)
+        self.asked.append(names)
+        if 1 < len(names) < len(self.worth) and len(self.asked) > self.missing > 0:
+            return None
+        right = 40 + sum(self.worth[n] for n in names) + (self.together if len(names) == len(self.worth) else 0)
+        return [{f"{i}.jpg": i < right + seed for i in range(200)} for seed in range(3)]
+
+
+def confirmed(worth: dict[str, int], kind: str = "") -> list[Confirmed]:
+    return [
+        Confirmed(n, Intervention(kind or n, {"n": n} if kind else {}), Effect(v / 2, v / 2 - 5, v / 2 + 5, 0.001, 3, 200))
+        for n, v in worth.items()
+    ]
+
+
+def diagnosed(accuracy: float, **closing: float) -> Diagnosis:
+    run = healthy(closing=Closing(numbers=closing)).run
+    return Diagnosis(run, (), 0.98, 0.99, Accuracy(accuracy, 0.34, 0.49, 200))
 
 
 def test_the_ledger_sums_to_the_last_digit() -> None:
-    run = healthy(closing=Closing(numbers={"probe_final": 0.9333})).run
-    diagnosis = Diagnosis(run, (), 0.98, 0.99, Accuracy(0.41234, 0.34, 0.49, 153))
-    confirmed = [(n, Intervention(n), Effect(20.0, 10.0, 30.0, 0.001, 3, 153)) for n in ("one", "two")]
-    lines = account(diagnosis, Joint(), [], confirmed)
+    worth = {"one": 37, "two": 55}
+    lines = account(diagnosed(0.41234, probe_final=0.9333), Joint(worth), confirmed(worth))
     assert [line.name for line in lines] == ["one", "two", UNEXPLAINED]
+    assert [line.points for line in lines[:2]] == [18.5, 27.5]
     assert round(41.2 + sum(line.points for line in lines), 1) == 93.3
-    assert account(diagnosis, Joint(), [], [])[0].points == pytest.approx(93.3 - 41.2)
+    assert all(line.low is not None and line.low < line.points < line.high for line in lines[:2])
+    assert account(diagnosed(0.41234, probe_final=0.9333), Joint({}), [])[0].points == pytest.approx(93.3 - 41.2)
+
+
+def test_an_interaction_is_shared_and_its_interval_measured() -> None:
+    worth = {"one": 20, "two": 30}
+    lines = account(diagnosed(0.2), Joint(worth, together=40), confirmed(worth))
+    assert [line.points for line in lines] == [20.0, 25.0]
+    assert lines[0].low is not None and lines[0].low < 20 < lines[0].high
+
+
+def test_three_causes_with_missing_joint_arms_use_the_orders_that_are_there() -> None:
+    worth = {"a": 10, "b": 20, "c": 30}
+    lab = Joint(worth, missing=7)  # both first orders are measured, the rest fails
+    lines = account(diagnosed(0.2), lab, confirmed(worth))
+    assert [line.points for line in lines] == [5.0, 10.0, 15.0]
+    assert not any(line.note for line in lines)
+    alone = account(diagnosed(0.2), Joint(worth, missing=1), confirmed(worth))
+    assert [line.note for line in alone] == ["alone: joint re-runs are missing"] * 3
+
+
+def test_many_causes_are_sampled() -> None:
+    worth = {f"cause{i}": 4 * i + 2 for i in range(8)}
+    lab = Joint(worth)
+    lines = account(diagnosed(0.2), lab, confirmed(worth))
+    assert [line.points for line in lines] == [v / 2 for v in worth.values()]
+    assert len(set(lab.asked)) < 2**6
+
+
+def test_orders_are_antithetic() -> None:
+    orders = antithetic_orders(["a", "b", "c", "d"], 6)
+    assert orders[0] == ("a", "b", "c", "d")
+    assert all(orders[i] == orders[i + 1][::-1] for i in (0, 2, 4))
+    assert antithetic_orders(["a", "b", "c", "d"], 6) == orders
+
+
+def test_sampled_values_are_those_of_all_orders() -> None:
+    draw = np.random.default_rng(5)
+    names = ["a", "b", "c", "d"]
+    table = {frozenset(c): float(draw.random()) for k in range(5) for c in itertools.combinations(names, k)}
+    exact = shapley_values(names, table.__getitem__)
+    everything = sampled_shapley_values(list(itertools.permutations(names)), table.get)
+    assert everything == pytest.approx(exact)
+    some = sampled_shapley_values(antithetic_orders(names, 4), table.get)
+    assert some is not None
+    assert sum(some.values()) == pytest.approx(table[frozenset(names)] - table[frozenset()])
+    assert sampled_shapley_values([("a", "b")], lambda s: None) is None
+
+
+def test_a_metric_that_is_computed_wrongly_is_a_line_of_its_own() -> None:
+    check = next(c for c in CATALOGUE if c.code == "EVA503")
+    finding = Finding("the printed accuracy 0.5 is a mean of batch means", -8.76, 0.85, (), "")
+    told = replace(diagnosed(0.41234, probe_final=0.5), judged=(Judged(check, finding),))
+    lines = account(told, Joint({}), [])
+    assert [(line.name, line.kind, line.points) for line in lines] == [
+        ("miscomputed_metric", "measurement", -8.8),
+        (UNEXPLAINED, "rest", 8.8),
+    ]
+
+
+def test_a_placebo_must_be_beaten() -> None:
+    effect = Effect(9.0, 4.0, 14.0, 0.001, 3, 150)
+    better = beats_placebo(Effect(8.0, 3.0, 13.0, 0.002, 3, 150), effect, 1.0)
+    assert better == ("confirmed", "as many samples at random +1.0")
+    same = beats_placebo(Effect(1.0, -4.0, 6.0, 0.6, 3, 150), effect, 1.0)
+    assert same[0] == "inconclusive" and "+8.0" in same[1]
+
+
+def test_a_placebo_draws_as_many_of_the_same_classes() -> None:
+    run = healthy().run
+    dataset = run.datasets[0]
+    assert dataset.targets is not None
+    chosen = [0, 4, 8, 1]  # three of class 0, one of class 1
+    drop = Intervention("drop_samples", {"positions": chosen})
+    assert has_placebo(drop) and not has_placebo(Intervention("drop_samples", {"positions": chosen, "phase": "validation"}))
+    drawn = [placebo(drop, run, seed).settings["positions"] for seed in range(3)]
+    for positions in drawn:
+        assert isinstance(positions, list)
+        assert not set(positions) & set(chosen)
+        assert sorted(dataset.targets[positions].tolist()) == [0, 0, 0, 1]
+    assert drawn[0] != drawn[1] != drawn[2]
+    assert placebo(drop, run, 1).settings == {"phase": "train", "positions": drawn[1]}
+    names = [run.sample_names[int(dataset.sample[i])] for i in chosen] if dataset.sample is not None else []
+    assert placebo(Intervention("drop_samples", {"names": names}), run, 1).settings == {"phase": "train", "positions": drawn[1]}
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1h", 3600), ("2", 120), ("0", 0), ("0.5 h", 1800)])

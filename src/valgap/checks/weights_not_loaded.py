@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, ModelInfo, NotApplicable, Untreatable, WeightsLoaded
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, WeightsLoaded
 
 # A load counts as skipped when fewer than this share of its keys exist in the module; a backbone with another head
 # fits to more than 95 %.
@@ -90,9 +90,9 @@ def _finding(summary: str, confidence: float, facts: tuple[Evidence, ...], load:
     )
 
 
-def treat(case: Case, finding: Finding) -> Untreatable:
-    """No weights to load are at hand: the program never had them."""
-    return Untreatable("the pretrained weights are not at hand")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """The skipped weights fitted to the network; where none were given, published ones, if they are on this machine."""
+    return Intervention("load_weights", {"phase": "both"})
 
 
 CHECK = Check(code="MOD301", name="weights_not_loaded", detect=detect, doc=__doc__ or "", treat=treat)

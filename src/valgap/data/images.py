@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ FORMAT_SUFFIXES = {
 }
 # Pillow's own limit against decompression bombs, made an error.
 MAX_PIXELS = 178_956_970
+# A thumbnail is not worth more memory than this many pixels decoded.
+MAX_SMALL_PIXELS = 64_000_000
 
 
 def read_rgb(path: str | Path) -> Image.Image:
@@ -40,6 +43,33 @@ def read_rgb(path: str | Path) -> Image.Image:
         raise
     except Exception as error:  # Pillow's plugins raise many kinds on damaged files
         raise DataError(f"{path} is no readable image ({type(error).__name__}: {error})") from error
+
+
+def read_small(path: str | Path, side: int) -> Image.Image:
+    """The image as 8-bit RGB, at most ``side`` pixels high and wide; large JPEG files are decoded at a reduced scale.
+
+    Meant for files of which nothing is known: the size is looked at before anything is decoded.
+
+    Raises:
+        DataError: the file is no readable image of a kind in FORMAT_SUFFIXES, or has more than `MAX_SMALL_PIXELS`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Others can start programs (EPS) or draw with fonts; Pillow opens MPO through JPEG.
+            with Image.open(path, formats=[f for f in FORMAT_SUFFIXES if f != "MPO"]) as image:
+                width, height = image.size
+                image.draft("RGB", (2 * side, 2 * side))
+                if image.width * image.height > MAX_SMALL_PIXELS:
+                    raise DataError(f"{path} has {width} x {height} pixels, too many to draw")
+                image.thumbnail((side, side))
+                return to_rgb(ImageOps.exif_transpose(image))
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} has too many pixels to draw") from error
+    except Exception as error:
+        raise DataError(f"{path} is no readable image ({type(error).__name__})") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

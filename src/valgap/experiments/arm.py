@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 RESULT_FILE = "result.json"
 SPEC_FILE = "spec.json"
+FEATURES = "features"  # beside the arms: what they share, see seams/feature_replay.py
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class ArmSpec:
     interventions: list[Intervention] = field(default_factory=list)
     closing: float = 0.0  # share of the arm's time for the closing measurements
     rescore: list[Intervention] = field(default_factory=list)  # under which the finished model is scored again
+    # Weights to validate with, a safetensors file: nothing is trained then, one batch an epoch passes by.
+    weights: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As it is written for the arm's process."""
@@ -61,8 +64,10 @@ def run_arm(spec: ArmSpec, folder: Path) -> int:
     given = spec.argv[1:]
     target = host.module_target(spec.module, given) if spec.module else host.script_target(spec.script, given)
     record = folder / "record"
-    session = Session(record, target.argv, spec.script, spec.module, make_acting=lambda: _acting(spec))
-    guarded = Sandbox(folder / "scratch", (record, Path(tempfile.gettempdir()))).enter()
+    features = folder.parent / FEATURES
+    session = Session(record, target.argv, spec.script, spec.module, make_acting=lambda: _acting(spec, features))
+    shared = (features,) if features.is_dir() else ()
+    guarded = Sandbox(folder / "scratch", (record, Path(tempfile.gettempdir()), *shared)).enter()
     status, error = host.execute(target, session)
     seconds = session.finish(status, error)
     if status == 0 and spec.rescore:
@@ -72,6 +77,7 @@ def run_arm(spec: ArmSpec, folder: Path) -> int:
         "status": status,
         "error": error,
         "acted": session.acting.acted() if session.acting is not None else [],
+        "replayed": session.acting.replayed() if session.acting is not None else 0,
         "guarded": guarded,
         "seconds": round(seconds, 3),
     }
@@ -89,11 +95,16 @@ def _rescore(session: Session, interventions: list[Intervention]) -> None:
     measurements.rescore_under([make(i) for i in interventions])
 
 
-def _acting(spec: ArmSpec) -> Acting:
+def _acting(spec: ArmSpec, features: Path) -> Acting:
     from valgap.seams.acting import Acting
-    from valgap.seams.interventions import make
+    from valgap.seams.feature_replay import FeatureReplay
+    from valgap.seams.interventions import make, without_training
 
-    return Acting([make(i) for i in spec.interventions], spec.train, spec.validation, spec.seed, spec.epochs, spec.fraction)
+    acts = [make(i) for i in spec.interventions]
+    if spec.weights:
+        acts += without_training(Path(spec.weights))
+    replay = FeatureReplay(features) if features.is_dir() else None
+    return Acting(acts, spec.train, spec.validation, spec.seed, spec.epochs, spec.fraction, replay)
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ import os
 import re
 from dataclasses import dataclass
 
+import psutil
+
 from valgap.errors import ValgapError
 from valgap.types import Pass, RunRecord
 
@@ -62,10 +64,21 @@ def epoch_seconds(run: RunRecord) -> tuple[float, float]:
 
 
 def arms_in_parallel(run: RunRecord) -> int:
-    """How many arms at once: one per two cores, at least two where there are two; one on a GPU."""
+    """How many arms at once: up to four on the cores, one on each GPU, and no more than the free memory holds."""
     if bool(run.header.get("cuda")):
-        return 1
-    return max(1, min(4, (os.cpu_count() or 1) // 2 * 2))
+        gpus = run.header.get("gpus")
+        wanted = max(1, gpus) if isinstance(gpus, int) else 1
+    else:
+        wanted = max(1, min(4, (os.cpu_count() or 1) // 2 * 2))
+    need = arm_memory(run)
+    fitting = int(psutil.virtual_memory().available // need) if need is not None else wanted
+    return max(1, min(wanted, fitting))
+
+
+def arm_memory(run: RunRecord) -> int | None:
+    """Bytes that an arm may take: half more than the record's peak, and a GiB; None where the record does not say."""
+    peak = run.header.get("peak_memory_bytes")
+    return int(1.5 * peak) + (1 << 30) if isinstance(peak, int) else None
 
 
 def choose_length(run: RunRecord, arms: int, budget_s: float) -> Length | None:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
-from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
+from valgap.experiments.arm import FEATURES, RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.sandbox import environment
 from valgap.record.reader import read_record
 from valgap.types import Pass, RunRecord, SampleTable
@@ -28,6 +29,7 @@ POLL_S = 0.2
 # time (37 s against 18 s an epoch on one thread, the same numbers to the last bit). Other systems ignore these.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2 << 30), "MALLOC_TRIM_THRESHOLD_": str(4 << 30)}
 GRACE_S = 3.0
+MEMORY_POLL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class ArmResult:
     seconds: float
     error: str | None  # why it says nothing; None when it does
     reused: bool = False
+    replayed: int = 0  # model calls whose frozen part was read and not computed
 
     def placed(self) -> list[str]:
         """The name of each sample of the last validation pass, in its order; its position where names are not known.
@@ -73,6 +76,14 @@ def below(name: str, roots: Collection[str]) -> str:
     return name[len(max(holding, key=len)) :] if holding else name
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What one arm may take; it is stopped beyond that. None: no limit."""
+
+    seconds: float | None = None
+    memory_bytes: int | None = None
+
+
 class Runner:
     """Starts arms below ``folder``; finished ones stay there and are used again.
 
@@ -81,7 +92,11 @@ class Runner:
         parallel: how many run at once.
         deadline: ``time.monotonic()`` value after which nothing is started.
         grace: seconds after it in which what runs may still finish; then it is stopped.
-        progress: told after each finished arm (done, of how many, seconds left by estimate).
+        progress: told at the start and after each finished arm (done, of how many, seconds left by estimate).
+        planned: how many arms there will be in all, as far as one can tell.
+        expected_s: seconds that one is expected to take.
+        limits: of each arm.
+        gpus: how many there are; each arm sees one of them.
     """
 
     def __init__(
@@ -91,11 +106,19 @@ class Runner:
         deadline: float,
         progress: Callable[[int, int, float], None] | None = None,
         grace: float = 0.0,
+        limits: Limits = Limits(),
+        gpus: int = 0,
+        planned: int = 0,
+        expected_s: float = 0.0,
     ) -> None:
+        self.planned, self.expected_s = planned, expected_s
+        self.limits, self.gpus = limits, gpus
         self.folder, self.parallel, self.deadline, self.grace = folder, max(1, parallel), deadline, grace
         self.progress = progress
         self.reused = 0
         self._temporary: dict[Path, Path] = {}
+        self._looked = 0.0
+        self._done = 0
 
     def place(self, spec: ArmSpec) -> Path:
         """The arm's folder, by its content."""
@@ -119,42 +142,74 @@ class Runner:
                 results[i] = old
                 self.reused += 1
         waiting = [i for i in range(len(specs)) if i not in results]
-        running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
-        begun, total, done = time.monotonic(), len(waiting), 0
+        running: dict[int, _Running] = {}
+        self._tell(len(waiting))
         try:
             while waiting or running:
                 while waiting and len(running) < self.parallel and time.monotonic() < self.deadline:
                     i = waiting.pop(0)
-                    running[i] = (self._start(specs[i]), time.monotonic())
+                    slot = next(k for k in range(self.parallel) if all(r.slot != k for r in running.values()))
+                    running[i] = _Running(self._start(specs[i], slot), time.monotonic(), slot)
                 if time.monotonic() >= self.deadline:
                     for i in waiting:
                         results[i] = _failed(specs[i], "the time budget ended before it began")
                     waiting = []
                 if time.monotonic() >= self.deadline + self.grace:
-                    for i, (process, _) in running.items():
-                        _stop(process)
+                    for i, one in running.items():
+                        _stop(one.process)
                         self._tidy(self.place(specs[i]))
                         results[i] = _failed(specs[i], "the time budget ended while it ran")
                     break
-                ended = [i for i, (process, _) in running.items() if process.poll() is not None]
-                for i in ended:
-                    process, _ = running.pop(i)
-                    results[i] = self._collect(specs[i], process.returncode)
-                    done += 1
-                    if self.progress is not None:
-                        left = (time.monotonic() - begun) / done * (total - done)
-                        self.progress(done, total, left)
+                ended: dict[int, str | None] = {i: None for i, one in running.items() if one.process.poll() is not None}
+                ended |= self._beyond_limits({i: one for i, one in running.items() if i not in ended})
+                for i, reason in ended.items():
+                    process = running.pop(i).process
+                    if reason is None:
+                        results[i] = self._collect(specs[i], process.returncode)
+                        took = results[i].seconds or self.expected_s
+                        self.expected_s = (self.expected_s + took) / 2 if self.expected_s else took
+                    else:
+                        _stop(process)
+                        self._tidy(self.place(specs[i]))
+                        results[i] = _failed(specs[i], reason)
+                    self._done += 1
+                    self._tell(len(waiting) + len(running))
                 if not ended:
                     time.sleep(POLL_S)
         except BaseException:
-            for i, (process, _) in running.items():
-                _stop(process)
+            for i, one in running.items():
+                _stop(one.process)
                 self._tidy(self.place(specs[i]))
             raise
         return [results[i] for i in range(len(specs))]
 
-    def _start(self, spec: ArmSpec) -> subprocess.Popen[bytes]:
+    def _tell(self, open_now: int) -> None:
+        if self.progress is not None and open_now:
+            total = max(self.planned, self._done + open_now)
+            left = self.expected_s * -(-(total - self._done) // self.parallel)
+            self.progress(self._done, total, min(left, max(0.0, self.deadline - time.monotonic())))
+
+    def _beyond_limits(self, running: dict[int, _Running]) -> dict[int, str | None]:
+        """Those that take more time or memory than an arm may, with the reason."""
+        now = time.monotonic()
+        if now - self._looked < MEMORY_POLL_S:
+            return {}
+        self._looked = now
+        beyond: dict[int, str | None] = {}
+        for i, one in running.items():
+            if self.limits.seconds is not None and now - one.begun > self.limits.seconds:
+                beyond[i] = f"it took more than {self.limits.seconds:.0f} s, several times what the recorded run lets expect"
+            elif self.limits.memory_bytes is not None and resident_bytes(one.process.pid) > self.limits.memory_bytes:
+                beyond[i] = f"it took more than {self.limits.memory_bytes / 2**30:.1f} GiB of memory"
+        return beyond
+
+    def forget_features(self) -> None:
+        """Remove what arms shared."""
+        shutil.rmtree(self.folder / FEATURES, ignore_errors=True)
+
+    def _start(self, spec: ArmSpec, slot: int) -> subprocess.Popen[bytes]:
         folder = self.place(spec)
+        (self.folder / FEATURES).mkdir(parents=True, exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)  # an arm that was cut off
         (folder / "scratch").mkdir(parents=True)
         (folder / "record").mkdir()
@@ -164,6 +219,8 @@ class Runner:
         variables = {**os.environ, **environment((folder / "scratch").resolve(), self._temporary[folder])}
         variables = {**KEEP_MEMORY, **variables, "TORCHDYNAMO_DISABLE": "1"}
         variables.update({"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads})
+        if self.gpus > 1:
+            variables["CUDA_VISIBLE_DEVICES"] = _one_gpu(slot % self.gpus)
         with (folder / "output.txt").open("wb") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "valgap.experiments.arm", str(folder.resolve())],
@@ -197,7 +254,7 @@ def _read(spec: ArmSpec, folder: Path, reused: bool) -> ArmResult:
     last = last_scored(record, spec.validation)
     if last is None:
         return _failed(spec, "no validation pass with labels was seen", reused)
-    return ArmResult(spec, record, last.samples, tuple(told["acted"]), told["seconds"], None, reused)
+    return ArmResult(spec, record, last.samples, tuple(told["acted"]), told["seconds"], None, reused, told.get("replayed", 0))
 
 
 def last_scored(record: RunRecord, validation: Collection[int], epochs: int = 0) -> Pass | None:
@@ -211,6 +268,37 @@ def last_scored(record: RunRecord, validation: Collection[int], epochs: int = 0)
             if epochs and seen > epochs:
                 break
     return last
+
+
+@dataclass(frozen=True)
+class _Running:
+    """An arm under way; ``begun`` by ``time.monotonic()``."""
+
+    process: subprocess.Popen[bytes]
+    begun: float
+    slot: int
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process and all below it; 0 when it has ended."""
+    try:
+        whole = psutil.Process(pid)
+        return int(sum(_resident(p) for p in (whole, *whole.children(recursive=True))))
+    except psutil.Error:
+        return 0
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _one_gpu(number: int) -> str:
+    """What CUDA_VISIBLE_DEVICES is for the GPU with this number among those that we see ourselves."""
+    seen = [g for g in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if g]
+    return seen[number] if number < len(seen) else str(number)
 
 
 def _failed(spec: ArmSpec, error: str, reused: bool = False) -> ArmResult:

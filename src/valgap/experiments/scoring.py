@@ -30,6 +30,13 @@ def is_rescore(intervention: Intervention) -> bool:
     return intervention.name in RESCORES and intervention.settings.get("phase") == "validation"
 
 
+def is_evaluation(intervention: Intervention) -> bool:
+    """Whether recorded weights show its effect: nothing about the training changes."""
+    in_eval_mode = intervention.name == "eval_mode" and intervention.settings.get("phase") == "validation"
+    kept = is_score(intervention) and intervention.name != "score_best_epoch"  # earlier epochs need training
+    return kept or is_rescore(intervention) or in_eval_mode
+
+
 def rescored(control: Sequence[ArmResult], place: int) -> tuple[list[ArmResult], list[ArmResult]] | None:
     """(as the program scored, under the re-score number ``place``) of every control arm; None where one cannot tell.
 

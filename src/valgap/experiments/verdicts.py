@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from valgap.experiments.runner import ArmResult
 from valgap.stats import paired_effect
-from valgap.types import Effect, Verdict
+from valgap.types import Effect, Pass, RunRecord, Verdict
 
 LEVEL = 0.05
 # An effect below this is not worth a remedy; "refuted" says that the interval lies below it.
@@ -47,6 +48,25 @@ def judge_effect(effect: Effect, expected: float) -> tuple[Verdict, str]:
         f"the interval reaches from {worst:+.1f} to {best:+.1f} points: too wide for a verdict with "
         f"{effect.seeds} seeds and {effect.samples} validation samples"
     )
+
+
+def beats_placebo(against: Effect, effect: Effect, expected: float) -> tuple[Verdict, str]:
+    """Verdict and words on a treatment whose effect is real: does it do more than as many samples drawn at random?"""
+    alone = effect.value - against.value
+    text = f"as many samples at random {alone:+.1f}"
+    if against.p_value < LEVEL and against.value * expected > 0:
+        return "confirmed", text
+    return "inconclusive", f"{text}, which is not clearly less (p = {against.p_value:.2g})"
+
+
+def agreement(run: RunRecord, recorded: Pass, arm: ArmResult) -> float:
+    """Share of a recorded pass's samples that the arm answers in the same way, 0..1."""
+    first = dataclasses.replace(arm, record=run, samples=recorded.samples)
+    before = dict(zip(first.placed(), recorded.samples.prediction.tolist(), strict=True))
+    assert arm.samples is not None
+    after = dict(zip(arm.placed(), arm.samples.prediction.tolist(), strict=True))
+    common = before.keys() & after.keys()
+    return float(np.mean([before[k] == after[k] for k in common])) * len(common) / len(before) if common else 0.0
 
 
 def reproduces(recorded: float, n: int, control: Sequence[ArmResult]) -> tuple[bool, str]:

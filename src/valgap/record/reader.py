@@ -27,6 +27,7 @@ from valgap.types import (
     RunRecord,
     SampleTable,
     ScheduleState,
+    SeenInputs,
     StateSnapshot,
     StepTable,
     TransformStep,
@@ -90,6 +91,7 @@ class _Assembler:
         self.damaged = damaged
         self.events = events
         self.by_kind: dict[str, list[dict[str, Any]]] = {}
+        self.positions: dict[int, int] = {}  # a pass's number in the record -> its position
         try:
             for event in events:
                 self.by_kind.setdefault(str(event.get("t")), []).append(decode(event))
@@ -143,7 +145,14 @@ class _Assembler:
             exit_status=end.get("exit_status"),
             stopped=reason,
             seconds=float(end["seconds"]) if "seconds" in end else max(float(e.get("at", 0.0)) for e in self.events),
+            seen=tuple(self._seen(e) for e in self.of("seen") if int(e["pass"]) in self.positions),
         )
+
+    def _seen(self, event: dict[str, Any]) -> SeenInputs:
+        images, low, high = (np.asarray(event[k]) for k in ("images", "low", "high"))
+        if images.ndim != 4 or images.dtype != np.uint8 or not (low.shape == high.shape == images.shape[1:2]):
+            raise ValueError(f"no small images have the shape {images.shape}")
+        return SeenInputs(self.positions[int(event["pass"])], images, low.astype(np.float32), high.astype(np.float32))
 
     def _names(self) -> tuple[str, ...]:
         names: list[str] = []
@@ -177,6 +186,7 @@ class _Assembler:
         ended = {int(e["pass"]) for e in self.of("pass_end")}
         states = {int(e["pass"]): i for i, e in enumerate(self.of("state")) if e["moment"] == "pass"}
         numbers = sorted(parts)
+        self.positions = {number: position for position, number in enumerate(numbers)}
         tables = [_join(SampleTable, [p["samples"] for p in parts[n]]) for n in numbers]
         last = [parts[n][-1] for n in numbers]
         phases = infer_phases(

@@ -99,13 +99,16 @@ def _statement(diagnosis: Diagnosis, console: Console) -> None:
         table.add_column(justify=justify, no_wrap=justify == "left" and not table.columns)
     verdicts = {j.check.name: j for j in diagnosis.findings}
     total = round(100 * val.value, 1) if val is not None else 0.0
+    reported = total - sum(line.points for line in diagnosis.ledger if line.kind == "measurement")
+    if reported != total:
+        table.add_row("[bold]as the script reports it[/]", f"[bold]{reported:.1f} %[/]", "")
     for line in diagnosis.ledger:
         span = f"{line.low:+.1f} .. {line.high:+.1f}" if line.low is not None and line.high is not None else ""
         judged = verdicts.get(line.name)
-        proof = f"{judged.verdict} ({facts.seeds} seeds, {span})" if judged is not None else escape(line.note)
+        counted = judged is not None and line.kind == "cause"
+        proof = f"{judged.verdict} ({facts.seeds} seeds, {span})" if judged is not None and counted else escape(line.note)
         table.add_row(f"  {line.name}", f"{line.points:+.1f}", proof)
-        if judged is not None:
-            total += line.points
+        total += line.points if counted else 0.0
     others = [j for j in diagnosis.findings if j.verdict in ("refuted", "inconclusive") or j.reason.startswith("not tried")]
     for judged in others:
         if judged.verdict != "confirmed":
@@ -113,7 +116,7 @@ def _statement(diagnosis: Diagnosis, console: Console) -> None:
             table.add_row(
                 f"[dim]  {judged.check.name}[/]", f"[dim]({points})[/]", f"[dim]{judged.verdict}: {escape(judged.reason)}[/]"
             )
-    if any(line.name in verdicts for line in diagnosis.ledger):
+    if any(line.kind == "cause" for line in diagnosis.ledger):
         table.add_row("[bold]reached with every confirmed remedy[/]", f"[bold]{total:.1f} %[/]", "")
     console.print(table)
     short = "" if facts.epochs == facts.recorded_epochs else f", shortened to {facts.epochs} of {facts.recorded_epochs} epochs"
@@ -123,6 +126,10 @@ def _statement(diagnosis: Diagnosis, console: Console) -> None:
         f"{escape(facts.fidelity)}[/]",
         highlight=False,
     )
+    if facts.replayed:
+        console.print(
+            f"[dim]the frozen part of {facts.replayed} model calls was computed in another re-run, and read[/]", highlight=False
+        )
     for note in facts.notes:
         console.print(f"[dim]{escape(note)}[/]", highlight=False)
     if not any(j.verdict == "confirmed" for j in diagnosis.findings):

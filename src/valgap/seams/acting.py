@@ -19,8 +19,10 @@ from torch.optim import optimizer as optimizer_hooks
 from torch.utils.data import BatchSampler, DataLoader, dataloader
 
 from valgap.seams import datasets as ds
+from valgap.seams.act import Act
 from valgap.seams.batches import find_images
-from valgap.seams.interventions import Act, Chosen
+from valgap.seams.feature_replay import FeatureReplay
+from valgap.seams.interventions import Chosen
 from valgap.seams.recorder import Recorder
 
 SEED_STRIDE = 1_000_003
@@ -40,6 +42,7 @@ class Acting:
         seed: 0 leaves the program's random numbers alone; k > 0 moves all that is drawn after the first loader starts.
         epochs: training passes after which the program is ended; 0 for all.
         fraction: share of the training samples that is drawn, 0..1, the same ones in every arm.
+        replay: features of frozen parts that arms share; None: every arm computes its own.
     """
 
     def __init__(
@@ -50,8 +53,10 @@ class Acting:
         seed: int = 0,
         epochs: int = 0,
         fraction: float = 1.0,
+        replay: FeatureReplay | None = None,
     ) -> None:
         self.acts = list(acts)
+        self.replay = replay
         self.train, self.validation = frozenset(train), frozenset(validation)
         self.seed, self.epochs, self.fraction = seed, epochs, fraction
         self.number: Callable[[Any], int] = lambda dataset: -1  # the recorder's
@@ -71,6 +76,10 @@ class Acting:
     def acted(self) -> list[int]:
         """How often each intervention acted."""
         return [a.acted for a in self.acts]
+
+    def replayed(self) -> int:
+        """How many model calls had their frozen part replayed."""
+        return self.replay.replayed if self.replay is not None else 0
 
     def phase(self, dataset: int | None = None, grad: bool | None = None) -> str:
         """The phase by the data set; where one serves both, by whether gradients are recorded."""
@@ -93,6 +102,7 @@ class Acting:
             act.replaced = recorder.datasets.alias
         self._attach_loader()
         self._patch(nn.Module, "__call__", self._make_call)
+        self._patch(nn.Module, "load_state_dict", self._make_load)
         self._attach_steps()
         self._attach_schedules()
         self._attach_seeds()
@@ -197,7 +207,11 @@ class Acting:
         acting = self
 
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            images = None if acting._depth else find_images((args, kwargs))
+            if acting._depth:
+                if acting.replay is not None:
+                    return acting.replay.inner(module, args, kwargs, original)
+                return original(module, *args, **kwargs)
+            images = find_images((args, kwargs))
             if images is None or images.ndim < 4 or next(module.parameters(), None) is None:
                 return original(module, *args, **kwargs)
             acts = acting._now()
@@ -206,6 +220,7 @@ class Acting:
             acting._model = module
             changed = images
             for act in acts:
+                act.before_call(module)
                 changed = act.inputs(changed)
             if changed is not images:
                 args, kwargs = _replace((args, kwargs), images, changed)
@@ -217,6 +232,8 @@ class Acting:
                     act.acted += 1
             acting._depth += 1
             try:
+                if acting.replay is not None:
+                    return acting.replay.call(module, args, kwargs, changed, original)
                 return original(module, *args, **kwargs)
             finally:
                 acting._depth -= 1
@@ -224,6 +241,16 @@ class Acting:
                     part.training = mode
 
         return __call__
+
+    def _make_load(self, original: Any) -> Any:
+        acting = self
+
+        def load_state_dict(module: nn.Module, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+            for act in acting.acts:
+                state_dict = act.loading(module, state_dict)
+            return original(module, state_dict, *args, **kwargs)
+
+        return load_state_dict
 
     def _make_loss(self, original: Any) -> Any:
         acting = self

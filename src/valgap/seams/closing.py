@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader
 
 from valgap.record.writer import RecordWriter
 from valgap.seams import datasets as ds
+from valgap.seams.act import Act
 from valgap.seams.batches import as_class_index, find_images, find_logits, read_batch
 from valgap.seams.calibration import calibration
 from valgap.seams.changes import replace_transform, without_randomness
 from valgap.seams.head import MAX_KEPT_BYTES, Gathered, Head, augmentation_numbers, probe_numbers, put_back, start_numbers
 from valgap.seams.inputs import fingerprint
-from valgap.seams.interventions import Act
 from valgap.seams.recorder import Recorder
 from valgap.seams.replay import replay_numbers, settings_of
 from valgap.seams.tracked import TrackedModel

@@ -30,14 +30,27 @@ def describe(argv: list[str], script: str) -> dict[str, Any]:
 
 
 def torch_facts() -> dict[str, Any]:
-    """Seed, threads and whether CUDA was used, at the program's end. Draws no random number, starts no CUDA."""
+    """Seed, threads, memory and whether CUDA was used, at the program's end. Draws no random number, starts no CUDA."""
     import torch
 
+    cuda = torch.cuda.is_initialized()
     return {
         "torch_seed": torch.initial_seed(),
         "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.is_initialized(),
+        "cuda": cuda,
+        "gpus": torch.cuda.device_count() if cuda else 0,
+        "peak_memory_bytes": _peak_memory(),
     }
+
+
+def _peak_memory() -> int | None:
+    """The largest resident size of this process so far, in bytes; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _version(name: str) -> str | None:

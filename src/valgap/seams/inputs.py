@@ -16,6 +16,9 @@ MAX_IMAGES = 16
 KEPT_IMAGES = 4
 # Lattice and autocorrelation are taken from the middle of the kept images: enough pixels, and cheap to sort.
 KEPT_SIDE = 96
+# What the model saw, kept to be drawn: enough to recognise a picture, too little to matter on a disk.
+SEEN_IMAGES = 8
+SEEN_SIDE = 64
 FINGERPRINT_GRID = 8
 # Above this share of an 8-bit level, values do not lie on a lattice of grey levels.
 LATTICE_TOLERANCE = 0.05
@@ -35,6 +38,22 @@ def fingerprint(images: torch.Tensor) -> torch.Tensor:
     flat = images.reshape(images.shape[0], -1)[:, :1024].float()
     weights = torch.cos(torch.arange(flat.shape[1], dtype=torch.float32, device=flat.device) * 1.7) + 0.3
     return (flat * weights).sum(dim=1)
+
+
+def miniatures(images: torch.Tensor) -> torch.Tensor:
+    """(n, C, h, w) float32: the first few images of (N, C, H, W), at most 64 pixels high and wide."""
+    few = images[:SEEN_IMAGES].float()
+    side = [min(n, SEEN_SIDE) for n in few.shape[2:]]
+    return torch.nn.functional.interpolate(few, side, mode="area")
+
+
+def quantized(images: torch.Tensor) -> dict[str, Any]:
+    """The fields of SeenInputs: (n, C, h, w) as uint8, with the values of 0 and 255 per channel."""
+    values = np.nan_to_num(images.cpu().numpy().astype(np.float32), posinf=0.0, neginf=0.0)
+    low, high = values.min(axis=(0, 2, 3)), values.max(axis=(0, 2, 3))
+    span = np.where(high > low, high - low, 1.0)[None, :, None, None]
+    levels = np.round((values - low[None, :, None, None]) / span * 255)
+    return {"images": levels.astype(np.uint8), "low": low, "high": high}
 
 
 class InputCollector:

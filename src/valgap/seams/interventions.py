@@ -6,7 +6,9 @@ them into a program.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,67 +18,12 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from valgap.seams import datasets as ds
+from valgap.seams.act import Act
 from valgap.seams.batches import read_batch
 from valgap.seams.changes import replace_transform, without_randomness
+from valgap.seams.loading import LoadWeights
+from valgap.seams.tracked import TrackedModel
 from valgap.types import Intervention
-
-
-class Act:
-    """One intervention at work. A subclass overrides the seams that it acts at; ``acted`` counts how often it did."""
-
-    def __init__(self, phase: str = "both") -> None:
-        self.phase = phase
-        self.acted = 0
-        self.training = False  # whether the loader that is about to be iterated trains
-        self.replaced: Callable[[Any, Any], None] = lambda old, new: None  # told of exchanged data sets
-
-    def wants(self, phase: str) -> bool:
-        """Whether it acts in this phase."""
-        return self.phase in ("both", phase)
-
-    def iterating(self, loader: Any) -> None:
-        """A loader of a wanted phase is about to be iterated."""
-
-    def dataset(self, dataset: Any) -> Any:
-        """The data set of a wanted phase."""
-        return dataset
-
-    def sampler(self, sampler: Any, loader: Any) -> Any:
-        """The sampler that a loader of a wanted phase draws from."""
-        return sampler
-
-    def batch(self, batch: Any) -> Any:
-        """What a loader of a wanted phase returns."""
-        return batch
-
-    def inputs(self, images: torch.Tensor) -> torch.Tensor:
-        """The images that reach a model in a wanted phase, (N, C, H, W)."""
-        return images
-
-    def modes(self, model: nn.Module) -> list[tuple[nn.Module, bool]]:
-        """The modes to set during a model call of a wanted phase."""
-        return []
-
-    def loss_input(self, value: torch.Tensor) -> torch.Tensor:
-        """What a loss is taken of."""
-        return value
-
-    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
-        """An optimizer is about to step in a wanted phase."""
-
-    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """It has stepped."""
-
-    def schedule_step(self, schedule: Any, step: Callable[[], Any]) -> Any:
-        """The program steps a learning-rate schedule; ``step`` does it."""
-        return step()
-
-    def instead(self, module: nn.Module) -> nn.Module:
-        """The model that is called in place of ``module``."""
-        return module
-
-    def before_backward(self, first_since_step: bool, optimizers: Collection[torch.optim.Optimizer]) -> None:
-        """A backward pass is about to begin in a wanted phase."""
 
 
 class Nothing(Act):
@@ -322,6 +269,39 @@ class NoStep(Act):
         self.acted += 1
 
 
+class FirstBatch(Act):
+    """Only the first batch of every pass is drawn."""
+
+    def __init__(self, phase: str = "train") -> None:
+        super().__init__(phase)
+
+    def sampler(self, sampler: Any, loader: Any) -> Any:
+        self.acted += 1
+        return First(sampler, loader.batch_size or 1)
+
+
+class RecordedWeights(Act):
+    """The model holds recorded weights from its first validation call on. Raises ValueError where they do not fit."""
+
+    def __init__(self, file: Path, phase: str = "validation") -> None:
+        super().__init__(phase)
+        self.file = file
+
+    def before_call(self, model: nn.Module) -> None:
+        if self.acted:
+            return
+        from safetensors.torch import load_file
+
+        weights = load_file(str(self.file))
+        tensors = {name: tensor for name, tensor, _, _ in TrackedModel(-1, model).tensors}
+        if weights.keys() != tensors.keys() or any(weights[k].shape != tensors[k].shape for k in weights):
+            raise ValueError("the recorded weights do not fit the model that validates")
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor.copy_(weights[name])
+        self.acted += 1
+
+
 class StepOnce(Act):
     """A second step of an optimizer on the same gradient finds none: the optimizer leaves the parameters alone."""
 
@@ -464,6 +444,7 @@ KINDS: dict[str, Callable[..., Act]] = {
     "drop_samples": DropSamples,
     "shuffle": Shuffle,
     "balanced_sampling": BalancedSampling,
+    "load_weights": LoadWeights,
     "add_missing_parameters": AddMissingParameters,
     "scale_rate": ScaleRate,
     "weight_decay": WeightDecay,
@@ -483,6 +464,24 @@ def make(intervention: Intervention) -> Act:
     if intervention.name not in KINDS:
         raise ValueError(f"no intervention is called {intervention.name!r}")
     return KINDS[intervention.name](**intervention.settings)
+
+
+def without_training(weights: Path) -> list[Act]:
+    """What turns a program into the evaluation of recorded weights: one batch an epoch, which moves nothing."""
+    return [FirstBatch(), NoStep("train"), HoldBatchNorm("train", only_frozen=False), RecordedWeights(weights)]
+
+
+class First:
+    """The first ``count`` indices of a sampler."""
+
+    def __init__(self, sampler: Any, count: int) -> None:
+        self.base, self.count = sampler, count
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.islice(self.base, self.count)
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.base))
 
 
 class Chosen:

@@ -17,12 +17,13 @@ import torch
 from valgap.record.writer import RecordWriter
 from valgap.seams import datasets as ds
 from valgap.seams.batches import LoadedBatch, as_class_index, find_images, find_logits, read_batch
-from valgap.seams.inputs import fingerprint, is_sampled
+from valgap.seams.inputs import fingerprint, is_sampled, miniatures, quantized
 from valgap.seams.step_norms import StepMeter
 from valgap.seams.tracked import TrackedModel, unwrap
 from valgap.seams.walk import Call, OpenBatch, StepRow, Walk
 
 MAX_PENDING = 64
+MAX_SEEN = 4  # passes whose first images are kept small: train and val, and what else is there
 MAX_ERRORS = 20
 MAX_KEPT_RATES = 6_001  # steps of which the learning rate is kept for the closing measurements
 # What a schedule says of its length and shape; other attributes are not recorded.
@@ -95,6 +96,7 @@ class Recorder:
         self._stale: torch.Tensor | None = None
         self._meter = StepMeter()
         self._model_lines: dict[int, Any] = {}
+        self._seen: set[tuple[int, bool]] = set()
         self._trainings: dict[int, _Training] = {}  # by optimizer id
         self._schedules: list[tuple[weakref.ref[Any], str, Any]] = []  # (schedule, its class, its optimizer)
         self._states: dict[tuple[int, bytes], int] = {}  # (model, digest of its state) -> the last pass that ended in it
@@ -250,7 +252,16 @@ class Recorder:
         self._open_call = Call(tracked, _modes(tracked, grad_enabled))
         self._current.calls.append(self._open_call)
         walk.inputs.add(images.detach(), walk.num_batches)
+        self._see(walk, images, grad_enabled)
         walk.num_batches += 1
+
+    def _see(self, walk: Walk, images: torch.Tensor, grad_enabled: bool) -> None:
+        """Keep small copies of the first images of the first pass over each data set."""
+        place = (walk.dataset_id, grad_enabled)
+        if walk.num_batches or images.ndim != 4 or place in self._seen or len(self._seen) >= MAX_SEEN:
+            return
+        self._seen.add(place)
+        walk.seen = miniatures(images.detach())
 
     def _start(self, model: TrackedModel, grad_enabled: bool) -> None:
         """Before the first call with gradients, which moves BatchNorm: remember the state."""
@@ -508,6 +519,9 @@ class Recorder:
         self.seconds[kind] += walk.ended - walk.started
         self.images[kind] += int(np.sum(body["batch_sizes"]))
         self.writer.write("pass_end", body)
+        if walk.seen is not None:
+            self.writer.write("seen", {"pass": walk.index, **quantized(walk.seen)})
+            walk.seen = None
         if model is None:
             return
         if walk.steps or model.id not in self._model_lines:

@@ -101,6 +101,7 @@ class Walk:
         # (N right, N labelled) so far: what best-epoch bookkeeping needs
         self.right = 0
         self.labelled = 0
+        self.seen: torch.Tensor | None = None  # its first images, small, where this pass shows them
         self.fingerprints: dict[int, float] = {}  # of a few samples, for the closing measurements
 
     @property

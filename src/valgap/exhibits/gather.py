@@ -1,0 +1,34 @@
+"""Everything that a report shows beside the diagnosis, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from valgap.exhibits.answer import two_sentences
+from valgap.exhibits.curves import accuracy_curves, loss_curves
+from valgap.exhibits.galleries import Album, findings_galleries, mistakes, seen_galleries
+from valgap.exhibits.per_class import calibration, class_results, confusion
+from valgap.exhibits.settings import settings_of
+from valgap.types import Diagnosis, Exhibits
+
+
+def gather(diagnosis: Diagnosis, remedies: Mapping[str, str] | None = None) -> Exhibits:
+    """What a report shows of this diagnosis; ``remedies`` holds code by the code of a cause.
+
+    Reads the pictures concerned from the paths in the record; what is no longer there is said on the page.
+    """
+    run = diagnosis.run
+    album = Album(run)
+    return Exhibits(
+        answer=two_sentences(diagnosis),
+        accuracy=accuracy_curves(run),
+        loss=loss_curves(run),
+        confusion=confusion(run),
+        classes=class_results(run),
+        calibration=calibration(run),
+        galleries=findings_galleries(diagnosis, album),
+        seen=seen_galleries(run),
+        mistakes=mistakes(run, album),
+        remedies=dict(remedies or {}),
+        settings=settings_of(run),
+    )

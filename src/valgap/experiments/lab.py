@@ -1,0 +1,189 @@
+"""Runs the arms of one diagnosis and judges single suspects by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from valgap.experiments.arm import ArmSpec
+from valgap.experiments.placebo import has_placebo, placebo
+from valgap.experiments.plan import SEEDS, Length
+from valgap.experiments.runner import ArmResult, Runner, below, last_scored
+from valgap.experiments.scoring import is_score, leave_out, rescored, scored_under, without
+from valgap.experiments.suspects import SUSPECTED, Suspect
+from valgap.experiments.verdicts import agreement, beats_placebo, differences, judge_effect, measure, reproduces
+from valgap.types import Case, Check, Finding, Intervention, Judged, Pass, RunRecord
+
+# The control's closing measurements let a check be asked again whether it still sees its symptom.
+CONTROL_CLOSING = 0.3
+# Where recorded weights are scored again, at least this share of the recorded predictions must come back.
+SAME_PREDICTIONS = 0.98
+
+
+class Lab:
+    """Runs the arms of one diagnosis: same program, length and seeds; they differ in their interventions only."""
+
+    def __init__(
+        self, run: RunRecord, base: ArmSpec, length: Length, runner: Runner, rescores: Sequence[Intervention] = ()
+    ) -> None:
+        self.run = run
+        self.base = replace(base, epochs=length.epochs, fraction=length.fraction)
+        self.length = length
+        self.runner = runner
+        self.finished = 0
+        self.replayed = 0
+        self.notes: list[str] = []
+        self.rescores = list(rescores)
+        self._done: dict[str, list[ArmResult]] = {}
+
+    def specs(self, treatments: Sequence[Intervention]) -> list[ArmSpec]:
+        """One per seed."""
+        closing = CONTROL_CLOSING if not treatments and not self.length.whole() else 0.0
+        return [
+            replace(
+                self.base,
+                seed=seed,
+                interventions=list(treatments),
+                closing=closing if seed == 0 else 0.0,
+                rescore=[] if treatments else self.rescores,
+            )
+            for seed in range(SEEDS)
+        ]
+
+    def arms(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
+        """The arms under these program treatments, in all seeds."""
+        key = repr(sorted(map(repr, treatments)))
+        if key not in self._done:
+            self._done[key] = self._run(self.specs(treatments))
+        return self._done[key]
+
+    def _run(self, specs: Sequence[ArmSpec]) -> list[ArmResult]:
+        results = self.runner.run(specs)
+        self.finished += sum(a.error is None for a in results)
+        self.replayed += sum(a.replayed for a in results)
+        return results
+
+    def control(self) -> list[ArmResult]:
+        """The program as it is."""
+        return self.arms(())
+
+    def fidelity(self, control: Sequence[ArmResult]) -> tuple[str | None, str, bool]:
+        """(why no verdict is possible, or None; how well the control repeats the record; whether it does)."""
+        broken = next((a.error for a in control if a.error is not None), None)
+        if broken is not None:
+            return f"the control could not be run: {broken}", broken, False
+        if self.base.weights:
+            return self._same_weights(control)
+        if self.length.fraction < 1.0:
+            self.notes.append("fewer training samples than recorded: the control cannot be compared with the record")
+            return None, "not compared (fewer training samples)", True
+        recorded = last_scored(self.run, self.base.validation, self.length.epochs)
+        if recorded is None:
+            return "the record holds no validation result to reproduce", "nothing to compare", False
+        same, text = reproduces(recorded.samples.accuracy, int(recorded.samples.labelled.sum()), control)
+        return (None if same else f"the control does not reproduce the record: {text}"), text, same
+
+    def _same_weights(self, control: Sequence[ArmResult]) -> tuple[str | None, str, bool]:
+        """Whether the recorded weights, scored again, give the recorded answers; by accuracy where validation is random."""
+        recorded = last_scored(self.run, self.base.validation)
+        if recorded is None:
+            return "the record holds no validation result to reproduce", "nothing to compare", False
+        share = agreement(self.run, recorded, control[0])
+        same, text = share >= SAME_PREDICTIONS, f"the recorded weights, scored again, give {share:.1%} of the recorded answers"
+        if not same and self._random(recorded):
+            same, text = reproduces(recorded.samples.accuracy, int(recorded.samples.labelled.sum()), control)
+        self.notes.append("nothing was trained in these re-runs: the recorded weights were scored again")
+        return (None if same else text), text, same
+
+    def _random(self, recorded: Pass) -> bool:
+        """Whether the pass draws random numbers: active dropout, or a random step in its transform."""
+        dataset = self.run.datasets.get(recorded.dataset)
+        steps = dataset.transform if dataset is not None and dataset.transform is not None else ()
+        return recorded.modes.dropout_training > 0 or any(step.random for step in steps)
+
+    def judge(self, suspect: Suspect, control: Sequence[ArmResult], tried: int) -> Judged:
+        """The verdict on one suspect."""
+        if suspect.treatment.name == "score_without":
+            found = without(control, self.names(suspect.treatment), tried)
+            if found is None:
+                return replace(suspect.judged, verdict="inconclusive", reason="leaving them out leaves nothing to compare")
+            effect, at_random = found
+            verdict, reason = judge_effect(effect, suspect.expected)
+            return replace(suspect.judged, verdict=verdict, effect=effect, reason=f"{reason}; placebo {at_random:+.1f}")
+        gone = self.symptom_gone(suspect.judged.check, control)
+        if gone is not None:
+            return replace(suspect.judged, verdict="inconclusive", reason=gone)
+        control, treated = self.treated(suspect.treatment, control)
+        broken = next((a.error for a in treated if a.error is not None), None)
+        if broken is not None:
+            return replace(suspect.judged, verdict="inconclusive", reason=f"the treated program could not be run: {broken}")
+        if any(a.spec.interventions and not any(a.acted[: len(a.spec.interventions)]) for a in treated):
+            return replace(
+                suspect.judged, verdict="inconclusive", reason=f"{suspect.treatment.name} found nothing to act on in this program"
+            )
+        delta = differences(control, treated)
+        if not delta.size:
+            return replace(suspect.judged, verdict="inconclusive", reason="the arms saw no common validation samples")
+        effect = measure(delta, tried)
+        verdict, reason = judge_effect(effect, suspect.expected)
+        if verdict == "confirmed" and has_placebo(suspect.treatment):
+            against = differences(self.placebo(suspect.treatment), treated)
+            verdict, told = beats_placebo(measure(against, tried), effect, suspect.expected)
+            reason = f"{reason}; {told}"
+        return replace(suspect.judged, verdict=verdict, effect=effect, reason=reason)
+
+    def placebo(self, treatment: Intervention) -> list[ArmResult]:
+        """The arms that change as many samples, drawn at random, another draw in every seed."""
+        key = f"placebo of {treatment!r}"
+        if key not in self._done:
+            specs = [replace(s, interventions=[placebo(treatment, self.run, s.seed)]) for s in self.specs((treatment,))]
+            self._done[key] = self._run(specs)
+        return self._done[key]
+
+    def names(self, treatment: Intervention) -> list[str]:
+        """The samples that a score treatment leaves out, named as in the arms' results."""
+        given = treatment.settings["names"]
+        assert isinstance(given, list)
+        roots = {d.root for d in self.run.datasets.values() if d.root}
+        return [below(str(name), roots) for name in given]
+
+    def treated(self, treatment: Intervention, control: Sequence[ArmResult]) -> tuple[Sequence[ArmResult], Sequence[ArmResult]]:
+        """(what to compare with, the treated): the control's own scores where these are enough, else arms of their own."""
+        if treatment.name in ("score_renamed", "score_best_epoch"):
+            return control, [scored_under(a, treatment) for a in control]
+        if treatment in self.rescores:
+            found = rescored(control, self.rescores.index(treatment))
+            if found is not None:
+                return found
+        return control, self.arms((treatment,))
+
+    def symptom_gone(self, check: Check, control: Sequence[ArmResult]) -> str | None:
+        """Why the shortened program is no test of this cause; None when its own check still sees it."""
+        if self.length.whole() or self.base.weights or control[0].record is None:
+            return None
+        outcome = check.detect(Case(control[0].record))
+        if isinstance(outcome, Finding) and outcome.confidence >= SUSPECTED:
+            return None
+        return "the symptom does not survive the shortening of the program; give a larger --budget"
+
+    def results(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
+        """The arms under all of these treatments together, in all seeds, those of the score included."""
+        programs = [t for t in treatments if not is_score(t)]
+        arms = list(self.treated(programs[0], self.control())[1] if len(programs) == 1 else self.arms(programs))
+        for treatment in treatments:
+            if treatment.name in ("score_renamed", "score_best_epoch"):
+                arms = [a if a.error is not None else scored_under(a, treatment) for a in arms]
+            elif treatment.name == "score_without":
+                arms = [leave_out(a, self.names(treatment)) for a in arms]
+        return arms
+
+    def correct(self, treatments: Sequence[Intervention]) -> list[dict[str, bool]] | None:
+        """Per seed, by sample name, whether the answer is right under all of these; None where an arm failed."""
+        arms = self.results(treatments)
+        return None if any(a.error is not None for a in arms) else [a.correct() for a in arms]
+
+    def accuracy(self, treatments: Sequence[Intervention]) -> float:
+        """Mean validation accuracy under all of these treatments together, 0..1; nan where an arm failed."""
+        return float(np.mean([a.accuracy for a in self.results(treatments)]))

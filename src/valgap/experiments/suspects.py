@@ -1,0 +1,123 @@
+"""Which findings are tried, in which order, as which arms, and what the time budget leaves out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
+from valgap.experiments.placebo import has_placebo
+from valgap.experiments.plan import SEEDS, Length, choose_length
+from valgap.experiments.scoring import is_rescore, is_score
+from valgap.types import Case, Diagnosis, Finding, Intervention, Judged, RunRecord, Untreatable
+
+SUSPECTED = 0.5
+TOO_SMALL = "not tried: the time budget is too small; give a larger --budget"
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A finding with the intervention that would remove it."""
+
+    judged: Judged
+    finding: Finding
+    treatment: Intervention
+
+    @property
+    def expected(self) -> float:
+        """Sign of the effect: -1 where validation is too good."""
+        return -1.0 if self.finding.severity_points < 0 else 1.0
+
+
+class NotRepeatableError(Exception):
+    """The recorded program cannot be run again; the message says why."""
+
+
+def sort_out(diagnosis: Diagnosis) -> tuple[list[Suspect], list[Judged]]:
+    """(suspects that can be tried, likeliest and costliest first; findings whose verdict is settled without a re-run)."""
+    suspects: list[Suspect] = []
+    settled: list[Judged] = []
+    case = Case(diagnosis.run)
+    for judged in diagnosis.findings:
+        finding = judged.outcome
+        treat = judged.check.treat
+        if not isinstance(finding, Finding) or finding.confidence < SUSPECTED or treat is None:
+            continue
+        treatment = treat(case, finding)
+        if isinstance(treatment, Untreatable):
+            settled.append(replace(judged, verdict="inconclusive", reason=f"cannot be tried: {treatment.reason}"))
+        else:
+            suspects.append(Suspect(judged, finding, treatment))
+    suspects.sort(key=lambda s: -abs(s.finding.severity_points) * s.finding.confidence)
+    return suspects, settled
+
+
+def base_spec(run: RunRecord, treatments: Sequence[Intervention] = ()) -> ArmSpec:
+    """The recorded program as an arm without change. Raises NotRepeatableError.
+
+    A treatment may name data sets that validate although the program trained on them.
+    """
+    header = run.header
+    script, module, argv, cwd = (header.get(k) for k in ("script", "module", "argv", "cwd"))
+    if script in ("watch", "valgap train") or not isinstance(argv, list) or not isinstance(cwd, str):
+        raise NotRepeatableError("cannot be tried: only programs recorded by `valgap run` can be run again")
+    if not Path(cwd).is_dir() or (not module and not (Path(cwd) / str(script)).is_file()):
+        raise NotRepeatableError(f"cannot be tried: {script} is no longer there (looked in {cwd})")
+    named = {int(i) for t in treatments for i in _numbers(t.settings.get("datasets"))}
+    validation = {p.dataset for p in run.of_phase("validation")} | named
+    train = {p.dataset for p in run.of_phase("train")} - named
+    return ArmSpec(
+        script=str(script),
+        module=str(module) if module else None,
+        argv=[str(a) for a in argv],
+        cwd=cwd,
+        seed=0,
+        epochs=0,
+        fraction=1.0,
+        train=sorted(train),
+        validation=sorted(validation),
+    )
+
+
+def _numbers(value: object) -> list[int]:
+    return [int(v) for v in value] if isinstance(value, list) else []
+
+
+def fit(run: RunRecord, suspects: Sequence[Suspect], budget_s: float) -> tuple[list[Suspect], Length | None, list[Judged]]:
+    """(those that are tried, how long the arms are, those that the budget leaves out)."""
+    chosen = list(suspects)
+    left_out: list[Judged] = []
+    while chosen:
+        length = choose_length(run, number_of_arms(chosen), budget_s)
+        if length is not None:
+            return chosen, length, left_out
+        last = next((s for s in reversed(chosen) if not is_score(s.treatment)), None)
+        if last is None:
+            break
+        chosen.remove(last)
+        left_out.append(replace(last.judged, reason=TOO_SMALL))
+    left_out += [replace(s.judged, reason=TOO_SMALL) for s in chosen]
+    return [], None, left_out
+
+
+def like_before(folder: Path, base: ArmSpec, length: Length, total: int) -> Length:
+    """The length of control arms that an earlier call finished, unless the new budget allows arms twice as long."""
+    best = length
+    for file in sorted(folder.glob(f"*/{SPEC_FILE}")):
+        spec = ArmSpec.from_json(json.loads(file.read_text()))
+        same = replace(spec, epochs=0, fraction=1.0, seed=0, closing=0.0) == base
+        if not same or spec.fraction != length.fraction or not (file.parent / "record" / RESULT_FILE).is_file():
+            continue
+        old, new = spec.epochs or total, length.epochs or total
+        if old <= new < 2 * old and (best is length or spec.epochs > best.epochs):
+            best = replace(length, epochs=spec.epochs)
+    return best
+
+
+def number_of_arms(suspects: Sequence[Suspect]) -> int:
+    """Control and treatments in all seeds; joint treatments as if the two costliest are confirmed."""
+    programs = sum(not is_score(s.treatment) and not is_rescore(s.treatment) for s in suspects)
+    placebos = sum(has_placebo(s.treatment) for s in suspects)
+    return SEEDS * (1 + programs + placebos + (1 if programs >= 2 else 0))

@@ -1,0 +1,161 @@
+"""Replayed features: equal to the last bit, and refused wherever that is not sure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from valgap.record.writer import RecordWriter
+from valgap.seams.acting import Acting
+from valgap.seams.feature_replay import VERIFIED_CALLS, FeatureReplay
+from valgap.seams.hooks import Seams
+from valgap.seams.recorder import Recorder
+
+
+class Net(nn.Module):
+    """A frozen body of several modules with glue between them, and a head."""
+
+    def __init__(self, drop: float = 0.0) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+        self.relu = nn.ReLU()
+        self.pool = nn.MaxPool2d(2)
+        self.second = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
+        self.drop = nn.Dropout(drop)
+        self.fc = nn.Linear(8, 3)
+        self.calls = 0
+        for part in (self.conv, self.norm, self.second):
+            part.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.pool(self.relu(self.norm(self.conv(x))))
+        x = x + self.second(x)
+        return self.fc(self.drop(x.mean((2, 3))))
+
+
+class Leaking(Net):
+    """Also returns what the frozen part gave."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        first = self.relu(self.norm(self.conv(x)))
+        return self.fc(first.mean((2, 3))), first.sum()
+
+
+@contextmanager
+def acting(folder: Path, run: Path) -> Iterator[FeatureReplay]:
+    """A process with the recorder and the replay in place."""
+    folder.mkdir(exist_ok=True)
+    writer = RecordWriter(run)
+    recorder = Recorder(writer)
+    seams = Seams(recorder)
+    replay = FeatureReplay(folder)
+    act = Acting([], [0], [1], replay=replay)
+    act.attach(recorder)
+    seams.attach()
+    act.attach_outside()
+    try:
+        yield replay
+    finally:
+        act.detach_outside()
+        seams.detach()
+        act.detach()
+        writer.close()
+    assert not recorder.errors
+
+
+def train(net: nn.Module, steps: int = 8) -> list[torch.Tensor]:
+    """Losses and final weights of a short training on batches that come again."""
+    generator = torch.Generator().manual_seed(3)
+    batches = [torch.randn(6, 3, 12, 12, generator=generator) for _ in range(2)]
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1)
+    torch.manual_seed(5)
+    out = []
+    for step in range(steps):
+        optimizer.zero_grad()
+        given = net(batches[step % 2])
+        logits = given[0] if isinstance(given, tuple) else given
+        loss = nn.functional.cross_entropy(logits, torch.arange(6) % 3)
+        loss.backward()
+        optimizer.step()
+        out.append(loss.detach())
+    return [*out, *(t.clone() for t in net.state_dict().values()), torch.get_rng_state()]
+
+
+def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def build(kind: type[Net] = Net, seed: int = 0, drop: float = 0.0) -> Net:
+    torch.manual_seed(seed)
+    return kind(drop) if drop else kind()
+
+
+def test_replayed_and_equal_to_the_last_bit(tmp_path: Path) -> None:
+    plain = train(build().eval())
+    with acting(tmp_path / "f", tmp_path / "a") as replay:
+        assert same(train(build().eval()), plain)
+    assert replay.replayed == 8 - 2 - VERIFIED_CALLS  # two batches were computed, two calls compared
+    with acting(tmp_path / "f", tmp_path / "b") as again:
+        assert same(train(build().eval()), plain)
+    assert again.replayed == 8 - VERIFIED_CALLS
+
+
+def test_the_frozen_part_is_not_computed(tmp_path: Path) -> None:
+    net = build().eval()
+    computed = []
+    real = nn.functional.conv2d
+    with acting(tmp_path / "f", tmp_path / "a") as replay, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.Conv2d, "forward", lambda m, x: computed.append(1) or real(x, m.weight, m.bias, padding=m.padding))
+        train(net, 20)
+    assert len(computed) == 2 * (20 - replay.replayed)
+
+
+def test_other_weights_are_another_key(tmp_path: Path) -> None:
+    with acting(tmp_path / "f", tmp_path / "a"):
+        train(build().eval())
+    changed = build().eval()
+    changed.conv.weight.data.mul_(1.001)  # moves no version counter
+    plain = train(changed)
+    again = build().eval()
+    with acting(tmp_path / "f", tmp_path / "b"):
+        train(again)
+        again.fc.load_state_dict(build().fc.state_dict())
+        again.conv.weight.data.mul_(1.001)
+        assert same(train(again), plain)
+
+
+@pytest.mark.parametrize("mode", ["batchnorm", "dropout"])
+def test_what_is_not_pure_is_computed(tmp_path: Path, mode: str) -> None:
+    def made() -> Net:
+        net = build(drop=0.5 if mode == "dropout" else 0.0).eval()
+        (net.norm if mode == "batchnorm" else net.drop).train()
+        return net
+
+    plain = train(made())
+    for place in ("a", "b"):
+        with acting(tmp_path / "f", tmp_path / place) as replay:
+            assert same(train(made()), plain)
+        assert replay.replayed == 0
+
+
+def test_an_output_that_bypasses_the_head_is_found(tmp_path: Path) -> None:
+    plain = train(build(Leaking).eval())
+    for place in ("a", "b"):
+        with acting(tmp_path / "f", tmp_path / place) as replay:
+            assert same(train(build(Leaking).eval()), plain)
+        assert replay.replayed == 0
+
+
+def test_a_trained_body_is_left_alone(tmp_path: Path) -> None:
+    net = build().eval()
+    net.conv.requires_grad_(True)
+    with acting(tmp_path / "f", tmp_path / "a") as replay:
+        train(net)
+    assert replay.replayed == 0
