@@ -10,6 +10,12 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_image_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests leave the user's cache of image features alone."""
+    os.environ["VALGAP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order files by what their ``takes`` marker says, longest first; tests of one file keep their order."""
     items.sort(key=_seconds, reverse=True)

@@ -20,14 +20,16 @@ ALLOWED = {
     "record": BASE,
     "models": BASE | {"data"},
     "seams": BASE | {"record"},
+    "engine": BASE | {"data", "models"},
     "recipe": BASE,
-    "train": BASE | {"data", "models", "recipe"},
+    "train": BASE | {"data", "engine", "models", "recipe"},
+    "features": BASE | {"data", "engine", "models"},
     "checks": {"types", "stats"},
     "report": {"types"},
     "edits": BASE,
     "exhibits": BASE | {"data"},
     "experiments": BASE | {"record", "seams"},
-    "diagnosis": BASE | {"record", "checks", "experiments"},
+    "diagnosis": BASE | {"record", "features", "checks", "experiments"},
     "demo_data": BASE,
 }
 

@@ -99,7 +99,7 @@ def _after_run(folder: Path, status: int, problem: str | None) -> int:
         _say(problem)
         return status or WRONG_USE
     try:
-        diagnosis = diagnose_run(folder)
+        diagnosis = diagnose_run(folder, images=0)  # that takes time of its own: `valgap diagnose`
     except NothingRecordedError as nothing:
         _say(str(nothing))
         return status or WRONG_USE
@@ -285,6 +285,27 @@ def predict(
 
     for prediction in predict_images(run_directory, images):
         print(f"{prediction.path}\t{prediction.label}\t{prediction.probability:.4f}")
+
+
+@app.command()
+def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False) -> None:
+    """Show the features that valgap keeps of images it has seen, or delete them. They are made again when needed.
+
+    VALGAP_CACHE names another folder, VALGAP_CACHE_GB another bound.
+
+    Examples:  valgap cache     valgap cache --clear
+    """
+    from valgap.engine.store import FeatureStore
+
+    store = FeatureStore()
+    if clear:
+        print(f"{store.clear() / 1e6:.1f} MB deleted in {store.folder}")
+        return
+    usage = store.usage()
+    for one in usage:
+        print(f"{one.bytes / 1e6:10.1f} MB  {one.rows:7d} images  used {one.age_s / 86400:5.1f} days ago  {one.about}")
+    total = sum(u.bytes for u in usage)
+    print(f"{total / 1e6:10.1f} MB of at most {store.limit_bytes / 1e6:.0f} MB in {store.folder}")
 
 
 @app.command()

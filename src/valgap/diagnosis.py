@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from valgap.checks import CATALOGUE
 from valgap.errors import NothingRecordedError, ValgapError
+from valgap.features import images_of_run
 from valgap.record.reader import read_record
 from valgap.stats import wilson_interval
 from valgap.types import (
@@ -28,6 +29,8 @@ from valgap.types import (
 
 # A finding at or above this confidence is one we would bet on; below it is a hint.
 SUSPECTED = 0.5
+# A first look at so many images takes minutes on two cores; later ones come from the cache.
+MAX_IMAGES = 20_000
 VERDICT_ORDER = ("confirmed", "untested", "inconclusive", "refuted")
 
 
@@ -37,6 +40,7 @@ def diagnose(
     budget: str | float = 0,
     select: Collection[str] = (),
     ignore: Collection[str] = (),
+    images: int = MAX_IMAGES,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Diagnosis:
     """Why a run's validation result is bad: every check's outcome, findings first, proved by re-runs if there is a budget.
@@ -46,6 +50,7 @@ def diagnose(
         budget: time for re-runs, such as "10m" (or seconds); 0 judges from the record alone.
         select: codes (or their beginnings, such as "PRE") to judge; empty means all.
         ignore: codes (or beginnings) to leave out.
+        images: the image files are looked at as well, where there are no more than this; 0 leaves them alone.
         progress: told after each re-run: done, of how many, seconds left.
 
     Raises:
@@ -58,7 +63,7 @@ def diagnose(
     seconds = parse_budget(budget) if isinstance(budget, str) else float(budget)
     record = read_record(os.fspath(run))
     checks = choose_checks(CATALOGUE, select, ignore)
-    judged = order(judge(Case(record), checks))
+    judged = order(judge(Case(record, images_of_run(record, images)), checks))
     _require_something(record, judged)
     diagnosis = Diagnosis(
         run=record,

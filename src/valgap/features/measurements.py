@@ -1,0 +1,162 @@
+"""The images of a Case, measured lazily: one pass over the files, then everything that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from valgap.features import probes
+from valgap.features.cache import LookCache
+from valgap.features.looking import NUMBERS, THUMB_SIDE, WORDS, Look, digest_of, look_at, read_bytes, wrongly_named
+from valgap.features.pairs import same_pictures
+from valgap.features.source import rows_of_run
+from valgap.types import Attributes, FloatArray, HeldOut, ImagePair, ImageRows, IntArray, LearningCurve, RunRecord
+
+CHUNK = 128
+READERS = 2
+if TYPE_CHECKING:
+    from valgap.features.backbone import Backbone
+
+Progress = Callable[[int, int], None]
+Part = TypeVar("Part")
+
+
+@dataclass
+class Seen:
+    """An image file with its features; None where it cannot be decoded, or not yet."""
+
+    look: Look
+    features: npt.NDArray[np.float16] | None = None
+
+
+class Measurements:
+    """Implements ``types.CaseImages``. Each part is made when first asked for; ``progress`` is told of images done."""
+
+    def __init__(self, rows: ImageRows, progress: Progress | None = None) -> None:
+        self.rows = rows
+        self.missing: dict[str, str] = {}
+        self._progress = progress or (lambda done, total: None)
+
+    @cached_property
+    def _seen(self) -> tuple[list[Look], npt.NDArray[np.float16] | None, npt.NDArray[np.uint8]]:
+        """(looks without pictures, features (N, D) or None, thumbnails (N, T, T, 3)), from one pass over the files."""
+        # torch takes seconds to import, and many a Case is never asked for its images.
+        from valgap.features.backbone import Backbone, backbone_key
+
+        looks: list[Look] = []
+        features: list[npt.NDArray[np.float16] | None] = []
+        thumbs = np.zeros((len(self.rows.paths), THUMB_SIDE, THUMB_SIDE, 3), np.uint8)
+        cache = LookCache(backbone_key())
+        backbone: Backbone | None = None
+        with ThreadPoolExecutor(READERS) as pool:
+            for part in _chunks(self.rows.paths, CHUNK):
+                found = _look_at_all(part, cache, pool)
+                fresh = [seen for seen in found.values() if seen.look.image is not None]
+                if fresh:
+                    backbone = backbone or Backbone()
+                    _add_features(fresh, backbone)
+                    cache.put([(seen.look, seen.features) for seen in fresh])
+                for path in part:
+                    seen = found[path]
+                    if seen.look.thumb is not None:
+                        thumbs[len(looks)] = seen.look.thumb
+                    looks.append(replace(seen.look, thumb=None, image=None))
+                    features.append(seen.features)
+                self._progress(len(looks), len(self.rows.paths))
+        cache.close()
+        width = next((len(f) for f in features if f is not None), 0)
+        if not width:
+            self.missing["embeddings"] = "no image could be read"
+            return looks, None, thumbs
+        table = np.full((len(features), width), np.nan, np.float16)
+        for place, vector in enumerate(features):
+            if vector is not None:
+                table[place] = vector
+        return looks, table, thumbs
+
+    @cached_property
+    def unreadable(self) -> Mapping[int, str]:
+        return {i: look.error for i, look in enumerate(self._seen[0]) if look.error is not None}
+
+    @cached_property
+    def attributes(self) -> Attributes:
+        looks = self._seen[0]
+        numbers = {n: np.array([look.numbers.get(n, np.nan) for look in looks]) for n in NUMBERS}
+        return Attributes(numbers, {w: tuple(look.words.get(w, "") for look in looks) for w in WORDS})
+
+    @cached_property
+    def oddities(self) -> Mapping[str, IntArray]:
+        places: dict[str, list[int]] = {}
+        for i, look in enumerate(self._seen[0]):
+            kinds = [*look.odd, *(["wrongly named"] if wrongly_named(self.rows.paths[i], look.words.get("format", "")) else [])]
+            for kind in kinds:
+                places.setdefault(kind, []).append(i)
+        return {kind: np.array(p, np.int64) for kind, p in sorted(places.items())}
+
+    @cached_property
+    def embeddings(self) -> FloatArray | None:
+        table = self._seen[1]
+        return table.astype(np.float32) if table is not None else None
+
+    @cached_property
+    def held_out(self) -> HeldOut | None:
+        found = probes.held_out(self.embeddings, self.rows) if self.embeddings is not None else self.missing["embeddings"]
+        return self._or_missing("held_out", found)
+
+    @cached_property
+    def learning_curve(self) -> LearningCurve | None:
+        found = probes.learning_curve(self.embeddings, self.rows) if self.embeddings is not None else self.missing["embeddings"]
+        return self._or_missing("learning_curve", found)
+
+    @cached_property
+    def pairs(self) -> tuple[ImagePair, ...] | None:
+        looks, _, thumbs = self._seen
+        return same_pictures(self.rows, looks, thumbs, self.embeddings)
+
+    def _or_missing(self, name: str, found: Part | str) -> Part | None:
+        if isinstance(found, str):
+            self.missing[name] = found
+            return None
+        return found
+
+
+def images_of_run(run: RunRecord, at_most: int, progress: Progress | None = None) -> Measurements | None:
+    """The images that a run trained and validated on; None where no file of them is there, or more than ``at_most``."""
+    rows = rows_of_run(run) if at_most > 0 else None
+    return Measurements(rows, progress) if rows is not None and len(rows.names) <= at_most else None
+
+
+def _chunks(paths: Sequence[str], size: int) -> Iterator[list[str]]:
+    stream = iter(paths)
+    while part := list(islice(stream, size)):
+        yield part
+
+
+def _look_at_all(paths: Sequence[str], cache: LookCache, pool: ThreadPoolExecutor) -> dict[str, Seen]:
+    """What is seen at each path; what the cache knows has its features and no image."""
+    contents = dict(zip(paths, pool.map(read_bytes, paths), strict=True))
+    digests = {p: digest_of(data) for p, (data, _) in contents.items()}
+    known = cache.get(list(dict.fromkeys(digests.values())))
+    fresh = [p for p in contents if digests[p] not in known]
+    out = {p: Seen(*known[digests[p]]) for p in contents if digests[p] in known}
+    for path, look in zip(fresh, pool.map(lambda p: look_at(contents[p][0]), fresh), strict=True):
+        problem = contents[path][1]
+        out[path] = Seen(look if problem is None else Look(digests[path], problem))
+    return out
+
+
+def _add_features(fresh: list[Seen], backbone: Backbone) -> None:
+    """Run the backbone over the images that are still there, and let go of them."""
+    for start in range(0, len(fresh), backbone.batch):
+        part = fresh[start : start + backbone.batch]
+        images = [seen.look.image for seen in part if seen.look.image is not None]
+        for seen, vector in zip(part, backbone.features(images).astype(np.float16), strict=True):
+            seen.features = vector
+            seen.look.image = None

@@ -1,0 +1,144 @@
+"""Which images a Case is about: those of a recorded run, of a folder, or of a list in a CSV file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from valgap.data.folder import VALIDATION_NAMES
+from valgap.data.images import SUFFIXES
+from valgap.errors import DataError
+from valgap.types import ImageRows, Pass, RunRecord
+
+# (name, path, label name or None, whether validation)
+Row = tuple[str, str, str | None, bool]
+SPLIT_WORDS = {"train": False, "training": False, **dict.fromkeys((*VALIDATION_NAMES, "dev", "eval"), True)}
+COLUMNS = {
+    "path": ("path", "file", "filename", "file_name", "image", "image_path", "filepath"),
+    "label": ("label", "class", "target", "category", "class_name"),
+    "split": ("split", "set", "subset", "partition", "fold"),
+}
+
+
+def rows_of_run(run: RunRecord) -> ImageRows | None:
+    """The images that the last training and validation passes were given; None where no file of them is there."""
+    train, val = run.last_train, run.last_validation
+    if train is None:
+        return None
+    names = class_names(run, train)
+    base = Path(str(run.header.get("cwd", ".")))
+    found: list[Row] = []
+    absent = 0
+    for one, is_val in ((train, False), (val, True)):
+        for name, label in _samples(run, one).items() if one is not None else ():
+            path = base / name
+            if path.is_file():
+                found.append((name, str(path), names.get(label, str(label)) if label >= 0 else None, is_val))
+            else:
+                absent += 1
+    return _rows(found, list(names.values()), absent) if found else None
+
+
+def class_names(run: RunRecord, one: Pass) -> dict[int, str]:
+    """Class index -> name by the pass's data set; indices without a name are their own."""
+    dataset = run.datasets.get(one.dataset)
+    names = {i: n for n, i in dataset.class_to_idx.items()} if dataset is not None and dataset.class_to_idx else {}
+    seen = np.unique(one.samples.target[one.samples.target >= 0]).tolist()
+    return {i: names.get(i, str(i)) for i in sorted({*seen, *names})}
+
+
+def _samples(run: RunRecord, one: Pass) -> dict[str, int]:
+    """Sample name -> target of all the samples of a pass's data set that look like image files."""
+    table, dataset = one.samples, run.datasets.get(one.dataset)
+    known = {int(s): int(t) for s, t in zip(table.sample, table.target, strict=True) if s >= 0}
+    if dataset is not None and dataset.sample is not None and dataset.targets is not None:
+        declared = zip(dataset.sample.tolist(), dataset.targets.tolist(), strict=True)
+        known = {**{int(s): int(t) for s, t in declared if s >= 0}, **known}
+    named = {run.sample_names[s]: t for s, t in sorted(known.items())}
+    return {n: t for n, t in named.items() if n.lower().endswith(SUFFIXES)}
+
+
+def rows_of_path(data: Path) -> ImageRows:
+    """The images of a folder with train/ and val/, of one folder of class folders, or of a CSV file.
+
+    Raises:
+        DataError: no such path, or no image in it.
+    """
+    if data.is_file():
+        found = _listed(data)
+    elif data.is_dir():
+        found = list(_in_folder(data))
+    else:
+        raise DataError(f"{data} is neither a folder nor a CSV file: give a folder with train/ and val/, or a list of images")
+    if not found:
+        raise DataError(f"{data} holds no image: expected {data}/CLASS/image.jpg, or train/ and val/ with class folders")
+    return _rows(found, sorted({r[2] for r in found if r[2] is not None}), 0)
+
+
+def _in_folder(root: Path) -> Iterable[Row]:
+    train = next((root / n for n in ("train", "training") if (root / n).is_dir()), None)
+    val = next((root / n for n in VALIDATION_NAMES if (root / n).is_dir()), None)
+    if train is None and val is None:
+        yield from _classes(root, root, False)
+    if train is not None:
+        yield from _classes(root, train, False)
+    if val is not None:
+        yield from _classes(root, val, True)
+
+
+def _classes(root: Path, folder: Path, is_val: bool) -> Iterable[Row]:
+    """The images below a split's folder; the first folder level names the class, loose images have none."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            below = path.relative_to(folder).parts
+            if not any(p.startswith(".") for p in below):
+                yield str(path.relative_to(root)), str(path), below[0] if len(below) > 1 else None, is_val
+
+
+def _listed(file: Path) -> list[Row]:
+    """The rows of a CSV file with columns path, label and (where there is one) split."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file} is no CSV file that can be read ({error}): expected columns path, label, split") from error
+    columns = _columns(list(rows[0]) if rows else [], file)
+    found: list[Row] = []
+    for number, row in enumerate(rows, 2):
+        name = (row[columns["path"]] or "").strip()
+        split = (row.get(columns.get("split", ""), "") or "train").strip().lower()
+        if split not in SPLIT_WORDS:
+            known = ", ".join(SPLIT_WORDS)
+            raise DataError(f"{file}, line {number}: split {split!r} is not known: expected one of {known}")
+        label = (row.get(columns.get("label", ""), "") or "").strip() or None
+        if name:
+            found.append((name, str(file.parent / name), label, SPLIT_WORDS[split]))
+    return found
+
+
+def _columns(header: list[str], file: Path) -> Mapping[str, str]:
+    lower = {(h or "").strip().lower(): h for h in header}
+    found = {}
+    for role, names in COLUMNS.items():
+        name = next((n for n in names if n in lower), None)
+        if name is not None:
+            found[role] = lower[name]
+    if "path" not in found:
+        raise DataError(f"{file} has the columns {', '.join(header) or 'none'}: expected path, label, split")
+    return found
+
+
+def _rows(found: list[Row], classes: list[str], absent: int) -> ImageRows:
+    index = {name: i for i, name in enumerate(classes)}
+    found = sorted(found, key=lambda r: r[3])  # stable: train first
+    return ImageRows(
+        names=tuple(r[0] for r in found),
+        paths=tuple(r[1] for r in found),
+        labels=np.array([index.get(r[2], -1) if r[2] is not None else -1 for r in found], np.int64),
+        is_val=np.array([r[3] for r in found], bool),
+        classes=tuple(classes),
+        absent=absent,
+    )
