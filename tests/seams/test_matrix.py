@@ -146,6 +146,26 @@ check()
     assert [p.optimizer_steps for p in run.of_phase("train")] == [5, 5]
 
 
+def test_inference_mode_from_the_start(tmp_path: Path) -> None:
+    run = record(
+        tmp_path,
+        """
+@torch.inference_mode()
+def score():
+    net.eval()
+    print("val acc", sum((call(x).argmax(1) == y).sum().item() for x, y in val) / 20)
+score()
+for e in range(2): fit(); score()
+""",
+    )
+    assert phases(run) == ["validation", *BOTH, *BOTH]
+    assert [p.modes.grad_enabled for p in run.passes] == [0, 1, 0, 1, 0]
+    model = run.trained_model
+    assert model is not None and model.trained
+    assert model.got_gradient[model.is_parameter].sum() >= 5  # a convolution's bias before BatchNorm gets next to none
+    assert run.states[0].moved(run.states[-1]).any()
+
+
 def test_train_set_re_scored_a_glance_and_a_break(tmp_path: Path) -> None:
     run = record(
         tmp_path,
