@@ -114,6 +114,8 @@ def diagnose(
     budget: Annotated[str, typer.Option(help="Time for re-runs, such as 10m; 0: from the record alone.")] = "0",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="All evidence, and what was ruled out.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="A line for each finding, nothing else.")] = False,
     select: Annotated[str, typer.Option(help="Only these codes, separated by commas (PRE or PRE201).")] = "",
     ignore: Annotated[str, typer.Option(help="Not these codes.")] = "",
     fail_on: Annotated[str | None, typer.Option(help="confirmed or suspected: exit 1 when there is one.")] = None,
@@ -128,7 +130,7 @@ def diagnose(
 
     from valgap.diagnosis import diagnose as diagnose_run
     from valgap.report.as_json import diagnosis_to_json
-    from valgap.report.terminal import show_diagnosis
+    from valgap.report.terminal import show_briefly, show_details, show_diagnosis
 
     if fail_on not in (None, "confirmed", "suspected"):
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
@@ -140,8 +142,9 @@ def diagnose(
     if as_json:
         print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
     else:
-        show_diagnosis(diagnosis, Console())
-        if html is None:
+        show = show_briefly if quiet else show_details if details else show_diagnosis
+        show(diagnosis, Console())
+        if html is None and not quiet:
             _page_beside(run_directory, diagnosis)
     raise typer.Exit(_status(diagnosis, fail_on))
 
@@ -172,7 +175,7 @@ def report(
 
     from valgap.diagnosis import diagnose as diagnose_run
     from valgap.record.reader import read_record
-    from valgap.report.terminal import show_record
+    from valgap.report.record_view import show_record
 
     if not open_page:
         show_record(read_record(run_directory), Console())

@@ -350,7 +350,7 @@ class SeenInputs:
         return np.asarray(self.low[None, :, None, None] + self.images / np.float32(255) * span, np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunRecord:
     """A run directory, read."""
 
@@ -373,6 +373,9 @@ class RunRecord:
     seconds: float
     seen: tuple[SeenInputs, ...] = ()  # of the first pass over each data set
     schedules: tuple[ScheduleState, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"RunRecord({self.path!r}: {len(self.passes)} passes, exit status {self.exit_status})"
 
     @classmethod
     def empty(cls, path: str) -> RunRecord:
@@ -682,7 +685,7 @@ class Accuracy:
     n: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """What `valgap diagnose` says of a run."""
 
@@ -693,6 +696,10 @@ class Diagnosis:
     validation: Accuracy | None
     ledger: tuple[LedgerLine, ...] = ()
     experiments: Experiments | None = None
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{j.check.name} ({j.verdict})" for j in self.findings)
+        return f"Diagnosis({self.run.path!r}: {found or 'no finding'})"
 
     @property
     def findings(self) -> tuple[Judged, ...]:
