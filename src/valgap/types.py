@@ -807,3 +807,37 @@ class Exhibits:
     mistakes: Gallery | None  # confident wrong answers on validation
     remedies: Mapping[str, str]  # code (or a unified diff) by the code of a cause
     settings: tuple[Setting, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting that two runs do not share; None where a run has none of that name."""
+
+    group: str
+    name: str
+    first: str | None
+    second: str | None
+
+
+@dataclass(frozen=True)
+class DataDifference:
+    """How the samples of one phase differ between two runs. Examples are names, at most a handful."""
+
+    phase: Phase
+    common: int
+    only_first: int
+    only_second: int
+    other_label: int  # common samples whose label differs
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs side by side; gains are second minus first, on the validation samples that both have, in points."""
+
+    paths: tuple[str, str]
+    accuracy: tuple[Accuracy | None, Accuracy | None]
+    settings: tuple[Difference, ...]
+    data: tuple[DataDifference, ...]
+    gain: Effect | None  # paired over common validation samples; None where there are none
+    why_no_gain: str
