@@ -22,7 +22,7 @@ ALLOWED = {
     "seams": BASE | {"record"},
     "engine": BASE | {"data", "models"},
     "recipe": BASE,
-    "train": BASE | {"data", "engine", "models", "recipe"},
+    "training": BASE | {"data", "engine", "models", "recipe"},
     "features": BASE | {"data", "engine", "models"},
     "checks": {"types", "stats"},
     "report": {"types"},
