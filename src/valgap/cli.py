@@ -274,6 +274,35 @@ def review(
 
 
 @app.command()
+def fix(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    out: Annotated[Path, typer.Option(help="A new folder for everything that is made.")],
+    budget: Annotated[
+        str, typer.Option(help="Time to prove the causes; re-runs of an earlier diagnosis are used again.")
+    ] = "10m",
+    suspected: Annotated[bool, typer.Option("--suspected", help="Also what is likely, but not proved.")] = False,
+    links: Annotated[bool, typer.Option("--links", help="Also a clean folder of links to the images.")] = False,
+    retrain: Annotated[bool, typer.Option("--retrain/--no-retrain", help="Train the fixed program.")] = True,
+) -> None:
+    """Apply the remedies: a manifest of the images, edits of the script, a retraining, before and after.
+
+    Decisions of `valgap review` count. Your files stay as they are: the edits are in DIR/fix.patch, for you to apply.
+
+    Example:  valgap fix runs/last --out fixed --budget 10m
+    """
+    from rich.console import Console
+
+    from valgap.fix import fix as fix_run
+    from valgap.report.fix_view import show_fix
+
+    with _progress() as progress:
+        result = fix_run(
+            run_directory, out, budget=budget, suspected=suspected, links=links, retrain=retrain, progress=progress, say=_say
+        )
+    show_fix(result, Console())
+
+
+@app.command()
 def explain(code: Annotated[str | None, typer.Argument(metavar="CODE")] = None) -> None:
     """Explain a cause by its code or name; without one, list them all.
 
