@@ -89,7 +89,7 @@ def one(data: str, faults: frozenset[str], budget: str) -> list[str]:
             judged = next((j for j in diagnosis.judged if j.check.code == CODES[fault]), None)
             assert judged is not None
             line = lines.get(judged.check.name)
-            points = line.points if line is not None else judged.effect.value if judged.effect is not None else float("nan")
+            points = line.points if line is not None else judged.effect.value if judged.effect is not None else 0.0
             off = points - real[fault]
             figures = (f"{points:+.1f}", f"{real[fault]:+.1f}", f"{off:+.1f}", "" if abs(off) <= 5 else "OFF")
             reason = "" if judged.verdict == "confirmed" else judged.reason[:90]
