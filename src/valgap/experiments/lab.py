@@ -11,7 +11,17 @@ from valgap.experiments.arm import ArmSpec
 from valgap.experiments.placebo import has_placebo, placebo
 from valgap.experiments.plan import SEEDS, Length
 from valgap.experiments.runner import ArmResult, Runner, below, last_scored
-from valgap.experiments.scoring import called_with, is_arguments, is_score, leave_out, rescored, scored_under, without
+from valgap.experiments.scoring import (
+    SAME_ANSWERS,
+    called_with,
+    is_arguments,
+    is_score,
+    leave_out,
+    rescored,
+    same_answers,
+    scored_under,
+    without,
+)
 from valgap.experiments.suspects import SUSPECTED, Suspect
 from valgap.experiments.verdicts import beats_placebo, differences, judge_effect, measure, reproduces
 from valgap.types import Case, Check, Finding, Intervention, Judged, Pass, RunRecord
