@@ -79,7 +79,7 @@ def same_answers(arm: ArmResult, other: ArmResult) -> float:
     assert arm.samples is not None and other.samples is not None
     first = dict(zip(arm.placed(), arm.samples.prediction.tolist(), strict=True))
     second = dict(zip(other.placed(), other.samples.prediction.tolist(), strict=True))
-    return sum(second.get(k) == v for k, v in first.items()) / max(1, len(first))
+    return float(np.mean([second.get(k) == v for k, v in first.items()])) if first else 0.0
 
 
 def renamed(arm: ArmResult, intervention: Intervention) -> ArmResult:
