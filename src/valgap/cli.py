@@ -288,6 +288,27 @@ def predict(
 
 
 @app.command()
+def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False) -> None:
+    """Show the features that valgap keeps of images it has seen, or delete them. They are made again when needed.
+
+    VALGAP_CACHE names another folder, VALGAP_CACHE_GB another bound.
+
+    Examples:  valgap cache     valgap cache --clear
+    """
+    from valgap.engine.store import FeatureStore
+
+    store = FeatureStore()
+    if clear:
+        print(f"{store.clear() / 1e6:.1f} MB deleted in {store.folder}")
+        return
+    usage = store.usage()
+    for one in usage:
+        print(f"{one.bytes / 1e6:10.1f} MB  {one.rows:7d} images  used {one.age_s / 86400:5.1f} days ago  {one.about}")
+    total = sum(u.bytes for u in usage)
+    print(f"{total / 1e6:10.1f} MB of at most {store.limit_bytes / 1e6:.0f} MB in {store.folder}")
+
+
+@app.command()
 def demo() -> None:
     """Record and diagnose the tutorial's usual ResNet script on real sensor images, offline, in minutes."""
     from valgap.demo import run_demo

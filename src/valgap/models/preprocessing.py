@@ -16,6 +16,12 @@ MODES = {
     "nearest": transforms.InterpolationMode.NEAREST,
     "lanczos": transforms.InterpolationMode.LANCZOS,
 }
+PIL_MODES = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,27 @@ class Preprocessing:
     def at(self, size: int | None) -> Preprocessing:
         """The same at another size; None keeps it."""
         return self if size is None else replace(self, size=size)
+
+    @property
+    def short_side(self) -> int:
+        """Pixels of the shorter side before the centre crop."""
+        return round(self.size / self.crop_share)
+
+    def eval_square(self, image: Image.Image) -> Image.Image:
+        """Resize and centre crop in one step: the pixels of `eval_transform` before it makes a tensor of them.
+
+        Only what the crop keeps is computed. Equal to resizing all and cropping up to rounding: 2 grey levels at most.
+        """
+        short, size = self.short_side, self.size
+        if short < size:  # the crop pads: leave that to torchvision
+            whole = transforms.Compose([transforms.Resize(short, MODES[self.interpolation]), transforms.CenterCrop(size)])
+            return whole(image)  # type: ignore[no-any-return]
+        across, down = image.size
+        wide, high = (short, int(short * down / across)) if across <= down else (int(short * across / down), short)
+        left, top = round((wide - size) / 2.0), round((high - size) / 2.0)
+        x, y = across / wide, down / high
+        box = (left * x, top * y, min(across, (left + size) * x), min(down, (top + size) * y))
+        return image.resize((size, size), PIL_MODES[self.interpolation], box=box)
 
     def eval_transform(self) -> Callable[[Image.Image], torch.Tensor]:
         """Resize, centre crop, normalise: RGB image -> (3, size, size) float32."""

@@ -1,0 +1,206 @@
+"""Ways to run a frozen network, and which of them is fastest here: chosen by measurement, gated on agreeing with fp32."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+Pixels = npt.NDArray[np.uint8]
+Outputs = tuple[npt.NDArray[np.float32], ...]
+
+# A faster way must give the same features: the smallest cosine to fp32 over the tried images.
+MIN_COSINE = 0.999
+TRIED_IMAGES = 16
+# Seconds that it takes to build and try a way, about: a way is tried when the whole job takes longer than this many times
+# as long. Measured on two x86-64 cores with ResNet-50 and EfficientNet-Lite0.
+BUILD_S = {"openvino": 6.0, "bf16": 2.0, "compiled": 45.0}
+PAYS_AT = 2.0
+# OpenVINO runs one stream per core; each request takes this many images.
+REQUEST_IMAGES = 4
+
+
+class Forward(Protocol):
+    """Pixels (B, H, W, 3) -> the network's outputs, each (B, ...) float32."""
+
+    name: str
+
+    def __call__(self, pixels: Pixels) -> Outputs: ...
+
+
+class TorchForward:
+    """The network as torch runs it: channels-last, on its device, in fp32 or under autocast."""
+
+    def __init__(self, network: nn.Module, device: torch.device, autocast: torch.dtype | None, name: str) -> None:
+        self.network = network.to(device).to(memory_format=torch.channels_last)
+        self.device, self.autocast, self.name = device, autocast, name
+
+    def __call__(self, pixels: Pixels) -> Outputs:
+        with torch.inference_mode(), torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            found = self.network(torch.from_numpy(pixels).to(self.device, non_blocking=True))
+        tensors = found if isinstance(found, tuple) else (found,)
+        return tuple(t.float().cpu().contiguous().numpy() for t in tensors)
+
+
+class OpenVinoForward:
+    """The network compiled by OpenVINO for the CPU: several requests at a time."""
+
+    name = "openvino"
+
+    def __init__(self, network: nn.Module, example: Pixels) -> None:
+        import openvino as ov
+
+        given = torch.from_numpy(example[:1])
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # OpenVINO still uses torch.jit.trace
+            converted = ov.convert_model(network, example_input=given)
+        converted.reshape([-1, *example.shape[1:]])
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        self.queue = ov.AsyncInferQueue(ov.Core().compile_model(converted, "CPU", settings))
+        self.queue.set_callback(self._done)
+        self.found: dict[int, list[npt.NDArray[np.float32]]] = {}
+
+    def _done(self, request: Any, number: int) -> None:
+        self.found[number] = [np.array(t.data, np.float32) for t in request.output_tensors]
+
+    def __call__(self, pixels: Pixels) -> Outputs:
+        self.found = {}
+        for number, start in enumerate(range(0, len(pixels), REQUEST_IMAGES)):
+            self.queue.start_async(pixels[start : start + REQUEST_IMAGES], number)
+        self.queue.wait_all()
+        parts = [self.found[i] for i in sorted(self.found)]
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The way that was chosen for one network on one machine, and what was measured."""
+
+    name: str
+    images_per_s: dict[str, float] = field(default_factory=dict)
+    cosine: dict[str, float] = field(default_factory=dict)
+
+
+def choose_forward(network: nn.Module, device: torch.device, sample: Pixels, num_images: int, memory: Path) -> Forward:
+    """The fastest way to run ``network`` (pixels -> outputs) over ``num_images``, remembered in the file ``memory``.
+
+    A way whose trying would take longer than it can save is not tried. ``sample`` holds real images, at most 16 are used.
+    """
+    sample = sample[:TRIED_IMAGES]
+    plain = TorchForward(network, device, None, "fp32")
+    if device.type == "mps":
+        return plain
+    key = _key(network, device, sample)
+    known = _remembered(memory).get(key)
+    if known is not None:
+        return _build(known.name, network, device, sample, plain) or plain
+    expected, speed = _timed(plain, sample)
+    choice = Choice("fp32", {"fp32": speed}, {"fp32": 1.0})
+    forwards: dict[str, Forward] = {"fp32": plain}
+    tried = [n for n in candidates(device) if num_images / speed > PAYS_AT * BUILD_S[n]]
+    for name in tried:
+        forward = _build(name, network, device, sample, plain)
+        if forward is None:
+            continue
+        found, choice.images_per_s[name] = _timed(forward, sample)
+        choice.cosine[name] = agreement(expected[0], found[0])
+        if choice.cosine[name] > MIN_COSINE:
+            forwards[name] = forward
+    best = max(forwards, key=lambda n: choice.images_per_s[n])
+    if tried:
+        _remember(memory, key, Choice(best, choice.images_per_s, choice.cosine))
+    return forwards[best]
+
+
+def candidates(device: torch.device) -> list[str]:
+    """The ways that this machine offers beside fp32, cheapest to try first."""
+    if device.type == "cuda":
+        return ["bf16"]
+    found = ["openvino"] if importlib.util.find_spec("openvino") is not None else []
+    if torch.cpu._is_avx512_bf16_supported():  # emulated elsewhere, and slower than fp32
+        found.append("bf16")
+    return [*found, *([] if "openvino" in found else ["compiled"])]
+
+
+def _build(name: str, network: nn.Module, device: torch.device, sample: Pixels, plain: Forward) -> Forward | None:
+    """The way called ``name``; None where it cannot be built here."""
+    makers: dict[str, Callable[[], Forward]] = {
+        "fp32": lambda: plain,
+        "bf16": lambda: TorchForward(network, device, torch.bfloat16, "bf16"),
+        "openvino": lambda: OpenVinoForward(network, sample),
+        "compiled": lambda: TorchForward(_compiled(network), device, None, "compiled"),
+    }
+    try:
+        forward = makers[name]()
+        forward(sample)
+    except Exception:  # compilers fail in their own ways (no C++ compiler, an unknown layer): fp32 then does it
+        return None
+    return forward
+
+
+def _compiled(network: nn.Module) -> nn.Module:
+    compiled: nn.Module = torch.compile(network, options={"freezing": True})  # type: ignore[assignment]
+    return compiled
+
+
+def _timed(forward: Forward, sample: Pixels) -> tuple[Outputs, float]:
+    forward(sample[:1])
+    started = time.perf_counter()
+    found = forward(sample)
+    return found, len(sample) / (time.perf_counter() - started)
+
+
+def agreement(expected: npt.NDArray[np.float32], found: npt.NDArray[np.float32]) -> float:
+    """The smallest cosine between rows (N, D) of the two, -1..1."""
+    a, b = expected.reshape(len(expected), -1).astype(np.float64), found.reshape(len(found), -1).astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(1) / np.maximum(norms, 1e-30)).min())
+
+
+# -- memory -----------------------------------------------------------------------------------
+
+
+def _key(network: nn.Module, device: torch.device, sample: Pixels) -> str:
+    shapes = [(name, tuple(t.shape)) for name, t in network.state_dict().items()]
+    place = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    facts = (shapes, sample.shape[1:], place, torch.get_num_threads(), torch.__version__, candidates(device))
+    return hashlib.blake2b(repr(facts).encode(), digest_size=12).hexdigest()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _remembered(memory: Path) -> dict[str, Choice]:
+    try:
+        return {k: Choice(**v) for k, v in json.loads(memory.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _remember(memory: Path, key: str, choice: Choice) -> None:
+    body = {k: asdict(v) for k, v in {**_remembered(memory), key: choice}.items()}
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        part = memory.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(body, indent=1), encoding="utf-8")
+        part.replace(memory)
+    except OSError:
+        pass  # it is measured again next time

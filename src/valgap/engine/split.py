@@ -1,0 +1,153 @@
+"""A network cut into what is frozen and what is trained: body and head, or front and last stage."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+# The last stage begins at the latest boundary that leaves this share of the body's parameters behind it. That is layer4
+# of a ResNet (64 % of ResNet-50), the blocks after the last halving of an EfficientNet, the later half of a transformer.
+LAST_STAGE_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network in two parts that share its parameters: ``tail(front(images))`` is the network."""
+
+    front: nn.Module  # images (N, 3, H, W) -> activations (N, ...)
+    tail: nn.Module  # activations -> logits (N, C)
+    name: str  # the first module of the tail
+
+
+def body_of(model: nn.Module, head: nn.Module) -> nn.Module:
+    """A frozen copy of the network in eval mode that returns what goes into its head: images -> features (N, D)."""
+    path = next((name for name, module in model.named_modules() if module is head), None)
+    if path is None:
+        raise ValueError("the head is no part of the model")
+    body = copy.deepcopy(model).eval().requires_grad_(False)
+    owner, _, last = path.rpartition(".")
+    setattr(body.get_submodule(owner), last, nn.Identity())
+    return body
+
+
+def cut_before_last_stage(model: nn.Module, head: nn.Module) -> Cut | None:
+    """The network cut before its last stage; None where it cannot: not traceable, or several tensors cross."""
+    name = last_stage(model, head)
+    if name is None:
+        return None
+    training = model.training
+    try:
+        graph = _PieceTracer(model.eval()).trace(model)
+        _settle_options(graph)
+        return _cut(model, graph, name)
+    except Exception:  # tracing fails in as many ways as there are programs
+        return None
+    finally:
+        model.train(training)
+
+
+def _cut(model: nn.Module, graph: fx.Graph, name: str) -> Cut | None:
+    """The traced network cut before the first call of the module ``name``; its modules are shared, not copied."""
+    nodes = list(graph.nodes)
+    first = next(i for i, n in enumerate(nodes) if n.op == "call_module" and n.target == name)
+    before, behind = nodes[:first], nodes[first:]
+    crossing = [n for n in before if any(user in behind for user in n.users)]
+    if len(crossing) != 1:
+        return None
+    front, tail = fx.Graph(), fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    for node in before:
+        copied[node] = front.node_copy(node, copied.__getitem__)
+    front.output(copied[crossing[0]])
+    copied = {crossing[0]: tail.placeholder("activations")}
+    for node in behind:
+        copied[node] = tail.node_copy(node, copied.__getitem__)
+    return Cut(fx.GraphModule(model, front), fx.GraphModule(model, tail), name)
+
+
+class _PieceTracer(fx.Tracer):
+    """Follows the network's own forward and leaves its pieces whole: whatever they do inside needs no tracing."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._pieces = {name for name, _ in stages(model)}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether the module is one of the pieces, or one of torch's own."""
+        return module_qualified_name in self._pieces or super().is_leaf_module(m, module_qualified_name)
+
+
+def _settle_options(graph: fx.Graph) -> None:
+    """Put the defaults of the forward's optional arguments in their place: the images alone stay an input."""
+    defaults = {n: n.args[0] for n in graph.nodes if n.op == "placeholder" and n.args}
+
+    def settled(node: fx.Node) -> Any:
+        return defaults.get(node, node)
+
+    for node in graph.nodes:
+        if node not in defaults:
+            node.args, node.kwargs = fx.node.map_arg(node.args, settled), fx.node.map_arg(node.kwargs, settled)
+    for node in defaults:
+        graph.erase_node(node)
+
+
+def last_stage(model: nn.Module, head: nn.Module) -> str | None:
+    """The name of the module with which the last stage begins; None for a network of one piece."""
+    inside_head = {id(p) for p in head.parameters()}
+    pieces = [(name, sum(p.numel() for p in m.parameters() if id(p) not in inside_head)) for name, m in stages(model)]
+    total = sum(size for _, size in pieces)
+    behind = 0
+    for name, size in reversed(pieces[1:]):
+        behind += size
+        if behind >= LAST_STAGE_SHARE * total:
+            return name
+    return None
+
+
+def stages(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The network's pieces in order: its children, with the children of plain sequences in their place."""
+    for name, child in model.named_children():
+        if type(child) is nn.Sequential and len(child) > 1 and _is_deep(child):
+            yield from ((f"{name}.{n}", c) for n, c in child.named_children())
+        else:
+            yield name, child
+
+
+def _is_deep(child: nn.Sequential) -> bool:
+    return any(next(iter(c.children()), None) is not None for c in child)
+
+
+class Normalised(nn.Module):
+    """Pixels (N, H, W, 3) uint8 -> what ``network`` makes of them, normalised as its weights expect."""
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.network = network
+        shape = (1, 3, 1, 1)
+        self.register_buffer("scale", (1 / (255 * torch.tensor(std, dtype=torch.float64))).float().reshape(shape))
+        self.register_buffer("shift", (torch.tensor(mean, dtype=torch.float64) / torch.tensor(std)).float().reshape(shape))
+
+    def forward(self, pixels: torch.Tensor) -> Any:
+        """The network's output."""
+        return self.network(pixels.permute(0, 3, 1, 2).float() * self.scale - self.shift)
+
+
+class FrontAndFeatures(nn.Module):
+    """Images -> (features (N, D), activations before the last stage (N, ...)), in one pass."""
+
+    def __init__(self, front: nn.Module, rest: nn.Module) -> None:
+        super().__init__()
+        self.front, self.rest = front, rest
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both."""
+        activations = self.front(images)
+        return self.rest(activations), activations

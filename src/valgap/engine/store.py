@@ -1,0 +1,199 @@
+"""The feature cache on disk: rows of numbers by image content, memory-mapped, bounded in size.
+
+One folder (a *space*) for one network, preprocessing and view. ``rows`` lists the digests of the images' files, 16 bytes
+each; ``NAME.bin`` holds one array row for each of them. Columns are appended before ``rows``: whatever was cut off in between
+does not count. Several processes may append; they take turns by a lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+DIGEST_BYTES = 16
+LIMIT_BYTES = 4 << 30
+# Of the disk, this much is always left free.
+SPARE_BYTES = 512 << 20
+ROWS, COLUMNS, FACTS = "rows", "columns.json", "facts.json"
+
+
+def cache_folder() -> Path:
+    """Where features are kept: $VALGAP_CACHE, else valgap/ in the user's cache folder."""
+    given = os.environ.get("VALGAP_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(given) if given else Path(base) / "valgap"
+
+
+def cache_limit() -> int:
+    """The most bytes that the cache may hold: $VALGAP_CACHE_GB, else 4 GiB."""
+    given = os.environ.get("VALGAP_CACHE_GB")
+    try:
+        return int(float(given) * (1 << 30)) if given else LIMIT_BYTES
+    except ValueError:
+        return LIMIT_BYTES
+
+
+def file_digest(path: Path) -> bytes:
+    """16 bytes that stand for a file's content."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=DIGEST_BYTES).digest()
+
+
+@dataclass(frozen=True)
+class Column:
+    """One array of a space: a row has this shape and dtype."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+
+class Space:
+    """The rows of one network, preprocessing and view."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._places: dict[bytes, int] = {}
+        self._read = 0
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What a row consists of; empty before the first append."""
+        try:
+            body = json.loads((self.folder / COLUMNS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ()
+        return tuple(Column(c["name"], tuple(c["shape"]), c["dtype"]) for c in body)
+
+    def places(self, digests: Sequence[bytes]) -> npt.NDArray[np.int64]:
+        """(N,) the row of each digest, -1 where there is none."""
+        self._refresh()
+        return np.array([self._places.get(d, -1) for d in digests], np.int64)
+
+    def _refresh(self) -> None:
+        columns = self.columns
+        try:
+            listed = (self.folder / ROWS).read_bytes()
+            whole = min([len(listed) // DIGEST_BYTES, *(self._file(c).stat().st_size // c.row_bytes for c in columns)])
+        except OSError:
+            whole, listed = 0, b""
+        if whole < self._read:
+            self._places, self._read = {}, 0
+        for row in range(self._read, whole):
+            self._places.setdefault(listed[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES], row)
+        self._read = whole
+
+    def _file(self, column: Column) -> Path:
+        return self.folder / f"{column.name}.bin"
+
+    def append(self, digests: Sequence[bytes], arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        """Add rows; ``arrays`` holds (N, ...) of every column. Raises OSError where the disk is full."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(self.folder / "lock")):
+            if not self.columns:
+                kinds = [{"name": n, "shape": a.shape[1:], "dtype": a.dtype.str} for n, a in arrays.items()]
+                (self.folder / COLUMNS).write_text(json.dumps(kinds), encoding="utf-8")
+            self._refresh()
+            fresh = [i for i, d in enumerate(digests) if d not in self._places]
+            for column in self.columns:
+                _write_at(self._file(column), self._read * column.row_bytes, arrays[column.name][fresh].tobytes())
+            _write_at(self.folder / ROWS, self._read * DIGEST_BYTES, b"".join(digests[i] for i in fresh))
+
+    def column(self, name: str) -> npt.NDArray[np.generic]:
+        """All rows of a column (R, ...), memory-mapped and read-only."""
+        self._refresh()
+        column = next(c for c in self.columns if c.name == name)
+        return np.memmap(self._file(column), column.dtype, "r", shape=(self._read, *column.shape))
+
+
+def _write_at(path: Path, offset: int, body: bytes) -> None:
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        file.truncate(offset)
+        file.seek(offset)
+        file.write(body)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one space takes."""
+
+    name: str
+    about: str
+    rows: int
+    bytes: int
+    age_s: float
+
+
+class FeatureStore:
+    """All spaces below one folder."""
+
+    def __init__(self, folder: Path | None = None, limit_bytes: int | None = None) -> None:
+        self.folder = folder if folder is not None else cache_folder()
+        self.limit_bytes = limit_bytes if limit_bytes is not None else cache_limit()
+
+    @property
+    def spaces_folder(self) -> Path:
+        """Where the spaces lie."""
+        return self.folder / "features"
+
+    def space(self, key: str, about: str) -> Space:
+        """The space called ``key``, marked as in use now; ``about`` is what people read of it."""
+        space = Space(self.spaces_folder / key)
+        try:
+            space.folder.mkdir(parents=True, exist_ok=True)
+            (space.folder / FACTS).write_text(about, encoding="utf-8")
+            os.utime(space.folder)
+        except OSError:
+            pass  # a full or read-only disk: the space will then not be written either
+        return space
+
+    def make_room(self, needed_bytes: int, keep: Space) -> bool:
+        """Whether so many more bytes fit; the spaces unused for longest are deleted for them, never ``keep``."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.folder).free
+        except OSError:
+            return False
+        spaces = sorted(self.usage(), key=lambda u: -u.age_s)
+        own = next((u.bytes for u in spaces if u.name == keep.folder.name), 0)
+        if own + needed_bytes > self.limit_bytes:
+            return False
+        total = sum(u.bytes for u in spaces)
+        for old in spaces:
+            if total + needed_bytes <= self.limit_bytes and needed_bytes + SPARE_BYTES <= free:
+                break
+            if old.name != keep.folder.name:
+                shutil.rmtree(self.spaces_folder / old.name, ignore_errors=True)
+                total, free = total - old.bytes, free + old.bytes
+        return total + needed_bytes <= self.limit_bytes and needed_bytes + SPARE_BYTES <= free
+
+    def usage(self) -> list[Usage]:
+        """Every space with its size, the least recently used last."""
+        found = []
+        for folder in self.spaces_folder.iterdir() if self.spaces_folder.is_dir() else ():
+            size = sum(f.stat().st_size for f in folder.iterdir())
+            rows = (folder / ROWS).stat().st_size // DIGEST_BYTES if (folder / ROWS).exists() else 0
+            about = (folder / FACTS).read_text(encoding="utf-8") if (folder / FACTS).exists() else ""
+            found.append(Usage(folder.name, about, rows, size, time.time() - folder.stat().st_mtime))
+        return sorted(found, key=lambda u: u.age_s)
+
+    def clear(self) -> int:
+        """Delete all that the cache holds; returns the bytes freed."""
+        freed = sum(u.bytes for u in self.usage())
+        shutil.rmtree(self.spaces_folder, ignore_errors=True)
+        (self.folder / "forwards.json").unlink(missing_ok=True)
+        return freed

@@ -1,0 +1,219 @@
+"""The engine on real photographs: same features, once per image, whatever way they are run."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from valgap.data import read_rgb
+from valgap.engine import FeatureStore, cut_before_last_stage, extract, extract_split
+from valgap.engine.forward import MIN_COSINE, OpenVinoForward, TorchForward, agreement, choose_forward
+from valgap.engine.reading import read_pixels
+from valgap.engine.split import Normalised, body_of
+from valgap.engine.store import DIGEST_BYTES, Space
+from valgap.errors import DataError
+from valgap.models import LoadedModel, create_model
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "clothing_mini"
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LoadedModel:
+    return create_model("efficientnet_lite0", 3)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    paths = []
+    for i in range(6):
+        grain = Image.fromarray(rng.integers(0, 255, (9, 12, 3), np.uint8))
+        paths.append(folder / f"{i}.jpg")
+        grain.resize((200 + 10 * i, 150), Image.Resampling.BICUBIC).save(paths[-1])
+    return paths
+
+
+def expected_features(loaded: LoadedModel, paths: list[Path], size: int) -> np.ndarray:
+    """What a plain loop with a hook on the head finds."""
+    transform = loaded.preprocessing.at(size).eval_transform()
+    found: list[torch.Tensor] = []
+    hook = loaded.head.register_forward_pre_hook(lambda _, args: found.append(args[0]))
+    with torch.no_grad():
+        loaded.model.eval()(torch.stack([transform(read_rgb(p)) for p in paths]))
+    hook.remove()
+    return found[0].numpy()
+
+
+def test_features_equal_a_plain_loop_and_are_computed_once(loaded: LoadedModel, photos: list[Path], tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    preprocessing = loaded.preprocessing.at(64)
+    told: list[tuple[int, int]] = []
+    first = extract(loaded.model, loaded.head, preprocessing, photos, store=store, progress=lambda a, b: told.append((a, b)))
+    assert agreement(expected_features(loaded, photos, 64), first) > MIN_COSINE
+    assert told == [(6, 6)]
+    again = extract(
+        loaded.model, loaded.head, preprocessing, photos[::-1] + photos[:1], store=store, progress=lambda *_: told.append((0, 0))
+    )
+    assert told == [(6, 6)]
+    assert np.array_equal(again, np.concatenate([first[::-1], first[:1]]))
+    assert isinstance(first.base, np.memmap) or isinstance(first, np.memmap)
+    assert store.usage()[0].rows == 6
+    mirrored = extract(loaded.model, loaded.head, preprocessing, photos, store=store, view="flipped")
+    assert not np.allclose(mirrored, first)
+    assert store.clear() > 6 * first[0].nbytes
+    assert store.usage() == []
+
+
+def test_other_content_under_the_same_name_and_other_weights_are_new(
+    loaded: LoadedModel, photos: list[Path], tmp_path: Path
+) -> None:
+    store, preprocessing = FeatureStore(tmp_path / "cache"), loaded.preprocessing.at(32)
+    file = tmp_path / "a.jpg"
+    file.write_bytes(photos[0].read_bytes())
+    before = np.array(extract(loaded.model, loaded.head, preprocessing, [file], store=store))
+    file.write_bytes(photos[1].read_bytes())
+    assert not np.allclose(extract(loaded.model, loaded.head, preprocessing, [file], store=store), before)
+    other = create_model("efficientnet_lite0", 3, "none")
+    extract(other.model, other.head, preprocessing, [file], store=store)
+    assert len(store.usage()) == 2
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "resnet18", "vit_tiny_patch16_224", "convnext_atto", "densenet121"])
+def test_the_cut_network_is_the_network(backbone: str, photos: list[Path], tmp_path: Path) -> None:
+    weights = "default" if backbone == "efficientnet_lite0" else "none"
+    torch.manual_seed(0)
+    whole = create_model(backbone, 3, weights)
+    cut = cut_before_last_stage(whole.model.eval(), whole.head)
+    assert cut is not None
+    size = 224 if "vit" in backbone else 64
+    images = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        assert torch.allclose(cut.tail(cut.front(images)), whole.model(images), atol=1e-5)
+    tail = {id(p) for p in cut.tail.parameters()}
+    assert tail < {id(p) for p in whole.model.parameters()}
+    assert {id(p) for p in whole.head.parameters()} <= tail
+    assert sum(p.numel() for p in cut.tail.parameters()) > 0.4 * sum(p.numel() for p in whole.model.parameters())
+
+
+def test_split_features_come_from_the_activations(loaded: LoadedModel, photos: list[Path], tmp_path: Path) -> None:
+    store, preprocessing = FeatureStore(tmp_path), loaded.preprocessing.at(64)
+    cut = cut_before_last_stage(loaded.model.eval(), loaded.head)
+    assert cut is not None
+    features, activations = extract_split(loaded.model, loaded.head, cut, preprocessing, photos, store=store)
+    assert agreement(expected_features(loaded, photos, 64), features) > MIN_COSINE
+    rest = body_of(cut.tail, loaded.head)
+    with torch.no_grad():
+        again = rest(torch.from_numpy(np.array(activations.all())).float()).numpy()
+    assert agreement(again, features) > MIN_COSINE
+    assert np.array_equal(activations[3], activations.all()[3])
+
+
+def test_the_cache_is_bounded_and_the_oldest_goes(loaded: LoadedModel, photos: list[Path], tmp_path: Path) -> None:
+    row = 4 * 1280 + DIGEST_BYTES
+    store = FeatureStore(tmp_path, limit_bytes=15 * row)
+    for size in (32, 40, 48):
+        extract(loaded.model, loaded.head, loaded.preprocessing.at(size), photos, store=store)
+    assert [u.rows for u in store.usage()] == [6, 6] or sum(u.bytes for u in store.usage()) <= 15 * row
+    tiny = FeatureStore(tmp_path / "tiny", limit_bytes=row)
+    kept = extract(loaded.model, loaded.head, loaded.preprocessing.at(48), photos, store=tiny)
+    assert kept.shape == (6, 1280)
+    assert sum(u.rows for u in tiny.usage()) == 0
+
+
+def test_no_disk_is_no_end(loaded: LoadedModel, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("here a folder is not possible")
+    found = extract(loaded.model, loaded.head, loaded.preprocessing.at(32), photos, store=FeatureStore(blocked))
+    assert found.shape == (6, 1280)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Space, "append", full)
+    found = extract(loaded.model, loaded.head, loaded.preprocessing.at(32), photos, store=FeatureStore(tmp_path / "b"))
+    assert found.shape == (6, 1280)
+
+
+def test_what_was_cut_off_while_writing_does_not_count(tmp_path: Path) -> None:
+    space = Space(tmp_path)
+    space.append([bytes([i]) * DIGEST_BYTES for i in range(3)], {"features": np.arange(6, dtype=np.float32).reshape(3, 2)})
+    with (tmp_path / "features.bin").open("ab") as file:
+        file.write(b"abc")  # killed while the columns were written
+    fresh = Space(tmp_path)
+    assert fresh.places([bytes([2]) * DIGEST_BYTES, bytes([9]) * DIGEST_BYTES]).tolist() == [2, -1]
+    fresh.append([bytes([9]) * DIGEST_BYTES], {"features": np.full((1, 2), 7, np.float32)})
+    assert fresh.column("features").tolist() == [[0, 1], [2, 3], [4, 5], [7, 7]]
+
+
+def _append(folder: Path, start: int) -> None:
+    space = Space(folder)
+    for i in range(start, start + 40):
+        space.append([i.to_bytes(DIGEST_BYTES, "big")], {"features": np.full((1, 3), i, np.float32)})
+
+
+def test_two_processes_write_one_space(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=_append, args=(tmp_path, s)) for s in (0, 20)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    space = Space(tmp_path)
+    places = space.places([i.to_bytes(DIGEST_BYTES, "big") for i in range(60)])
+    assert sorted(places.tolist()) == list(range(60))
+    assert np.array_equal(space.column("features")[places][:, 0], np.arange(60))
+
+
+def test_ways_agree_and_a_wrong_one_is_refused(
+    loaded: LoadedModel, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    body = Normalised(body_of(loaded.model, loaded.head), (0.5,) * 3, (0.5,) * 3).eval()
+    pixels = np.stack([read_pixels(p, loaded.preprocessing.at(64)) for p in photos])
+    plain = TorchForward(body, torch.device("cpu"), None, "fp32")(pixels)[0]
+    assert agreement(plain, OpenVinoForward(body, pixels)(pixels)[0]) > MIN_COSINE
+    memory = tmp_path / "forwards.json"
+    cpu = torch.device("cpu")
+    assert choose_forward(body, cpu, pixels, 1, memory).name == "fp32"
+    assert not memory.exists()
+    monkeypatch.setattr("valgap.engine.forward.candidates", lambda device: ["openvino"])
+    monkeypatch.setattr(OpenVinoForward, "__call__", lambda self, p: (np.random.default_rng(0).normal(size=plain.shape),))
+    assert choose_forward(body, cpu, pixels, 10**6, memory).name == "fp32"
+    assert memory.exists()
+
+
+def test_memory_that_runs_out_halves_the_batch() -> None:
+    from valgap.engine.extract import run_within_memory
+
+    sizes = []
+
+    class Tight:
+        name = "tight"
+
+        def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+            sizes.append(len(pixels))
+            if len(pixels) > 2:
+                raise RuntimeError("CUDA out of memory. Tried to allocate")
+            return (pixels.reshape(len(pixels), -1).astype(np.float32),)
+
+    pixels = np.arange(7 * 12, dtype=np.uint8).reshape(7, 2, 2, 3)
+    assert np.array_equal(run_within_memory(Tight(), pixels)[0], pixels.reshape(7, -1))
+    assert max(sizes) == 7
+
+
+def test_an_unreadable_file_is_named(loaded: LoadedModel, photos: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"broken\.jpg"):
+        extract(
+            loaded.model,
+            loaded.head,
+            loaded.preprocessing.at(32),
+            [*photos, tmp_path / "broken.jpg"],
+            store=FeatureStore(tmp_path / "c"),
+        )
