@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import uniform_filter
 
 Array = npt.NDArray[np.float32]
 COARSE = 16
 FINE = 32
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 # Steps of refinement at the fine size.
 STEPS = 10
 # The aligned pictures must overlap by this share, so that no small plain patch decides.
@@ -19,10 +21,11 @@ MIN_OVERLAP = 0.5
 MAX_STRETCH = 1.5
 
 
-def grey_pyramid(thumbs: npt.NDArray[np.uint8]) -> tuple[Array, Array]:
-    """(coarse (N, 16, 16), fine (N, 32, 32)) grey values of thumbnails (N, 48, 48, 3)."""
-    grey = (thumbs.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)) if thumbs.ndim == 4 else thumbs
-    return _box(grey, COARSE), _sample(grey, _grid(FINE), np.tile(np.eye(2, 3, dtype=np.float32), (len(grey), 1, 1)))[0]
+def grey_pyramid(thumbs: npt.NDArray[np.uint8]) -> tuple[Array, Array, Array]:
+    """(coarse (N, 16, 16), fine (N, 32, 32), whole (N, 48, 48)) grey values of thumbnails (N, 48, 48, 3)."""
+    grey = np.concatenate([thumbs[i : i + 1024].astype(np.float32) @ LUMINANCE for i in range(0, len(thumbs), 1024)])
+    fine = _sample(grey, _grid(FINE), np.tile(np.eye(2, 3, dtype=np.float32), (len(grey), 1, 1)))[0]
+    return _box(grey, COARSE), fine, grey
 
 
 def _box(grey: Array, side: int) -> Array:
@@ -38,7 +41,7 @@ def _grid(side: int) -> Array:
 
 
 def views() -> Array:
-    """(V, 2, 3) affine maps from a picture's coordinates to those of the other: whole, crops to 0.9 and 0.8, turns by 5 degrees."""
+    """(V, 2, 3) affine maps from a picture's coordinates to the other's: whole, crops to 0.9 and 0.8, turns of 5 degrees."""
     maps = [np.array([[1, 0, 0], [0, 1, 0]], np.float32)]
     for scale in (0.9, 0.8):
         room = 1 - scale
@@ -79,7 +82,7 @@ class Aligner:
     """Similarities of pairs out of N thumbnails."""
 
     def __init__(self, thumbs: npt.NDArray[np.uint8]) -> None:
-        self._coarse, self._fine = grey_pyramid(thumbs)
+        self._coarse, self._fine, self._whole = grey_pyramid(thumbs)
         self._plain = unit(self._coarse.reshape(len(thumbs), -1))
         self._flipped = unit(self._coarse[:, :, ::-1].reshape(len(thumbs), -1))
         self._views = views()
@@ -93,7 +96,9 @@ class Aligner:
         ]
         return np.stack(out, axis=1)
 
-    def coarse(self, first: npt.NDArray[np.integer], second: npt.NDArray[np.integer]) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+    def coarse(
+        self, first: npt.NDArray[np.integer], second: npt.NDArray[np.integer]
+    ) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
         """(best similarity, map from first to second (n, 2, 3), second must be flipped) for each pair, on the grid of views."""
         seen_first, seen_second = self._seen(first), self._seen(second)
         flip_views = self._flip_of_views()
@@ -109,16 +114,10 @@ class Aligner:
         flat = sims.reshape(len(first), -1).argmax(1)
         way, view = flat // len(self._views), flat % len(self._views)
         maps = np.empty((len(first), 2, 3), np.float32)
-        for i, (w, v) in enumerate(zip(way.tolist(), view.tolist(), strict=True)):
-            own = self._views[v]
-            if w == 0:
-                maps[i] = own
-            elif w == 1:  # flip(first) matches view(second): in flipped coordinates of second
-                maps[i] = flip_views[v]
-            elif w == 2:
-                maps[i] = _inverse(own)
-            else:
-                maps[i] = _inverse(own)
+        # A flipped first against a view of second is first against the mirrored view of a flipped second.
+        choices = {0: self._views, 1: flip_views, 2: (inverse := np.stack([_inverse(v) for v in self._views])), 3: inverse}
+        for number, table in choices.items():
+            maps[way == number] = table[view[way == number]]
         return sims.reshape(len(first), -1).max(1), maps, np.isin(way, (1, 3))
 
     def _flip_of_views(self) -> Array:
@@ -128,24 +127,43 @@ class Aligner:
 
     def refined(
         self, first: npt.NDArray[np.integer], second: npt.NDArray[np.integer], maps: Array, flip: npt.NDArray[np.bool_]
-    ) -> Array:
-        """(n,) similarity -1..1 after Gauss-Newton steps from the given maps; 0 where the pictures hardly overlap."""
+    ) -> tuple[Array, Array]:
+        """(similarity, similarity of fine detail), both (n,) -1..1, after Gauss-Newton steps from the given maps.
+
+        0 where the pictures hardly overlap. Fine detail is what is left after local means are taken out: two photographs of
+        the same kind of thing may be laid out alike, but their detail does not agree.
+        """
         template = self._fine[first].reshape(len(first), -1)
         moving = np.where(flip[:, None, None], self._fine[second][:, :, ::-1], self._fine[second])
         points = _grid(FINE)
         start = maps.astype(np.float32)
-        current = start.copy()
+        current, kept = start.copy(), start.copy()
         best = np.zeros(len(first), np.float32)
         for step in range(STEPS + 1):
             values, inside = _sample(moving, points, current)
-            flat = values.reshape(len(first), -1)
-            best = np.maximum(best, _masked_similarity(template, flat, inside))
+            found = _masked_similarity(template, values.reshape(len(first), -1), inside)
+            kept[found > best] = current[found > best]
+            best = np.maximum(best, found)
             if step < STEPS:
                 current = current + _step(template, values, inside, points)
                 stretch = np.abs(np.linalg.det(current[:, :, :2]))
                 wild = ~((stretch > 1 / MAX_STRETCH**2) & (stretch < MAX_STRETCH**2))
                 current[wild] = start[wild]
-        return best
+        return best, self._detail(first, second, kept, flip)
+
+    def _detail(
+        self, first: npt.NDArray[np.integer], second: npt.NDArray[np.integer], maps: Array, flip: npt.NDArray[np.bool_]
+    ) -> Array:
+        whole = self._whole[second]
+        moving = np.where(flip[:, None, None], whole[:, :, ::-1], whole)
+        values, inside = _sample(moving, _grid(whole.shape[1]), maps)
+        n = len(first)
+        return _masked_similarity(_detail_of(self._whole[first]).reshape(n, -1), _detail_of(values).reshape(n, -1), inside, 1.0)
+
+
+def _detail_of(images: Array) -> Array:
+    """Images (n, s, s) less their means over 5 x 5 pixels."""
+    return np.asarray(images - uniform_filter(images, (0, 5, 5), mode="nearest"), np.float32)
 
 
 def _inverse(view: Array) -> Array:
@@ -154,15 +172,15 @@ def _inverse(view: Array) -> Array:
     return np.asarray(np.linalg.inv(square)[:2], np.float32)
 
 
-def _masked_similarity(a: Array, b: Array, inside: npt.NDArray[np.bool_]) -> Array:
-    """(n,) correlation of rows (n, p) where ``inside``; 0 below the smallest overlap."""
+def _masked_similarity(a: Array, b: Array, inside: npt.NDArray[np.bool_], plain: float = 3.0) -> Array:
+    """(n,) correlation of rows (n, p) where ``inside``; 0 at little overlap, or where one spreads less than ``plain``."""
     w = inside.astype(np.float32)
     n = w.sum(1)
     ma, mb = (a * w).sum(1) / np.maximum(n, 1), (b * w).sum(1) / np.maximum(n, 1)
     ca, cb = (a - ma[:, None]) * w, (b - mb[:, None]) * w
     va, vb = (ca**2).sum(1), (cb**2).sum(1)
     sim = (ca * cb).sum(1) / np.sqrt(np.maximum(va * vb, 1e-6))
-    enough = (n >= MIN_OVERLAP * a.shape[1]) & (va > 9 * n) & (vb > 9 * n)
+    enough = (n >= MIN_OVERLAP * a.shape[1]) & (va > plain**2 * n) & (vb > plain**2 * n)
     return np.asarray(np.where(enough, sim, 0), np.float32)
 
 

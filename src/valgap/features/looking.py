@@ -82,7 +82,9 @@ def look_at(data: bytes) -> Look:
             image.load()
             rgb = to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # Pillow's plugins raise many kinds on damaged files
-        look.error = "truncated" if any(word in str(error).lower() for word in CUT_OFF) else f"{type(error).__name__}: {error}"[:200]
+        look.error = (
+            "truncated" if any(word in str(error).lower() for word in CUT_OFF) else f"{type(error).__name__}: {error}"[:200]
+        )
         return look
     _pixels(rgb, look)
     return look

@@ -14,12 +14,23 @@ import numpy.typing as npt
 
 from valgap.features import probes
 from valgap.features.cache import LookCache
-from valgap.features.looking import NUMBERS, THUMB_SIDE, WORDS, Look, digest_of, look_at, read_bytes, wrongly_named
 from valgap.features.labels import label_errors
+from valgap.features.looking import NUMBERS, THUMB_SIDE, WORDS, Look, digest_of, look_at, read_bytes, wrongly_named
 from valgap.features.pairs import same_pictures
 from valgap.features.shift import shift
 from valgap.features.source import rows_of_run
-from valgap.types import Attributes, FloatArray, HeldOut, ImagePair, ImageRows, IntArray, LabelErrors, LearningCurve, RunRecord, Shift
+from valgap.types import (
+    Attributes,
+    FloatArray,
+    HeldOut,
+    ImagePair,
+    ImageRows,
+    IntArray,
+    LabelErrors,
+    LearningCurve,
+    RunRecord,
+    Shift,
+)
 
 CHUNK = 128
 READERS = 2
@@ -62,7 +73,7 @@ class Measurements:
                 found = _look_at_all(part, cache, pool)
                 fresh = [seen for seen in found.values() if seen.look.image is not None]
                 if fresh:
-                    backbone = backbone or Backbone()
+                    backbone = backbone or Backbone(len(self.rows.paths))
                     _add_features(fresh, backbone)
                     cache.put([(seen.look, seen.features) for seen in fresh])
                 for path in part:

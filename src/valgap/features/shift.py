@@ -22,8 +22,8 @@ MIN_SIDE = 20
 # More images than this on one side add nothing to the test; a fixed random choice is taken.
 MAX_SIDE = 4000
 ATTRIBUTES = (
-    "width", "height", "aspect", "bytes", "bits_per_pixel", "brightness", "contrast", "sharpness", "colourfulness", "jpeg_quality",
-    "border", "grey",
+    "width", "height", "aspect", "bytes", "bits_per_pixel", "brightness", "contrast", "sharpness", "colourfulness",
+    "jpeg_quality", "border", "grey",
 )  # fmt: skip
 
 
@@ -47,9 +47,13 @@ def shift(embeddings: FloatArray, attributes: Attributes, rows: ImageRows, seed:
     foreign[places] = scores[:, 0]
     table = {n: attributes.numbers[n][places] for n in ATTRIBUTES}
     areas_of, p_of = attribute_tests(table, sides, groups)
-    share_p, shares = class_shares(rows.labels[train], rows.labels[val], len(rows.classes), rng) if labelled else (
-        float("nan"),
-        np.full((2, len(rows.classes)), np.nan),
+    share_p, shares = (
+        class_shares(rows.labels[train], rows.labels[val], len(rows.classes), rng)
+        if labelled
+        else (
+            float("nan"),
+            np.full((2, len(rows.classes)), np.nan),
+        )
     )
     return Shift(float(areas[0]), upper_p(areas), foreign[rows.is_val], areas_of, p_of, share_p, shares, labelled)
 
