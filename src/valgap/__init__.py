@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from valgap.diagnosis import diagnose
+    from valgap.record.reader import read_record
     from valgap.seams.watch import watch
+    from valgap.training import load, train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "diagnose", "watch"]
+__all__ = ["__version__", "diagnose", "load", "read_record", "train", "watch"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,6 +25,18 @@ def __getattr__(name: str) -> Any:
         return watch
     if name == "diagnose":
         from valgap.diagnosis import diagnose
+        from valgap.notebook import register
 
+        register()
         return diagnose
+    if name in ("load", "train"):
+        from valgap import training
+
+        return getattr(training, name)
+    if name == "read_record":
+        from valgap.notebook import register
+        from valgap.record.reader import read_record
+
+        register()
+        return read_record
     raise AttributeError(f"module 'valgap' has no attribute {name!r}")

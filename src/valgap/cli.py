@@ -114,6 +114,8 @@ def diagnose(
     budget: Annotated[str, typer.Option(help="Time for re-runs, such as 10m; 0: from the record alone.")] = "0",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="All evidence, and what was ruled out.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="A line for each finding, nothing else.")] = False,
     select: Annotated[str, typer.Option(help="Only these codes, separated by commas (PRE or PRE201).")] = "",
     ignore: Annotated[str, typer.Option(help="Not these codes.")] = "",
     fail_on: Annotated[str | None, typer.Option(help="confirmed or suspected: exit 1 when there is one.")] = None,
@@ -128,7 +130,7 @@ def diagnose(
 
     from valgap.diagnosis import diagnose as diagnose_run
     from valgap.report.as_json import diagnosis_to_json
-    from valgap.report.terminal import show_diagnosis
+    from valgap.report.terminal import show_briefly, show_details, show_diagnosis
 
     if fail_on not in (None, "confirmed", "suspected"):
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
@@ -140,8 +142,9 @@ def diagnose(
     if as_json:
         print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
     else:
-        show_diagnosis(diagnosis, Console())
-        if html is None:
+        show = show_briefly if quiet else show_details if details else show_diagnosis
+        show(diagnosis, Console())
+        if html is None and not quiet:
             _page_beside(run_directory, diagnosis)
     raise typer.Exit(_status(diagnosis, fail_on))
 
@@ -172,7 +175,7 @@ def report(
 
     from valgap.diagnosis import diagnose as diagnose_run
     from valgap.record.reader import read_record
-    from valgap.report.terminal import show_record
+    from valgap.report.record_view import show_record
 
     if not open_page:
         show_record(read_record(run_directory), Console())
@@ -206,6 +209,71 @@ def _page_beside(run_directory: Path, diagnosis: Any) -> None:
 
 
 @app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN")],
+    second: Annotated[Path, typer.Argument(metavar="RUN")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Compare two runs: what differs in settings, data and result, and whether the result differs beyond chance.
+
+    Example:  valgap compare runs/20261124-130043-train runs/last
+    """
+    from rich.console import Console
+
+    from valgap.exhibits.comparison import compare as compare_runs
+    from valgap.record.reader import read_record
+    from valgap.report.compare_view import comparison_to_json, show_comparison
+
+    comparison = compare_runs(read_record(first), read_record(second))
+    if as_json:
+        print(json.dumps(comparison_to_json(comparison), indent=1))
+    else:
+        show_comparison(comparison, Console())
+
+
+@app.command()
+def review(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    select: Annotated[str, typer.Option(help="Only what these codes suspect, separated by commas.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
+) -> None:
+    """Go through the suspect images by keyboard: keep, relabel, drop, not sure. Images are never touched.
+
+    A page that only this machine can reach. Decisions go to RUN/decisions.csv at once; valgap fix uses them.
+
+    Examples:  valgap review runs/last     valgap review runs/last --select DAT104
+    """
+    from valgap.diagnosis import diagnose as diagnose_run
+    from valgap.review import Decisions, ReviewServer, suspects_of
+    from valgap.review.decisions import FILE
+    from valgap.review.suspects import labels_of
+
+    decisions = Decisions(run_directory / FILE)
+    diagnosis = diagnose_run(run_directory)
+    suspects = suspects_of(diagnosis, _codes(select))
+    if not suspects:
+        _say("no finding of this run is about image files that are still there: nothing to review")
+        return
+    server = ReviewServer(suspects, labels_of(diagnosis.run), decisions, port)
+    print(f"{len(suspects)} suspect images, {len(decisions)} decided so far; Ctrl-C ends\n{server.address}", flush=True)
+    if open_page:
+        import webbrowser
+
+        webbrowser.open(server.address)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        counts = [
+            f"{sum(d.kind == kind for d in decisions.current().values())} {kind}"
+            for kind in ("keep", "relabel", "drop", "unsure")
+        ]
+        _say(f"{', '.join(counts)}; written to {decisions.file}")
+    finally:
+        server.server_close()
+
+
+@app.command()
 def explain(code: Annotated[str | None, typer.Argument(metavar="CODE")] = None) -> None:
     """Explain a cause by its code or name; without one, list them all.
 
@@ -226,28 +294,45 @@ def explain(code: Annotated[str | None, typer.Argument(metavar="CODE")] = None) 
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with train/ and val/, or class folders.")],
+    data: Annotated[
+        Path | None, typer.Argument(metavar="DATA", help="Folder with train/ and val/, or class folders.", show_default=False)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; default runs/DATE-TIME-train.")] = None,
-    backbone: Annotated[str, typer.Option(help="Any timm or torchvision name; efficientnet_lite0 is bundled.")] = ("resnet50"),
+    backbone: Annotated[str, typer.Option(help="Any timm or torchvision name; efficientnet_lite0 is bundled.")] = "resnet50",
     weights: Annotated[str, typer.Option(help="default (downloaded on first use), none, or a file.")] = "default",
-    epochs: Annotated[int, typer.Option(min=0)] = 5,
+    unfreeze: Annotated[str | None, typer.Option(help="What learns: head, last, all, or auto (tried on held-out train).")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Default: about 300 steps.")] = None,
     size: Annotated[int | None, typer.Option(min=32, help="Pixels; default: what the weights expect.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    preset: Annotated[str, typer.Option(help="recipe, or reference: the settings in circulation.")] = "recipe",
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; the options above go before it.")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Such as 10m: the best that can be had in it.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Class folders that are scored once, at the end.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a training that was cut off.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read images, where all layers learn.")] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train a classifier properly on a folder of images, recorded like any other program.
 
-    Examples:  valgap train photos/     valgap train photos/ --backbone efficientnet_lite0 --epochs 10
+    Examples:  valgap train photos/     valgap train photos/ --backbone efficientnet_lite0 --time-limit 5m
+
+    valgap train --resume runs/last     after it was killed: the same result as without
     """
     from rich.console import Console
 
+    from valgap.experiments.plan import parse_budget
+    from valgap.recipe import Recipe, read_config
+    from valgap.recipe import preset as named_preset
     from valgap.record.location import discard, new_run_directory
     from valgap.seams.session import Session
-    from valgap.train import train as train_folder
+    from valgap.training import train as train_folder
 
-    folder = out if out is not None else new_run_directory("train")
-    session = Session(folder, sys.argv, "valgap train", None)
+    recipe = named_preset(preset) if config is None else read_config(config, named_preset(preset))
+    changes = {k: v for k, v in {"unfreeze": unfreeze, "epochs": epochs, "batch_size": batch_size}.items() if v is not None}
+    recipe = Recipe.changed(recipe, changes)
+    limit = parse_budget(time_limit) if time_limit is not None else None
+    folder = resume or (out if out is not None else new_run_directory("train"))
+    session = Session(folder if resume is None else _next_record(folder), sys.argv, "valgap train", None)
     session.start()
     try:
         train_folder(
@@ -255,36 +340,80 @@ def train(
             folder,
             backbone=backbone,
             weights=weights,
-            epochs=epochs,
+            recipe=recipe,
             size=size,
             seed=seed,
-            batch_size=batch_size,
-            num_workers=workers,
+            workers=workers,
+            time_limit_s=limit,
+            test=test,
+            resume=resume is not None,
             console=Console(),
+            aside=session.aside,
         )
     except BaseException as error:
         session.finish(1, f"{type(error).__name__}: {error}")
         session.close(0.0, 0.0)
         if isinstance(error, ValgapError):
-            discard(folder)
+            discard(session.writer.path)
         raise
     session.close(session.finish(0), 0.0)
-    _say(f"recorded in {folder}; use it with: valgap predict {folder} IMAGES")
+    _say(f"recorded in {session.writer.path}; use it with: valgap predict {folder} IMAGES")
+
+
+def _next_record(run: Path) -> Path:
+    """Where the record of a resumed training goes: the record of its first part is never overwritten."""
+    from valgap.errors import RecordError
+
+    if not run.is_dir():
+        raise RecordError(f"{run} is no run directory: give the one of the training that was cut off")
+    numbers = [int(p.name.removeprefix("resumed-")) for p in run.glob("resumed-*") if p.name.removeprefix("resumed-").isdigit()]
+    return run / f"resumed-{max(numbers, default=0) + 1}"
 
 
 @app.command()
 def predict(
     run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Files or folders.")],
+    as_csv: Annotated[bool, typer.Option("--csv", help="A table with the probability of every class.")] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Mean over the image and its mirror, where training found flips harmless.")
+    ] = False,
 ) -> None:
     """Classify images with a model that `valgap train` made: path, class and probability, one line each.
 
-    Example:  valgap predict runs/last photo.jpg more_photos/
+    Examples:  valgap predict runs/last photo.jpg more_photos/     valgap predict runs/last photos/ --csv > answers.csv
     """
-    from valgap.train import predict as predict_images
+    import csv
 
-    for prediction in predict_images(run_directory, images):
-        print(f"{prediction.path}\t{prediction.label}\t{prediction.probability:.4f}")
+    from valgap.training import load
+
+    classifier = load(run_directory)
+    predictions = classifier.predict(classifier.files(images), tta=tta)
+    if as_csv:
+        table = csv.writer(sys.stdout)
+        table.writerow(["path", "class", "probability", *classifier.classes, "problem"])
+        for one in predictions:
+            shares = [f"{one.probabilities[c]:.6f}" if one.probabilities else "" for c in classifier.classes]
+            table.writerow([one.path, one.label, f"{one.probability:.6f}", *shares, one.problem or ""])
+        return
+    for one in predictions:
+        print(f"{one.path}\t{one.label}\t{one.probability:.4f}")
+
+
+@app.command()
+def export(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    format: Annotated[str, typer.Option(help="onnx, torchscript or safetensors.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="File to write; default RUN/model.SUFFIX.")] = None,
+) -> None:
+    """Write a trained model for use elsewhere: pixels in, probabilities out, with the preprocessing inside or beside it.
+
+    Examples:  valgap export runs/last --format onnx     valgap export runs/last --format torchscript --out model.pt
+    """
+    from valgap.training.export import export as export_model
+
+    done = export_model(run_directory, format, out)
+    print(f"{done.path}: {done.about}")
 
 
 @app.command()

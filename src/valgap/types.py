@@ -264,6 +264,7 @@ class WeightsLoaded:
     examples: tuple[str, ...]  # some missing and unexpected keys
     after_pass: int = -1  # index of the pass that had begun last
     changed: bool | None = None  # whether a trained model's weights differ after it; None: of no trained model, or not told
+    own_tensors: bool = False  # whether what was loaded were the trained model's living tensors themselves
     state_of_pass: int = -1  # the last pass that had ended in the state that the model then has; -1 none
 
 
@@ -345,7 +346,7 @@ class SeenInputs:
         return np.asarray(self.low[None, :, None, None] + self.images / np.float32(255) * span, np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunRecord:
     """A run directory, read."""
 
@@ -368,6 +369,9 @@ class RunRecord:
     seconds: float
     seen: tuple[SeenInputs, ...] = ()  # of the first pass over each data set
     schedules: tuple[ScheduleState, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"RunRecord({self.path!r}: {len(self.passes)} passes, exit status {self.exit_status})"
 
     @classmethod
     def empty(cls, path: str) -> RunRecord:
@@ -705,7 +709,7 @@ class Accuracy:
     n: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """What `valgap diagnose` says of a run."""
 
@@ -716,6 +720,10 @@ class Diagnosis:
     validation: Accuracy | None
     ledger: tuple[LedgerLine, ...] = ()
     experiments: Experiments | None = None
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{j.check.name} ({j.verdict})" for j in self.findings)
+        return f"Diagnosis({self.run.path!r}: {found or 'no finding'})"
 
     @property
     def findings(self) -> tuple[Judged, ...]:
@@ -822,3 +830,37 @@ class Exhibits:
     mistakes: Gallery | None  # confident wrong answers on validation
     remedies: Mapping[str, str]  # code (or a unified diff) by the code of a cause
     settings: tuple[Setting, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting that two runs do not share; None where a run has none of that name."""
+
+    group: str
+    name: str
+    first: str | None
+    second: str | None
+
+
+@dataclass(frozen=True)
+class DataDifference:
+    """How the samples of one phase differ between two runs. Examples are names, at most a handful."""
+
+    phase: Phase
+    common: int
+    only_first: int
+    only_second: int
+    other_label: int  # common samples whose label differs
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs side by side; gains are second minus first, on the validation samples that both have, in points."""
+
+    paths: tuple[str, str]
+    accuracy: tuple[Accuracy | None, Accuracy | None]
+    settings: tuple[Difference, ...]
+    data: tuple[DataDifference, ...]
+    gain: Effect | None  # paired over common validation samples; None where there are none
+    why_no_gain: str

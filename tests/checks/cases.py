@@ -220,6 +220,32 @@ def rescored(case: Case, **tables: SampleTable) -> Case:
     return Case(replace(case.run, closing=replace(closing, rescores={**closing.rescores, **tables})))
 
 
+def measured(case: Case, **numbers: float) -> Case:
+    """The case with numbers of the closing measurements added."""
+    closing = case.run.closing or Closing()
+    return Case(replace(case.run, closing=replace(closing, numbers={**closing.numbers, **numbers})))
+
+
+def replayed(case: Case, recorded: float, n: int = 200, **variants: tuple[float, float]) -> Case:
+    """The case with the head trained again: each variant's accuracy and p-value; the run itself reached ``recorded``."""
+    numbers = {"replay_recorded": recorded, "replay_n": float(n)}
+    for name, (accuracy, p) in variants.items():
+        key = f"replay_{name.replace('_tenth', '_x0.1').replace('_ten', '_x10')}"
+        numbers |= {key: accuracy, f"{key}_p": p}
+    last = case.run.last_validation
+    assert last is not None
+    return measured(rescored(case, val_eval=samples(last.samples.sample, recorded)), **numbers)
+
+
+def trained_with(case: Case, kind: str, rate: float, **settings: Any) -> Case:
+    """The case trained by this optimizer at this rate."""
+    case = Case(replace(case.run, optimizers={0: OptimizerInfo(0, kind, ({"lr": rate, **settings},), (5,))}))
+    passes = [
+        replace(p, steps=replace(p.steps, learning_rate=np.full_like(p.steps.learning_rate, rate))) for p in case.run.passes
+    ]
+    return Case(replace(case.run, passes=tuple(passes)))
+
+
 def found(outcome: object) -> Finding:
     """The outcome, which must be a finding that we would bet on."""
     assert isinstance(outcome, Finding), outcome

@@ -61,8 +61,6 @@ for epoch in range(2):
         logits = model(images)
         F.cross_entropy(logits.softmax(1) if fault == "softmax" else logits, labels).backward()
         optimizer.step()
-        if fault == "double_step":
-            optimizer.step()
         if fault == "schedule":
             schedule.step()
     if fault != "train_validation":

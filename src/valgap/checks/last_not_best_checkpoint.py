@@ -1,8 +1,8 @@
 """The model that is reported or saved is not the best one that the run had.
 
 What it looks for
-    Weights loaded after training that changed nothing: `best = model.state_dict()` keeps references to the living
-    tensors, so the kept "best" is always the last. And, where nothing is loaded, a last epoch that is worse than an earlier one
+    Weights loaded after training that are the model's own living tensors: `best = model.state_dict()` keeps references, so the
+    kept "best" is always the last. And, where nothing is loaded, a last epoch that is worse than an earlier one
     beyond noise (the earlier one chosen by one half of the images and scored on the other).
 
 Why it hurts validation
@@ -42,13 +42,13 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     facts = (
         drop.evidence(),
         Evidence("epoch of the best validation accuracy", best.epoch, seen.passes[-1].epoch, "", len(seen.passes)),
-        Evidence("weights loaded after training, and loads that changed nothing", len(loads), len(loads) - useless(loads)),
+        Evidence("loads after training that gave the model its own living tensors", useless(loads), 0, "", len(loads)),
     )
     lost = seen.accuracy[seen.best] > seen.accuracy[-1]
-    if lost and loads and useless(loads) == len(loads):
+    if lost and useless(loads) and not any(w.changed for w in loads):
         summary = "the weights kept as the best are references to the living ones: loading them changed nothing"
         return _finding(summary, max(0.0, 100 * drop.value), 0.95, facts)
-    restored = bool(loads)
+    restored = any(w.changed for w in loads)
     jumps = not (went_on(seen) and lasts(seen, drop.value))
     enough = len(seen.passes) >= MIN_EPOCHS and 100 * drop.value >= NOTABLE_POINTS and drop.p_value < P_VALUE
     if not restored and jumps and enough:
@@ -66,8 +66,8 @@ def loads_after_training(run: RunRecord) -> list[WeightsLoaded]:
 
 
 def useless(loads: list[WeightsLoaded]) -> int:
-    """How many of the loads changed nothing."""
-    return sum(w.changed is False for w in loads)
+    """How many of the loads gave the model its own tensors."""
+    return sum(w.own_tensors for w in loads)
 
 
 def _finding(summary: str, points: float, confidence: float, facts: tuple[Evidence, ...]) -> Finding:

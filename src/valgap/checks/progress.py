@@ -206,3 +206,80 @@ def train_rescored(run: RunRecord) -> float:
     """Accuracy of training images re-scored like validation, 0..1; nan without."""
     table = run.closing.rescores.get("train_eval") if run.closing is not None else None
     return table.accuracy if table is not None else float("nan")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Accuracy of training images re-scored like validation, minus that of validation; fractions."""
+
+    train: float
+    validation: float
+    low: float  # 95 % interval of the difference
+    high: float
+    n: int
+
+    @property
+    def value(self) -> float:
+        """Train minus validation."""
+        return self.train - self.validation
+
+    def evidence(self) -> tuple[Evidence, ...]:
+        """The difference in points."""
+        name = "train accuracy re-scored like validation, minus validation"
+        return (Evidence(name, 100 * self.value, 0.0, "points", self.n, 100 * self.low, 100 * self.high),)
+
+
+def overfit_gap(run: RunRecord) -> Gap | None:
+    """The gap, both sides scored on the final weights in eval mode; None without closing measurements."""
+    tables = run.closing.rescores if run.closing is not None else {}
+    train, val = tables.get("train_eval"), tables.get("val_eval")
+    if train is None or val is None or not train.labelled.any() or not val.labelled.any():
+        return None
+    a, b = train.correct, val.correct
+    error = float(np.sqrt(a.var() / len(a) + b.var() / len(b) + 0.25 / len(a) / len(b)))
+    value = float(a.mean() - b.mean())
+    return Gap(float(a.mean()), float(b.mean()), value - 1.96 * error, value + 1.96 * error, len(b))
+
+
+def batch_size(run: RunRecord) -> float:
+    """Median images per optimizer step in training, gathered gradients counted; 0 without steps."""
+    trained = run.of_phase("train")
+    sizes = np.concatenate([p.batch_sizes for p in trained]) if trained else np.zeros(0)
+    steps = sum(p.optimizer_steps for p in trained)
+    if not len(sizes) or not steps:
+        return 0.0
+    gathered = max(1.0, sum(p.backwards for p in trained) / steps)
+    return float(np.median(sizes) * gathered)
+
+
+def guess_loss(run: RunRecord) -> float:
+    """Cross-entropy of answering with the class shares of the last training pass, nats."""
+    last = run.last_train
+    if last is None or not last.samples.labelled.any():
+        return float("inf")
+    shares = np.bincount(last.samples.target[last.samples.labelled]) / last.samples.labelled.sum()
+    shares = shares[shares > 0]
+    return float(-(shares * np.log(shares)).sum()) or float("inf")
+
+
+# Usual rates of a new head: Adam 1e-3 (Kingma and Ba 2015), SGD with momentum 1e-2, without momentum ten times that.
+USUAL_RATES = {"SGD": 1e-2, "Adam": 1e-3, "AdamW": 1e-3}
+
+
+def usual_rate(run: RunRecord) -> float:
+    """A usual learning rate of the run's optimizer; nan for one that is not known."""
+    kind = next((o.kind for o in run.optimizers.values()), "")
+    return USUAL_RATES.get(kind, float("nan")) * (10 if plain_sgd(run) else 1)
+
+
+def head_rate(run: RunRecord) -> float:
+    """The highest learning rate of any group at any step; nan without steps."""
+    found = [np.nanmax(p.steps.learning_rate) for p in run.of_phase("train") if p.steps.learning_rate.size]
+    return float(max(found)) if found else float("nan")
+
+
+def plain_sgd(run: RunRecord) -> bool:
+    """Whether the optimizers are SGD without momentum."""
+    return bool(run.optimizers) and all(
+        o.kind == "SGD" and not any(float(g.get("momentum") or 0.0) for g in o.groups) for o in run.optimizers.values()
+    )

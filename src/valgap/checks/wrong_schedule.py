@@ -57,8 +57,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     rates = highest_rates(run)
     if len(rates) < 4:
         return NotApplicable("the learning rates of at least four optimizer steps")
-    peak = int(rates.argmax())
-    small = float((rates[peak:] < SMALL * rates[peak]).sum() / len(rates)) if rates[peak] > 0 else 0.0
+    peak, small = int(rates.argmax()), small_share(run)
     facts = [Evidence("steps below a hundredth of the highest rate", small, "at most 0.1", "", len(rates))]
     problem = misplaced(run, len(rates), facts)
     if problem is None and small <= SMALL_SHARE:
@@ -76,6 +75,15 @@ def highest_rates(run: RunRecord) -> FloatArray:
     """(S,) the highest learning rate of each optimizer step, in order."""
     found = [np.nanmax(p.steps.learning_rate, axis=1) for p in run.of_phase("train") if p.steps.learning_rate.size]
     return np.concatenate(found) if found else np.zeros(0, np.float32)
+
+
+def small_share(run: RunRecord) -> float:
+    """Share of the steps, after the highest rate, whose rate is below a hundredth of it."""
+    rates = highest_rates(run)
+    if not len(rates) or rates.max() <= 0:
+        return 0.0
+    peak = int(rates.argmax())
+    return float((rates[peak:] < SMALL * rates[peak]).sum() / len(rates))
 
 
 def misplaced(run: RunRecord, steps: int, facts: list[Evidence]) -> str | None:

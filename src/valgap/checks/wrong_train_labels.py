@@ -9,7 +9,8 @@ Why it hurts validation
     The model spends capacity on contradicting examples, memorises them, and its boundaries move.
 
 What else looks like this
-    Images that are hard, or show two classes, rank high too: look at them before dropping any. When labels and images do
+    Images that are hard, or show two classes, rank high too: look at them before dropping any. Where pretrained features tell
+    the classes apart in less than three of four images, a hard task cannot be told from wrong labels, and the rate is too high. When labels and images do
     not belong together at all, see DAT113; wrong labels in validation are DAT105.
 
 Remedy

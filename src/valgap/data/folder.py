@@ -112,6 +112,13 @@ def _table(root: Path, rows: list[tuple[Path, int, bool]], classes: tuple[str, .
     )
 
 
+def class_images(folder: Path) -> dict[str, list[Path]]:
+    """The readable images below a folder of class folders, by class. Raises DataError where it is no folder."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: expected {folder}/CLASS/image.jpg")
+    return _readable(_class_files(folder), ReadReport(), iter)
+
+
 def _class_files(folder: Path) -> dict[str, list[Path]]:
     """Image files by class: the first folder level names the class, images may lie at any depth below."""
     found: dict[str, list[Path]] = {}

@@ -30,10 +30,10 @@ PAIR = " = "
 class Album:
     """Reads pictures by the names in a record, within one page's budget of bytes; each file once."""
 
-    def __init__(self, run: RunRecord) -> None:
+    def __init__(self, run: RunRecord, max_bytes: int = MAX_BYTES) -> None:
         self.folder = Path(str(run.header.get("cwd", ".")))
         self._known: dict[str, tuple[str, str]] = {}
-        self._left = MAX_BYTES
+        self._left = max_bytes
 
     def picture(self, name: str, *lines: str) -> Picture:
         """The picture of this name with what is said of it, or the reason why there is none."""

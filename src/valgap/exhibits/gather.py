@@ -6,19 +6,21 @@ from collections.abc import Mapping
 
 from valgap.exhibits.answer import two_sentences
 from valgap.exhibits.curves import accuracy_curves, loss_curves
-from valgap.exhibits.galleries import Album, findings_galleries, mistakes, seen_galleries
+from valgap.exhibits.galleries import MAX_BYTES, Album, findings_galleries, mistakes, seen_galleries
 from valgap.exhibits.per_class import calibration, class_results, confusion
 from valgap.exhibits.settings import settings_of
 from valgap.types import Diagnosis, Exhibits
 
 
-def gather(diagnosis: Diagnosis, remedies: Mapping[str, str] | None = None) -> Exhibits:
+def gather(diagnosis: Diagnosis, remedies: Mapping[str, str] | None = None, max_bytes: int = MAX_BYTES) -> Exhibits:
     """What a report shows of this diagnosis; ``remedies`` holds code by the code of a cause.
+
+    ``max_bytes`` bounds the pictures' text.
 
     Reads the pictures concerned from the paths in the record; what is no longer there is said on the page.
     """
     run = diagnosis.run
-    album = Album(run)
+    album = Album(run, max_bytes)
     return Exhibits(
         answer=two_sentences(diagnosis),
         accuracy=accuracy_curves(run),

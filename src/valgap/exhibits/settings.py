@@ -49,8 +49,8 @@ def _dataset(data: DatasetInfo) -> Iterator[tuple[str, str]]:
         yield "folder", data.root
     if data.class_to_idx:
         yield "classes", ", ".join(f"{i} {name}" for name, i in sorted(data.class_to_idx.items(), key=lambda p: p[1])[:200])
-    if data.transform:
-        yield "transform", "\n".join(step.text for step in data.transform)
+    for number, step in enumerate(data.transform or (), 1):
+        yield f"transform, step {number}", step.text
 
 
 def _loader(loader: LoaderInfo) -> str:

@@ -11,7 +11,7 @@ from valgap.experiments.arm import ArmSpec
 from valgap.experiments.placebo import has_placebo, placebo
 from valgap.experiments.plan import SEEDS, Length
 from valgap.experiments.runner import ArmResult, Runner, below, last_scored
-from valgap.experiments.scoring import is_score, leave_out, rescored, scored_under, without
+from valgap.experiments.scoring import called_with, is_arguments, is_score, leave_out, rescored, scored_under, without
 from valgap.experiments.suspects import SUSPECTED, Suspect
 from valgap.experiments.verdicts import agreement, beats_placebo, differences, judge_effect, measure, reproduces
 from valgap.types import Case, Check, Finding, Intervention, Judged, Pass, RunRecord
@@ -41,11 +41,14 @@ class Lab:
     def specs(self, treatments: Sequence[Intervention]) -> list[ArmSpec]:
         """One per seed."""
         closing = CONTROL_CLOSING if not treatments and not self.length.whole() else 0.0
+        base = self.base
+        for treatment in treatments:
+            base = called_with(base, treatment)
         return [
             replace(
-                self.base,
+                base,
                 seed=seed,
-                interventions=list(treatments),
+                interventions=[t for t in treatments if not is_arguments(t)],
                 closing=closing if seed == 0 else 0.0,
                 rescore=[] if treatments else self.rescores,
             )

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from valgap.experiments.arm import ArmSpec
 from valgap.experiments.runner import ArmResult
 from valgap.stats import best_row_cross_fitted
 from valgap.types import Effect, Intervention, SampleTable
@@ -23,6 +24,22 @@ SAME_ACCURACY = 0.02
 def is_score(intervention: Intervention) -> bool:
     """Whether it changes the score and not the program."""
     return intervention.name in SCORES
+
+
+def is_arguments(intervention: Intervention) -> bool:
+    """Whether it changes an argument that the program is called with, and nothing inside it."""
+    return intervention.name == "arguments"
+
+
+def called_with(spec: ArmSpec, treatment: Intervention) -> ArmSpec:
+    """The arm with one argument of its call exchanged, its length stretched as that asks; unchanged for other treatments."""
+    if not is_arguments(treatment):
+        return spec
+    argv = list(spec.argv)
+    place, factor = treatment.settings["place"], treatment.settings["factor"]
+    assert isinstance(place, int) and isinstance(factor, int)
+    argv[place] = str(treatment.settings["value"])
+    return replace(spec, argv=argv, epochs=spec.epochs * factor)
 
 
 def is_rescore(intervention: Intervention) -> bool:

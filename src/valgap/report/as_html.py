@@ -14,7 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from valgap.report.charts import bar, calibration_chart, line_chart
-from valgap.report.terminal import LIKELY, number_text
+from valgap.report.terminal import LIKELY
+from valgap.report.words import number_text
 from valgap.types import Clear, Crashed, Diagnosis, Exhibits, Finding, Judged, NotApplicable
 
 MAX_SUBJECTS = 1_000

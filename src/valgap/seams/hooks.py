@@ -245,6 +245,7 @@ class Seams:
             or threading.get_ident() != self._thread
             or torch._C._get_tracing_state()
             or isinstance(module, torch.jit.ScriptModule)
+            or any(isinstance(a, torch.fx.Proxy) for a in args)  # to look at one is to write into the traced graph
             or not _has_parameters(module)
         ):
             return

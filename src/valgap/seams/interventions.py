@@ -7,6 +7,7 @@ them into a program.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from valgap.seams import datasets as ds
 from valgap.seams.act import Act
@@ -242,6 +244,94 @@ class WeightDecay(Act):
                 self.acted += 1
 
 
+class Momentum(Act):
+    """Another momentum in every group of SGD."""
+
+    def __init__(self, value: float, phase: str = "train") -> None:
+        super().__init__(phase)
+        self.value = float(value)
+
+    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
+        for group in optimizer.param_groups:
+            if "momentum" in group:
+                group["momentum"] = self.value
+                self.acted += 1
+
+
+class FreezeBackbone(Act):
+    """Everything but the last linear layer stays as it is: no step, and BatchNorm in eval mode."""
+
+    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
+        head = _last_linear(model)
+        if model is None or head is None:
+            return
+        own = {id(p) for p in head.parameters()}
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if id(parameter) not in own and parameter.grad is not None:
+                    parameter.grad = None
+                    self.acted += 1
+
+    def modes(self, model: nn.Module) -> list[tuple[nn.Module, bool]]:
+        return [(m, False) for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+
+
+class UnfreezeLast(Act):
+    """The frozen weights of the last part of the network join the optimizer, at a share of its rate."""
+
+    def __init__(self, share: float, factor: float, phase: str = "train") -> None:
+        super().__init__(phase)
+        self.share, self.factor = float(share), float(factor)
+        self._added: list[nn.Parameter] = []
+        self._done = False
+
+    def instead(self, module: nn.Module) -> nn.Module:
+        if not self._added:
+            weighted = [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.Linear, _BatchNorm))]
+            last = weighted[math.ceil(len(weighted) * (1 - self.share)) :]
+            self._added = [p for m in last for p in m.parameters() if not p.requires_grad]
+            for parameter in self._added:
+                parameter.requires_grad_(True)
+        return module
+
+    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
+        if self._added and not self._done:
+            rate = max(float(g["lr"]) for g in optimizer.param_groups) * self.factor
+            optimizer.add_param_group({"params": self._added, "lr": rate})
+            self._done = True
+            self.acted += 1
+
+
+class NoDropout(Act):
+    """Dropout layers in eval mode."""
+
+    def modes(self, model: nn.Module) -> list[tuple[nn.Module, bool]]:
+        return [(m, False) for m in model.modules() if isinstance(m, _DropoutNd) and m.training and m.p > 0]
+
+
+class Augment(Act):
+    """Each image cropped to a random share of ``scale`` to 1 of its sides and resized back, and mirrored with chance 1/2.
+
+    Random numbers come from a generator of its own, so that the program draws what it would have drawn.
+    """
+
+    def __init__(self, scale: float, flip: bool = True, phase: str = "train") -> None:
+        super().__init__(phase)
+        self.scale, self.flip = float(scale), bool(flip)
+        self._draw = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
+
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
+        self.acted += 1
+        n = len(images)
+        side = self.scale + (1 - self.scale) * torch.rand(n, generator=self._draw)
+        place = (2 * torch.rand(n, 2, generator=self._draw) - 1) * (1 - side)[:, None]
+        mirror = torch.where(torch.rand(n, generator=self._draw) < 0.5 * self.flip, -1.0, 1.0)
+        theta = torch.zeros(n, 2, 3)
+        theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = side * mirror, side, place
+        grid = functional.affine_grid(theta.to(images), list(images.shape), align_corners=False)
+        return functional.grid_sample(images, grid, align_corners=False, padding_mode="reflection")
+
+
 class ZeroGradients(Act):
     """Gradients are cleared before the first backward after each step."""
 
@@ -354,27 +444,6 @@ class ScheduleSteps(Act):
             self._inside = False
 
 
-class HoldRate(Act):
-    """The highest learning rate that each group has had so far, at each step: no decay."""
-
-    def __init__(self, phase: str = "train") -> None:
-        super().__init__(phase)
-        self._highest: dict[tuple[int, int], float] = {}
-        self._kept: list[Any] = []
-
-    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
-        self._kept = [group["lr"] for group in optimizer.param_groups]
-        for place, group in enumerate(optimizer.param_groups):
-            key = (id(optimizer), place)
-            self._highest[key] = max(self._highest.get(key, 0.0), float(group["lr"]))
-            group["lr"] = self._highest[key]
-        self.acted += 1
-
-    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        for group, rate in zip(optimizer.param_groups, self._kept, strict=False):
-            group["lr"] = rate
-
-
 class EvaluateTrained(Act):
     """The model that is trained, called wherever an untrained copy of it is."""
 
@@ -452,8 +521,12 @@ KINDS: dict[str, Callable[..., Act]] = {
     "no_step": NoStep,
     "undo_softmax": UndoSoftmax,
     "step_once": StepOnce,
+    "momentum": Momentum,
+    "freeze_backbone": FreezeBackbone,
+    "unfreeze_last": UnfreezeLast,
+    "no_dropout": NoDropout,
+    "augment": Augment,
     "schedule_steps": ScheduleSteps,
-    "hold_rate": HoldRate,
     "evaluate_trained": EvaluateTrained,
     "restore_start": RestoreStart,
 }
@@ -497,6 +570,11 @@ class Chosen:
         source = getattr(self.base, "data_source", None)
         size = len(source) if source is not None else len(self.base)
         return sum(self.keep(i) for i in range(size))
+
+
+def _last_linear(model: nn.Module | None) -> nn.Linear | None:
+    found = [m for m in model.modules() if isinstance(m, nn.Linear)] if model is not None else []
+    return found[-1] if found else None
 
 
 def _sizes(module: nn.Module) -> list[int]:

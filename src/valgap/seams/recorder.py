@@ -501,17 +501,23 @@ class Recorder:
                 "examples": [*missing[:3], *unexpected[:3]],
                 "expected": len(module.state_dict()),
                 "after_pass": self.num_passes - 1,
-                **self._what_loading_did(module),
+                **self._what_loading_did(module, state),
             },
         )
 
-    def _what_loading_did(self, module: Any) -> dict[str, Any]:
-        """Whether a trained model's weights changed by loading, and which pass had ended in the state that it now has."""
+    def _what_loading_did(self, module: Any, state: Any) -> dict[str, Any]:
+        """Whether a trained model's weights changed, whether they were its own tensors, which pass ended in the new state."""
         model = self._trained_holder(module)
         if model is None or self._before_load is None:
-            return {"changed": None, "state_of_pass": -1}
+            return {"changed": None, "state_of_pass": -1, "own_tensors": False}
         now = _digest(*model.snapshot())
-        return {"changed": now != self._before_load, "state_of_pass": self._states.get((model.id, now), -1)}
+        living = {t.data_ptr() for _, t, is_parameter, _ in model.tensors if is_parameter and t.numel()}
+        given = {t.data_ptr() for t in state.values() if isinstance(t, torch.Tensor) and t.numel()}
+        return {
+            "changed": now != self._before_load,
+            "state_of_pass": self._states.get((model.id, now), -1),
+            "own_tensors": bool(living) and living <= given,
+        }
 
     # -- writing ------------------------------------------------------------------------------
 

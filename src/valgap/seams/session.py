@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,18 @@ class Session:
         self._seams.attach()
         if self.acting is not None:
             self.acting.attach_outside()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Listen to nothing inside: for what a program that knows of its recorder does beside its training."""
+        if self._seams is None:
+            yield
+            return
+        self._seams.detach()
+        try:
+            yield
+        finally:
+            self._seams.attach()
 
     def hook_compiler(self) -> None:
         """Put the hooks on torch.compile, which has just been imported."""

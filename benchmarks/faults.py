@@ -1,0 +1,199 @@
+"""The bench of the whole catalogue: planted faults and healthy controls, recorded, diagnosed, scored; writes results/faults.md.
+
+python benchmarks/faults.py FOLDER_WITH_THE_DATA_SETS [--keep FOLDER] [--only NAME,...] [--budget 3m --proved N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fault_cases import CIFAR, CLOTHES, FAULTY, HEALTHY, INSECTS, SIGNS, Case
+from record_side_by_side import record_all, small_copy
+
+from valgap import diagnose
+from valgap.diagnosis import suspected
+from valgap.errors import ValgapError
+from valgap.record.reader import read_record
+from valgap.types import Judged
+
+RESULTS = Path(__file__).parent / "results" / "faults.md"
+TOP = 3
+DATA = (SIGNS, CLOTHES, INSECTS, CIFAR)
+INTRODUCTION = (
+    "Made by `make bench-faults DATA=FOLDER`. Programs of benchmarks/fault_programs.py on parts of real data sets at 64 px and",
+    "below, recorded by the code of `valgap run` and diagnosed from the record alone (`--budget 0`). The cost of a fault is the",
+    "last validation accuracy of the same program without it, minus its own, one seed each. Where a fault has two names in the",
+    "catalogue, both are right answers; the first is the expected one.",
+)
+
+
+@dataclass
+class Answer:
+    """What valgap said of one case."""
+
+    case: Case
+    named: list[str]  # codes of the suspicions, in order
+    hints: list[str]
+    accuracy: float
+    cost: float  # points below the healthy twin; nan for healthy controls
+    seconds: float
+
+    def place(self, codes: Sequence[str]) -> int | None:
+        """Where the first of the right answers stands, from 0; None if it does not."""
+        return next((i for i, c in enumerate(self.named) if c in codes), None)
+
+    @property
+    def first(self) -> bool:
+        """Whether the first answer names one of the planted causes."""
+        return bool(self.named) and any(self.named[0] in codes for codes in self.case.causes)
+
+    def found(self) -> list[bool]:
+        """For each planted cause, whether it is among the first answers (one more for each further cause)."""
+        most = TOP + len(self.case.causes) - 1
+        return [(p := self.place(codes)) is not None and p < most for codes in self.case.causes]
+
+
+def twin_of(case: Case) -> str:
+    """A name for the healthy twin; cases with equal twins share it."""
+    return f"{case.data}-{case.style}-{case.settings.replace(' ', '-').replace('=', '')}"
+
+
+def record_cases(cases: Sequence[Case], data: dict[str, str], folder: Path, parallel: int) -> None:
+    """Record every case and the twins of the faulty ones; what lies there already is not repeated."""
+    jobs = {folder / safe(c.name): c.arguments(data[c.data]) for c in cases}
+    jobs |= {folder / f"twin-{twin_of(c)}": c.arguments(data[c.data], "") for c in cases if c.faults}
+    record_all([(a, o) for o, a in jobs.items()], parallel)
+
+
+def safe(name: str) -> str:
+    """The name as that of a folder."""
+    return "".join(c if c.isalnum() else "-" for c in name)
+
+
+def accuracy(folder: Path) -> float:
+    """Last validation accuracy of a record, in points; nan where there is none."""
+    last = read_record(folder).last_validation
+    return 100 * last.samples.accuracy if last is not None else float("nan")
+
+
+def answer(case: Case, folder: Path, budget: str) -> tuple[Answer, list[Judged]]:
+    """Diagnose one recorded case."""
+    run = folder / safe(case.name)
+    begun = time.monotonic()
+    try:
+        diagnosis = diagnose(run, budget=budget)
+        found, everything = suspected(diagnosis), diagnosis.findings
+        crashed = [j.check.code for j in diagnosis.crashed]
+        assert not crashed, (case.name, crashed)
+    except ValgapError as problem:
+        print(f"{case.name}: {problem}")
+        found, everything = [], ()
+    seconds = time.monotonic() - begun
+    hints = [j.check.code for j in everything if j not in found]
+    reached = accuracy(run)
+    cost = accuracy(folder / f"twin-{twin_of(case)}") - reached if case.faults else float("nan")
+    return Answer(case, [j.check.code for j in found], hints, reached, cost, seconds), list(everything)
+
+
+def table(answers: Sequence[Answer]) -> list[str]:
+    """Rows of Markdown, one per case."""
+    lines = [
+        "| case | data, style | planted | cost, points | answers (hints) | first | in first 3 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for a in answers:
+        hints = f" ({', '.join(a.hints)})" if a.hints else ""
+        planted = ", ".join("/".join(c) for c in a.case.causes) or "-"
+        found = a.found()
+        marks = ("yes" if a.first else "**no**", f"{sum(found)} of {len(found)}") if found else ("", "")
+        cost = f"{a.cost:+.1f}" if a.cost == a.cost else ""
+        name = f"[{a.case.name}]({a.case.thread})" if a.case.thread else a.case.name
+        said = f"{', '.join(a.named) or '-'}{hints}"
+        lines.append(f"| {name} | {a.case.data}, {a.case.style} | {planted} | {cost} | {said} | {marks[0]} | {marks[1]} |")
+    return lines
+
+
+def summary(faulty: Sequence[Answer], healthy: Sequence[Answer]) -> list[str]:
+    """The figures."""
+    hits = [f for a in faulty for f in a.found()]
+    alarms = [a for a in healthy if a.named]
+    seconds = sorted(a.seconds for a in (*faulty, *healthy))
+    single = [a for a in faulty if len(a.case.causes) == 1]
+    return [
+        f"- {len(faulty)} faulty programs ({len(faulty) - len(single)} with two causes, "
+        f"{sum(bool(a.case.thread) for a in faulty)} reproductions of public threads), {len(healthy)} healthy controls",
+        f"- first answer right: {sum(a.first for a in faulty)} of {len(faulty)} ({percent([a.first for a in faulty])})",
+        f"- planted causes among the first three: {sum(hits)} of {len(hits)} ({percent(hits)})",
+        f"- suspicions (confidence 0.5 or more) on healthy controls: {sum(len(a.named) for a in alarms)}, "
+        f"on {len(alarms)} of {len(healthy)}",
+        f"- `valgap diagnose`, median {seconds[len(seconds) // 2]:.2f} s, longest {seconds[-1]:.2f} s",
+    ]
+
+
+def percent(values: Sequence[bool]) -> str:
+    """Share of true values."""
+    return f"{100 * sum(values) / max(1, len(values)):.0f} %"
+
+
+def page(faulty: Sequence[Answer], healthy: Sequence[Answer], note: str) -> str:
+    """The whole page."""
+    parts = [
+        "# Faults",
+        "",
+        *INTRODUCTION,
+        "",
+        *summary(faulty, healthy),
+        *([note] if note else []),
+        "",
+        "## Faulty",
+        "",
+        *table(faulty),
+        "",
+        "## Healthy",
+        "",
+        *table(healthy),
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Record, diagnose, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--keep", type=Path, help="folder for the records, used again by a later call")
+    parser.add_argument("--only", default="", help="names of cases, separated by commas; writes no page")
+    parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--budget", default="0", help="time for re-runs of each case")
+    parser.add_argument("--details", action="store_true", help="print every finding")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.keep or Path(temporary)
+        data = {
+            n: str(small_copy(args.data / n, folder / "data", factor=2 if n == CIFAR else 1))
+            for n in (SIGNS, CLOTHES, INSECTS, CIFAR)
+        }
+        wanted = set(filter(None, args.only.split(",")))
+        cases = [c for c in (*FAULTY, *HEALTHY) if not wanted or c.name in wanted]
+        record_cases(cases, data, folder / "runs", args.parallel)
+        answers = []
+        for case in cases:
+            said, everything = answer(case, folder / "runs", args.budget)
+            answers.append(said)
+            print(*table([said])[2:], flush=True)
+            if args.details:
+                for j in everything:
+                    print(f"    {j.check.code} {j.verdict} {j.outcome}")
+        faulty, healthy = ([a for a in answers if bool(a.case.causes) == kind] for kind in (True, False))
+        print("\n".join(summary(faulty, healthy)))
+        if not wanted:
+            RESULTS.write_text(page(faulty, healthy, "" if args.budget == "0" else f"- with `--budget {args.budget}`"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The learning rate is too high: training is erratic or diverges.
+
+What it looks for
+    Where the trained head could be trained again on its features: the same at a tenth of the rate. Elsewhere: updates that
+    are a large part of the weights themselves while the training loss ends no lower than a guess (ln C) or above its own
+    first epoch, and a probe on the same features that does better than the run.
+
+Why it hurts validation
+    Each step leaps over the minimum that it aims at; the weights grow without settling, or leave the region where the
+    features work.
+
+What else looks like this
+    Tiny batches make a moderate rate too high (TRN410). Pretrained features that a hot rate destroyed (MOD304). A NaN or
+    infinite loss (TRN409). A loss of the wrong kind that cannot fall (MOD306).
+
+Remedy
+    A tenth of the rate; a warm-up; two short runs at 1e-3 and 1e-2 tell more than a rate finder.
+
+Source
+    Goodfellow, Bengio, Courville 2016, section 11.4.1; PyTorch forum 72280 (frozen ResNet50 at 1e-2).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from valgap.checks.progress import batch_size, guess_loss, replay, shortfall, update_ratio
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
+
+NOTABLE_POINTS, P_VALUE = 5.0, 0.02
+# Sound runs update by 1e-4 to 3e-2 of their weights a step; see benchmarks/results/faults.md.
+HOT_RATIO = 0.05
+# With fewer images a step than this, the batch is named as the cause (TRN410).
+SMALL_BATCH = 8
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """Ask the replay at a tenth of the rate; without one, the size of the updates and the training loss."""
+    outcome = judged(case.run)
+    if not isinstance(outcome, Finding) or batch_size(case.run) >= SMALL_BATCH:
+        return outcome
+    return Clear("a high rate for batches this small is named as such (TRN410)", outcome.evidence)
+
+
+def judged(run: RunRecord) -> Finding | Clear | NotApplicable:
+    """The outcome whatever the batch size."""
+    trained = run.of_phase("train")
+    if not sum(p.optimizer_steps for p in trained):
+        return NotApplicable("optimizer steps")
+    ratio = update_ratio(trained)
+    facts = [Evidence("size of an update over that of the weights (median)", ratio, "1e-4 to 3e-2")]
+    again = replay(run, "rate_x0.1")
+    if again is not None:
+        facts.insert(0, again.evidence("at a tenth of the rate"))
+        if 100 * again.gain >= NOTABLE_POINTS and again.p_value < P_VALUE:
+            return _finding(100 * again.gain, 0.85, facts)
+    gap = shortfall(run)
+    stuck = stalled(run, facts)
+    if gap is not None:
+        facts.append(gap.evidence())
+    if ratio >= HOT_RATIO and stuck:
+        sure = gap is not None and gap.low > 0
+        return _finding(100 * gap.value if sure and gap is not None else 0.0, 0.7 if sure else 0.4, facts)
+    return Clear("nothing speaks for a rate that is too high", tuple(facts))
+
+
+def stalled(run: RunRecord, facts: list[Evidence]) -> bool:
+    """Whether the training loss ended no lower than a guess, or above its own first epoch; adds the evidence."""
+    losses = np.array([p.samples.mean_loss for p in run.of_phase("train")])
+    losses = losses[np.isfinite(losses)]
+    if not len(losses):
+        return False
+    guess = guess_loss(run)
+    facts.append(Evidence("train loss of the last epoch, against that of a guess", float(losses[-1]), guess, "nats"))
+    return bool(losses[-1] >= 0.95 * guess or losses[-1] > 1.05 * losses[0])
+
+
+def _finding(points: float, confidence: float, facts: list[Evidence]) -> Finding:
+    return Finding(
+        summary="the learning rate is too high: a tenth of it does better on the same features"
+        if confidence > 0.8
+        else "the learning rate is too high: updates are large and the training loss does not fall",
+        severity_points=max(0.0, points),
+        confidence=confidence,
+        evidence=tuple(facts),
+        remedy="divide the learning rate by ten (and once more if it still jumps)",
+    )
+
+
+def treat(case: Case, finding: Finding) -> Intervention:
+    """A tenth of every rate."""
+    return Intervention("scale_rate", {"factor": 0.1, "phase": "train"})
+
+
+CHECK = Check(code="TRN401", name="learning_rate_too_high", detect=detect, doc=__doc__ or "", treat=treat)

@@ -1,0 +1,32 @@
+"""Numbers and the user's names as text."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+
+from valgap.types import Evidence
+
+
+def safe(text: str) -> str:
+    """The text for a terminal: rich's markup is escaped, and control characters, which could move the cursor, are shown."""
+    return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
+
+
+def evidence_line(evidence: Evidence) -> str:
+    """One piece of evidence as text: name, value, interval, reference, n."""
+    unit = f" {evidence.unit}" if evidence.unit else ""
+    text = f"{evidence.name}: {number_text(evidence.value)}{unit}"
+    if evidence.low is not None and evidence.high is not None:
+        text += f" ({number_text(evidence.low)} .. {number_text(evidence.high)})"
+    if evidence.reference is not None:
+        text += f", in a sound run {number_text(evidence.reference)}{unit}"
+    return text + (f"  [n = {evidence.n}]" if evidence.n is not None else "")
+
+
+def number_text(value: float | str | None) -> str:
+    """A number with four significant digits, or the text itself."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,33 @@
+"""MOD304."""
+
+import pytest
+
+from tests.checks.cases import found, healthy, measured, replayed, without
+from valgap.checks.forgotten_features import CHECK
+from valgap.types import Case, Clear, NotApplicable
+
+
+def tuned(before: float, after: float, reached: float, error: float = 0.03) -> Case:
+    """A fine-tuned run with probes before and after."""
+    return measured(replayed(healthy(), reached), probe_start=before, probe_end=after, probe_start_se=error, probe_start_n=100)
+
+
+@pytest.mark.parametrize("lost", [0.15, 0.3, 0.6])
+def test_points_are_what_the_first_features_gave_more(lost: float) -> None:
+    finding = found(CHECK.detect(tuned(0.8, 0.8 - lost, 0.8 - lost)))
+    assert finding.severity_points == pytest.approx(100 * lost)
+
+
+def test_improved_unchanged_and_unneeded_features_are_silent() -> None:
+    assert isinstance(CHECK.detect(tuned(0.7, 0.85, 0.85)), Clear)
+    assert isinstance(CHECK.detect(tuned(0.7, 0.68, 0.6)), Clear)
+    assert isinstance(CHECK.detect(tuned(0.7, 0.55, 0.8)), Clear)  # the head does better than either probe
+
+
+def test_random_first_features_have_nothing_to_forget() -> None:
+    assert isinstance(CHECK.detect(tuned(0.3, 0.6, 0.6)), Clear)
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(healthy()), NotApplicable)
+    assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)

@@ -1,0 +1,58 @@
+"""TRN401."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.checks.cases import found, healthy, measured, quiet, replayed, without
+from valgap.checks.learning_rate_too_high import CHECK
+from valgap.types import Case, Clear, NotApplicable
+
+
+def rough(ratio: float, loss: float, probe: float = 0.8, reached: float = 0.3) -> Case:
+    """A run with updates of this size, this training loss, and a probe on its features."""
+    case = measured(replayed(healthy(), reached), probe_final=probe, probe_n=200)
+    passes = []
+    for p in case.run.passes:
+        if p.phase == "train":
+            table = replace(p.samples, loss=np.full(len(p.samples), loss, np.float32))
+            p = replace(p, samples=table, steps=replace(p.steps, update_ratio=np.full(len(p.steps), ratio, np.float32)))
+        passes.append(p)
+    run = replace(case.run, passes=tuple(passes))
+    numbers = {k: v for k, v in case.run.closing.numbers.items() if "replay" not in k}  # type: ignore[union-attr]
+    return Case(replace(run, closing=replace(run.closing, numbers=numbers)))  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("gain", [0.06, 0.2, 0.4])
+def test_points_are_what_a_tenth_of_the_rate_gains(gain: float) -> None:
+    case = replayed(healthy(), 0.5, rate_tenth=(0.5 + gain, 0.001))
+    assert found(CHECK.detect(case)).severity_points == pytest.approx(100 * gain)
+
+
+@pytest.mark.parametrize("ratio", [0.06, 0.5, 10.0])
+def test_large_updates_and_a_loss_that_does_not_fall(ratio: float) -> None:
+    assert found(CHECK.detect(rough(ratio, 1.4))).severity_points == pytest.approx(50, abs=1)
+
+
+def test_sound_rates_are_silent() -> None:
+    assert isinstance(CHECK.detect(replayed(healthy(), 0.8, rate_tenth=(0.7, 0.01))), Clear)
+    assert isinstance(CHECK.detect(replayed(healthy(), 0.7, rate_tenth=(0.76, 0.2))), Clear)
+    assert isinstance(CHECK.detect(rough(1e-3, 1.4)), Clear)  # the loss does not fall, and the rate is not why
+    assert isinstance(CHECK.detect(rough(0.5, 0.4)), Clear)  # large updates of a small new head
+    assert quiet(CHECK.detect(rough(0.5, 1.4, probe=0.32)))
+
+
+def test_tiny_batches_are_named_as_such() -> None:
+    case = replayed(healthy(), 0.5, rate_tenth=(0.8, 0.001))
+    passes = tuple(replace(p, batch_sizes=np.full(len(p.batch_sizes), 2)) for p in case.run.passes)
+    assert isinstance(CHECK.detect(Case(replace(case.run, passes=passes))), Clear)
+
+
+def test_a_replay_that_does_not_repeat_the_run_says_nothing() -> None:
+    case = replayed(healthy(), 0.5, rate_tenth=(0.8, 0.001))
+    assert isinstance(CHECK.detect(measured(case, replay_recorded=0.75)), Clear)
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)

@@ -1,0 +1,48 @@
+"""PRE206."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.checks.cases import TENSORS, TRAIN, VAL, found, healthy, model, quiet, rescored, samples, without
+from valgap.checks.missing_augmentation import CHECK, same_images
+from valgap.types import Case, Clear, NotApplicable
+
+
+def plain(train: float, val: float, varied: float = 0.0) -> Case:
+    """A run whose training images differ between epochs for a share ``varied`` of the samples."""
+    case = rescored(healthy(), train_eval=samples(range(TRAIN), train), val_eval=samples(range(TRAIN, TRAIN + VAL), val))
+    passes = []
+    for p in case.run.passes:
+        moved = p.samples.sample < varied * TRAIN
+        marks = p.samples.fingerprint + moved * 0.1 * p.index
+        passes.append(replace(p, samples=replace(p.samples, fingerprint=marks.astype(np.float32))))
+    return Case(replace(case.run, passes=tuple(passes)))
+
+
+@pytest.mark.parametrize("gap", [0.4, 0.5])
+def test_the_gap_is_the_dose(gap: float) -> None:
+    finding = found(CHECK.detect(plain(1.0, 1.0 - gap)))
+    assert finding.evidence[1].value == pytest.approx(100 * gap)
+
+
+@pytest.mark.parametrize("varied", [0.0, 0.5, 1.0])
+def test_repeated_images_are_counted(varied: float) -> None:
+    assert same_images(plain(1.0, 0.5, varied).run) == pytest.approx(1 - varied)
+
+
+def test_augmented_and_small_gaps_are_silent() -> None:
+    assert isinstance(CHECK.detect(plain(1.0, 0.5, varied=1.0)), Clear)
+    assert isinstance(CHECK.detect(plain(0.9, 0.8)), Clear)
+
+
+def test_a_frozen_network_is_a_hint() -> None:
+    head = np.array([t[0].startswith("fc") for t in TENSORS])
+    case = plain(1.0, 0.5)
+    assert quiet(CHECK.detect(Case(replace(case.run, models={0: model(requires_grad=head, in_optimizer=head)}))))
+
+
+def test_missing_parts() -> None:
+    assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
+    assert isinstance(CHECK.detect(Case(replace(healthy().run, closing=None))), NotApplicable)

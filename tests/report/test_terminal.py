@@ -1,0 +1,65 @@
+"""One screen, no colours but on a terminal, nothing of the user's that could move a cursor."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.report.pages import diagnosis, finding, record
+from valgap.report.record_view import show_record
+from valgap.report.terminal import show_briefly, show_details, show_diagnosis
+from valgap.types import Diagnosis
+
+EVIL = "a\x1b]0;owned\x07\x1b[2J[red]\r\nb"
+
+
+def shown(show: object, *arguments: object, terminal: bool = False) -> str:
+    stream = io.StringIO()
+    assert callable(show)
+    show(*arguments, Console(file=stream, width=80, force_terminal=terminal, legacy_windows=False))
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def typical(tmp_path_factory: pytest.TempPathFactory) -> Diagnosis:
+    run = record(tmp_path_factory.mktemp("terminal"))
+    long = finding(summary="98 statistics of frozen BatchNorm layers moved during training", remedy="hold them still; " * 8)
+    return diagnosis(run, ("MOD302", long), ("PRE201", long), ("EVA501", long))
+
+
+def test_a_typical_run_fits_one_screen(typical: Diagnosis) -> None:
+    for one in (typical, replace(typical, ledger=(), experiments=None)):
+        lines = shown(show_diagnosis, one).splitlines()
+        assert len(lines) <= 24 and max(map(len, lines)) <= 80
+        for word in ("batchnorm_drift", "+12.4", "remedy:", "ruled out"):
+            assert word in "\n".join(lines), word
+    assert "reached with every confirmed remedy" in shown(show_diagnosis, typical)
+
+
+def test_everything_and_one_line_each(typical: Diagnosis) -> None:
+    whole = shown(show_details, typical)
+    assert "EVA507 validation_too_small" in whole and "not judged" in whole and "valgap explain MOD302" in whole
+    assert shown(show_briefly, typical).splitlines()[0] == "MOD302 batchnorm_drift +12.4 confirmed"
+
+
+def test_colours_on_a_terminal_only(typical: Diagnosis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert "\x1b[" not in shown(show_diagnosis, typical)
+    assert "\x1b[1;31m" in shown(show_diagnosis, typical, terminal=True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "31m" not in shown(show_diagnosis, typical, terminal=True)
+
+
+def test_names_cannot_move_the_cursor(tmp_path: Path) -> None:
+    run = record(tmp_path)
+    bad = replace(run, header={**run.header, "script": EVIL}, path=EVIL, stopped=EVIL, recorder_errors=(EVIL,))
+    spoiled = finding(summary=EVIL, remedy=EVIL, subjects=(EVIL,))
+    one = diagnosis(bad, ("MOD302", spoiled))
+    for text in (shown(show_details, one), shown(show_diagnosis, one), shown(show_record, bad)):
+        assert "\x1b" not in text and "\x07" not in text and "\r" not in text
+        assert "[red]" in text

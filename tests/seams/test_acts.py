@@ -1,0 +1,118 @@
+"""Interventions whose whole effect can be seen on a small model, without a re-run."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from valgap.seams.interventions import (
+    Augment,
+    FreezeBackbone,
+    Momentum,
+    NoDropout,
+    RestoreStart,
+    StepOnce,
+    UnfreezeLast,
+)
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(4 * 36, 2))
+
+
+def backward(model: nn.Module) -> None:
+    model(torch.randn(4, 3, 8, 8)).square().mean().backward()
+
+
+def moved(model: nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
+    return {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+
+
+def state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+def test_a_model_starts_anew_with_other_data() -> None:
+    act = RestoreStart()
+    act.training = True
+    model, first = nn.Linear(2, 2), SimpleNamespace(dataset=[1])
+    start = model.weight.detach().clone()
+    for loader, restored in ((first, False), (first, False), (SimpleNamespace(dataset=[2]), True)):
+        act.iterating(loader)
+        assert act.instead(model) is model
+        assert act.acted == int(restored)
+        assert torch.equal(model.weight, start) or not restored
+        with torch.no_grad():
+            model.weight.add_(1.0)
+    assert torch.equal(model.weight, start + 1)
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+def test_a_second_step_on_a_gradient_does_nothing(kind: str) -> None:
+    model, act = network(), StepOnce()
+    optimizer = getattr(torch.optim, kind)(model.parameters(), lr=0.1, weight_decay=0.1)
+    act.before_backward(True, [optimizer])
+    backward(model)
+    act.before_step(optimizer, model)
+    optimizer.step()
+    before = state(model)
+    act.before_step(optimizer, model)
+    optimizer.step()
+    assert moved(model, before) == set()
+    assert act.acted == 1
+
+
+def test_only_the_last_layer_learns() -> None:
+    model, act = network(), FreezeBackbone("train")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    for module, mode in act.modes(model):
+        module.training = mode
+    before = state(model)
+    backward(model)
+    act.before_step(optimizer, model)
+    optimizer.step()
+    assert moved(model, before) == {"4.weight", "4.bias"}
+
+
+def test_the_last_part_is_unfrozen() -> None:
+    model, act = network(), UnfreezeLast(share=0.7, factor=0.1)
+    model.requires_grad_(False)
+    model[4].requires_grad_(True)
+    optimizer = torch.optim.SGD(model[4].parameters(), lr=0.1)
+    act.instead(model)
+    backward(model)
+    before = state(model)
+    act.before_step(optimizer, model)
+    optimizer.step()
+    changed = moved(model, before)
+    assert {"1.weight", "4.weight"} <= changed
+    assert not any(name.startswith("0.") for name in changed)
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(0.01)
+    assert act.acted == 1
+
+
+def test_momentum_and_dropout() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    Momentum(0.9).before_step(optimizer, model)
+    assert optimizer.param_groups[0]["momentum"] == 0.9
+    assert NoDropout("train").modes(model.train()) == [(model[2], False)]
+    assert NoDropout("train").modes(model.eval()) == []
+
+
+def test_augmented_images_are_crops_and_mirrors_of_their_own() -> None:
+    act = Augment(scale=0.5)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    images = torch.linspace(0, 1, 16).expand(64, 1, 16, 16).clone()
+    out = act.inputs(images)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert out.shape == images.shape and out.min() >= -1e-5 and out.max() <= 1 + 1e-5
+    slopes = (out[:, 0, 8, 12] - out[:, 0, 8, 4]) / (images[:, 0, 8, 12] - images[:, 0, 8, 4])
+    assert 15 < int((slopes < 0).sum()) < 49
+    assert (slopes.abs() > 0.45).all() and (slopes.abs() < 1.05).all()
+    assert torch.allclose(Augment(scale=1.0, flip=False).inputs(images), images, atol=1e-5)
