@@ -9,9 +9,10 @@ Why it hurts validation
     The model spends capacity on contradicting examples, memorises them, and its boundaries move.
 
 What else looks like this
-    Images that are hard, or show two classes, rank high too: look at them before dropping any. Where pretrained features tell
-    the classes apart in less than three of four images, a hard task cannot be told from wrong labels, and the rate is too high. When labels and images do
-    not belong together at all, see DAT113; wrong labels in validation are DAT105.
+    Images that are hard, or show two classes, rank high too: look at them before dropping any. Where pretrained features
+    tell the classes apart in less than three of four images, a hard task cannot be told from wrong labels, and the
+    estimated share is too high. When labels and images do not belong together at all, see DAT113; wrong labels in
+    validation are DAT105.
 
 Remedy
     Look at the ranking from the top; relabel or drop what is wrong.
@@ -62,7 +63,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return Finding(
         summary=f"{len(suspects)} of {len(ranking)} training labels look wrong ({errors.train_rate:.0%} estimated)",
         severity_points=100 * POINTS_PER_POINT * errors.train_rate,
-        confidence=confidence(errors.train_rate),
+        confidence=confidence(errors.train_rate, len(ranking)),
         evidence=facts,
         remedy="look at the ranked images from the top, relabel or drop those that are wrong, and train again",
         subjects=suspects,
@@ -70,9 +71,13 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-def confidence(rate: float) -> float:
-    """0.3 at HINT_RATE, 0.5 at BET_RATE, 0.95 from three times that on."""
-    return float(np.interp(rate, [HINT_RATE, BET_RATE, 3 * BET_RATE], [0.3, 0.5, 0.95]))
+def confidence(rate: float, n: int) -> float:
+    """0.3 at HINT_RATE, 0.5 at BET_RATE, 0.95 from three times that on, for what the rate (0..1) of n labels is at least.
+
+    The estimate rests on the more confident half of the images: one standard error of that is taken off.
+    """
+    at_least = rate - float(np.sqrt(rate * (1 - rate) / max(1, n // 2)))
+    return float(np.interp(at_least, [HINT_RATE, BET_RATE, 3 * BET_RATE], [0.3, 0.5, 0.95]))
 
 
 def treat(case: Case, finding: Finding) -> Intervention | Untreatable:

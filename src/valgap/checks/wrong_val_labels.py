@@ -56,7 +56,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return Finding(
         summary=f"{len(suspects)} of {len(ranking)} validation labels look wrong ({errors.val_rate:.0%} estimated)",
         severity_points=100 * errors.val_rate,
-        confidence=confidence(own),
+        confidence=confidence(own, len(ranking)),
         evidence=facts,
         remedy="look at the ranked images from the top and correct the labels; no model can score above what they allow",
         subjects=suspects,

@@ -18,6 +18,8 @@ Array = npt.NDArray[np.float64]
 LANDMARKS = 1_200
 # Kernel width: exp(-WIDTH * squared distance / its median).
 WIDTH = 1.0
+# Ridge penalties on the kernel, whose diagonal is 1.
+PENALTIES = (0.3, 1.0, 3.0)
 # Estimated noise rate = sure * (1 + LIFT * min(1, gap / HARD)) - CUT * gap, where ``sure`` is the disagreement among the more
 # confident half, and ``gap`` how far the share of labels off the confident joint's diagonal lies above it: that share counts
 # images that are merely hard as well, while the confident half sees too little of noise that falls on hard images. Fitted on
@@ -31,7 +33,7 @@ def label_errors(embeddings: FloatArray, rows: ImageRows, held: HeldOut) -> Labe
     train = np.flatnonzero(held.folds >= 0)
     labels, classes = rows.labels[train], len(rows.classes)
     features = kernel_features(standardised(embeddings, train)[:, :-1], train)
-    scores, penalty = cross_validated(features[train], labels, classes, held.folds[train])
+    scores, penalty = cross_validated(features[train], labels, classes, held.folds[train], [p / len(train) for p in PENALTIES])
     sharpness = temperature(scores, labels)
     probabilities = np.full((len(rows.names), classes), np.nan)
     probabilities[train] = softmax(sharpness * scores)

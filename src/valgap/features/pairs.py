@@ -24,7 +24,7 @@ ALIGN_BLOCK = 256
 # What makes a pair one picture. Planted copies of clothing_mini (benchmarks/leaks.py): the weakest are crops and turns with
 # (features, detail) such as (.73, .75), (.87, .62), (.46, .93). Different photographs of alike clothes on one background, the
 # hardest null at hand, come up to (.66, .76), (.72, .63), (.89, .41); on hymenoptera_256 detail stays below .34.
-PICTURE, DETAIL = 0.85, 0.55
+PICTURE, DETAIL = 0.9, 0.55
 TOGETHER, SURE_DETAIL, SURE_FEATURE = 1.45, 0.8, 0.85
 SOME_FEATURE = 0.4
 
