@@ -31,6 +31,7 @@ ALLOWED = {
     "review": BASE | {"data", "exhibits"},
     "experiments": BASE | {"record", "seams"},
     "diagnosis": BASE | {"record", "features", "checks", "experiments"},
+    "fix": BASE | {"record", "edits", "exhibits", "review", "experiments", "diagnosis"},
     "demo_data": BASE,
 }
 

@@ -274,6 +274,35 @@ def review(
 
 
 @app.command()
+def fix(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    out: Annotated[Path, typer.Option(help="A new folder for everything that is made.")],
+    budget: Annotated[
+        str, typer.Option(help="Time to prove the causes; re-runs of an earlier diagnosis are used again.")
+    ] = "10m",
+    suspected: Annotated[bool, typer.Option("--suspected", help="Also what is likely, but not proved.")] = False,
+    links: Annotated[bool, typer.Option("--links", help="Also a clean folder of links to the images.")] = False,
+    retrain: Annotated[bool, typer.Option("--retrain/--no-retrain", help="Train the fixed program.")] = True,
+) -> None:
+    """Apply the remedies: a manifest of the images, edits of the script, a retraining, before and after.
+
+    Decisions of `valgap review` count. Your files stay as they are: the edits are in DIR/fix.patch, for you to apply.
+
+    Example:  valgap fix runs/last --out fixed --budget 10m
+    """
+    from rich.console import Console
+
+    from valgap.fix import fix as fix_run
+    from valgap.report.fix_view import show_fix
+
+    with _progress() as progress:
+        result = fix_run(
+            run_directory, out, budget=budget, suspected=suspected, links=links, retrain=retrain, progress=progress, say=_say
+        )
+    show_fix(result, Console())
+
+
+@app.command()
 def explain(code: Annotated[str | None, typer.Argument(metavar="CODE")] = None) -> None:
     """Explain a cause by its code or name; without one, list them all.
 
@@ -418,7 +447,7 @@ def export(
 
 @app.command()
 def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False) -> None:
-    """Show the features that valgap keeps of images it has seen, or delete them. They are made again when needed.
+    """Show what valgap keeps of images it has seen (features, measurements), or delete it. It is made again when needed.
 
     VALGAP_CACHE names another folder, VALGAP_CACHE_GB another bound.
 
@@ -433,8 +462,10 @@ def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.
     usage = store.usage()
     for one in usage:
         print(f"{one.bytes / 1e6:10.1f} MB  {one.rows:7d} images  used {one.age_s / 86400:5.1f} days ago  {one.about}")
+    for name, size in store.others().items():
+        print(f"{size / 1e6:10.1f} MB  {name}")
     total = sum(u.bytes for u in usage)
-    print(f"{total / 1e6:10.1f} MB of at most {store.limit_bytes / 1e6:.0f} MB in {store.folder}")
+    print(f"features: {total / 1e6:.1f} MB of at most {store.limit_bytes / 1e6:.0f} MB, in {store.folder}")
 
 
 @app.command()

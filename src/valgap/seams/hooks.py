@@ -97,7 +97,8 @@ class Seams:
         if os.getpid() != self._pid:
             return
         try:
-            with self._lock, torch.no_grad():
+            # What we keep must stay usable: tensors made in inference mode cannot be changed outside of it.
+            with self._lock, torch.inference_mode(False), torch.no_grad():
                 getattr(self.listener, name)(*args)
         except Exception as error:
             self.listener.failed(name, error)
