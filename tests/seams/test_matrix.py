@@ -211,6 +211,29 @@ for e in range(2):
     assert dict(zip(model.tensor_names, model.in_optimizer, strict=True))["1.weight"] == np.False_
 
 
+def test_micro_batches_sliced_from_a_loaded_one(tmp_path: Path) -> None:
+    run = record(
+        tmp_path,
+        """
+for e in range(2):
+    net.train()
+    for x, y in train:
+        opt.zero_grad()
+        for k in range(0, len(x), 3):
+            (lossf(net(x[k:k + 3]), y[k:k + 3]) * len(x[k:k + 3]) / len(x)).backward()
+        opt.step()
+    check()
+""",
+    )
+    assert phases(run) == BOTH * 2
+    for one in run.of_phase("train"):
+        assert sorted(one.samples.sample.tolist()) == sorted(set(one.samples.sample.tolist())) and len(one.samples) == 40
+        names = [run.sample_names[i] for i in one.samples.sample]
+        positions = [int(n.split("[")[1][:-1]) for n in names]
+        assert one.samples.target.tolist() == [i % 3 for i in positions]
+        assert (one.optimizer_steps, one.backwards, one.batch_sizes.tolist()) == (5, 15, [3, 3, 2] * 5)
+
+
 def test_missing_zero_grad(tmp_path: Path) -> None:
     run = record(tmp_path, "opt.zero_grad = lambda *a: None\nfor e in range(2): fit(); check()")
     flags = run.of_phase("train")[-1].steps.stale_gradients

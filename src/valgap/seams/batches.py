@@ -65,6 +65,22 @@ class LoadedBatch:
         pointer = tensor.data_ptr()
         return any(ref() is tensor or (ref() is not None and own == pointer) for ref, own in self.images)
 
+    def part(self, tensor: torch.Tensor) -> LoadedBatch | None:
+        """The samples of this batch that ``tensor`` is a slice of (a micro-batch); None where it is no slice of it."""
+        n = int(tensor.shape[0])
+        for ref, own in self.images:
+            whole = ref()
+            if whole is None or whole.stride() != tensor.stride() or whole.shape[1:] != tensor.shape[1:] or n >= len(whole):
+                continue
+            first, rest = divmod(tensor.data_ptr() - own, max(1, whole.stride(0)) * whole.element_size())
+            if rest or not 0 <= first <= len(whole) - n:
+                continue
+            rows = slice(first, first + n)
+            own_indices = self.indices[rows] if self.indices is not None and len(self.indices) == len(whole) else None
+            targets = {k: t[rows] for k, t in self.targets.items()}
+            return LoadedBatch(self.walk, own_indices, n, [(weakref.ref(tensor), tensor.data_ptr())], targets)
+        return None
+
 
 def read_batch(walk: Any, indices: Any, batch: Any) -> LoadedBatch:
     """A LoadedBatch of whatever a DataLoader returned."""

@@ -84,6 +84,7 @@ class Recorder:
         self.images = {"train": 0, "eval": 0}
         self._iterators: weakref.WeakKeyDictionary[Any, Walk] = weakref.WeakKeyDictionary()
         self._pending: list[LoadedBatch] = []
+        self._sliced: LoadedBatch | None = None  # the one whose micro-batches are being used
         self._current: OpenBatch | None = None
         self._open_call: Call | None = None
         self._deferred: list[tuple[str, Any, Any, Any]] | None = None
@@ -276,6 +277,11 @@ class Recorder:
         current = self._current
         if current is not None and current.loaded is not None and current.loaded.holds(images):
             return None  # the same batch once more
+        chosen = next((b for b in (*self._pending, self._sliced) if b is not None and b.part(images) is not None), None)
+        if chosen is not None:
+            self._use(chosen)
+            self._sliced = chosen  # its other micro-batches are still to come
+            return chosen.part(images)
         chosen = next((b for b in self._pending if b.holds(images)), None)
         if chosen is None:
             fitting = [b for b in self._pending if b.size and (images.shape[0] == b.size)]
@@ -285,10 +291,14 @@ class Recorder:
                 return None
             newest = fitting[-1].walk
             chosen = next(b for b in fitting if b.walk is newest)
-        place = self._pending.index(chosen)
-        # What the same loader gave before was drawn and not used.
-        self._pending = [b for i, b in enumerate(self._pending) if i > place or b.walk is not chosen.walk]
+        self._use(chosen)
+        self._sliced = None
         return chosen
+
+    def _use(self, chosen: LoadedBatch) -> None:
+        """Take a batch out of those that wait, with what the same loader gave before: that was drawn and not used."""
+        place = next((i for i, b in enumerate(self._pending) if b is chosen), -1)
+        self._pending = [b for i, b in enumerate(self._pending) if i > place or b.walk is not chosen.walk]
 
     def _loaderless(self, grad_enabled: bool) -> Walk:
         current = self._current
