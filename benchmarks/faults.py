@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parent / "results" / "faults.md"
 TOP = 3
 DATA = (SIGNS, CLOTHES, INSECTS, CIFAR)
 INTRODUCTION = (
-    "Made by `make bench-faults DATA=FOLDER`. Programs of benchmarks/fault_programs.py on parts of real data sets at 64 px and",
+    "Made by `make bench-faults DATA=FOLDER`. Programs of benchmarks/fault_programs.py on parts of real data sets at 80 px and",
     "below, recorded by the code of `valgap run` and diagnosed from the record alone (`--budget 0`). The cost of a fault is the",
     "last validation accuracy of the same program without it, minus its own, one seed each. Where a fault has two names in the",
     "catalogue, both are right answers; the first is the expected one.",

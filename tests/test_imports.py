@@ -32,6 +32,7 @@ ALLOWED = {
     "experiments": BASE | {"record", "seams"},
     "diagnosis": BASE | {"record", "features", "checks", "experiments"},
     "demo_data": BASE,
+    "symptoms": BASE | {"record"},
 }
 
 

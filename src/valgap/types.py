@@ -265,7 +265,7 @@ class WeightsLoaded:
     after_pass: int = -1  # index of the pass that had begun last
     changed: bool | None = None  # whether a trained model's weights differ after it; None: of no trained model, or not told
     own_tensors: bool = False  # whether what was loaded were the trained model's living tensors themselves
-    state_of_pass: int = -1  # the last pass that had ended in the state that the model then has; -1 none
+    state_of_pass: int = -1  # the last pass that had ended in the state that the model then has; -1 none, -2 the first state
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,12 @@ def judged(run: RunRecord) -> Finding | Clear | NotApplicable:
         facts.insert(0, again.evidence("at a tenth of the rate"))
         if 100 * again.gain >= NOTABLE_POINTS and again.p_value < P_VALUE:
             return _finding(100 * again.gain, 0.85, facts)
+        return Clear("a tenth of the rate would not do better on the same features", tuple(facts))
     gap = shortfall(run)
     stuck = stalled(run, facts)
     if gap is not None:
         facts.append(gap.evidence())
-    if ratio >= HOT_RATIO and stuck:
+    if ratio >= HOT_RATIO and stuck and len(trained) > 1:
         sure = gap is not None and gap.low > 0
         return _finding(100 * gap.value if sure and gap is not None else 0.0, 0.7 if sure else 0.4, facts)
     return Clear("nothing speaks for a rate that is too high", tuple(facts))

@@ -30,7 +30,7 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable, R
 TEMPERATURE = 2.0
 GAIN_SHARE = 0.2
 HINT_TEMPERATURE = 1.5
-Z = 3.0
+Z = 2.5
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
