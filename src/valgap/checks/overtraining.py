@@ -35,6 +35,7 @@ NOTABLE_POINTS = 2.0
 SURE_P, LIKELY_P = 0.01, 0.05
 # Sound runs jump by a few points from epoch to epoch: the epochs after the best must keep this share of the fall.
 LASTING_SHARE = 0.5
+SAME = 0.01  # epochs this close are equally good
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -76,9 +77,12 @@ def went_on(seen: Course) -> bool:
 
 
 def lasts(seen: Course, drop: float) -> bool:
-    """Whether the epochs after the best one lie below it together, not the last one alone."""
-    after = seen.accuracy[seen.best + 1 :]
-    return bool(seen.accuracy[seen.best] - after.mean() >= LASTING_SHARE * drop)
+    """Whether the epochs after the best one lie below it together, and no such fall was made up for before."""
+    curve = seen.accuracy
+    after = curve[seen.best + 1 :]
+    high = int(np.flatnonzero(curve >= curve[seen.best] - SAME)[-1])
+    recovered = float((np.maximum.accumulate(curve[: high + 1]) - curve[: high + 1]).max())
+    return bool(curve[seen.best] - after.mean() >= LASTING_SHARE * drop) and recovered < LASTING_SHARE * drop
 
 
 def late_share(run: RunRecord, seen: Course) -> float:

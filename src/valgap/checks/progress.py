@@ -261,6 +261,18 @@ def overfit_gap(run: RunRecord) -> Gap | None:
     return Gap(float(a.mean()), float(b.mean()), value - 1.96 * error, value + 1.96 * error, len(b))
 
 
+MIN_IMAGES = 50
+ABOVE_CHANCE = 1.25
+
+
+def overfits(run: RunRecord, gap: Gap, least: float) -> bool:
+    """Whether the gap is at least ``least`` beyond noise on enough images, and validation is no mere guess (others cause that)."""
+    last = run.last_train
+    shares = np.bincount(last.samples.target[last.samples.labelled]) if last is not None else np.zeros(0)
+    guess = float(shares.max() / shares.sum()) if shares.sum() else 1.0
+    return gap.low >= least and gap.n >= MIN_IMAGES and gap.validation >= ABOVE_CHANCE * guess
+
+
 def batch_size(run: RunRecord) -> float:
     """Median images per optimizer step in training, gathered gradients counted; 0 without steps."""
     trained = run.of_phase("train")
