@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs bench-false-alarms bench-ledger
+.PHONY: install demo test check format bench docs bench-false-alarms bench-ledger bench-speed bench-accuracy
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -36,6 +36,12 @@ bench-false-alarms: install
 
 bench-ledger: install
 	$(BIN)/python benchmarks/ledger.py $(DATA)
+
+bench-speed: install
+	$(BIN)/python benchmarks/speed.py $(DATA)
+
+bench-accuracy: install
+	$(BIN)/python benchmarks/accuracy.py $(DATA)
 
 docs: install
 	$(BIN)/python docs/generate_causes.py

@@ -22,7 +22,7 @@ ALLOWED = {
     "seams": BASE | {"record"},
     "engine": BASE | {"data", "models"},
     "recipe": BASE,
-    "train": BASE | {"data", "engine", "models", "recipe"},
+    "training": BASE | {"data", "engine", "models", "recipe"},
     "features": BASE | {"data", "engine", "models"},
     "checks": {"types", "stats"},
     "report": {"types"},
@@ -31,6 +31,7 @@ ALLOWED = {
     "review": BASE | {"data", "exhibits"},
     "experiments": BASE | {"record", "seams"},
     "diagnosis": BASE | {"record", "features", "checks", "experiments"},
+    "fix": BASE | {"record", "edits", "exhibits", "review", "experiments", "diagnosis"},
     "demo_data": BASE,
     "symptoms": BASE | {"record"},
 }

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from valgap.diagnosis import diagnose
     from valgap.record.reader import read_record
     from valgap.seams.watch import watch
+    from valgap.training import load, train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "diagnose", "read_record", "watch"]
+__all__ = ["__version__", "diagnose", "load", "read_record", "train", "watch"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,6 +29,10 @@ def __getattr__(name: str) -> Any:
 
         register()
         return diagnose
+    if name in ("load", "train"):
+        from valgap import training
+
+        return getattr(training, name)
     if name == "read_record":
         from valgap.notebook import register
         from valgap.record.reader import read_record

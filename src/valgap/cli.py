@@ -295,6 +295,35 @@ def review(
 
 
 @app.command()
+def fix(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    out: Annotated[Path, typer.Option(help="A new folder for everything that is made.")],
+    budget: Annotated[
+        str, typer.Option(help="Time to prove the causes; re-runs of an earlier diagnosis are used again.")
+    ] = "10m",
+    suspected: Annotated[bool, typer.Option("--suspected", help="Also what is likely, but not proved.")] = False,
+    links: Annotated[bool, typer.Option("--links", help="Also a clean folder of links to the images.")] = False,
+    retrain: Annotated[bool, typer.Option("--retrain/--no-retrain", help="Train the fixed program.")] = True,
+) -> None:
+    """Apply the remedies: a manifest of the images, edits of the script, a retraining, before and after.
+
+    Decisions of `valgap review` count. Your files stay as they are: the edits are in DIR/fix.patch, for you to apply.
+
+    Example:  valgap fix runs/last --out fixed --budget 10m
+    """
+    from rich.console import Console
+
+    from valgap.fix import fix as fix_run
+    from valgap.report.fix_view import show_fix
+
+    with _progress() as progress:
+        result = fix_run(
+            run_directory, out, budget=budget, suspected=suspected, links=links, retrain=retrain, progress=progress, say=_say
+        )
+    show_fix(result, Console())
+
+
+@app.command()
 def explain(code: Annotated[str | None, typer.Argument(metavar="CODE")] = None) -> None:
     """Explain a cause by its code or name; without one, list them all.
 
@@ -315,28 +344,45 @@ def explain(code: Annotated[str | None, typer.Argument(metavar="CODE")] = None) 
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with train/ and val/, or class folders.")],
+    data: Annotated[
+        Path | None, typer.Argument(metavar="DATA", help="Folder with train/ and val/, or class folders.", show_default=False)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; default runs/DATE-TIME-train.")] = None,
-    backbone: Annotated[str, typer.Option(help="Any timm or torchvision name; efficientnet_lite0 is bundled.")] = ("resnet50"),
+    backbone: Annotated[str, typer.Option(help="Any timm or torchvision name; efficientnet_lite0 is bundled.")] = "resnet50",
     weights: Annotated[str, typer.Option(help="default (downloaded on first use), none, or a file.")] = "default",
-    epochs: Annotated[int, typer.Option(min=0)] = 5,
+    unfreeze: Annotated[str | None, typer.Option(help="What learns: head, last, all, or auto (tried on held-out train).")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Default: about 300 steps.")] = None,
     size: Annotated[int | None, typer.Option(min=32, help="Pixels; default: what the weights expect.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    preset: Annotated[str, typer.Option(help="recipe, or reference: the settings in circulation.")] = "recipe",
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; the options above go before it.")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Such as 10m: the best that can be had in it.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Class folders that are scored once, at the end.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a training that was cut off.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read images, where all layers learn.")] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train a classifier properly on a folder of images, recorded like any other program.
 
-    Examples:  valgap train photos/     valgap train photos/ --backbone efficientnet_lite0 --epochs 10
+    Examples:  valgap train photos/     valgap train photos/ --backbone efficientnet_lite0 --time-limit 5m
+
+    valgap train --resume runs/last     after it was killed: the same result as without
     """
     from rich.console import Console
 
+    from valgap.experiments.plan import parse_budget
+    from valgap.recipe import Recipe, read_config
+    from valgap.recipe import preset as named_preset
     from valgap.record.location import discard, new_run_directory
     from valgap.seams.session import Session
-    from valgap.train import train as train_folder
+    from valgap.training import train as train_folder
 
-    folder = out if out is not None else new_run_directory("train")
-    session = Session(folder, sys.argv, "valgap train", None)
+    recipe = named_preset(preset) if config is None else read_config(config, named_preset(preset))
+    changes = {k: v for k, v in {"unfreeze": unfreeze, "epochs": epochs, "batch_size": batch_size}.items() if v is not None}
+    recipe = Recipe.changed(recipe, changes)
+    limit = parse_budget(time_limit) if time_limit is not None else None
+    folder = resume or (out if out is not None else new_run_directory("train"))
+    session = Session(folder if resume is None else _next_record(folder), sys.argv, "valgap train", None)
     session.start()
     try:
         train_folder(
@@ -344,41 +390,85 @@ def train(
             folder,
             backbone=backbone,
             weights=weights,
-            epochs=epochs,
+            recipe=recipe,
             size=size,
             seed=seed,
-            batch_size=batch_size,
-            num_workers=workers,
+            workers=workers,
+            time_limit_s=limit,
+            test=test,
+            resume=resume is not None,
             console=Console(),
+            aside=session.aside,
         )
     except BaseException as error:
         session.finish(1, f"{type(error).__name__}: {error}")
         session.close(0.0, 0.0)
         if isinstance(error, ValgapError):
-            discard(folder)
+            discard(session.writer.path)
         raise
     session.close(session.finish(0), 0.0)
-    _say(f"recorded in {folder}; use it with: valgap predict {folder} IMAGES")
+    _say(f"recorded in {session.writer.path}; use it with: valgap predict {folder} IMAGES")
+
+
+def _next_record(run: Path) -> Path:
+    """Where the record of a resumed training goes: the record of its first part is never overwritten."""
+    from valgap.errors import RecordError
+
+    if not run.is_dir():
+        raise RecordError(f"{run} is no run directory: give the one of the training that was cut off")
+    numbers = [int(p.name.removeprefix("resumed-")) for p in run.glob("resumed-*") if p.name.removeprefix("resumed-").isdigit()]
+    return run / f"resumed-{max(numbers, default=0) + 1}"
 
 
 @app.command()
 def predict(
     run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Files or folders.")],
+    as_csv: Annotated[bool, typer.Option("--csv", help="A table with the probability of every class.")] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Mean over the image and its mirror, where training found flips harmless.")
+    ] = False,
 ) -> None:
     """Classify images with a model that `valgap train` made: path, class and probability, one line each.
 
-    Example:  valgap predict runs/last photo.jpg more_photos/
+    Examples:  valgap predict runs/last photo.jpg more_photos/     valgap predict runs/last photos/ --csv > answers.csv
     """
-    from valgap.train import predict as predict_images
+    import csv
 
-    for prediction in predict_images(run_directory, images):
-        print(f"{prediction.path}\t{prediction.label}\t{prediction.probability:.4f}")
+    from valgap.training import load
+
+    classifier = load(run_directory)
+    predictions = classifier.predict(classifier.files(images), tta=tta)
+    if as_csv:
+        table = csv.writer(sys.stdout)
+        table.writerow(["path", "class", "probability", *classifier.classes, "problem"])
+        for one in predictions:
+            shares = [f"{one.probabilities[c]:.6f}" if one.probabilities else "" for c in classifier.classes]
+            table.writerow([one.path, one.label, f"{one.probability:.6f}", *shares, one.problem or ""])
+        return
+    for one in predictions:
+        print(f"{one.path}\t{one.label}\t{one.probability:.4f}")
+
+
+@app.command()
+def export(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    format: Annotated[str, typer.Option(help="onnx, torchscript or safetensors.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="File to write; default RUN/model.SUFFIX.")] = None,
+) -> None:
+    """Write a trained model for use elsewhere: pixels in, probabilities out, with the preprocessing inside or beside it.
+
+    Examples:  valgap export runs/last --format onnx     valgap export runs/last --format torchscript --out model.pt
+    """
+    from valgap.training.export import export as export_model
+
+    done = export_model(run_directory, format, out)
+    print(f"{done.path}: {done.about}")
 
 
 @app.command()
 def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False) -> None:
-    """Show the features that valgap keeps of images it has seen, or delete them. They are made again when needed.
+    """Show what valgap keeps of images it has seen (features, measurements), or delete it. It is made again when needed.
 
     VALGAP_CACHE names another folder, VALGAP_CACHE_GB another bound.
 
@@ -393,8 +483,10 @@ def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.
     usage = store.usage()
     for one in usage:
         print(f"{one.bytes / 1e6:10.1f} MB  {one.rows:7d} images  used {one.age_s / 86400:5.1f} days ago  {one.about}")
+    for name, size in store.others().items():
+        print(f"{size / 1e6:10.1f} MB  {name}")
     total = sum(u.bytes for u in usage)
-    print(f"{total / 1e6:10.1f} MB of at most {store.limit_bytes / 1e6:.0f} MB in {store.folder}")
+    print(f"features: {total / 1e6:.1f} MB of at most {store.limit_bytes / 1e6:.0f} MB, in {store.folder}")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 ValgapError              one line: what was expected, what came, what to do; exit status 2
 ├── DataError            a folder, file or class map that cannot be used
 ├── WeightsError         weights that cannot be found, downloaded or fitted to the model
+├── ConfigError          a recipe file or preset that cannot be read or has a setting that does not exist
 ├── RecordError          a RUN that is none, is damaged, or has a newer schema
 ├── ScriptError          a script or module that does not exist or cannot be started
 └── NothingRecordedError the script ran, but nothing can be said: no loader, no model, no validation
@@ -21,6 +22,10 @@ class DataError(ValgapError):
 
 class WeightsError(ValgapError):
     """Weights that cannot be found, downloaded or fitted to the model."""
+
+
+class ConfigError(ValgapError):
+    """A recipe file or preset that cannot be read, or has a setting that does not exist."""
 
 
 class RecordError(ValgapError):

@@ -116,6 +116,9 @@ class StepTable:
     grad_norm: FloatArray  # (S,) global L2 norm before the step; nan where not sampled
     update_ratio: FloatArray  # (S,) norm of the update / norm of the weights; nan where not sampled
     nonfinite_grad: IntArray  # (S,) 1 if the sampled gradient norm is NaN or infinite, 0 not, -1 unsampled
+    # (S, G) the same two norms for each of the model's ``layer_groups``; nan where not sampled or nothing moves there
+    group_grad_norm: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    group_update_ratio: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -224,6 +227,8 @@ class ModelInfo:
     fresh_batchnorm: float
     loaded_fraction: float
     dropout: tuple[float, ...] = ()
+    layer_groups: tuple[str, ...] = ()  # (G,) modules by which step norms are grouped
+    group_of: IntArray = field(default_factory=lambda: np.zeros(0, np.int32))  # (T,) the group of each tensor
 
 
 @dataclass(frozen=True)

@@ -55,5 +55,16 @@ def test_a_loss_that_rises_while_accuracy_stays_is_named_so() -> None:
     assert finding.severity_points == 0
 
 
+def test_shifted_labels_make_it_a_hint() -> None:
+    case = scaled(4.0)
+    passes = [
+        replace(p, samples=replace(p.samples, prediction=((p.samples.prediction + 1) % 4).astype(np.int32)))
+        if p.phase == "validation"
+        else p
+        for p in case.run.passes
+    ]
+    assert quiet(CHECK.detect(Case(replace(case.run, passes=tuple(passes)))))
+
+
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(healthy()), NotApplicable)

@@ -146,6 +146,26 @@ check()
     assert [p.optimizer_steps for p in run.of_phase("train")] == [5, 5]
 
 
+def test_inference_mode_from_the_start(tmp_path: Path) -> None:
+    run = record(
+        tmp_path,
+        """
+@torch.inference_mode()
+def score():
+    net.eval()
+    print("val acc", sum((call(x).argmax(1) == y).sum().item() for x, y in val) / 20)
+score()
+for e in range(2): fit(); score()
+""",
+    )
+    assert phases(run) == ["validation", *BOTH, *BOTH]
+    assert [p.modes.grad_enabled for p in run.passes] == [0, 1, 0, 1, 0]
+    model = run.trained_model
+    assert model is not None and model.trained
+    assert model.got_gradient[model.is_parameter].sum() >= 5  # a convolution's bias before BatchNorm gets next to none
+    assert run.states[0].moved(run.states[-1]).any()
+
+
 def test_train_set_re_scored_a_glance_and_a_break(tmp_path: Path) -> None:
     run = record(
         tmp_path,
@@ -316,3 +336,32 @@ for e in range(20): fit(); check()
 """,
     )
     assert (tmp_path / "run" / "events.jsonl").stat().st_size < 5_000_000
+
+
+def test_norms_by_group_of_layers_are_those_of_plain_autograd(tmp_path: Path) -> None:
+    run = record(
+        tmp_path,
+        """
+net.train(); told = []
+for x, y in train:
+    opt.zero_grad(); lossf(net(x), y).backward()
+    told.append([net[0].weight.grad.norm().item(), net[5].weight.grad.norm().item(), net[5].weight.norm().item()])
+    opt.step()
+check(); print(told)
+""",
+    )
+    train, model = run.last_train, run.trained_model
+    assert train is not None and model is not None
+    text = next(n.line for n in run.printed if n.line.startswith("[["))
+    told = np.array(eval(text), float)
+    assert model.layer_groups == ("0", "1", "5")
+    assert [model.layer_groups[g] for g in model.group_of] == [n.split(".")[0] for n in model.tensor_names]
+    steps = train.steps
+    sampled = np.isfinite(steps.grad_norm)
+    assert sampled.tolist() == [True] * 4 + [False]
+    whole = np.sqrt((steps.group_grad_norm[sampled] ** 2).sum(1))
+    assert whole == pytest.approx(steps.grad_norm[sampled], rel=1e-5)
+    # The group holds the bias too, so it is at least its weight's norm; plain SGD moves by the rate times the gradient.
+    assert (steps.group_grad_norm[sampled, 2] >= told[:4, 1] * 0.9999).all()
+    assert steps.group_update_ratio[0, 2] == pytest.approx(0.1 * steps.group_grad_norm[0, 2] / told[0, 2], rel=0.1)
+    assert np.isnan(steps.group_grad_norm[~sampled]).all()

@@ -266,7 +266,7 @@ ABOVE_CHANCE = 1.25
 
 
 def overfits(run: RunRecord, gap: Gap, least: float) -> bool:
-    """Whether the gap is at least ``least`` beyond noise on enough images, and validation is no mere guess (others cause that)."""
+    """Whether the gap is at least ``least`` beyond noise on enough images, and validation no mere guess (others cause it)."""
     last = run.last_train
     shares = np.bincount(last.samples.target[last.samples.labelled]) if last is not None else np.zeros(0)
     guess = float(shares.max() / shares.sum()) if shares.sum() else 1.0

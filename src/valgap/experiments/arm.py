@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from valgap.experiments.edited import edited_target, put_in_place
 from valgap.experiments.sandbox import Sandbox
 from valgap.seams import host
 from valgap.seams.session import Session
@@ -41,6 +42,7 @@ class ArmSpec:
     validation: list[int]
     interventions: list[Intervention] = field(default_factory=list)
     closing: float = 0.0  # share of the arm's time for the closing measurements
+    edited: dict[str, str] = field(default_factory=dict)  # source file of the program -> the file to run in its place
     rescore: list[Intervention] = field(default_factory=list)  # under which the finished model is scored again
     # Weights to validate with, a safetensors file: nothing is trained then, one batch an epoch passes by.
     weights: str = ""
@@ -62,7 +64,9 @@ def run_arm(spec: ArmSpec, folder: Path) -> int:
     """Run the arm into ``folder``: record, world, and result.json when it has finished. Returns its exit status."""
     os.chdir(spec.cwd)
     given = spec.argv[1:]
+    put_in_place(spec.edited)
     target = host.module_target(spec.module, given) if spec.module else host.script_target(spec.script, given)
+    target = edited_target(target, spec.edited)
     record = folder / "record"
     features = folder.parent / FEATURES
     session = Session(record, target.argv, spec.script, spec.module, make_acting=lambda: _acting(spec, features))

@@ -82,16 +82,24 @@ class Preprocessing:
         )
         return chain
 
-    def train_transform(self) -> Callable[[Image.Image], torch.Tensor]:
-        """The reference augmentation: random crop, flip, colour, rotation of 15 degrees."""
-        chain: Callable[[Image.Image], torch.Tensor] = transforms.Compose(
-            [
-                transforms.RandomResizedCrop(self.size, interpolation=MODES[self.interpolation]),
+    def train_transform(self, augment: str, crop_share: float, flip: bool) -> Callable[[Image.Image], torch.Tensor]:
+        """An augmentation by name: ``light``, ``reference`` or ``none``; RGB image -> (3, size, size) float32.
+
+        ``light`` crops at least ``crop_share`` of the image, and mirrors if ``flip``. ``reference`` is the chain in circulation.
+        """
+        mode = MODES[self.interpolation]
+        steps: dict[str, list[Callable[[Any], Any]]] = {
+            "none": [transforms.Resize(self.short_side, mode), transforms.CenterCrop(self.size)],
+            "light": [transforms.RandomResizedCrop(self.size, (crop_share, 1.0), interpolation=mode)],
+            "reference": [
+                transforms.RandomResizedCrop(self.size, interpolation=mode),
                 transforms.RandomHorizontalFlip(),
                 transforms.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
                 transforms.RandomRotation(15),
-                transforms.ToTensor(),
-                transforms.Normalize(self.mean, self.std),
-            ]
+            ],
+        }
+        chosen = steps[augment] + ([transforms.RandomHorizontalFlip()] if flip and augment == "light" else [])
+        chain: Callable[[Image.Image], torch.Tensor] = transforms.Compose(
+            [*chosen, transforms.ToTensor(), transforms.Normalize(self.mean, self.std)]
         )
         return chain

@@ -174,8 +174,9 @@ class _Assembler:
         elif fresh >= LOADED_SHARE or loaded < LOADED_SHARE:
             pretrained = False
         fields = _only(ModelInfo, event)
-        for name in ("tensor_names", "layer_kind", "expected_mean", "expected_std", "expected_size", "dropout"):
-            fields[name] = tuple(fields[name]) if fields.get(name) is not None else None
+        for name in ("tensor_names", "layer_kind", "expected_mean", "expected_std", "expected_size", "dropout", "layer_groups"):
+            if name in fields:
+                fields[name] = tuple(fields[name]) if fields[name] is not None else None
         return ModelInfo(**{**fields, "pretrained": pretrained, "loaded_fraction": loaded})
 
     def _passes(self) -> tuple[Pass, ...]:
@@ -252,6 +253,8 @@ def _join(kind: Any, parts: list[dict[str, Any]]) -> Any:
     """One table out of its parts; matrices with fewer columns are widened with nan."""
     columns: dict[str, Any] = {}
     for name in kind.__dataclass_fields__:
+        if any(name not in p for p in parts):
+            continue  # written before this column was: its default stands
         arrays = [np.asarray(p[name]) for p in parts]
         if arrays[0].ndim == 2:
             width = max(a.shape[1] for a in arrays)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 Array = npt.NDArray[np.float64]
@@ -51,6 +50,8 @@ def nll(logits: Array, target: npt.NDArray[np.integer], at: float) -> Array:
 
 def temperature(logits: Array, target: npt.NDArray[np.integer]) -> float:
     """The temperature that minimises the mean cross-entropy: above 1 where the classifier is too sure."""
+    from scipy.optimize import minimize_scalar  # takes a third of a second to import
+
     low, high = np.log(RANGE)
     found = minimize_scalar(lambda t: nll(logits, target, float(np.exp(t))).mean(), bounds=(low, high), method="bounded")
     return float(np.exp(found.x))

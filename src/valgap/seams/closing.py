@@ -10,6 +10,7 @@ import functools
 import hashlib
 import itertools
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,16 @@ from valgap.seams.act import Act
 from valgap.seams.batches import as_class_index, find_images, find_logits, read_batch
 from valgap.seams.calibration import calibration
 from valgap.seams.changes import replace_transform, without_randomness
-from valgap.seams.head import MAX_KEPT_BYTES, Gathered, Head, augmentation_numbers, probe_numbers, put_back, start_numbers
+from valgap.seams.head import (
+    MAX_KEPT_BYTES,
+    Gathered,
+    Head,
+    augmentation_numbers,
+    fitting_s,
+    probe_numbers,
+    put_back,
+    start_numbers,
+)
 from valgap.seams.inputs import fingerprint
 from valgap.seams.recorder import Recorder
 from valgap.seams.replay import replay_numbers, settings_of
@@ -44,6 +54,9 @@ MAX_HASHED_BYTES = 2 << 30
 MODE_IMAGES = 64
 # The program's own preparation of images between loader and model cannot be repeated here.
 SAME_INPUT_SHARE = 0.9
+# Seconds: the import of scipy.optimize on one core; the least in which training the head again says anything.
+SCIPY_S = 0.3
+MIN_REPLAY_S = 0.2
 Mode = Literal["eval", "train", "dropout"]  # "dropout": all in eval mode but the Dropout layers
 
 
@@ -60,17 +73,18 @@ class _View:
 class ClosingMeasurements:
     """Runs once, after ``Recorder.finish``; writes its results as events."""
 
-    def __init__(self, recorder: Recorder, writer: RecordWriter, budget_s: float) -> None:
+    def __init__(self, recorder: Recorder, writer: RecordWriter, budget_s: float, started: float | None = None) -> None:
         self.recorder = recorder
         self.writer = writer
         self.budget_s = budget_s
+        self.started = time.perf_counter() if started is None else started  # importing what is needed counts too
         self.model: TrackedModel | None = recorder.last_train[1]["model"] if recorder.last_train else None
         self.head: Head | None = None
         self._statistics: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def run(self) -> None:
         """Make what fits into the budget; what does not is written as skipped, with the reason."""
-        started = time.perf_counter()
+        started = self.started
         self.writer.write("closing_begin", {"budget_s": self.budget_s})
         with torch.no_grad():
             self._attempt("weights", self._save_weights)
@@ -103,7 +117,12 @@ class ClosingMeasurements:
         view = _View(name, _unchanged if act is None else act.inputs, "train" if train_mode else "eval")
         self._walk(_Source(self, loader, dataset, number), [view], float("inf"))
 
-    def _attempt(self, name: str, measure: Callable[[], None]) -> None:
+    def _attempt(self, name: str, measure: Callable[[], None], needs_s: float = 0.0) -> None:
+        """Make a measurement that is not worth an exception; it is skipped where less time is left than it needs."""
+        left = self.started + self.budget_s - time.perf_counter()
+        if left < needs_s:
+            self._skip(name, f"it needs about {needs_s:.1f} s, and the time budget has {max(0.0, left):.1f} s left")
+            return
         try:
             measure()
         except KeyboardInterrupt:
@@ -141,7 +160,8 @@ class ClosingMeasurements:
         names = list(self.recorder.names)
         rows: list[tuple[int, int, str, float]] = [(int(i), int(i), "same_file", 1.0) for i in np.intersect1d(train, val)]
         own = {i for i, _, _, _ in rows}
-        by_content = _same_bytes([(int(i), names[i]) for i in train], [(int(i), names[i]) for i in val if i not in own])
+        others = [(int(i), names[i]) for i in val if i not in own]
+        by_content = _same_bytes([(int(i), names[i]) for i in train], others, self.started + self.budget_s)
         rows += [(a, b, "same_bytes", 1.0) for a, b in by_content]
         self.writer.write("twins", {"twins": rows})
 
@@ -165,7 +185,8 @@ class ClosingMeasurements:
         of_val = self._walk(val, views, deadline, True)
         found = ds.transform_of(loader.dataset)
         if found is not None and any(s.random for s in found.steps):
-            self._attempt("val_fixed", lambda: self._fixed_validation(loader, facts, found, deadline))
+            fixed = functools.partial(self._fixed_validation, loader, facts, found, deadline)
+            self._attempt("val_fixed", fixed, (1 - VALIDATION_SHARE) * self.budget_s)
         if train_loader is None:
             self._skip("train_eval", "training used no DataLoader")
             return
@@ -177,6 +198,9 @@ class ClosingMeasurements:
                 self._skip("train_eval", "the validation transform could not be put on the training data set")
                 return
         train = _Source(self, loader, dataset, train_facts["dataset"], MAX_TRAIN_IMAGES)
+        if time.perf_counter() > started + self.budget_s * TRAIN_SHARE:
+            self._skip("train_eval", "the time budget ended")
+            return
         train_views = [_View("train_eval", _unchanged)]
         if self.model.dropouts:
             train_views.append(_View("train_dropout", _unchanged, "dropout", AUGMENTED_IMAGES))
@@ -193,7 +217,8 @@ class ClosingMeasurements:
             self._skip("train_augmented", "the time budget ended")
             return
         augmented = self._walk(source, [_View("train_augmented", _unchanged)], deadline, True)
-        self._numbers("augmentation", augmentation_numbers(plain, augmented))
+        fit = lambda: self._numbers("augmentation", augmentation_numbers(plain, augmented))  # noqa: E731
+        self._attempt("augmentation", fit, fitting_s(plain, 2))
 
     def _fixed_validation(self, loader: Any, facts: dict[str, Any], found: ds.FoundTransform, deadline: float) -> None:
         fixed = without_randomness(found.transform)
@@ -239,8 +264,8 @@ class ClosingMeasurements:
         done = 0
         slowest = 0.0
         compared: list[bool] = []
+        begun = time.perf_counter()
         for images, target, ids in source.batches():
-            begun = time.perf_counter()
             compared += source.same_inputs(ids, images)
             eval_logits = None
             gathered.targets.append(target.detach().cpu())
@@ -258,8 +283,9 @@ class ClosingMeasurements:
                     spread = float(eval_logits.float().std()) or 1.0
                     changes.append(float((logits.float() - eval_logits.float()).abs().mean()) / spread)
             done += len(ids)
-            slowest = max(slowest, time.perf_counter() - begun)
-            if time.perf_counter() + slowest > deadline:
+            now = time.perf_counter()
+            slowest, begun = max(slowest, now - begun), now
+            if now + slowest > deadline:
                 break
         if compared and np.mean(compared) < SAME_INPUT_SHARE:
             self._skip(views[0].name, "the script changes the images between loader and model, which is not repeated here")
@@ -271,7 +297,8 @@ class ClosingMeasurements:
         if changes:
             self.writer.write("numbers", {"values": {"mode_logit_change": float(np.mean(changes))}})
         if views[0].name == "val_eval" and logits_of and logits_of[0].ndim == 2:
-            self._attempt("calibration", lambda: self._calibrate(logits_of, gathered.targets))
+            needs = 0.0 if "scipy.optimize" in sys.modules else SCIPY_S
+            self._attempt("calibration", lambda: self._calibrate(logits_of, gathered.targets), needs)
         return gathered
 
     def _look(self, images: torch.Tensor, mode: Mode, gathered: Gathered | None) -> torch.Tensor | None:
@@ -326,11 +353,12 @@ class ClosingMeasurements:
             self.writer.write("numbers", {"values": values})
 
     def _probes(self, train: Gathered, val: Gathered, deadline: float) -> None:
-        self._attempt("probe", lambda: self._numbers("probe", probe_numbers(train, val)))
-        self._attempt("replay", lambda: self._numbers("replay", self._replay(train, val, deadline)))
+        fits = 1 + bool(train.first_statistics) + bool(train.middle)
+        self._attempt("probe", lambda: self._numbers("probe", probe_numbers(train, val)), fitting_s(train, fits))
+        self._attempt("replay", lambda: self._numbers("replay", self._replay(train, val, deadline)), MIN_REPLAY_S)
         pairs = self.head.first_features() if self.head is not None else []
         if pairs:
-            self._attempt("probe_start", lambda: self._start_probe(pairs, train, val, deadline))
+            self._attempt("probe_start", lambda: self._start_probe(pairs, train, val, deadline), fitting_s(train, 2))
 
     def _start_probe(self, pairs: list[tuple[Any, Any]], train: Gathered, val: Gathered, deadline: float) -> None:
         """The features once more, under the first weights."""
@@ -513,8 +541,8 @@ def _renormalize(old: Norm, new: Norm) -> Callable[[torch.Tensor], torch.Tensor]
 # -- data sets --------------------------------------------------------------------------------
 
 
-def _same_bytes(train: list[tuple[int, str]], val: list[tuple[int, str]]) -> list[tuple[int, int]]:
-    """(train id, val id) of files with the same content under different names; reads only equal sizes."""
+def _same_bytes(train: list[tuple[int, str]], val: list[tuple[int, str]], deadline: float) -> list[tuple[int, int]]:
+    """(train id, val id) of files with the same content under different names; reads only equal sizes, until the deadline."""
     sizes: dict[int, list[tuple[int, str]]] = {}
     for item in train:
         path = Path(item[1])
@@ -526,7 +554,8 @@ def _same_bytes(train: list[tuple[int, str]], val: list[tuple[int, str]]) -> lis
     def digest(name: str) -> bytes:
         nonlocal read
         if name not in digests:
-            data = Path(name).read_bytes() if read < MAX_HASHED_BYTES else name.encode()
+            within = read < MAX_HASHED_BYTES and time.perf_counter() < deadline
+            data = Path(name).read_bytes() if within else name.encode()
             read += len(data)
             digests[name] = hashlib.blake2b(data, digest_size=16).digest()
         return digests[name]

@@ -63,7 +63,12 @@ def _version(name: str) -> str | None:
 def _git() -> dict[str, Any] | None:
     def ask(*arguments: str) -> str:
         done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, timeout=5, stdin=subprocess.DEVNULL, check=True
+            ["git", "--no-optional-locks", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            stdin=subprocess.DEVNULL,
+            check=True,
         )
         return done.stdout.strip()
 

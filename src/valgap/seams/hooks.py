@@ -97,7 +97,8 @@ class Seams:
         if os.getpid() != self._pid:
             return
         try:
-            with self._lock, torch.no_grad():
+            # What we keep must stay usable: tensors made in inference mode cannot be changed outside of it.
+            with self._lock, torch.inference_mode(False), torch.no_grad():
                 getattr(self.listener, name)(*args)
         except Exception as error:
             self.listener.failed(name, error)
@@ -245,6 +246,7 @@ class Seams:
             or threading.get_ident() != self._thread
             or torch._C._get_tracing_state()
             or isinstance(module, torch.jit.ScriptModule)
+            or any(isinstance(a, torch.fx.Proxy) for a in args)  # to look at one is to write into the traced graph
             or not _has_parameters(module)
         ):
             return

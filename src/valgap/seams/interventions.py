@@ -141,6 +141,55 @@ class FixedTransform(Act):
             self._done.add(id(clone))
 
 
+class RelabelSamples(Act):
+    """The samples at ``positions`` of the data set get the class indices ``targets``."""
+
+    def __init__(self, positions: Sequence[int], targets: Sequence[int], phase: str = "train") -> None:
+        super().__init__(phase)
+        self.labels = {int(i): int(t) for i, t in zip(positions, targets, strict=True)}
+
+    def iterating(self, loader: Any) -> None:
+        if not isinstance(loader.dataset, Relabelled):
+            clone = Relabelled(loader.dataset, self.labels)
+            self.replaced(loader.dataset, clone)
+            object.__setattr__(loader, "dataset", clone)
+            self.acted += 1
+
+
+class Relabelled(torch.utils.data.Dataset[Any]):
+    """A data set in which some samples have another class index."""
+
+    def __init__(self, dataset: Any, labels: dict[int, int]) -> None:
+        self.dataset, self.labels = dataset, labels
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: Any) -> Any:
+        item = self.dataset[index]
+        target = self.labels.get(int(index))
+        return item if target is None else _with_target(item, target)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "dataset":  # __getitems__ would lead past us
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+
+def _with_target(item: Any, target: int) -> Any:
+    """The item with its class index exchanged: the second place of a tuple, or a field with a label's name."""
+    if isinstance(item, dict):
+        key = next((k for k in ("label", "labels", "target", "y") if k in item), None)
+        return item if key is None else {**item, key: _like(item[key], target)}
+    if isinstance(item, (tuple, list)) and len(item) > 1:
+        return type(item)([item[0], _like(item[1], target), *item[2:]])
+    return item
+
+
+def _like(old: Any, target: int) -> Any:
+    return torch.full_like(old, target) if isinstance(old, torch.Tensor) else type(old)(target)
+
+
 class RemapLabels(Act):
     """Target t becomes ``mapping[t]`` in the batches of a phase."""
 
@@ -511,6 +560,7 @@ KINDS: dict[str, Callable[..., Act]] = {
     "fixed_transform": FixedTransform,
     "remap_labels": RemapLabels,
     "drop_samples": DropSamples,
+    "relabel_samples": RelabelSamples,
     "shuffle": Shuffle,
     "balanced_sampling": BalancedSampling,
     "load_weights": LoadWeights,

@@ -18,6 +18,7 @@ from valgap.record.writer import RecordWriter
 from valgap.seams import datasets as ds
 from valgap.seams.batches import LoadedBatch, as_class_index, find_images, find_logits, read_batch
 from valgap.seams.inputs import fingerprint, is_sampled, miniatures, quantized
+from valgap.seams.step_norms import StepMeter
 from valgap.seams.tracked import TrackedModel, unwrap
 from valgap.seams.walk import Call, OpenBatch, StepRow, Walk
 
@@ -94,7 +95,7 @@ class Recorder:
         self._unscaled: torch.Tensor | None = None
         self._unclean: dict[int, Any] = {}  # optimizers that stepped and saw no backward since
         self._stale: torch.Tensor | None = None
-        self._before: tuple[list[torch.Tensor], list[torch.Tensor]] | None = None
+        self._meter = StepMeter()
         self._model_lines: dict[int, Any] = {}
         self._seen: set[tuple[int, bool]] = set()
         self._trainings: dict[int, _Training] = {}  # by optimizer id
@@ -379,21 +380,10 @@ class Recorder:
     def step_started(self, optimizer: torch.optim.Optimizer, has_closure: bool) -> None:
         """An optimizer is about to step; with a closure its gradients are yet to come and are not read."""
         walk = self._step_walk()
-        self._before = None
+        self._meter.forget()
         if walk is None or has_closure or not is_sampled(walk.steps):
             return
-        parameters = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-        parameters = [p for p in parameters if not p.grad.is_sparse]
-        if not parameters:
-            return
-        norms = torch._foreach_norm([p.grad for p in parameters])
-        device = norms[0].device
-        stacked = torch.stack([n.float().to(device) for n in norms])
-        self._grad_norm = stacked.norm()
-        for model in self.models:
-            if any(id(p) in model.position for p in parameters):
-                model.mark_gradients(parameters, stacked)
-        self._before = (parameters, [p.detach().clone() for p in parameters])
+        self._meter.before(optimizer, self.models)
 
     def step_ended(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer has stepped."""
@@ -409,15 +399,7 @@ class Recorder:
         if walk is None:
             return
         rates = [_as_float(g.get("lr")) for g in optimizer.param_groups]
-        row = StepRow(optimizer_id, self._backwards_since, rates, self._loss_value, self._stale)
-        if self._before is not None:
-            moved, old = self._before
-            change = torch._foreach_sub([p.detach() for p in moved], old)
-            device = old[0].device
-            row.grad_norm = self._grad_norm
-            size = torch.stack([n.float().to(device) for n in torch._foreach_norm(old)]).norm()
-            row.update_ratio = torch.stack([n.float().to(device) for n in torch._foreach_norm(change)]).norm() / size
-            self._before = None
+        row = StepRow(optimizer_id, self._backwards_since, rates, self._loss_value, self._stale, self._meter.after())
         walk.step_rows.append(row)
         walk.steps += 1
         if new or optimizer_id not in self._trainings:
@@ -584,7 +566,9 @@ class Recorder:
             "numel": np.array([t[1].numel() for t in model.tensors], np.int64),
             "requires_grad": np.array([t[2] and t[1].requires_grad for t in model.tensors], bool),
             "in_optimizer": np.array([id(t[1]) in model.optimized for t in model.tensors], bool),
-            "got_gradient": model.got_gradient.numpy().copy(),
+            "got_gradient": model.gradients_seen().numpy().copy(),
+            "layer_groups": model.layer_groups,
+            "group_of": np.array(model.group_of, np.int32),
             "layer_kind": [t[3] for t in model.tensors],
             "num_outputs": model.num_outputs,
             "expected_mean": mean,

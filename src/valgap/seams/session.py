@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 # The closing measurements take at most this share of the script's own time.
 CLOSING_SHARE = 0.2
-# A script of a few seconds would leave no time to measure anything; this much is always allowed.
-CLOSING_LEAST_S = 10.0
 
 
 class Session:
@@ -66,6 +65,18 @@ class Session:
         if self.acting is not None:
             self.acting.attach_outside()
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Listen to nothing inside: for what a program that knows of its recorder does beside its training."""
+        if self._seams is None:
+            yield
+            return
+        self._seams.detach()
+        try:
+            yield
+        finally:
+            self._seams.attach()
+
     def hook_compiler(self) -> None:
         """Put the hooks on torch.compile, which has just been imported."""
         if self._seams is not None:
@@ -95,15 +106,15 @@ class Session:
         return seconds
 
     def close(self, seconds: float, share: float = CLOSING_SHARE, say: Callable[[str], None] | None = None) -> None:
-        """Make the closing measurements within ``share`` of ``seconds`` (at least 10 s; none with share 0); close the record."""
+        """Make the closing measurements within ``share`` of ``seconds`` (none with share 0), and close the record."""
+        started = time.perf_counter()
         try:
             if share > 0 and self.recorder is not None and self.recorder.num_passes:
                 from valgap.seams.closing import ClosingMeasurements
 
-                budget = max(share * seconds, CLOSING_LEAST_S)
                 if say is not None:
-                    say(f"closing measurements on the finished model, at most {budget:.0f} s")
-                ClosingMeasurements(self.recorder, self.writer, budget).run()
+                    say(f"closing measurements on the finished model, at most {max(1.0, share * seconds):.0f} s")
+                ClosingMeasurements(self.recorder, self.writer, share * seconds, started).run()
         finally:
             self.writer.close()
 

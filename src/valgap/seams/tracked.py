@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # A copy of the first state lets a closing measurement compare features before and after; larger models go without.
 MAX_KEPT_STATE_BYTES = 1 << 29
+MAX_GROUPS = 16
 
 
 def unwrap(module: Any) -> Any:
@@ -61,7 +63,9 @@ class TrackedModel:
         everything = [m for part in self.parts for m in part.modules()]
         self.batchnorms = [m for m in everything if isinstance(m, _BatchNorm)]
         self.dropouts = [m for m in everything if isinstance(m, _DropoutNd) and m.p > 0]
-        self.got_gradient = torch.zeros(len(self.tensors), dtype=torch.bool)
+        self._got_gradient = torch.zeros(len(self.tensors), dtype=torch.bool)
+        self._alive: dict[tuple[int, ...], torch.Tensor] = {}
+        self.layer_groups, self.group_of = layer_groups([t[0] for t in self.tensors])
 
     def is_current(self) -> bool:
         """Whether the listed tensors are still those of the module (no layer was replaced, none added)."""
@@ -114,12 +118,18 @@ class TrackedModel:
             self.initial_state = {name: t.detach().to("cpu", copy=True) for name, t, _, _ in self.tensors}
 
     def mark_gradients(self, parameters: list[torch.Tensor], norms: torch.Tensor) -> None:
-        """Note which parameters have a gradient that is not zero; ``norms`` has one entry per parameter."""
-        alive = (norms > 0).cpu()
-        for parameter, moved in zip(parameters, alive.tolist(), strict=True):
-            place = self.position.get(id(parameter))
-            if place is not None and moved:
-                self.got_gradient[place] = True
+        """Note which parameters have a gradient that is not zero; ``norms`` (P,) stays on its device until it is asked for."""
+        places = tuple(self.position.get(id(p), -1) for p in parameters)
+        alive, known = norms > 0, self._alive.get(places)
+        self._alive[places] = alive if known is None else known | alive
+
+    def gradients_seen(self) -> torch.Tensor:
+        """(T,) bool on the CPU: which tensors had a gradient that is not zero at a sampled step."""
+        for places, alive in self._alive.items():
+            seen = [place for place, moved in zip(places, alive.tolist(), strict=True) if moved and place >= 0]
+            self._got_gradient[torch.tensor(seen, dtype=torch.long)] = True
+        self._alive = {}
+        return self._got_gradient
 
     def expected(self) -> tuple[Any, Any, Any]:
         """(mean, std, (C, H, W)) that the architecture's published weights expect; None where unknown."""
@@ -138,3 +148,16 @@ def _is_fresh(layer: Any) -> bool:
     if layer.running_mean is None:
         return False
     return not bool(layer.running_mean.any()) and bool((layer.running_var == 1).all())
+
+
+def layer_groups(names: Sequence[str], most: int = MAX_GROUPS) -> tuple[list[str], list[int]]:
+    """(names of the groups, group of each tensor): modules, as deep as leaves at most ``most`` groups, in order."""
+    modules = [n.rsplit(".", 1)[0] if "." in n else "" for n in names]
+    chosen = [""] * len(names)
+    for depth in range(1, 5):
+        cut = [".".join(m.split(".")[:depth]) for m in modules]
+        if len(set(cut)) > most:
+            break
+        chosen = cut
+    groups = list(dict.fromkeys(chosen))
+    return groups, [groups.index(c) for c in chosen]

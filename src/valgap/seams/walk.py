@@ -12,11 +12,14 @@ import torch
 
 from valgap.seams.batches import LoadedBatch, as_class_index, as_two_columns
 from valgap.seams.inputs import InputCollector, LossCollector
+from valgap.seams.step_norms import StepNorms
 from valgap.seams.tracked import TrackedModel
 
 FLUSH_BYTES = 4 << 20
 FLUSH_SECONDS = 20.0
 MARKED = 256
+# The loss's target is looked for among the batch's tensors in so many batches of a pass: comparing waits for the device.
+KEY_BATCHES = 4
 
 
 @dataclass
@@ -61,8 +64,7 @@ class StepRow:
     rates: list[float]
     loss: torch.Tensor | None = None
     stale: torch.Tensor | None = None
-    grad_norm: torch.Tensor | None = None
-    update_ratio: torch.Tensor | None = None
+    norms: StepNorms | None = None
 
 
 class Walk:
@@ -127,7 +129,7 @@ class Walk:
     def _target(self, batch: OpenBatch, target_keys: dict[int, str]) -> torch.Tensor | None:
         candidates = batch.loaded.targets if batch.loaded is not None else {}
         if batch.loss_target is not None:
-            if self.dataset_id not in target_keys and len(candidates) > 1:
+            if self.dataset_id not in target_keys and len(candidates) > 1 and batch.number < KEY_BATCHES:
                 for name, tensor in candidates.items():
                     own = as_class_index(tensor, batch.size)
                     if own is not None and torch.equal(own.cpu(), batch.loss_target.cpu()):
@@ -226,8 +228,9 @@ class Walk:
         rates = np.full((len(rows), widest), np.nan, np.float32)
         for i, row in enumerate(rows):
             rates[i, : len(row.rates)] = row.rates
-        norms = _numbers([r.grad_norm for r in rows])
-        sampled = np.array([r.grad_norm is not None for r in rows], bool)
+        measured = [r.norms for r in rows]
+        norms = _numbers([m.grad if m else None for m in measured])
+        sampled = np.array([m is not None for m in measured], bool)
         bad = np.where(sampled, (~np.isfinite(norms)).astype(np.int8), np.int8(-1))
         stale = _numbers([r.stale for r in rows])
         return {
@@ -237,7 +240,9 @@ class Walk:
             "stale_gradients": np.where(np.isnan(stale), -1, stale > 0).astype(np.int8),
             "learning_rate": rates,
             "grad_norm": norms,
-            "update_ratio": _numbers([r.update_ratio for r in rows]),
+            "update_ratio": _numbers([m.update_ratio if m else None for m in measured]),
+            "group_grad_norm": _matrix([m.group_grad if m else None for m in measured]),
+            "group_update_ratio": _matrix([m.group_update_ratio if m else None for m in measured]),
             "nonfinite_grad": bad.astype(np.int8),
         }
 
@@ -298,4 +303,14 @@ def _numbers(values: list[torch.Tensor | None]) -> Any:
         tensors = [v.detach().float().reshape(()) for v in values if v is not None]
         device = tensors[0].device
         out[places] = torch.stack([t.to(device) for t in tensors]).cpu().numpy()
+    return out
+
+
+def _matrix(rows: list[torch.Tensor | None]) -> Any:
+    """(S, G) float32 of (G,) tensors; nan for None, and where a row is shorter than the widest."""
+    widest = max((len(r) for r in rows if r is not None), default=0)
+    out = np.full((len(rows), widest), np.nan, np.float32)
+    for i, row in enumerate(rows):
+        if row is not None:
+            out[i, : len(row)] = row.detach().cpu().numpy()
     return out

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,25 @@ from torch import nn
 from valgap.errors import RecordError
 from valgap.models.backbones import BUNDLED, BUNDLED_TIMM, build, replace_head
 from valgap.models.preprocessing import Preprocessing
+from valgap.recipe import Recipe
 
 WEIGHTS = "checkpoint.safetensors"
 FACTS = "checkpoint.json"
-SCHEMA = 1
+SCHEMA = 2
+
+
+def facts_of(classes: Sequence[str], backbone: str, recipe: Recipe, seed: int, flip: bool, temperature: float) -> dict[str, Any]:
+    """What a checkpoint says of itself beside its preprocessing."""
+    packages = ("valgap", "torch", "torchvision", "timm")
+    return {
+        "backbone": backbone,
+        "classes": list(classes),
+        "recipe": recipe.model_dump(),
+        "seed": seed,
+        "flip": flip,
+        "temperature": temperature,
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
 
 
 def save(folder: Path, model: nn.Module, facts: Mapping[str, Any], preprocessing: Preprocessing) -> None:

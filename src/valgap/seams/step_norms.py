@@ -1,0 +1,87 @@
+"""Norms of gradients and updates at sampled optimizer steps, whole and by group of layers. Stays on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from valgap.seams.tracked import TrackedModel
+
+
+@dataclass
+class StepNorms:
+    """The norms of one sampled step; 0-d and (G,) tensors on the parameters' device."""
+
+    grad: torch.Tensor
+    group_grad: torch.Tensor | None
+    update_ratio: torch.Tensor | None = None
+    group_update_ratio: torch.Tensor | None = None
+
+
+class StepMeter:
+    """Measures one step at a time: ``before`` it, then ``after`` it."""
+
+    def __init__(self) -> None:
+        self._open: tuple[StepNorms, list[torch.Tensor], list[torch.Tensor], torch.Tensor | None, int] | None = None
+        self._places: dict[tuple[int, int, int], torch.Tensor] = {}
+
+    def forget(self) -> None:
+        """The coming step is not measured."""
+        self._open = None
+
+    def before(self, optimizer: torch.optim.Optimizer, models: Sequence[TrackedModel]) -> None:
+        """Take the gradients' norms, and a copy of the weights for the update's."""
+        parameters = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        parameters = [p for p in parameters if not p.grad.is_sparse]
+        if not parameters:
+            return
+        norms = _norms([p.grad for p in parameters])
+        owner = None
+        for model in models:
+            if any(id(p) in model.position for p in parameters):
+                model.mark_gradients(parameters, norms)
+                owner = owner or model
+        place = self._group_places(owner, parameters, norms.device) if owner is not None else None
+        count = len(owner.layer_groups) if owner is not None else 0
+        measured = StepNorms(norms.norm(), _grouped(norms, place, count))
+        self._open = (measured, parameters, [p.detach().clone() for p in parameters], place, count)
+
+    def after(self) -> StepNorms | None:
+        """The norms of the step that has just been made; None where it was not measured."""
+        if self._open is None:
+            return None
+        measured, parameters, old, place, count = self._open
+        self._open = None
+        change = _norms(torch._foreach_sub([p.detach() for p in parameters], old))
+        size = _norms(old)
+        measured.update_ratio = change.norm() / size.norm()
+        moved, whole = _grouped(change, place, count), _grouped(size, place, count)
+        if moved is not None and whole is not None:
+            measured.group_update_ratio = moved / whole
+        return measured
+
+    def _group_places(self, model: TrackedModel, parameters: list[torch.Tensor], device: torch.device) -> torch.Tensor:
+        """(P,) the group of each parameter, on its device; made once, since a copy to a device waits for it."""
+        key = (model.id, len(model.tensors), hash(tuple(id(p) for p in parameters)))
+        if key not in self._places:
+            groups = [model.group_of[model.position[id(p)]] if id(p) in model.position else 0 for p in parameters]
+            self._places[key] = torch.tensor(groups, device=device)
+        return self._places[key]
+
+
+def _norms(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(P,) float32 L2 norms, on the first tensor's device."""
+    norms = torch._foreach_norm(list(tensors))
+    device = norms[0].device
+    return torch.stack([n.float().to(device, non_blocking=True) for n in norms])
+
+
+def _grouped(norms: torch.Tensor, place: torch.Tensor | None, count: int) -> torch.Tensor | None:
+    """(G,) norms of the groups; nan for a group of which nothing is there."""
+    if place is None:
+        return None
+    zero = torch.zeros(count, device=norms.device)
+    seen = zero.index_add(0, place, torch.ones_like(norms))
+    return torch.where(seen > 0, zero.index_add(0, place, norms.square()).sqrt(), torch.nan)

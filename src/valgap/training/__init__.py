@@ -1,0 +1,6 @@
+"""The training program: frozen features, a probe, then one loop; and what its checkpoints can do."""
+
+from valgap.training.predict import Classifier, Prediction, load, predict
+from valgap.training.program import TrainResult, train
+
+__all__ = ["Classifier", "Prediction", "TrainResult", "load", "predict", "train"]

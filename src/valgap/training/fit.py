@@ -1,0 +1,274 @@
+"""The one training loop: a module on a loader, validated each epoch, resumable to the same bits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from valgap.engine.extract import is_out_of_memory
+from valgap.recipe import Recipe
+from valgap.training.probe import nll
+from valgap.training.saved import FitStore
+from valgap.training.stages import make_optimizer
+
+# Under a time limit the first steps are timed, and the schedule is cut to what fits into this share of the rest.
+TIMED_STEPS = 4
+TRAINING_SHARE = 0.75
+
+Logits = npt.NDArray[np.float32]
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One line of the table: accuracies 0..1, losses in nats. Epoch 0 is the state before the loop, such as the probe."""
+
+    epoch: int
+    train_loss: float  # running, as trained; nan for epoch 0
+    val_accuracy: float
+    val_loss: float
+
+
+@dataclass
+class Watch:
+    """Time, and what is told on the way."""
+
+    deadline: float = math.inf  # time.monotonic() at which the loop must have ended
+    bar: Callable[[Iterable[Any], str], Iterator[Any]] = field(default=lambda items, what: iter(items))
+    row: Callable[[EpochRow], None] = field(default=lambda row: None)
+    say: Callable[[str], None] = field(default=lambda text: None)
+    # Entered for what is no part of the training itself, so that a recorder may look away.
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+@dataclass
+class FitResult:
+    """Where the loop ended: the module holds the chosen weights."""
+
+    rows: list[EpochRow]
+    chosen: str  # "epoch 3" or "mean of epochs 3, 5, 6"
+    val_logits: Logits
+    ended: str  # "", or why it ended early
+
+
+class Fit:
+    """Trains what has gradients in ``module``; ``head`` is its last layer, with a rate of its own."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        head: nn.Module,
+        train_loader: DataLoader[Any],
+        val_loader: DataLoader[Any],
+        recipe: Recipe,
+        epochs: int,
+        seed: int,
+        store: FitStore | None,
+        watch: Watch,
+    ) -> None:
+        self.module, self.head, self.recipe, self.epochs, self.seed = module, head, recipe, epochs, seed
+        self.train_loader, self.val_loader, self.store, self.watch = train_loader, val_loader, store, watch
+        self.device = next(head.parameters()).device
+        self.val_labels = np.array([y for _, y in val_loader.dataset.samples], np.int64)  # type: ignore[attr-defined]
+        self.optimizer = make_optimizer(module, head, recipe)
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self.total_steps = max(1, epochs * len(train_loader))
+        self.step = 0
+        self.micro_batch = recipe.batch_size
+        self.rows: list[EpochRow] = []
+        self.best: list[tuple[int, State, Logits]] = []  # of the lowest val losses, best first
+        self.mean: State | None = None  # the moving average, where the recipe asks for one
+
+    def run(self) -> FitResult:
+        """Train, choose, and leave the chosen weights in the module. Ctrl-C and the deadline keep the best so far."""
+        if self.store is None or not self.store.restore(self):
+            self.finish_epoch(0, float("nan"))
+        ended = ""
+        try:
+            for epoch in range(len(self.rows), self.epochs + 1):
+                if self.step >= self.total_steps and epoch > 1:
+                    ended = "the time is up"
+                    break
+                if self.tired():
+                    ended = f"no lower val loss for {self.recipe.patience} epochs"
+                    break
+                loss = self.train_epoch(epoch)
+                if loss is None:
+                    ended = "the time is up"
+                    break
+                self.finish_epoch(epoch, loss)
+        except KeyboardInterrupt:
+            ended = "interrupted"
+        chosen, logits = self.choose()
+        return FitResult(self.rows, chosen, logits, ended)
+
+    def tired(self) -> bool:
+        """Whether the val loss has not fallen for as many epochs as the recipe waits."""
+        losses = [r.val_loss for r in self.rows]
+        return len(losses) - 1 - int(np.argmin(losses)) >= self.recipe.patience
+
+    def rate(self) -> float:
+        """The share of each group's rate at this step: warm-up, then the schedule. Source: Loshchilov and Hutter 2017."""
+        warm = min(self.recipe.warmup_steps, self.total_steps // 10)
+        if self.step < warm:
+            return (self.step + 1) / (warm + 1)
+        if self.recipe.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (self.step - warm) / max(1, self.total_steps - warm)))
+
+    def train_epoch(self, epoch: int) -> float | None:
+        """The mean loss of one pass; None when the deadline came first. Random numbers depend on seed and epoch alone."""
+        torch.manual_seed(self.seed * 100_003 + epoch)
+        generator = self.train_loader.generator
+        if generator is not None:
+            generator.manual_seed(self.seed * 100_003 + epoch)
+        self.train_loader.dataset.epoch = epoch  # type: ignore[attr-defined]
+        base = [g.setdefault("base_lr", g["lr"]) for g in self.optimizer.param_groups]
+        self.module.train()
+        total, seen, started = 0.0, 0, time.monotonic()
+        for images, target in self.watch.bar(self.train_loader, f"epoch {epoch}/{self.epochs}"):
+            if time.monotonic() > self.watch.deadline:
+                return None
+            for group, rate in zip(self.optimizer.param_groups, base, strict=True):
+                group["lr"] = rate * self.rate()
+            total += self.learn(images.to(self.device), target.to(self.device)) * len(target)
+            seen += len(target)
+            self.step += 1
+            self.follow()
+            if self.step == TIMED_STEPS and math.isfinite(self.watch.deadline):
+                self.shorten((time.monotonic() - started) / TIMED_STEPS)
+            if self.step >= self.total_steps:
+                break
+        return total / max(1, seen)
+
+    def shorten(self, step_s: float) -> None:
+        """Let the schedule end within the time that is left, of which a part goes to validation and scores."""
+        left = TRAINING_SHARE * (self.watch.deadline - time.monotonic()) / step_s
+        self.total_steps = max(self.step, min(self.total_steps, self.step + int(left)))
+
+    def learn(self, images: torch.Tensor, target: torch.Tensor) -> float:
+        """One optimizer step; returns the loss. Where memory runs out, the batch goes through in halves."""
+        while True:
+            try:
+                self.optimizer.zero_grad()
+                loss = sum(self.part_loss(x, y, len(target)) for x, y in self.parts(images, target))
+                nn.utils.clip_grad_norm_(self.learned().values(), self.recipe.clip_norm)
+                self.optimizer.step()
+                return float(loss)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self.micro_batch == 1:
+                    raise
+            self.micro_batch = max(1, min(self.micro_batch, len(target)) // 2)
+            self.watch.say(f"out of memory: batches now go through the network in parts of {self.micro_batch} images")
+
+    def parts(self, images: torch.Tensor, target: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The batch, or its parts where it does not fit into memory."""
+        if self.micro_batch >= len(target):
+            yield images, target
+        else:
+            yield from zip(images.split(self.micro_batch), target.split(self.micro_batch), strict=True)
+
+    def part_loss(self, images: torch.Tensor, target: torch.Tensor, whole: int) -> float:
+        """The part's share of the batch's mean loss, back-propagated."""
+        other = target
+        share = 1.0
+        if self.recipe.mixup > 0:
+            share = float(torch.distributions.Beta(self.recipe.mixup, self.recipe.mixup).sample())
+            order = torch.randperm(len(target), device=target.device)
+            images, other = share * images + (1 - share) * images[order], target[order]
+        with precision(self.device):
+            logits = self.module(images)
+        logits = logits.float()
+        loss = self.criterion(logits, target)
+        if share < 1.0:
+            loss = share * loss + (1 - share) * self.criterion(logits, other)
+        loss = loss * (len(target) / whole)
+        loss.backward()
+        return float(loss.detach())
+
+    def follow(self) -> None:
+        """Let the moving average follow."""
+        if self.recipe.ema <= 0:
+            return
+        learned = self.learned()
+        if self.mean is None:
+            self.mean = {k: v.detach().clone() for k, v in learned.items()}
+        for name, value in learned.items():
+            self.mean[name].lerp_(value.detach(), 1 - min(self.recipe.ema, (1 + self.step) / (10 + self.step)))
+
+    def learned(self) -> State:
+        """The parameters that have gradients, by name."""
+        return {k: p for k, p in self.module.named_parameters() if p.requires_grad}
+
+    def put(self, state: State) -> None:
+        """Put these values into the module."""
+        with torch.no_grad():
+            for name, parameter in self.module.named_parameters():
+                if name in state:
+                    parameter.copy_(state[name])
+
+    def finish_epoch(self, epoch: int, train_loss: float) -> None:
+        """Validate, keep the epoch if it is among the best, and save what a resumed run needs."""
+        current = {k: v.detach().clone() for k, v in self.learned().items()}
+        if self.mean is not None:
+            self.put(self.mean)
+        logits = self.validate()
+        state = {k: v.detach().clone() for k, v in self.learned().items()}
+        self.put(current)
+        row = EpochRow(epoch, train_loss, self.accuracy(logits), nll(logits, self.val_labels))
+        self.rows.append(row)
+        self.best = sorted([*self.best, (epoch, state, logits)], key=lambda b: self.rows[b[0]].val_loss)
+        self.best = self.best[: self.recipe.average_best]
+        self.watch.row(row)
+        if self.store is not None:
+            self.store.keep(self)
+
+    def validate(self) -> Logits:
+        """(N, C) logits of the validation images, in order."""
+        return logits_of(self.module, self.val_loader, self.device, self.watch)
+
+    def accuracy(self, logits: Logits) -> float:
+        """The share of validation images that are right, 0..1."""
+        return float((logits.argmax(1) == self.val_labels).mean())
+
+    def choose(self) -> tuple[str, Logits]:
+        """(what was chosen, its val logits): of the best epochs and their mean, the most accurate, then the lowest loss."""
+        options = [(f"epoch {epoch}", state, logits) for epoch, state, logits in self.best]
+        if len(options) > 1:
+            mean = {k: torch.stack([s[k] for _, s, _ in self.best]).mean(0) for k in self.best[0][1]}
+            self.put(mean)
+            numbers = ", ".join(str(e) for e in sorted(e for e, _, _ in self.best))
+            with self.watch.aside():
+                options.insert(0, (f"mean of epochs {numbers}", mean, self.validate()))
+        name, state, _ = max(options, key=lambda o: (self.accuracy(o[2]), -nll(o[2], self.val_labels)))
+        self.put(state)
+        return name, self.validate()
+
+    def facts(self) -> dict[str, Any]:
+        """The loop's place, for a resumed run."""
+        return {"step": self.step, "micro_batch": self.micro_batch, "rows": [asdict(r) for r in self.rows]}
+
+
+def precision(device: torch.device) -> torch.autocast:
+    """bf16 autocast on CUDA; nothing elsewhere."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def logits_of(module: nn.Module, loader: DataLoader[Any], device: torch.device, watch: Watch) -> Logits:
+    """(N, C) float32 logits in eval mode, in the loader's order."""
+    module.eval()
+    found = []
+    with torch.no_grad(), precision(device):
+        for images, _ in watch.bar(loader, "validation"):
+            found.append(module(images.to(device)).float().cpu().numpy())
+    return np.concatenate(found)

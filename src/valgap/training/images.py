@@ -1,0 +1,60 @@
+"""Torch data sets over images and over stored activations. Both name their samples by path, as a recorder expects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from valgap.data import read_rgb
+from valgap.engine import Rows
+
+
+class ImageDataset(Dataset[tuple[torch.Tensor, int]]):
+    """Images (3, H, W) float32 with class indices. ``class_to_idx`` is train's, for every split."""
+
+    def __init__(
+        self, paths: Sequence[Path], labels: npt.NDArray[Any], classes: Sequence[str], transform: Callable[..., Any]
+    ) -> None:
+        self.samples = [(str(p), int(y)) for p, y in zip(paths, labels, strict=True)]
+        self.class_to_idx = {name: i for i, name in enumerate(classes)}
+        self.transform = transform
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        path, label = self.samples[index]
+        return self.transform(read_rgb(path)), label
+
+
+class StoredDataset(Dataset[tuple[torch.Tensor, int]]):
+    """Stored activations as flat rows (D,) float32 with class indices: a sample's view is drawn anew in each epoch.
+
+    Flat, since they are no images: whoever looks at batches for their pixels should not mistake them for some.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], labels: npt.NDArray[Any], classes: Sequence[str], views: Sequence[Rows], seed: int
+    ) -> None:
+        self.samples = [(str(p), int(y)) for p, y in zip(paths, labels, strict=True)]
+        self.class_to_idx = {name: i for i, name in enumerate(classes)}
+        self.views = list(views)
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        view = 0
+        if len(self.views) > 1:
+            view = int(np.random.default_rng((self.seed, self.epoch, index)).integers(len(self.views)))
+        row = np.array(self.views[view][index], np.float32).reshape(-1)
+        return torch.from_numpy(row), self.samples[index][1]

@@ -1,0 +1,433 @@
+"""`valgap train`: frozen features in one pass, a probe, then the last stage or all layers from there. Read it top to bottom."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+from torch.utils.data import DataLoader
+
+from valgap.data import ImageTable, load_folder
+from valgap.engine import Cut, Rows, cut_before_last_stage, extract, extract_split
+from valgap.errors import ConfigError, DataError, RecordError
+from valgap.models import LoadedModel, create_model
+from valgap.models.preprocessing import Preprocessing
+from valgap.recipe import RECIPE, Recipe
+from valgap.training.checkpoint import WEIGHTS, facts_of, save
+from valgap.training.decide import Decision, adjustment, flip_keeps_class, take_last_stage
+from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of
+from valgap.training.images import ImageDataset, StoredDataset
+from valgap.training.probe import Probe, fit_probe
+from valgap.training.saved import FitStore
+from valgap.training.scores import Scores, fit_temperature, score
+from valgap.training.stages import Tail, add_dropout, freeze_all_but, hold_batchnorm
+from valgap.training.summary import show_summary
+
+Item = TypeVar("Item")
+SETTINGS, STATE, SUMMARY, DECISION = "settings.json", "state", "summary.json", "decision.json"
+STEPS, MIN_EPOCHS, MAX_EPOCHS = 300, 6, 20
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came out. ``val`` is a little optimistic where it chose the epoch; ``test`` is not."""
+
+    run: Path
+    unfrozen: str  # head, last or all
+    chosen: str  # which weights were kept
+    val: Scores
+    train: Scores  # re-scored as val is
+    test: Scores | None
+    temperature: float
+    calibration_error: float  # of val, after the temperature that was fitted on it
+    epochs: tuple[EpochRow, ...]
+    probe_train_accuracy: float  # cross-validated on train; nan without a probe
+    ended: str  # "", or why training ended early
+    seconds: float
+
+
+def train(
+    data: Path | None,
+    out: Path,
+    *,
+    backbone: str = "resnet50",
+    weights: str = "default",
+    recipe: Recipe = RECIPE,
+    size: int | None = None,
+    seed: int = 0,
+    workers: int = 0,
+    time_limit_s: float | None = None,
+    test: Path | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> TrainResult:
+    """Train a classifier on the images below ``data`` and keep the best weights in ``out``.
+
+    Args:
+        data: folder with train/ and val/, or with class folders alone (then split); None when resuming.
+        out: run directory; must hold no checkpoint yet.
+        backbone: any timm or torchvision name, or ``efficientnet_lite0`` (bundled).
+        weights: ``default``, ``none`` or a file.
+        recipe: the settings; see `valgap.recipe`.
+        size: image side in pixels; None: what the weights expect.
+        workers: processes that read images where all layers are trained.
+        time_limit_s: give the best that can be had in so many seconds.
+        test: a folder of class folders that is scored once, at the end.
+        resume: go on with the training that was begun in ``out``, with its settings.
+        aside: entered for what is no part of the training itself (features, trials), so that a recorder may look away.
+
+    Raises:
+        DataError: the folder cannot be used.
+        WeightsError: the weights cannot be had.
+        RecordError: ``out`` already holds a checkpoint, or nothing to resume.
+    """
+    started = time.monotonic()
+    screen = console or Console(quiet=True)
+    if (out / WEIGHTS).exists():
+        raise RecordError(f"{out} already holds a checkpoint: choose another --out, nothing is overwritten")
+    if resume:
+        data, backbone, weights, recipe, size, seed, workers, test = _settings_of(out)
+    if data is None:
+        raise DataError("no folder of images given: valgap train PHOTOS/")
+    table = load_folder(data, seed, lambda files: _bar(files, "reading images", screen))
+    held_back = load_test(test, table) if test is not None else None
+    for line in table.report.lines():
+        screen.print(line, markup=False)
+    torch.manual_seed(seed)
+    loaded = create_model(backbone, len(table.classes), weights, lambda text: screen.print(text, markup=False))
+    if loaded.weights is not None:
+        screen.print(loaded.weights.line(), markup=False)
+    preprocessing = loaded.preprocessing.at(size)
+    out.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        _keep_settings(out, data, backbone, weights, recipe, size, seed, workers, test)
+    limit = started + time_limit_s if time_limit_s is not None else math.inf
+    program = _Program(table, loaded, preprocessing, recipe, out, seed, workers, limit, screen, aside)
+    result = program.run(started, held_back)
+    program.finish(result, backbone)
+    return result
+
+
+class _Program:
+    """The state of one training."""
+
+    def __init__(
+        self,
+        table: ImageTable,
+        loaded: LoadedModel,
+        preprocessing: Preprocessing,
+        recipe: Recipe,
+        out: Path,
+        seed: int,
+        workers: int,
+        limit: float,
+        screen: Console,
+        aside: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.table, self.preprocessing, self.recipe, self.out = table, preprocessing, recipe, out
+        self.seed, self.workers, self.limit, self.screen, self.aside = seed, workers, limit, screen, aside
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        self.model, self.head = loaded.model.to(self.device), loaded.head
+        self.train_paths, self.train_labels = table.part(val=False)
+        self.val_paths, self.val_labels = table.part(val=True)
+        self.num_classes = len(table.classes)
+        self.watch = Watch(limit, self.bar, self.show_row, self.say, aside)
+        self.probe: Probe | None = None
+        self.decision = Decision(recipe.unfreeze, recipe.flip is not False, np.zeros(self.num_classes), [])
+        self.cut: Cut | None = None
+        if recipe.unfreeze in ("auto", "last"):
+            with aside():
+                self.cut = cut_before_last_stage(self.model, self.head)
+        if recipe.unfreeze == "last" and self.cut is None:
+            raise ConfigError("this network cannot be cut before its last stage: choose --unfreeze head or --unfreeze all")
+
+    def run(self, started: float, test: tuple[list[Path], npt.NDArray[np.int64]] | None) -> TrainResult:
+        """Features, probe, decision, fit, scores."""
+        freeze_all_but(self.model, self.head)
+        self.model.eval()
+        if self.recipe.start == "probe":
+            with self.aside():
+                self.begin_with_probe()
+        fitted = self.fit()
+        with self.aside():
+            self.adjust_head()
+            val_logits = fitted.val_logits + self.decision.bias
+            temperature = fit_temperature(val_logits, self.val_labels) if self.recipe.temperature else 1.0
+            train_logits = self.logits(self.train_paths, self.train_labels, "train, re-scored")
+            tested = None
+            if test is not None:
+                tested = score(self.logits(*test, "test") / temperature, test[1], self.num_classes)
+        after = score(val_logits / temperature, self.val_labels, self.num_classes)
+        return TrainResult(
+            run=self.out,
+            unfrozen=self.decision.unfreeze,
+            chosen=fitted.chosen,
+            val=score(val_logits, self.val_labels, self.num_classes),
+            train=score(train_logits, self.train_labels, self.num_classes),
+            test=tested,
+            temperature=temperature,
+            calibration_error=after.calibration_error,
+            epochs=tuple(fitted.rows),
+            probe_train_accuracy=self.probe.train_accuracy if self.probe is not None else float("nan"),
+            ended=fitted.ended,
+            seconds=time.monotonic() - started,
+        )
+
+    # -- features, probe, decision ------------------------------------------------------------
+
+    def begin_with_probe(self) -> None:
+        """Features in one pass, the probe's weights into the head, and what is to learn."""
+        features, self.train_rows = self.see(self.train_paths, "features of train")
+        self.val_features, self.val_rows = self.see(self.val_paths, "features of val")
+        self.probe = fit_probe(features, self.train_labels, self.num_classes, self.recipe, self.seed)
+        self.put_head(self.probe.weight, self.probe.bias)
+        self.say(f"probe: {self.probe.train_accuracy:.1%} on held-out parts of train, at inverse L2 {self.probe.inverse_l2:g}")
+        self.decision = self.decided() or self.decide(features)
+        for line in self.decision.reasons:
+            self.say(line)
+
+    def see(self, paths: list[Path], what: str, view: Any = "plain") -> tuple[npt.NDArray[np.float32], Rows | None]:
+        """(features, activations before the last stage where the network is cut) of images."""
+        with Progress(*_columns(what), console=self.screen, transient=True, disable=not self.screen.is_terminal) as bar:
+            task = bar.add_task("", total=len(paths))
+
+            def tell(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            if self.cut is None:
+                return extract(self.model, self.head, self.preprocessing, paths, view=view, progress=tell), None
+            return extract_split(self.model, self.head, self.cut, self.preprocessing, paths, view=view, progress=tell)
+
+    def put_head(self, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]) -> None:
+        """Put a linear classifier into the head."""
+        with torch.no_grad():
+            self.head.weight.copy_(torch.from_numpy(weight))  # type: ignore[operator]
+            self.head.bias.copy_(torch.from_numpy(bias))  # type: ignore[operator]
+
+    def decided(self) -> Decision | None:
+        """What the run that is resumed had decided."""
+        file = self.out / STATE / DECISION
+        return Decision.read(file) if file.exists() else None
+
+    def decide(self, features: npt.NDArray[np.float32]) -> Decision:
+        """What learns, whether images are flipped, and how classes are weighed: all by train alone."""
+        assert self.probe is not None
+        reasons: list[str] = []
+        unfreeze = self.recipe.unfreeze
+        flip = bool(self.recipe.flip)
+        if unfreeze != "head" and self.recipe.flip is None and self.recipe.augment != "none":
+            flip = flip_keeps_class(self, features, reasons)
+        if unfreeze == "auto":
+            unfreeze = take_last_stage(self, features, reasons)
+        bias = adjustment(self.probe, self.train_labels, self.num_classes, self.recipe.imbalance, reasons)
+        decision = Decision(unfreeze, flip, bias, reasons)
+        decision.write(self.out / STATE / DECISION)
+        return decision
+
+    # -- fit ----------------------------------------------------------------------------------
+
+    def fit(self) -> FitResult:
+        """Train what learns; with the head alone the probe is already the optimum, and is only validated."""
+        epochs = self.planned_epochs()
+        unfreeze, probed = self.decision.unfreeze, self.probe is not None
+        if unfreeze == "head" and probed:
+            return self.fit_stored(self.head, [], self.stored_val(features=True), 0)
+        if unfreeze == "last" and probed and self.train_rows is not None and self.val_rows is not None:
+            tail = self.tail()
+            freeze_all_but(self.model, tail)
+            views = [self.train_rows]
+            if self.decision.flip:
+                with self.aside():
+                    flipped = self.see(self.train_paths, "features of flipped train", "flipped")[1]
+                    views += [flipped] if flipped is not None else []
+            return self.fit_stored(tail, views, self.stored_val(features=False), epochs)
+        return self.fit_images(epochs)
+
+    def tail(self) -> Tail:
+        """The last stage and the head as a module, its BatchNorm held."""
+        assert self.cut is not None and self.train_rows is not None
+        tail = Tail(self.cut.tail, self.train_rows.array.shape[1:])
+        if self.recipe.hold_batchnorm:
+            hold_batchnorm(tail)
+        return tail
+
+    def planned_epochs(self) -> int:
+        """The recipe's, or as many as make the usual number of steps."""
+        if self.recipe.epochs is not None:
+            return self.recipe.epochs
+        per_epoch = max(1, len(self.train_labels) // self.recipe.batch_size)
+        return min(MAX_EPOCHS, max(MIN_EPOCHS, round(STEPS / per_epoch)))
+
+    def stored_val(self, features: bool) -> StoredDataset:
+        """Val as stored features, or as stored activations."""
+        rows = Rows(self.val_features, np.arange(len(self.val_labels))) if features else self.val_rows
+        assert rows is not None
+        return StoredDataset(self.val_paths, self.val_labels, self.table.classes, [rows], self.seed)
+
+    def fit_stored(self, module: nn.Module, views: list[Rows], val: StoredDataset, epochs: int) -> FitResult:
+        """Train on stored activations."""
+        learn = StoredDataset(self.train_paths, self.train_labels, self.table.classes, views or val.views, self.seed)
+        add_dropout(self.head, self.recipe.dropout)
+        return self.loop(module, self.loader(learn, True, 0), self.loader(val, False, 0), epochs)
+
+    def fit_images(self, epochs: int) -> FitResult:
+        """Train on images through the whole network; what is frozen runs along."""
+        if self.decision.unfreeze == "all":
+            self.model.requires_grad_(True)
+        elif self.decision.unfreeze == "last" and self.cut is not None:
+            freeze_all_but(self.model, self.cut.tail)
+        if self.recipe.hold_batchnorm:
+            hold_batchnorm(self.model)
+        add_dropout(self.head, self.recipe.dropout)
+        change = self.preprocessing.train_transform(self.recipe.augment, self.recipe.crop_share, self.decision.flip)
+        plain = self.preprocessing.eval_transform()
+        learn = ImageDataset(self.train_paths, self.train_labels, self.table.classes, change)
+        val = ImageDataset(self.val_paths, self.val_labels, self.table.classes, plain)
+        self.model.to(memory_format=torch.channels_last)
+        return self.loop(self.model, self.loader(learn, True, self.workers), self.loader(val, False, self.workers), epochs)
+
+    def loader(self, dataset: Any, shuffle: bool, workers: int) -> DataLoader[Any]:
+        """A loader whose order depends on the seed alone."""
+        order = torch.Generator().manual_seed(self.seed)
+        batch = self.recipe.batch_size
+        return DataLoader(dataset, batch, shuffle=shuffle, generator=order, num_workers=workers, persistent_workers=workers > 0)
+
+    def loop(self, module: nn.Module, learn: DataLoader[Any], val: DataLoader[Any], epochs: int) -> FitResult:
+        """The training loop."""
+        self.screen.print(f"{'epoch':>5}  {'train loss':>10}  {'val loss':>8}  {'val accuracy':>12}", highlight=False)
+        return Fit(module, self.head, learn, val, self.recipe, epochs, self.seed, FitStore(self.out / STATE), self.watch).run()
+
+    # -- scores -------------------------------------------------------------------------------
+
+    def adjust_head(self) -> None:
+        """Put the adjustment for uneven classes into the head's bias, so that it travels with the weights."""
+        with torch.no_grad():
+            self.head.bias += torch.from_numpy(self.decision.bias).to(self.head.bias)  # type: ignore[operator,arg-type]
+
+    def logits(self, paths: list[Path], labels: npt.NDArray[np.int64], what: str) -> npt.NDArray[np.float32]:
+        """(N, C) logits of images in eval mode under the evaluation transform; from what is stored, where it is."""
+        if self.decision.unfreeze == "head" and self.probe is not None:
+            features = torch.from_numpy(np.array(self.see(paths, what)[0]))
+            return logits_of_rows(self.head, features, self.device)
+        if self.decision.unfreeze == "last" and self.probe is not None and self.cut is not None:
+            rows = self.see(paths, what)[1]
+            assert rows is not None
+            stored = StoredDataset(paths, labels, self.table.classes, [rows], self.seed)
+            return logits_of(self.tail(), self.loader(stored, False, 0), self.device, self.watch)
+        images = ImageDataset(paths, labels, self.table.classes, self.preprocessing.eval_transform())
+        return logits_of(self.model, self.loader(images, False, self.workers), self.device, self.watch)
+
+    def finish(self, result: TrainResult, backbone: str) -> None:
+        """Write the checkpoint and the summary, show it, and drop what only a resumed run would need."""
+        facts = facts_of(self.table.classes, backbone, self.recipe, self.seed, self.decision.flip, result.temperature)
+        numbers = without_nan({k: v for k, v in asdict(result).items() if k != "run"})
+        save(self.out, self.model, {**facts, "val": without_nan(asdict(result.val))}, self.preprocessing)
+        (self.out / SUMMARY).write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+        for file in (self.out / STATE).glob("*") if (self.out / STATE).is_dir() else ():
+            file.unlink()
+        if (self.out / STATE).is_dir():
+            (self.out / STATE).rmdir()
+        show_summary(result, self.table.classes, self.screen)
+
+    # -- screen -------------------------------------------------------------------------------
+
+    def bar(self, items: Iterable[Any], what: str) -> Iterator[Any]:
+        """The items, with a progress bar."""
+        return _bar(items, what, self.screen)
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+        self.screen.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def show_row(self, row: EpochRow) -> None:
+        """One line of the table of epochs."""
+        loss = "-" if math.isnan(row.train_loss) else f"{row.train_loss:.4f}"
+        self.say(f"{row.epoch:5d}  {loss:>10}  {row.val_loss:8.4f}  {row.val_accuracy:12.1%}")
+
+
+def without_nan(value: Any) -> Any:
+    """The same with null in place of NaN, which JSON does not have."""
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)
+
+
+def logits_of_rows(head: nn.Module, features: torch.Tensor, device: torch.device) -> npt.NDArray[np.float32]:
+    """(N, C) logits of features (N, D)."""
+    head.eval()
+    with torch.no_grad():
+        found: npt.NDArray[np.float32] = head(features.to(device)).float().cpu().numpy()
+    return found
+
+
+def load_test(folder: Path, table: ImageTable) -> tuple[list[Path], npt.NDArray[np.int64]]:
+    """(paths, labels) of a folder of class folders, by train's class map. Raises DataError for a class unknown to train."""
+    from valgap.data.folder import class_images
+
+    found = class_images(folder)
+    foreign = sorted(name for name, files in found.items() if files and name not in table.classes)
+    if foreign or not any(found.values()):
+        raise DataError(
+            f"{folder} has classes that train does not have: {', '.join(foreign)}" if foreign else f"{folder} holds no images"
+        )
+    rows = [(p, table.classes.index(name)) for name, files in found.items() for p in files]
+    return [p for p, _ in rows], np.array([y for _, y in rows], np.int64)
+
+
+# -- settings ---------------------------------------------------------------------------------
+
+
+def _keep_settings(
+    out: Path,
+    data: Path,
+    backbone: str,
+    weights: str,
+    recipe: Recipe,
+    size: int | None,
+    seed: int,
+    workers: int,
+    test: Path | None,
+) -> None:
+    body = {
+        "data": str(data.resolve()),
+        "backbone": backbone,
+        "weights": weights,
+        "recipe": recipe.model_dump(),
+        "size": size,
+        "seed": seed,
+        "workers": workers,
+        "test": str(test.resolve()) if test is not None else None,
+    }
+    (out / SETTINGS).write_text(json.dumps(body, indent=1), encoding="utf-8")
+
+
+def _settings_of(out: Path) -> tuple[Path, str, str, Recipe, int | None, int, int, Path | None]:
+    try:
+        body = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+        test = Path(body["test"]) if body["test"] else None
+        recipe = Recipe(**body["recipe"])
+        return Path(body["data"]), body["backbone"], body["weights"], recipe, body["size"], body["seed"], body["workers"], test
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{out} holds no training that could be resumed (no readable {SETTINGS})") from error
+
+
+def _columns(what: str) -> tuple[TextColumn, BarColumn, MofNCompleteColumn, TimeRemainingColumn]:
+    return TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+
+
+def _bar(items: Iterable[Item], what: str, screen: Console) -> Iterator[Item]:
+    """The items, with a progress bar where the screen is a terminal."""
+    total = len(items)  # type: ignore[arg-type]
+    with Progress(*_columns(what), console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        yield from progress.track(items, total=total)

@@ -1,0 +1,82 @@
+"""What a killed training needs to go on from its last whole epoch, to the same bits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+if TYPE_CHECKING:
+    from valgap.training.fit import Fit
+
+PLACE = "place.json"
+
+
+class FitStore:
+    """A folder that holds the last whole epoch. ``place.json`` names the file that counts, and is replaced in one step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep(self, fit: Fit) -> None:
+        """Write the state after an epoch. A full disk ends keeping, not training."""
+        epoch = fit.rows[-1].epoch
+        tensors = {f"now/{k}": v for k, v in fit.learned().items()}
+        for k, v in (fit.mean or {}).items():
+            tensors[f"mean/{k}"] = v
+        for number, state, logits in fit.best:
+            tensors |= {f"best/{number}/{k}": v for k, v in state.items()}
+            tensors[f"logits/{number}"] = torch.from_numpy(logits)
+        tensors |= _optimizer_tensors(fit.optimizer)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = self.folder / f"epoch-{epoch}.safetensors"
+            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, str(file))
+            place = {"file": file.name, "best": [b[0] for b in fit.best], **fit.facts()}
+            (self.folder / f"{PLACE}.part").write_text(json.dumps(place), encoding="utf-8")
+            (self.folder / f"{PLACE}.part").replace(self.folder / PLACE)
+            for old in self.folder.glob("epoch-*.safetensors"):
+                if old.name != file.name:
+                    old.unlink()
+        except OSError as error:
+            fit.watch.say(f"{self.folder} cannot be written ({error.strerror}): this run cannot be resumed")
+            fit.store = None
+
+    def restore(self, fit: Fit) -> bool:
+        """Put the kept state into ``fit``; False where there is none."""
+        from valgap.training.fit import EpochRow
+
+        try:
+            place: dict[str, Any] = json.loads((self.folder / PLACE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        tensors = load_file(str(self.folder / place["file"]))
+        fit.put(_below(tensors, "now/"))
+        fit.mean = _below(tensors, "mean/") or None
+        fit.best = [(n, _below(tensors, f"best/{n}/"), tensors[f"logits/{n}"].numpy()) for n in place["best"]]
+        fit.step, fit.micro_batch = place["step"], place["micro_batch"]
+        fit.rows = [EpochRow(**r) for r in place["rows"]]
+        _put_optimizer(fit.optimizer, tensors)
+        for row in fit.rows:
+            fit.watch.row(row)
+        return True
+
+
+def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer/{i}/{k}": v for i, one in state.items() for k, v in one.items() if isinstance(v, torch.Tensor)}
+
+
+def _put_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in _below(tensors, "optimizer/").items():
+        number, _, key = name.partition("/")
+        state.setdefault(int(number), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

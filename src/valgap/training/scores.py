@@ -1,0 +1,67 @@
+"""What a classifier is worth on labelled images: accuracy with its interval, recalls, loss, calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+
+from valgap.stats import wilson_interval
+from valgap.training.probe import nll
+
+CALIBRATION_BINS = 15
+MAX_LOG_TEMPERATURE = 3.0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Sample-weighted scores of N images; fractions 0..1, loss in nats. nan where a class has no image."""
+
+    n: int
+    accuracy: float
+    low: float  # 95 % interval of the accuracy, Wilson
+    high: float
+    balanced_accuracy: float  # mean recall over the classes that have images
+    recall: tuple[float, ...]  # per class
+    nll: float
+    calibration_error: float  # expected calibration error, 15 equal bins
+
+
+def score(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64], num_classes: int) -> Scores:
+    """The scores of logits (N, C) for labels (N,)."""
+    right = logits.argmax(1) == labels
+    recall = [float(right[labels == c].mean()) if (labels == c).any() else float("nan") for c in range(num_classes)]
+    low, high = wilson_interval(int(right.sum()), len(labels))
+    return Scores(
+        n=len(labels),
+        accuracy=float(right.mean()),
+        low=low,
+        high=high,
+        balanced_accuracy=float(np.nanmean(recall)),
+        recall=tuple(recall),
+        nll=nll(logits, labels),
+        calibration_error=calibration_error(softmax(logits.astype(np.float64), axis=1), labels),
+    )
+
+
+def calibration_error(probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float:
+    """Expected calibration error of probabilities (N, C): the mean gap between confidence and accuracy, 0..1.
+
+    Source: Naeini et al. 2015; Guo et al. 2017, section 2.
+    """
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = [abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
+    return float(sum(gaps))
+
+
+def fit_temperature(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> float:
+    """The number that logits (N, C) are divided by for the lowest loss on labels (N,). Source: Guo et al. 2017, section 4.2."""
+    found = minimize_scalar(
+        lambda log_t: nll(logits / np.exp(log_t), labels), bounds=(-MAX_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE), method="bounded"
+    )
+    return float(np.exp(found.x))

@@ -1,0 +1,48 @@
+"""The closing summary of a training, for somebody who reads such numbers for the first time."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from valgap.training.program import TrainResult
+
+LISTED_CLASSES = 12
+LEARNED = {"head": "the head alone", "last": "the last stage and the head", "all": "all layers"}
+
+
+def show_summary(result: TrainResult, classes: tuple[str, ...], screen: Console) -> None:
+    """Print it."""
+    for line in summary_lines(result, classes):
+        screen.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def summary_lines(result: TrainResult, classes: tuple[str, ...]) -> list[str]:
+    """The summary, a line each."""
+    val, learned = result.val, LEARNED[result.unfrozen]
+    lines = [
+        "",
+        f"validation accuracy    {val.accuracy:6.1%}   (95 % interval {val.low:.1%} .. {val.high:.1%}, {val.n} images)",
+        f"  every class counted alike (balanced)   {val.balanced_accuracy:.1%}",
+        f"training accuracy      {result.train.accuracy:6.1%}   (the same images and weights, measured as validation is)",
+    ]
+    if result.test is not None:
+        test = result.test
+        interval = f"{test.low:.1%} .. {test.high:.1%}, {test.n} images, nothing was chosen by them"
+        lines.append(f"test accuracy          {test.accuracy:6.1%}   ({interval})")
+    lines.append(f"loss {val.nll:.3f}; stated probabilities are off by {val.calibration_error:.1%} on average")
+    if result.temperature != 1.0:
+        lines[-1] += f", {result.calibration_error:.1%} after a temperature of {result.temperature:.2f} fitted on val"
+    recalls = sorted((r, n) for r, n in zip(val.recall, classes, strict=True) if not math.isnan(r))
+    shown = recalls if len(recalls) <= LISTED_CLASSES else recalls[:LISTED_CLASSES]
+    lines.append("found of each class, worst first: " + ", ".join(f"{name} {recall:.0%}" for recall, name in shown))
+    lines.append(f"{learned} learned; kept: {result.chosen}" + (f"; ended early: {result.ended}" if result.ended else ""))
+    chose = (
+        "Validation chose among epochs and set the temperature" if len(result.epochs) > 1 else "Validation set the temperature"
+    )
+    more = "" if result.test is not None else "; --test FOLDER scores images that nothing was chosen by"
+    lines.append(f"{chose}, so its numbers are a little optimistic{more}.")
+    return lines

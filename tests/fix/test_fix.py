@@ -1,0 +1,187 @@
+"""The whole way: findings and decisions become a manifest, edits and a better run; nothing of the user's changes."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.experiments.test_sandbox import tree
+from tests.processes import ForkedPopen, forked
+from tests.report.pages import diagnosis, finding, record
+from valgap.errors import ValgapError
+from valgap.fix import fix
+from valgap.fix.manifest import LEFT_OUT, images_of, link_images, plan_images, write_manifest
+from valgap.fix.retrain import _options, data_interventions
+from valgap.fix.scores import answers, compare
+from valgap.review.decisions import Decision, Decisions
+
+pytestmark = pytest.mark.takes(30)
+PROGRAM = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+import helper
+
+torch.manual_seed(0)
+mean, std = [0.5, 0.5, 0.5], [0.05, 0.05, 0.05]
+train_tf = transforms.Compose([transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize(mean, std)])
+val_tf = transforms.Compose([transforms.ToTensor()])
+train_set = datasets.ImageFolder("photos/train", train_tf)
+val_set = datasets.ImageFolder("photos/val", val_tf)
+train_loader = DataLoader(train_set, 10, shuffle=True)
+val_loader = DataLoader(val_set, 10)
+net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+optimizer = torch.optim.Adam(net.parameters(), 0.02)
+for epoch in range(3):
+    net.train()
+    for x, y in train_loader:
+        loss = nn.functional.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    net.eval()
+    right = 0
+    with torch.no_grad():
+        for x, y in val_loader:
+            right += (net(x).argmax(1) == y).sum().item()
+    print("val acc", helper.share(right, len(val_set)))
+torch.save(net.state_dict(), "model.pt")
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a program whose validation images are not normalised, and its record ``r``."""
+    home = tmp_path_factory.mktemp("home")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 20), ("val", 15)):
+        for label, red in (("cold", 118), ("warm", 138)):
+            folder = home / "photos" / split / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.normal((red, 128, 128), 8, (3, 3, 3)).clip(0, 255).astype(np.uint8)
+                smooth = Image.fromarray(pixels).resize((24, 24), Image.Resampling.BICUBIC)
+                smooth.save(folder / f"{split[0]}{i}.png")
+    (home / "train.py").write_text(PROGRAM)
+    (home / "helper.py").write_text("def share(right, n):\n    return right / n\n")
+    done = forked(["-m", "valgap.cli", "run", "--out", "r", "train.py"], home)
+    assert done.returncode == 0, done.stderr
+    return home
+
+
+def test_a_fault_in_a_script_is_edited_out_and_proved(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {k: v for k, v in tree(home).items() if k.split("/")[0] != "r"}
+    monkeypatch.setattr("subprocess.Popen", ForkedPopen)
+    monkeypatch.chdir(home)
+    decided = Decisions(home / "r" / "decisions.csv")
+    decided.make(Decision("photos/train/cold/t3.png", "relabel", "warm"))
+    decided.make(Decision("photos/train/warm/t5.png", "drop"))
+    decided.make(Decision("photos/val/warm/v1.png", "drop"))
+    result = fix(home / "r", home / "out", budget="0", suspected=True, links=True)
+    assert "normalization_mismatch" in result.remedied and "normalization_mismatch" not in result.by_hand
+    edit = next(e for e in result.patch.edits if e.cause == "normalization_mismatch")  # type: ignore[union-attr]
+    line = PROGRAM.splitlines().index(next(x for x in PROGRAM.splitlines() if x.startswith("val_tf"))) + 1
+    assert (edit.file.name, edit.line) == ("train.py", line)
+    assert result.run == home / "out" / "run" and (result.run / "final.safetensors").is_file()
+    whole, clean = result.scores
+    assert whole.before.n == 30 and clean.before.n == 29
+    assert whole.before.value < 0.7 and whole.after.value > 0.85 and whole.gain.low > 0
+    after = {k: v for k, v in tree(home).items() if k.split("/")[0] not in ("r", "out")}
+    assert after == before, "the checkpoint of the retraining and all else stay out of the user's folder"
+    rows = {r["path"]: r for r in csv.DictReader((home / "out" / "manifest.csv").open(newline=""))}
+    assert len(rows) == 70
+    assert rows["photos/train/cold/t3.png"]["label"] == "warm"
+    assert rows["photos/train/warm/t5.png"]["split"] == rows["photos/val/warm/v1.png"]["split"] == LEFT_OUT
+    assert len(list((home / "out" / "data" / "train" / "warm").iterdir())) == 20
+    patched = subprocess.run(
+        ["patch", "-p1", "--dry-run", "-i", home / "out" / "fix.patch"], cwd=home, capture_output=True, check=False
+    )
+    assert patched.returncode == 0, patched.stdout
+    from valgap.record.reader import read_record
+
+    new = read_record(result.run)
+    names = [new.sample_names[i] for i in new.passes[0].samples.sample.tolist()]
+    assert len(names) == 39 and "photos/train/warm/t5.png" not in names
+    place = names.index("photos/train/cold/t3.png")
+    assert new.passes[0].samples.target[place] == 1
+    with pytest.raises(ValgapError, match="nothing is overwritten"):
+        fix(home / "r", home / "out")
+
+
+def test_nothing_to_mend(home: Path, tmp_path: Path) -> None:
+    (home / "r" / "decisions.csv").unlink(missing_ok=True)
+    with pytest.raises(ValgapError, match="--suspected"):
+        fix(home / "r", tmp_path / "out", budget="0")
+    assert not (tmp_path / "out").exists()
+
+
+def test_plan_of_images(tmp_path: Path) -> None:
+    run = record(tmp_path)
+    names = run.sample_names
+    one = diagnosis(run, ("DAT101", finding(subjects=(f"{names[200]} = {names[0]}", f"{names[201]} = {names[1]}"))))
+    decided = {
+        names[0]: Decision(names[0], "drop", cause="DAT104"),
+        names[1]: Decision(names[1], "relabel", "cat"),
+        names[2]: Decision(names[2], "unsure"),
+        names[201]: Decision(names[201], "keep"),
+    }
+    rows = {r.path: r for r in plan_images(one, decided, ["DAT101"])}
+    assert len(rows) == 300 == len(images_of(run))
+    assert not rows[names[0]].kept and "DAT104" in rows[names[0]].reason
+    assert (rows[names[1]].label, rows[names[1]].given) == ("cat", "bee")
+    assert rows[names[2]].kept and not rows[names[2]].reason
+    assert not rows[names[200]].kept and names[0] in rows[names[200]].reason
+    assert rows[names[201]].kept, "somebody's decision counts first"
+    assert all(r.kept for r in plan_images(one, {}, []))
+    acts = data_interventions(run, list(rows.values()))
+    assert [(a.name, a.settings["positions"]) for a in acts] == [("relabel_samples", [1]), ("drop_samples", [0])]
+    assert acts[0].settings["targets"] == [2]
+    with pytest.raises(FileExistsError):
+        (tmp_path / "m.csv").write_text("mine")
+        write_manifest(list(rows.values()), tmp_path / "m.csv")
+
+
+def test_links_with_hostile_and_equal_names(tmp_path: Path) -> None:
+    from valgap.fix.manifest import Row
+
+    for name in ("a/x.png", "b/x.png", 'b/"q" <b>&\n😀.png'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"1")
+    rows = [Row(n, "k", label, "train", True, "") for n in ("a/x.png", "b/x.png") for label in ("..",)]
+    rows.append(Row('b/"q" <b>&\n😀.png', "k", "c/../../d", "val", True, ""))
+    made = link_images(rows, tmp_path / "data", tmp_path)
+    assert sorted(made.values()) == sorted(r.path for r in rows)
+    for link, path in made.items():
+        place = tmp_path / "data" / link
+        assert place.resolve() == (tmp_path / path).resolve()
+        assert len(Path(link).parts) == 3 and ".." not in Path(link).parts
+    with pytest.raises(ValgapError, match="still there"):
+        link_images([Row("gone.png", "k", "k", "val", True, "")], tmp_path / "other", tmp_path)
+
+
+def test_scores_of_cleaned_validation(tmp_path: Path) -> None:
+    from valgap.fix.manifest import Row
+
+    before = {"a": (True, "ant"), "b": (False, "bee"), "c": (False, "bee"), "d": (True, "ant")}
+    after = {"a": (True, "ant"), "b": (True, "ant"), "c": (False, "bee"), "d": (True, "ant"), "e": (True, "ant")}
+    rows = [Row("c", "ant", "bee", "val", True, "relabelled"), Row("d", "ant", "ant", "val", False, "leak")]
+    whole, clean = compare(before, after, rows)
+    assert (whole.before.value, whole.after.value, whole.before.n) == (0.5, 0.75, 4)
+    assert (clean.before.value, clean.after.value, clean.before.n) == (pytest.approx(2 / 3), 1.0, 3)
+    assert [s.name for s in compare(before, after, [])] == ["the same validation images"]
+    assert compare(before, {}, []) == []
+    run = record(tmp_path)
+    told = answers(replace(run, path="x"))
+    assert sum(right for right, _ in told.values()) == int(run.passes[-1].samples.correct.sum())
+
+
+def test_options_of_an_earlier_training() -> None:
+    argv = ["/bin/valgap", "train", "photos", "--epochs", "3", "--out", "runs/a", "--backbone=resnet50", "--seed", "1"]
+    assert _options(argv) == ["--epochs", "3", "--backbone=resnet50", "--seed", "1"]

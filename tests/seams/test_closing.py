@@ -1,0 +1,132 @@
+"""Closing measurements: after the exit status is known, within their time, without a trace in the program."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import valgap
+from tests.processes import forked
+from valgap.record.reader import read_record
+
+PROGRAM = """
+import sys, time, torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+torch.manual_seed(0)
+class Slow(Dataset):
+    broken, wait = False, 0.0
+    def __init__(self, n):
+        self.labels = torch.arange(n) % 3
+        noise = torch.randn(n, 3, 8, 8)
+        self.images = F.interpolate(torch.eye(3)[self.labels][:, :, None, None] * 0.3, 8) + noise
+    def __len__(self): return len(self.labels)
+    def __getitem__(self, i):
+        if Slow.broken: raise RuntimeError("the program has ended")
+        time.sleep(Slow.wait)
+        return self.images[i], self.labels[i]
+train_set, val_set = Slow(40), Slow(64)
+net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(144, 3))
+opt = torch.optim.SGD(net.parameters(), 0.2)
+"""
+LOOP = """
+for epoch in range(3):
+    net.train()
+    for x, y in DataLoader(train_set, 8, shuffle=True):
+        opt.zero_grad(); F.cross_entropy(net(x), y).backward(); opt.step()
+    net.eval()
+    with torch.no_grad():
+        right = sum((net(x).argmax(1) == y).sum().item() for x, y in DataLoader(val_set, 8))
+    total = sum(t.double().sum().item() for t in net.state_dict().values())
+    print(f"epoch {epoch} right {right} weights {total:.9f}")
+"""
+
+
+def run(folder: Path, body: str, *options: object) -> subprocess.CompletedProcess[str]:
+    (folder / "train.py").write_text(PROGRAM + body)
+    done = forked(["-m", "valgap.cli", "run", "--out", "r", *options, "train.py"], folder)
+    assert done.stdout == forked(["train.py"], folder).stdout
+    return done
+
+
+def total(file: Path) -> float:
+    with safe_open(str(file), "pt") as opened:
+        return sum(float(opened.get_tensor(k).double().sum()) for k in opened.keys())  # noqa: SIM118
+
+
+def test_final_and_best_weights_are_kept(tmp_path: Path) -> None:
+    done = run(tmp_path, LOOP, "--closing", 10)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    best = max(lines, key=lambda words: int(words[3]))
+    assert total(tmp_path / "r" / "final.safetensors") == pytest.approx(float(lines[-1][5]), abs=1e-6)
+    assert total(tmp_path / "r" / "best.safetensors") == pytest.approx(float(best[5]), abs=1e-6)
+    with safe_open(str(tmp_path / "r" / "best.safetensors"), "pt") as opened:
+        assert float(opened.metadata()["val"]) == pytest.approx(int(best[3]) / 64, abs=1e-6)
+    record = read_record(tmp_path / "r")
+    assert record.closing is not None
+    own, again = record.last_validation, record.closing.rescores["val_eval"]
+    assert own is not None
+    place = np.argsort(again.sample)
+    assert (again.prediction[place] == own.samples.prediction[np.argsort(own.samples.sample)]).all()
+    assert {"val_train", "train_eval"} <= set(record.closing.rescores)
+
+
+def test_they_can_be_turned_off(tmp_path: Path) -> None:
+    assert run(tmp_path, LOOP, "--closing", 0).returncode == 0
+    assert read_record(tmp_path / "r").closing is None
+    assert {p.name for p in (tmp_path / "r").iterdir()} == {"events.jsonl"}
+
+
+def test_they_end_with_their_time(tmp_path: Path) -> None:
+    assert run(tmp_path, "Slow.wait = 0.01\n" + LOOP).returncode == 0
+    record = read_record(tmp_path / "r")
+    assert record.closing is not None and record.seconds is not None
+    # 104 samples and more would take a second; one batch may be begun within the time and end after it.
+    assert record.closing.seconds < 0.2 * record.seconds + 0.64 + 0.5
+    assert len(record.closing.rescores["val_eval"]) <= 64
+    assert len(record.closing.rescores.get("train_eval", ())) < 40
+
+
+@pytest.mark.parametrize(("ending", "status"), [("Slow.broken = True", 0), ("sys.exit(3)", 3), ("raise KeyError(1)", 1)])
+def test_the_exit_status_is_the_programs(ending: str, status: int, tmp_path: Path) -> None:
+    done = run(tmp_path, LOOP + ending)
+    assert done.returncode == status, done.stderr
+    closing = read_record(tmp_path / "r").closing
+    if status:
+        assert closing is None
+    else:
+        assert closing is not None
+        assert "the program has ended" in closing.skipped["rescores"]
+
+
+def test_nothing_is_left_changed(tmp_path: Path) -> None:
+    images = nn.functional.interpolate(torch.randn(60, 3, 3, 3, generator=torch.Generator().manual_seed(0)), 8, mode="bilinear")
+    train, val = TensorDataset(images[:40], torch.arange(40) % 3), TensorDataset(images[40:], torch.arange(20) % 3)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(144, 3))
+    with valgap.watch(out=tmp_path / "r", closing=10):
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for x, y in DataLoader(train, 8, shuffle=True):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        model[1].eval()
+        with torch.no_grad():
+            for x, _ in DataLoader(val, 8):
+                model(x)
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        modes = [m.training for m in model.modules()]
+        state, drawn = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]
+    assert "val_train" in read_record(tmp_path / "r").closing.rescores  # type: ignore[union-attr]
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert [m.training for m in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (np.random.get_state()[1] == drawn).all()  # type: ignore[index]

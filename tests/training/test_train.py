@@ -1,0 +1,216 @@
+"""Training and prediction on real photographs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from valgap.errors import ConfigError, DataError, RecordError
+from valgap.models import create_model
+from valgap.recipe import RECIPE, REFERENCE, Recipe
+from valgap.training import TrainResult, load, predict, train
+from valgap.training.export import export
+from valgap.training.probe import fit_probe
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "clothing_mini"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not DATA.is_dir():
+        pytest.skip("the real images are not here")
+    folder = tmp_path_factory.mktemp("photos")
+    for split, count in (("train", 15), ("val", 8)):
+        for label in ("hat", "pants", "shoes"):
+            (folder / split / label).mkdir(parents=True)
+            for file in sorted((DATA / split / label).iterdir())[:count]:
+                (folder / split / label / file.name).symlink_to(file)
+    return folder
+
+
+QUICK = Recipe.changed(RECIPE, {"unfreeze": "last", "epochs": 2, "flip": True})
+SETTINGS: dict[str, Any] = {"backbone": "efficientnet_lite0", "size": 64}
+
+
+@pytest.fixture(scope="module")
+def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """A run of the last stage, with a test folder."""
+    return train(photos, tmp_path_factory.mktemp("run") / "a", recipe=QUICK, test=photos / "val", **SETTINGS)
+
+
+def test_the_last_stage_learns_twice_the_same(photos: Path, trained: TrainResult, tmp_path: Path) -> None:
+    two = train(photos, tmp_path / "b", recipe=QUICK, **SETTINGS)
+    weights = [(r.run / "checkpoint.safetensors").read_bytes() for r in (trained, two)]
+    assert weights[0] == weights[1]
+    assert str(trained.epochs) == str(two.epochs)
+    assert len(trained.epochs) == 3
+    assert trained.epochs[2].train_loss < 1.0
+    other = train(photos, tmp_path / "c", recipe=QUICK, seed=1, **SETTINGS)
+    assert (other.run / "checkpoint.safetensors").read_bytes() != weights[0]
+    moved = moved_tensors(trained.run)
+    assert any("blocks.6" in name for name in moved)
+    assert not any("blocks.2" in name or "running" in name for name in moved)
+
+
+def moved_tensors(run: Path) -> list[str]:
+    """Tensors of a run's checkpoint that differ from the bundled weights."""
+    start = create_model("efficientnet_lite0", 3).model.state_dict()
+    end = load_file(str(run / "checkpoint.safetensors"))
+    return [k for k, v in start.items() if not torch.equal(v, end[k])]
+
+
+def test_numbers_are_true(photos: Path, trained: TrainResult) -> None:
+    """What the summary says is what the checkpoint does, counted by a plain loop."""
+    classifier = load(trained.run)
+    for split, scores in (("val", trained.val), ("val", trained.test), ("train", trained.train)):
+        assert scores is not None
+        predictions = classifier.predict(classifier.files([photos / split]))
+        right = [p.label == p.path.parent.name for p in predictions if p.path is not None]
+        assert scores.n == len(right)
+        assert abs(float(np.mean(right)) - scores.accuracy) <= 1 / len(right) + 1e-9
+        assert scores.low < scores.accuracy <= scores.high
+    body = json.loads((trained.run / "summary.json").read_text())
+    assert body["val"]["accuracy"] == trained.val.accuracy
+    assert not (trained.run / "state").exists()
+    facts = json.loads((trained.run / "checkpoint.json").read_text())
+    assert facts["classes"] == ["hat", "pants", "shoes"]
+    assert facts["temperature"] == trained.temperature
+
+
+def test_the_head_alone_is_the_probe(photos: Path, tmp_path: Path) -> None:
+    recipe = Recipe.changed(RECIPE, {"unfreeze": "head"})
+    result = train(photos, tmp_path / "a", recipe=recipe, **SETTINGS)
+    assert result.val.accuracy > 0.8
+    assert moved_tensors(result.run) == ["classifier.weight", "classifier.bias"]
+    with pytest.raises(RecordError, match="nothing is overwritten"):
+        train(photos, tmp_path / "a", recipe=recipe, **SETTINGS)
+
+
+def test_all_layers_learn_on_images(photos: Path, tmp_path: Path) -> None:
+    recipe = Recipe.changed(RECIPE, {"unfreeze": "all", "epochs": 1, "dropout": 0.1, "ema": 0.5, "mixup": 0.2})
+    result = train(photos, tmp_path / "a", recipe=recipe, backbone="efficientnet_lite0", size=32)
+    moved = set(moved_tensors(result.run)) if result.chosen != "epoch 0" else set()
+    assert len(result.epochs) == 2
+    assert not any("running" in name for name in moved)
+
+
+def test_the_preset_in_circulation_moves_batchnorm(photos: Path, tmp_path: Path) -> None:
+    recipe = Recipe.changed(REFERENCE, {"epochs": 1})
+    result = train(photos, tmp_path / "a", recipe=recipe, backbone="efficientnet_lite0", size=32)
+    moved = moved_tensors(result.run)
+    assert any("running_mean" in name for name in moved) or result.chosen == "epoch 0"
+    assert not any(name.endswith("weight") and "classifier" not in name for name in moved)
+
+
+def test_a_time_limit_ends_the_training(photos: Path, tmp_path: Path) -> None:
+    recipe = Recipe.changed(QUICK, {"epochs": 500, "patience": 1000, "flip": False})
+    result = train(photos, tmp_path / "a", recipe=recipe, time_limit_s=12, **SETTINGS)
+    assert result.ended == "the time is up"
+    assert (tmp_path / "a" / "checkpoint.safetensors").exists()
+
+
+def test_killed_and_resumed_is_the_same_to_the_last_bit(photos: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from valgap.recipe import *; from valgap.training import train\n"
+        "from valgap.training import saved\n"
+        "data, out, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]\n"
+        "recipe = Recipe.changed(RECIPE, {'unfreeze': 'last', 'epochs': 3, 'flip': True, 'ema': 0.5, 'dropout': 0.2})\n"
+        "if mode == 'kill':\n"
+        "    import os, signal; from valgap.training.fit import Fit; learn = Fit.learn\n"
+        "    def late(fit, *a):\n"
+        "        if len(fit.rows) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return learn(fit, *a)\n"
+        "    Fit.learn = late\n"
+        "again = mode == 'resume'\n"
+        "train(None if again else data, out, backbone='efficientnet_lite0', size=32, recipe=recipe, resume=again)\n"
+    )
+
+    def run(out: str, mode: str) -> int:
+        command = [sys.executable, "-c", program, str(photos), str(tmp_path / out), mode]
+        return subprocess.run(command, check=False, capture_output=True).returncode
+
+    assert run("whole", "whole") == 0
+    assert run("cut", "kill") == -signal.SIGKILL
+    assert not (tmp_path / "cut" / "checkpoint.safetensors").exists()
+    assert run("cut", "resume") == 0
+    whole, cut = (tmp_path / n / "checkpoint.safetensors" for n in ("whole", "cut"))
+    assert whole.read_bytes() == cut.read_bytes()
+    numbers = [json.loads((tmp_path / n / "summary.json").read_text()) for n in ("whole", "cut")]
+    assert numbers[0]["epochs"] == numbers[1]["epochs"]
+    assert numbers[0]["val"] == numbers[1]["val"]
+
+
+def test_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="resumed"):
+        train(None, tmp_path, resume=True)
+
+
+def test_broken_images_and_mirrors(trained: TrainResult, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no")
+    picture = next((photos / "val" / "hat").iterdir())
+    classifier = load(trained.run)
+    mixed = classifier.predict([tmp_path / "broken.jpg", picture, Image.open(picture), np.asarray(Image.open(picture))], tta=True)
+    assert mixed[0].problem is not None
+    assert [p.label for p in mixed[1:]] == [mixed[1].label] * 3
+    assert sum(mixed[1].probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert mixed[1].probabilities != classifier.predict([picture])[0].probabilities
+    assert classifier.predict_proba([picture]).shape == (1, 3)
+
+
+@pytest.mark.parametrize("format", ["onnx", "torchscript", "safetensors"])
+def test_export_agrees(format: str, trained: TrainResult, tmp_path: Path) -> None:
+    if format == "onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    done = export(trained.run, format, tmp_path / f"m.{format}")
+    assert done.path.stat().st_size > 1e6
+    assert np.isnan(done.max_difference) or done.max_difference < 1e-4
+    assert json.loads((tmp_path / f"m.{format}.json").read_text())["classes"] == ["hat", "pants", "shoes"]
+    with pytest.raises(RecordError, match="nothing is overwritten"):
+        export(trained.run, format, tmp_path / f"m.{format}")
+    with pytest.raises(ConfigError, match="onnx, torchscript"):
+        export(trained.run, "keras")
+
+
+def test_predict_says_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no checkpoint"):
+        predict(tmp_path, [tmp_path])
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "checkpoint.json").write_text("{}")
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"no weights")
+    with pytest.raises(RecordError, match="cannot be read"):
+        predict(tmp_path, [tmp_path / "a.png"])
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "cat" / "a.png")
+    with pytest.raises(DataError):
+        train(tmp_path, tmp_path / "run", backbone="efficientnet_lite0")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_probe_agrees_with_its_own_classifier_and_ignores_scale(classes: int) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % classes
+    centres = rng.normal(0, 2, (classes, 10))
+    features = (centres[labels] + rng.normal(0, 1, (120, 10))).astype(np.float32)
+    probe = fit_probe(features, labels, classes, RECIPE, 0)
+    assert probe.weight.shape == (classes, 10)
+    assert (probe.logits(features).argmax(1) == labels).mean() > 0.9
+    scaled = fit_probe(features * 1000 + 7, labels, classes, RECIPE, 0)
+    assert (scaled.logits(features * 1000 + 7).argmax(1) == probe.logits(features).argmax(1)).mean() > 0.99
+    state = torch.get_rng_state()
+    fit_probe(features, labels, classes, RECIPE, 0)
+    assert torch.equal(torch.get_rng_state(), state)
