@@ -93,7 +93,7 @@ FAULTY: tuple[Case, ...] = (
     one("low_rate", CLOTHES, "head", "TRN402"),
     one("one_epoch", CLOTHES, "head", "TRN403"),
     one("no_regularization", CIFAR, "scratch", "TRN405|PRE206", settings="epochs=12"),
-    one("decay", CLOTHES, "head", "TRN406"),
+    one("decay", CIFAR, "scratch", "TRN406"),
     one("no_zero", CLOTHES, "head", "TRN407"),
     one("unshuffled", SIGNS, "tune", "TRN408", thread=GITHUB + "microsoft/nni/pull/4696"),
     one("overflow", CLOTHES, "head", "TRN409", thread=GITHUB + "NVIDIA/apex/issues/43"),

@@ -557,7 +557,7 @@ FAULTS: dict[str, Callable[[Program], None]] = {
     "high_rate": set_(rate=0.5),
     "low_rate": set_(rate=1e-5),
     "one_epoch": set_(epochs=1),
-    "decay": set_(optimizer="AdamW", weight_decay=60.0),
+    "decay": set_(optimizer="AdamW", weight_decay=30.0),
     "no_regularization": no_regularization,
     "no_zero": set_(zero=False),
     "unshuffled": set_(shuffle=False),

@@ -24,7 +24,8 @@ from valgap.checks.progress import Replay, head_rate, plain_sgd, replay, shortfa
 from valgap.checks.wrong_schedule import SMALL_SHARE, small_share
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
-NOTABLE_POINTS, P_VALUE = 5.0, 0.02
+# Sound controls of benchmarks/faults.py gain at most 5 points by these, with p-values of 0.26 and more.
+NOTABLE_POINTS, P_VALUE = 6.0, 0.02
 # Sound fine-tuning moves its weights by 1e-4 and more a step.
 COLD_RATIO = 2e-5
 
