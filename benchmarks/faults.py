@@ -70,6 +70,11 @@ def record_cases(cases: Sequence[Case], data: dict[str, str], folder: Path, para
     record_all([(a, o) for o, a in jobs.items()], parallel)
 
 
+def is_recorded(folder: Path) -> bool:
+    """Whether an earlier call recorded it to its end."""
+    return (folder / "recorded").is_file()
+
+
 def safe(name: str) -> str:
     """The name as that of a folder."""
     return "".join(c if c.isalnum() else "-" for c in name)
@@ -96,7 +101,8 @@ def answer(case: Case, folder: Path, budget: str) -> tuple[Answer, list[Judged]]
     seconds = time.monotonic() - begun
     hints = [j.check.code for j in everything if j not in found]
     reached = accuracy(run)
-    cost = accuracy(folder / f"twin-{twin_of(case)}") - reached if case.faults else float("nan")
+    twin = folder / f"twin-{twin_of(case)}"
+    cost = accuracy(twin) - reached if case.faults and is_recorded(twin) else float("nan")
     return Answer(case, [j.check.code for j in found], hints, reached, cost, seconds), list(everything)
 
 
@@ -140,7 +146,7 @@ def percent(values: Sequence[bool]) -> str:
     return f"{100 * sum(values) / max(1, len(values)):.0f} %"
 
 
-def page(faulty: Sequence[Answer], healthy: Sequence[Answer], note: str) -> str:
+def page(faulty: Sequence[Answer], healthy: Sequence[Answer], notes: Sequence[str]) -> str:
     """The whole page."""
     parts = [
         "# Faults",
@@ -148,7 +154,7 @@ def page(faulty: Sequence[Answer], healthy: Sequence[Answer], note: str) -> str:
         *INTRODUCTION,
         "",
         *summary(faulty, healthy),
-        *([note] if note else []),
+        *notes,
         "",
         "## Faulty",
         "",
@@ -168,6 +174,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--keep", type=Path, help="folder for the records, used again by a later call")
     parser.add_argument("--only", default="", help="names of cases, separated by commas; writes no page")
+    parser.add_argument("--recorded", action="store_true", help="only the cases that lie in --keep already")
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--budget", default="0", help="time for re-runs of each case")
     parser.add_argument("--details", action="store_true", help="print every finding")
@@ -180,7 +187,10 @@ def main() -> None:
         }
         wanted = set(filter(None, args.only.split(",")))
         cases = [c for c in (*FAULTY, *HEALTHY) if not wanted or c.name in wanted]
-        record_cases(cases, data, folder / "runs", args.parallel)
+        if args.recorded:
+            cases = [c for c in cases if is_recorded(folder / "runs" / safe(c.name))]
+        else:
+            record_cases(cases, data, folder / "runs", args.parallel)
         answers = []
         for case in cases:
             said, everything = answer(case, folder / "runs", args.budget)
@@ -192,7 +202,10 @@ def main() -> None:
         faulty, healthy = ([a for a in answers if bool(a.case.causes) == kind] for kind in (True, False))
         print("\n".join(summary(faulty, healthy)))
         if not wanted:
-            RESULTS.write_text(page(faulty, healthy, "" if args.budget == "0" else f"- with `--budget {args.budget}`"))
+            left = len(FAULTY) + len(HEALTHY) - len(cases)
+            notes = [f"- with `--budget {args.budget}`"] if args.budget != "0" else []
+            notes += [f"- **{left} of {left + len(cases)} cases of fault_cases.py are not recorded yet**"] if left else []
+            RESULTS.write_text(page(faulty, healthy, notes))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def judged(run: RunRecord) -> Finding | Clear | NotApplicable:
         facts.insert(0, again.evidence("at a tenth of the rate"))
         if 100 * again.gain >= NOTABLE_POINTS and again.p_value < P_VALUE:
             return _finding(100 * again.gain, 0.85, facts)
-        return Clear("a tenth of the rate would not do better on the same features", tuple(facts))
+        if backbone_trained(run) < TRAINED_SHARE:  # else the features themselves are of the rate's making
+            return Clear("a tenth of the rate would not do better on the same features", tuple(facts))
     gap = shortfall(run)
     stuck = stalled(run, facts)
     if gap is not None:

@@ -52,7 +52,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
             low = rate < 0.5 * usual
             confidence = 0.45 if plain_sgd(run) else 0.85 if low else 0.4
             return _finding(rate, max(100 * again.gain, 100 * gap.value if gap is not None else 0.0), confidence, facts)
-    elif ratio < COLD_RATIO and gap is not None and gap.low > 0:
+    if ratio < COLD_RATIO and gap is not None and gap.low > 0:
         return _finding(rate, 100 * gap.value, 0.45 if plain_sgd(run) else 0.65, facts)
     return Clear("nothing speaks for a rate that is too low", tuple(facts))
 
