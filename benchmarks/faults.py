@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fault_cases import CIFAR, CLOTHES, FAULTY, HEALTHY, INSECTS, SIGNS, Case
 from record_side_by_side import record_all, small_copy
+
 from valgap import diagnose
 from valgap.checks import CATALOGUE
 from valgap.diagnosis import judge, order, suspected
@@ -29,8 +30,8 @@ INTRODUCTION = (
     "Made by `make bench-faults DATA=FOLDER`. Programs of benchmarks/fault_programs.py on parts of real data sets at 80 px and",
     "below, recorded by the code of `valgap run` and diagnosed from the record alone (`--budget 0`). The cost of a fault is the",
     "last validation accuracy of the same program without it, minus its own, one seed each. Where a fault has two names in the",
-    "catalogue, both are right answers; the first is the expected one. The thresholds of the training family were set while looking",
-    "at a part of these very cases, so their rows are no independent test.",
+    "catalogue, both are right answers; the first is the expected one. The thresholds of the training family were set while",
+    "looking at a part of these very cases, so their rows are no independent test.",
 )
 
 
