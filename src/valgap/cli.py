@@ -455,6 +455,8 @@ def predict(
     from valgap.training import load
 
     classifier = load(run_directory)
+    if tta and not classifier.flip:
+        _say("--tta has no effect: this training did not find that mirrored images keep their class")
     predictions = classifier.predict(classifier.files(images), tta=tta)
     if as_csv:
         table = csv.writer(sys.stdout)
