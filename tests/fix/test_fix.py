@@ -183,6 +183,14 @@ def test_scores_of_cleaned_validation(tmp_path: Path) -> None:
     assert sum(right for right, _ in told.values()) == int(run.passes[-1].samples.correct.sum())
 
 
+def test_links_of_a_retraining_are_the_images_they_lead_to(tmp_path: Path) -> None:
+    run = record(tmp_path)
+    moved = tuple(f"out/data/{name}" for name in run.sample_names)
+    again = replace(run, sample_names=moved)
+    renamed = {str(tmp_path / link): name for link, name in zip(moved, run.sample_names, strict=True)}
+    assert answers(again, renamed) == answers(run) and answers(again) != answers(run)
+
+
 def test_options_of_an_earlier_training() -> None:
     argv = ["/bin/valgap", "train", "photos", "--epochs", "3", "--out", "runs/a", "--backbone=resnet50", "--seed", "1"]
     assert _options(argv) == ["--epochs", "3", "--backbone=resnet50", "--seed", "1"]
