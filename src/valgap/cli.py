@@ -26,6 +26,8 @@ Examples:
 
   valgap train photos/                   train properly on a folder with train/ and val/
 
+  valgap check photos/                   look at the images alone: wrong labels, leaks, shift, damage
+
   valgap explain MOD302                  what a cause means and how to mend it
 """
 
@@ -146,6 +148,42 @@ def diagnose(
         show(diagnosis, Console())
         if html is None and not quiet:
             _page_beside(run_directory, diagnosis)
+    raise typer.Exit(_status(diagnosis, fail_on))
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with train/ and val/, class folders, or a CSV file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="All evidence, and what was ruled out.")] = False,
+    select: Annotated[str, typer.Option(help="Only these codes, separated by commas (DAT1 or DAT104).")] = "",
+    ignore: Annotated[str, typer.Option(help="Not these codes.")] = "",
+    fail_on: Annotated[str | None, typer.Option(help="confirmed or suspected: exit 1 when there is one.")] = None,
+) -> None:
+    """Check images before any training: labels, leaks, shift, copies, damage, balance. Files are only read.
+
+    A CSV file has the columns path, label and (if there is one) split. Odd and damaged files are reported, never fatal.
+
+    Examples:  valgap check photos/     valgap check photos/ --json --fail-on suspected     valgap check list.csv
+    """
+    from rich.console import Console
+
+    from valgap.diagnosis import check as check_data
+    from valgap.report.as_json import diagnosis_to_json
+    from valgap.report.terminal import show_details, show_diagnosis
+
+    if fail_on not in (None, "confirmed", "suspected"):
+        raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
+    with _images_bar() as progress:
+        diagnosis = check_data(data, select=_codes(select), ignore=_codes(ignore), progress=progress)
+    if html is not None:
+        _write_new(html, _page(diagnosis))
+        _say(f"report written to {html}")
+    if as_json:
+        print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
+    else:
+        (show_details if details else show_diagnosis)(diagnosis, Console())
     raise typer.Exit(_status(diagnosis, fail_on))
 
 
@@ -417,6 +455,8 @@ def predict(
     from valgap.training import load
 
     classifier = load(run_directory)
+    if tta and not classifier.flip:
+        _say("--tta has no effect: this training did not find that mirrored images keep their class")
     predictions = classifier.predict(classifier.files(images), tta=tta)
     if as_csv:
         table = csv.writer(sys.stdout)
@@ -447,7 +487,7 @@ def export(
 
 @app.command()
 def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False) -> None:
-    """Show the features that valgap keeps of images it has seen, or delete them. They are made again when needed.
+    """Show what valgap keeps of images it has seen (features, measurements), or delete it. It is made again when needed.
 
     VALGAP_CACHE names another folder, VALGAP_CACHE_GB another bound.
 
@@ -462,8 +502,10 @@ def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.
     usage = store.usage()
     for one in usage:
         print(f"{one.bytes / 1e6:10.1f} MB  {one.rows:7d} images  used {one.age_s / 86400:5.1f} days ago  {one.about}")
+    for name, size in store.others().items():
+        print(f"{size / 1e6:10.1f} MB  {name}")
     total = sum(u.bytes for u in usage)
-    print(f"{total / 1e6:10.1f} MB of at most {store.limit_bytes / 1e6:.0f} MB in {store.folder}")
+    print(f"features: {total / 1e6:.1f} MB of at most {store.limit_bytes / 1e6:.0f} MB, in {store.folder}")
 
 
 @app.command()
@@ -497,6 +539,18 @@ def _progress() -> Iterator[Callable[[int, int, float], None]]:
             bar.update(task, completed=done, total=total, visible=True, left=f"{left / 60:.0f} min {left % 60:.0f} s")
 
         yield show
+
+
+@contextmanager
+def _images_bar() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar over image files on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _codes(text: str) -> list[str]:

@@ -471,6 +471,30 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class LabelErrors:
+    """What held-out probes that allow for wrong labels say of each label."""
+
+    wrong: FloatArray  # (N,) probability that the label is wrong, 0..1; nan where it cannot be said
+    likely: IntArray  # (N,) most probable class; -1 where it cannot be said
+    train_rate: float  # estimated share of wrong labels among the training images, 0..1
+    val_rate: float  # the same for val; nan without labelled validation images
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How well a classifier tells validation images from training images of the same class. F features, A attributes."""
+
+    auc: float  # held-out area under the curve of the features; 0.5: not at all
+    p_value: float  # against labels of the split permuted within classes
+    foreign: FloatArray  # (n val,) held-out score of each validation image, high: unlike train
+    attribute_auc: Mapping[str, float]  # per attribute: share of (val, train) pairs of a class where val's is larger
+    attribute_p: Mapping[str, float]  # permutation p-value of each
+    share_p: float  # p-value of equal class shares (permutation chi-square); nan without labels on both sides
+    shares: FloatArray  # (2, C) class shares of train and val
+    within_class: bool  # False: some images have no label, so classes are not held apart
+
+
+@dataclass(frozen=True)
 class LearningCurve:
     """Validation accuracy (held-out train where there is no val) of probes fitted on growing shares of train."""
 
@@ -505,6 +529,10 @@ class CaseImages(Protocol):
 
     @property
     def held_out(self) -> HeldOut | None: ...
+    @property
+    def label_errors(self) -> LabelErrors | None: ...
+    @property
+    def shift(self) -> Shift | None: ...
     @property
     def pairs(self) -> tuple[ImagePair, ...] | None: ...
     @property

@@ -66,8 +66,10 @@ def test_features_equal_a_plain_loop_and_are_computed_once(loaded: LoadedModel, 
     assert store.usage()[0].rows == 6
     mirrored = extract(loaded.model, loaded.head, preprocessing, photos, store=store, view="flipped")
     assert not np.allclose(mirrored, first)
+    (tmp_path / "mine.txt").write_text("the user's")
     assert store.clear() > 6 * first[0].nbytes
     assert store.usage() == []
+    assert (tmp_path / "mine.txt").exists()
 
 
 def test_other_content_under_the_same_name_and_other_weights_are_new(

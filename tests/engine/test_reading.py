@@ -43,4 +43,4 @@ def test_reduced_decoding_stays_within_its_tolerance() -> None:
     assert read_rgb(paths[0], 146).width == read_rgb(paths[0]).width // 2
     differences = np.concatenate([np.abs(read_pixels(f, p) - reference(f, p)).ravel() for f in paths])
     assert differences.mean() < 1.0
-    assert np.quantile(differences, 0.999) <= 12
+    assert np.quantile(differences, 0.999) <= 16

@@ -17,7 +17,7 @@ from torch import nn
 from tests.experiments.test_interventions import spec
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.runner import Limits, Runner
-from valgap.experiments.verdicts import agreement
+from valgap.experiments.scoring import same_answers
 from valgap.record.reader import read_record
 from valgap.seams.loading import LoadWeights
 from valgap.types import Intervention
@@ -37,7 +37,7 @@ def test_recorded_weights_are_scored_again_and_nothing_is_trained(tmp_path: Path
     runner = Runner(tmp_path / "arms", 2, time.monotonic() + 200)
     own, treated = runner.run([base, replace(base, interventions=[Intervention("affine", SHIFT)])])
     assert own.error is None and treated.error is None, (own.error, treated.error)
-    assert agreement(recorded, last, own) == 1.0
+    assert same_answers(replace(own, record=recorded, samples=last.samples), own) == 1.0
     assert treated.acted[0] > 0
     assert treated.record is not None and own.record is not None
     assert [p.num_batches for p in own.record.passes if p.dataset == 0] == [1, 1]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +15,11 @@ import pytest
 from tests.checks.cases import healthy
 from valgap.checks import CATALOGUE
 from valgap.errors import ValgapError
+from valgap.experiments.arm import ArmSpec
 from valgap.experiments.ledger import UNEXPLAINED, Confirmed, account
 from valgap.experiments.placebo import has_placebo, placebo
-from valgap.experiments.plan import can_stop_early, choose_length, parse_budget
+from valgap.experiments.plan import Length, can_stop_early, choose_length, parse_budget
+from valgap.experiments.suspects import like_before
 from valgap.experiments.verdicts import beats_placebo, judge_effect, measure
 from valgap.stats import antithetic_orders, paired_effect, sampled_shapley_values, shapley_values
 from valgap.types import Accuracy, Closing, Diagnosis, Effect, Finding, Intervention, Judged
@@ -222,3 +226,16 @@ def test_arms_are_cut_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_length(run, 6, 10.0) is None
     late = healthy(passes=tuple(p for p in passes if p.phase == "train") + passes[-1:]).run
     assert not can_stop_early(late)
+
+
+def test_a_later_call_takes_arms_as_long_as_those_that_are_there(tmp_path: Path) -> None:
+    base = ArmSpec("train.py", None, ["train.py"], "here", 0, 0, 1.0, [0], [1])
+    done = replace(base, epochs=4, seed=1, closing=0.3, rescore=[Intervention("resize", {"size": [8, 8]})])
+    (tmp_path / "x" / "record").mkdir(parents=True)
+    (tmp_path / "x" / "spec.json").write_text(json.dumps(done.to_json()))
+    assert like_before(tmp_path, base, Length(6, 1.0, 9.0), 20).epochs == 6  # it did not finish
+    (tmp_path / "x" / "record" / "result.json").write_text("{}")
+    assert like_before(tmp_path, base, Length(6, 1.0, 9.0), 20).epochs == 4
+    assert like_before(tmp_path, base, Length(8, 1.0, 9.0), 20).epochs == 8  # twice as long is worth it
+    assert like_before(tmp_path, base, Length(3, 1.0, 9.0), 20).epochs == 3
+    assert like_before(tmp_path, replace(base, cwd="elsewhere"), Length(6, 1.0, 9.0), 20).epochs == 6

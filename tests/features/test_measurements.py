@@ -11,7 +11,7 @@ from PIL import Image
 from tests.features.pictures import photo_folder
 from valgap.errors import DataError
 from valgap.features import Measurements, rows_of_path
-from valgap.features.looking import border_share, jpeg_quality, look_at, sharpness
+from valgap.features.looking import inside, jpeg_quality, look_at, sharpness
 from valgap.features.probes import cross_validated, fit, folds_of, one_hot, standardised
 
 
@@ -86,10 +86,10 @@ def test_lists(folder: Path, tmp_path: Path) -> None:
 
 def test_attributes_of_known_pictures() -> None:
     plain = np.full((60, 80), 200, np.float32)
-    assert border_share(plain) == 0.0
+    assert inside(plain) == (0.0, (0, 0, 80, 60))
     framed = np.random.default_rng(0).normal(128, 40, (60, 80)).astype(np.float32)
     framed[:15], framed[-15:] = 0, 0
-    assert border_share(framed) == pytest.approx(0.5)
+    assert inside(framed) == (0.5, (0, 15, 80, 45))
     assert sharpness(plain) == 0.0
     assert look_at(b"").error == "empty file"
     assert jpeg_quality([3692.0 / 64] * 64) == pytest.approx(50)

@@ -1,8 +1,10 @@
 """The same image in training and in validation.
 
 What it looks for
-    Validation images that are also training images: the same file in both, or files with the same bytes under other
-    names. Near duplicates are not looked for yet.
+    Validation images that are also training images: the same file in both, files with the same bytes or pixels under other
+    names, and near duplicates: resized, re-encoded, cropped, mirrored, brightened, turned by a few degrees, framed. A near
+    duplicate is a neighbour by the features of a pretrained backbone whose picture agrees after alignment. File names
+    that differ in a counter only and lie on both sides are counted as evidence.
 
 Why it hurts validation
     A leaked image is answered from memory, so validation looks better than it is, and model selection prefers memorising.
@@ -21,14 +23,18 @@ Source
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 
+from valgap.checks.images import needed
 from valgap.stats import wilson_interval
-from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, Intervention, NotApplicable, Pass
+from valgap.types import Case, CaseImages, Check, Clear, Evidence, Finding, IntArray, Intervention, NotApplicable, Pass
 
 # When nearly every validation sample is a training sample under the same name, the wrong data were evaluated (EVA508).
 SAME_DATA_SHARE = 0.9
+REMEDY = "remove these images from train or from val and split by original; then judge the accuracy without them"
 EXACT = ("same_file", "same_bytes", "same_pixels")
 
 
@@ -36,7 +42,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     """List the twins and compare the accuracy with and without them."""
     train, val = case.run.last_train, case.run.last_validation
     if train is None or val is None:
-        return NotApplicable("a training pass and a validation pass")
+        return from_files(case) if case.run.path and not case.run.passes else NotApplicable("a training and a validation pass")
     own = known_ids(val.samples.sample)
     if len(own) == 0 or len(known_ids(train.samples.sample)) == 0:
         return NotApplicable("the identity of the samples (paths or indices)")
@@ -44,25 +50,94 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if same.mean() >= SAME_DATA_SHARE:
         return NotApplicable("validation data other than the training data (see EVA508)")
     closing = case.run.closing
-    exact = [t for t in (closing.twins or ()) if t.kind in EXACT] if closing is not None else []
-    twins = set(own[same].tolist()) | {t.validation for t in exact}
-    twins &= set(own.tolist())
-    if not twins and (closing is None or closing.twins is None):
+    partner = {t.validation: t.train for t in (closing.twins or ()) if t.kind in EXACT} if closing is not None else {}
+    near = {v: t for t, v in spanning(case.images, case.run.sample_names) if v not in partner}
+    partner |= near
+    twins = (set(own[same].tolist()) | set(partner)) & set(own.tolist())
+    if not twins and (closing is None or closing.twins is None) and case.images is None:
         return NotApplicable("a comparison of file contents (closing measurements)")
     evidence = [Evidence("validation images that are also training images", len(twins), 0, "images", len(own))]
+    if case.images is not None:
+        evidence.append(Evidence("of these, found by comparing pictures", len(near), 0, "images"))
     if not twins:
         return Clear("no validation image is a copy of a training image", tuple(evidence))
     points = inflation(val, twins, evidence)
-    partner = {t.validation: t.train for t in exact}
     names = case.run.sample_names
     return Finding(
         summary=f"{len(twins)} of {len(own)} validation images are copies of training images",
         severity_points=points,
-        confidence=0.99,
+        confidence=0.99 if len(twins) > len(near) else near_confidence(len(near), len(own)),
         evidence=tuple(evidence),
-        remedy="remove these images from train or from val and split by original; then judge the accuracy without them",
+        remedy=REMEDY,
         subjects=tuple(f"{names[i]} = {names[partner[i]]}" if i in partner else names[i] for i in sorted(twins)),
     )
+
+
+def spanning(images: CaseImages | None, names: tuple[str, ...]) -> list[tuple[int, int]]:
+    """(train, validation) sample ids of every pair of pictures across the split."""
+    if images is None or images.pairs is None:
+        return []
+    ids = {name: i for i, name in enumerate(names)}
+    rows = images.rows
+    pairs = [(rows.names[p.first], rows.names[p.second]) for p in images.pairs if is_spanning(images, p.first, p.second)]
+    return [(ids[a], ids[b]) for a, b in pairs if a in ids and b in ids]
+
+
+def is_spanning(images: CaseImages, first: int, second: int) -> bool:
+    """Whether the first lies in train and the second in val."""
+    return not images.rows.is_val[first] and bool(images.rows.is_val[second])
+
+
+def near_confidence(count: int, total: int) -> float:
+    """One near duplicate in a thousand images may be a false alarm of the comparison; more are not."""
+    return float(np.clip(0.4 + 0.3 * (count - 1) + 30 * (count / total - 0.005), 0.3, 0.97))
+
+
+def from_files(case: Case) -> Finding | Clear | NotApplicable:
+    """The same from the image files alone, without a run."""
+    images = case.images
+    if images is None or images.pairs is None or not images.rows.is_val.any() or images.rows.is_val.all():
+        return NotApplicable("training and validation images" if images is not None else needed(images, "pairs"))
+    rows = images.rows
+    pairs = [p for p in images.pairs if is_spanning(images, p.first, p.second)]
+    exact = {p.second for p in pairs if p.kind != "near"}
+    partner = {p.second: p.first for p in reversed(pairs)}
+    total = int(rows.is_val.sum())
+    groups = name_groups(rows.names, rows.is_val)
+    evidence = (
+        Evidence("validation images that are also training images", len(partner), 0, "images", total),
+        Evidence("of these, with equal bytes or pixels", len(exact), 0, "images"),
+        Evidence("names that differ in a counter only, on both sides", groups, 0, "groups"),
+    )
+    if not partner:
+        return Clear("no validation image is a copy of a training image", evidence)
+    return Finding(
+        summary=f"{len(partner)} of {total} validation images are copies of training images",
+        severity_points=-file_inflation(images, set(partner)),
+        confidence=0.99 if exact else near_confidence(len(partner), total),
+        evidence=evidence,
+        remedy=REMEDY,
+        subjects=tuple(f"{rows.names[v]} = {rows.names[t]}" for v, t in sorted(partner.items())),
+    )
+
+
+def file_inflation(images: CaseImages, twins: set[int]) -> float:
+    """Points by which copies lift a model that knows them by heart: their share times what held-out train is short of 1."""
+    held = images.held_out
+    share = len(twins) / max(1, int(images.rows.is_val.sum()))
+    return 100 * share * (1 - held.train_accuracy) if held is not None else 0.0
+
+
+def name_groups(names: tuple[str, ...], is_val: npt.NDArray[np.bool_]) -> int:
+    """Groups of file names with one stem before a trailing counter that lie on both sides.
+
+    Stems that most files share ("IMG_", a date) name the camera and not a scene.
+    """
+    stems = [re.sub(r"[-_ .]*\(?\d+\)?$", "", n.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]) for n in names]
+    sides: dict[str, list[int]] = {}
+    for stem, val in zip(stems, is_val.tolist(), strict=True):
+        sides.setdefault(stem, [0, 0])[int(val)] += 1
+    return sum(1 for stem, (a, b) in sides.items() if stem and a and b and a + b <= max(20, 0.02 * len(names)))
 
 
 def known_ids(sample: IntArray) -> npt.NDArray[np.int64]:

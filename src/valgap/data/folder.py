@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +20,7 @@ VALIDATION_NAMES = ("val", "valid", "validation", "test")
 VAL_SHARE = 0.2
 MIN_CLASSES = 2
 HASH_SIDE = 8
+READ_SIDE = 64
 # Bits of a 64-bit difference hash in which two views of one photograph may differ, and the mean difference of their
 # thumbnails (of 255) that confirms it. Measured on clothing_mini and hymenoptera_256: copies at half the size and JPEG
 # quality 60 differ by 4 bits and 1.2 at most; of different photographs within 10 bits the nearest differ by 12.7.
@@ -134,16 +137,24 @@ def _readable(
 ) -> dict[str, list[Path]]:
     kept: dict[str, list[Path]] = {name: [] for name in files}
     owner = {path: name for name, paths in files.items() for path in paths}
-    for path in progress(list(owner)):
-        try:
-            read_rgb(path)
-        except DataError as error:
-            report.unreadable[str(path)] = str(error).removeprefix(f"{path} is ")
-            continue
-        for kind in oddities(path):
-            report.odd.setdefault(kind, []).append(str(path))
-        kept[owner[path]].append(path)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path, found in zip(progress(list(owner)), pool.map(_looked_at, owner), strict=True):
+            if isinstance(found, DataError):
+                report.unreadable[str(path)] = str(found).removeprefix(f"{path} is ")
+                continue
+            for kind in found:
+                report.odd.setdefault(kind, []).append(str(path))
+            kept[owner[path]].append(path)
     return kept
+
+
+def _looked_at(path: Path) -> list[str] | DataError:
+    """What is odd about a file, or why it cannot be read. A JPEG is read to its end, but at reduced scale."""
+    try:
+        read_rgb(path, min_side=READ_SIDE)
+    except DataError as error:
+        return error
+    return oddities(path)
 
 
 def _require(folder: Path, classes: tuple[str, ...], files: dict[str, list[Path]]) -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from valgap.engine.forward import Forward, Outputs, Pixels, choose_forward
+from valgap.engine.forward import TRIED_IMAGES, Forward, Outputs, Pixels, choose_forward
 from valgap.engine.reading import View, read_batches, read_pixels
 from valgap.engine.split import Cut, FrontAndFeatures, Normalised, body_of
 from valgap.engine.store import DIGEST_BYTES, FeatureStore, Space, file_digest
@@ -29,6 +29,9 @@ FORWARDS = "forwards.json"
 # Activations are kept as float16: its relative step of 5e-4 is far below what a weight step changes, at half the disk.
 ACTIVATION_DTYPE = np.float16
 Progress = Callable[[int, int], None]
+# Compiled networks of this process, the newest last: train, val and mirrored images go through the same one.
+KEPT_FORWARDS = 2
+_forwards: dict[str, Forward] = {}
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def extract(
         DataError: a file is no readable image.
     """
     body = body_of(model, head)
-    key = _key(body, preprocessing, view, FEATURES)
+    key = _key(body, preprocessing, FEATURES)
     return _run(body, key, preprocessing, paths, view, store, progress, _device(model))[FEATURES].all()
 
 
@@ -98,7 +101,7 @@ def extract_split(
     """(features (N, D), activations before the last stage (N, ...) float16) of a network that was cut; as `extract`."""
     rest = body_of(cut.tail, head)
     network = FrontAndFeatures(copy.deepcopy(cut.front), rest).eval().requires_grad_(False)
-    key = _key(network, preprocessing, view, cut.name)
+    key = _key(network, preprocessing, cut.name)
     found = _run(network, key, preprocessing, paths, view, store, progress, _device(model))
     return found[FEATURES].all(), found[ACTIVATIONS]
 
@@ -119,16 +122,15 @@ def _run(
 ) -> dict[str, Rows]:
     store = store or FeatureStore()
     about = f"{type(network).__name__} {preprocessing.size} px, {view}"
-    space = store.space(key, about)
+    space = store.space(f"{key}-{view}", about)
     digests = [file_digest(p) for p in paths]
     first = {d: i for i, d in reversed(list(enumerate(digests)))}
     missing = [i for i, place in enumerate(space.places(digests)) if place < 0 and first[digests[i]] == i]
     kept = _Kept(store, space, len(missing))
     if missing:
         todo = [paths[i] for i in missing]
-        sample = np.stack([read_pixels(p, preprocessing, view) for p in todo[:16]])
         done = 0
-        with contextlib.closing(_compute(network, device, preprocessing, todo, view, sample, store)) as batches:
+        with contextlib.closing(_compute(network, key, device, preprocessing, todo, view, store)) as batches:
             for outputs in batches:
                 count = len(outputs[0])
                 kept.add([digests[i] for i in missing[done : done + count]], outputs)
@@ -140,20 +142,29 @@ def _run(
 
 def _compute(
     network: nn.Module,
+    key: str,
     device: torch.device,
     preprocessing: Preprocessing,
     paths: Sequence[Path],
     view: View,
-    sample: Pixels,
     store: FeatureStore,
 ) -> Generator[Outputs, None, None]:
     """The outputs of batches in order. The network runs in a thread of its own while others read ahead.
 
     A recorder that listens to the program's own thread does not see these calls: they are no pass of the program.
     """
-    whole = Normalised(network, preprocessing.mean, preprocessing.std).eval()
     with ThreadPoolExecutor(1) as lane:
-        forward = lane.submit(choose_forward, whole, device, sample, len(paths), store.folder / FORWARDS).result()
+        name = f"{key} {device} {torch.get_num_threads()}"
+        chosen = _forwards.get(name)
+        if chosen is None:
+            sample = np.stack([read_pixels(p, preprocessing, view) for p in paths[:TRIED_IMAGES]])
+            whole = Normalised(network, preprocessing.mean, preprocessing.std).eval()
+            chosen = lane.submit(choose_forward, whole, device, sample, len(paths), store.folder / FORWARDS).result()
+            if chosen.name != "fp32":  # which may only mean that there were few images
+                for old in list(_forwards)[: max(0, len(_forwards) - KEPT_FORWARDS + 1)]:
+                    del _forwards[old]
+                _forwards[name] = chosen
+        forward = chosen
         waiting = None
         for pixels in read_batches(paths, preprocessing, view, BATCH, os.cpu_count() or 1):
             running = lane.submit(run_within_memory, forward, pixels)
@@ -223,10 +234,10 @@ class _Kept:
         return found
 
 
-def _key(network: nn.Module, preprocessing: Preprocessing, view: View, what: str) -> str:
-    """Stands for architecture, weights, preprocessing, view and the place where the network was cut."""
+def _key(network: nn.Module, preprocessing: Preprocessing, what: str) -> str:
+    """Stands for architecture, weights, preprocessing and the place where the network was cut."""
     digest = hashlib.blake2b(digest_size=12)
-    digest.update(repr((repr(network), asdict(preprocessing), view, what)).encode())
+    digest.update(repr((repr(network), asdict(preprocessing), what)).encode())
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -24,7 +24,7 @@ Outputs = tuple[npt.NDArray[np.float32], ...]
 
 # A faster way must give the same features: the smallest cosine to fp32 over the tried images.
 MIN_COSINE = 0.999
-TRIED_IMAGES = 16
+TRIED_IMAGES = 8
 # Seconds that it takes to build and try a way, about: a way is tried when the whole job takes longer than this many times
 # as long. Measured on two x86-64 cores with ResNet-50 and EfficientNet-Lite0.
 BUILD_S = {"openvino": 6.0, "bf16": 2.0, "compiled": 45.0}
@@ -97,7 +97,7 @@ class Choice:
 def choose_forward(network: nn.Module, device: torch.device, sample: Pixels, num_images: int, memory: Path) -> Forward:
     """The fastest way to run ``network`` (pixels -> outputs) over ``num_images``, remembered in the file ``memory``.
 
-    A way whose trying would take longer than it can save is not tried. ``sample`` holds real images, at most 16 are used.
+    A way whose trying would take longer than it can save is not tried. ``sample`` holds real images, at most 8 are used.
     """
     sample = sample[:TRIED_IMAGES]
     plain = TorchForward(network, device, None, "fp32")
@@ -145,7 +145,7 @@ def _build(name: str, network: nn.Module, device: torch.device, sample: Pixels, 
     }
     try:
         forward = makers[name]()
-        forward(sample)
+        forward(sample[:1])
     except Exception:  # compilers fail in their own ways (no C++ compiler, an unknown layer): fp32 then does it
         return None
     return forward

@@ -24,6 +24,8 @@ DIGEST_BYTES = 16
 LIMIT_BYTES = 4 << 30
 # Of the disk, this much is always left free.
 SPARE_BYTES = 512 << 20
+# What else of ours lies in the cache folder. Nothing else is ever deleted there: the user chose the folder.
+OWN_FILES = ("forwards.json", "images-*.sqlite*")
 ROWS, COLUMNS, FACTS = "rows", "columns.json", "facts.json"
 
 
@@ -191,9 +193,15 @@ class FeatureStore:
             found.append(Usage(folder.name, about, rows, size, time.time() - folder.stat().st_mtime))
         return sorted(found, key=lambda u: u.age_s)
 
+    def others(self) -> dict[str, int]:
+        """Name and bytes of what else lies in the cache folder: remembered choices, measurements of image files."""
+        found = [p for pattern in OWN_FILES for p in self.folder.glob(pattern)]
+        return {p.name: p.stat().st_size for p in sorted(found)}
+
     def clear(self) -> int:
         """Delete all that the cache holds; returns the bytes freed."""
-        freed = sum(u.bytes for u in self.usage())
+        freed = sum(u.bytes for u in self.usage()) + sum(self.others().values())
         shutil.rmtree(self.spaces_folder, ignore_errors=True)
-        (self.folder / "forwards.json").unlink(missing_ok=True)
+        for name in self.others():
+            (self.folder / name).unlink(missing_ok=True)
         return freed

@@ -11,15 +11,23 @@ from valgap.experiments.arm import ArmSpec
 from valgap.experiments.placebo import has_placebo, placebo
 from valgap.experiments.plan import SEEDS, Length
 from valgap.experiments.runner import ArmResult, Runner, below, last_scored
-from valgap.experiments.scoring import called_with, is_arguments, is_score, leave_out, rescored, scored_under, without
+from valgap.experiments.scoring import (
+    SAME_ANSWERS,
+    called_with,
+    is_arguments,
+    is_score,
+    leave_out,
+    rescored,
+    same_answers,
+    scored_under,
+    without,
+)
 from valgap.experiments.suspects import SUSPECTED, Suspect
-from valgap.experiments.verdicts import agreement, beats_placebo, differences, judge_effect, measure, reproduces
+from valgap.experiments.verdicts import beats_placebo, differences, judge_effect, measure, reproduces
 from valgap.types import Case, Check, Finding, Intervention, Judged, Pass, RunRecord
 
 # The control's closing measurements let a check be asked again whether it still sees its symptom.
 CONTROL_CLOSING = 0.3
-# Where recorded weights are scored again, at least this share of the recorded predictions must come back.
-SAME_PREDICTIONS = 0.98
 
 
 class Lab:
@@ -93,8 +101,8 @@ class Lab:
         recorded = last_scored(self.run, self.base.validation)
         if recorded is None:
             return "the record holds no validation result to reproduce", "nothing to compare", False
-        share = agreement(self.run, recorded, control[0])
-        same, text = share >= SAME_PREDICTIONS, f"the recorded weights, scored again, give {share:.1%} of the recorded answers"
+        share = same_answers(replace(control[0], record=self.run, samples=recorded.samples), control[0])
+        same, text = share >= SAME_ANSWERS, f"the recorded weights, scored again, give {share:.1%} of the recorded answers"
         if not same and self._random(recorded):
             same, text = reproduces(recorded.samples.accuracy, int(recorded.samples.labelled.sum()), control)
         self.notes.append("nothing was trained in these re-runs: the recorded weights were scored again")

@@ -90,8 +90,7 @@ def _without_training(
     if not evaluated or not weights.is_file() or any(not is_evaluation(s.treatment) for s in chosen):
         return None
     seconds = epoch_seconds(diagnosis.run)[0]
-    rescores = [s.treatment for s in evaluated if is_rescore(s.treatment)]
-    lab = Lab(diagnosis.run, replace(base, weights=str(weights)), Length(0, 1.0, seconds), runner, rescores)
+    lab = Lab(diagnosis.run, replace(base, weights=str(weights)), Length(0, 1.0, seconds), runner)
     problem, _, _ = lab.fidelity(lab.control())
     return _Trial(lab, evaluated, []) if problem is None else None
 

@@ -17,8 +17,8 @@ SCORES = ("score_renamed", "score_without", "score_best_epoch")
 # Changes of validation images alone: the finished model is scored again under them, and nothing is trained.
 RESCORES = ("affine", "flip_channels", "resize", "fixed_transform")
 PLACEBO_DRAWS = 2_000
-# The finished model must repeat the program's last validation this well (a fraction), else arms are run in full.
-SAME_ACCURACY = 0.02
+# The finished model must give this share of the answers of the program's last validation, else arms are run in full.
+SAME_ANSWERS = 0.98
 
 
 def is_score(intervention: Intervention) -> bool:
@@ -57,7 +57,8 @@ def is_evaluation(intervention: Intervention) -> bool:
 def rescored(control: Sequence[ArmResult], place: int) -> tuple[list[ArmResult], list[ArmResult]] | None:
     """(as the program scored, under the re-score number ``place``) of every control arm; None where one cannot tell.
 
-    Not where the finished model does not repeat the program's last validation: it may hold other weights by then.
+    Not where the finished model does not repeat the answers of the program's last validation: it may hold other weights by
+    then, or validation may be random.
     """
     own, under = [], []
     for arm in control:
@@ -66,11 +67,19 @@ def rescored(control: Sequence[ArmResult], place: int) -> tuple[list[ArmResult],
         if "own" not in tables or f"under {place}" not in tables:
             return None
         first = replace(arm, samples=tables["own"])
-        if abs(first.accuracy - arm.accuracy) > SAME_ACCURACY:
+        if same_answers(arm, first) < SAME_ANSWERS:
             return None
         own.append(first)
         under.append(replace(arm, samples=tables[f"under {place}"]))
     return own, under
+
+
+def same_answers(arm: ArmResult, other: ArmResult) -> float:
+    """Share of the arm's validation samples that the other answers in the same way, 0..1."""
+    assert arm.samples is not None and other.samples is not None
+    first = dict(zip(arm.placed(), arm.samples.prediction.tolist(), strict=True))
+    second = dict(zip(other.placed(), other.samples.prediction.tolist(), strict=True))
+    return float(np.mean([second.get(k) == v for k, v in first.items()])) if first else 0.0
 
 
 def renamed(arm: ArmResult, intervention: Intervention) -> ArmResult:

@@ -107,7 +107,7 @@ def like_before(folder: Path, base: ArmSpec, length: Length, total: int) -> Leng
     best = length
     for file in sorted(folder.glob(f"*/{SPEC_FILE}")):
         spec = ArmSpec.from_json(json.loads(file.read_text()))
-        same = replace(spec, epochs=0, fraction=1.0, seed=0, closing=0.0) == base
+        same = replace(spec, epochs=0, fraction=1.0, seed=0, closing=0.0, rescore=[]) == base
         if not same or spec.fraction != length.fraction or not (file.parent / "record" / RESULT_FILE).is_file():
             continue
         old, new = spec.epochs or total, length.epochs or total

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy.typing as npt
 
 from valgap.experiments.runner import ArmResult
 from valgap.stats import paired_effect
-from valgap.types import Effect, Pass, RunRecord, Verdict
+from valgap.types import Effect, Verdict
 
 LEVEL = 0.05
 # An effect below this is not worth a remedy; "refuted" says that the interval lies below it.
@@ -57,16 +56,6 @@ def beats_placebo(against: Effect, effect: Effect, expected: float) -> tuple[Ver
     if against.p_value < LEVEL and against.value * expected > 0:
         return "confirmed", text
     return "inconclusive", f"{text}, which is not clearly less (p = {against.p_value:.2g})"
-
-
-def agreement(run: RunRecord, recorded: Pass, arm: ArmResult) -> float:
-    """Share of a recorded pass's samples that the arm answers in the same way, 0..1."""
-    first = dataclasses.replace(arm, record=run, samples=recorded.samples)
-    before = dict(zip(first.placed(), recorded.samples.prediction.tolist(), strict=True))
-    assert arm.samples is not None
-    after = dict(zip(arm.placed(), arm.samples.prediction.tolist(), strict=True))
-    common = before.keys() & after.keys()
-    return float(np.mean([before[k] == after[k] for k in common])) * len(common) / len(before) if common else 0.0
 
 
 def reproduces(recorded: float, n: int, control: Sequence[ArmResult]) -> tuple[bool, str]:

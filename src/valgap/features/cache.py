@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,20 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from valgap.engine.store import cache_folder
 from valgap.features.looking import THUMB_SIDE, Look
 
 FILE = "images-1.sqlite"
 # About 9 kB an image: 2 GiB hold some 200,000 images. The oldest rows go first.
 MAX_BYTES = 2 << 30
 Row = tuple[Look, npt.NDArray[np.float16] | None]
-
-
-def cache_folder() -> Path:
-    """$VALGAP_CACHE, else valgap/ in the user's cache folder."""
-    given = os.environ.get("VALGAP_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "valgap"
 
 
 class LookCache:

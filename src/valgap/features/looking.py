@@ -23,6 +23,7 @@ DECODE_SIDE = 224
 SHARPNESS_SIDE = 128
 # Rows and columns at the edge whose grey values (0..255) spread less than this are of one colour.
 PLAIN = 3.0
+MAX_TRIMMED = 0.6
 ORIENTATION, CAMERA = 0x0112, 0x0110
 NUMBERS = (
     "width", "height", "aspect", "bytes", "bits_per_pixel", "brightness", "contrast", "sharpness", "colourfulness",
@@ -34,7 +35,7 @@ STANDARD_TABLE_SUM = 3692.0
 
 
 # Words of Pillow's decoders where a file ends too early.
-CUT_OFF = ("truncated", "broken data stream", "unexpected end")
+CUT_OFF = ("truncated", "broken data stream", "unexpected end", "no more data")
 
 
 @dataclass
@@ -81,7 +82,9 @@ def look_at(data: bytes) -> Look:
             image.load()
             rgb = to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # Pillow's plugins raise many kinds on damaged files
-        look.error = "truncated" if any(word in str(error) for word in CUT_OFF) else f"{type(error).__name__}: {error}"[:200]
+        look.error = (
+            "truncated" if any(word in str(error).lower() for word in CUT_OFF) else f"{type(error).__name__}: {error}"[:200]
+        )
         return look
     _pixels(rgb, look)
     return look
@@ -138,14 +141,16 @@ def _pixels(rgb: Image.Image, look: Look) -> None:
     if min(rgb.size) >= 2 * INPUT_SIDE:
         rgb = rgb.reduce(max(1, min(rgb.size) // INPUT_SIDE))
     look.image = np.asarray(rgb.resize((INPUT_SIDE, INPUT_SIDE), Image.Resampling.BICUBIC))
-    thumb = np.asarray(rgb.resize((THUMB_SIDE, THUMB_SIDE), box))
+    look.numbers["border"], inner = inside(np.asarray(rgb.convert("L"), np.float32))
+    # Copies with and without a border are to look alike in the thumbnail; hardly anything may be left of a plain picture.
+    trimmed = rgb.crop(inner) if look.numbers["border"] < MAX_TRIMMED else rgb
+    thumb = np.asarray(trimmed.resize((THUMB_SIDE, THUMB_SIDE), box))
     look.thumb = thumb
     grey = np.asarray(rgb.convert("L").resize((64, 64), box), np.float64)
     look.numbers["brightness"] = float(grey.mean()) / 255
     look.numbers["contrast"] = float(grey.std()) / 255
     look.numbers["colourfulness"] = colourfulness(thumb)
     look.numbers["grey"] = float(np.ptp(thumb.astype(np.int16), axis=2).max() <= 2)
-    look.numbers["border"] = border_share(np.asarray(rgb.convert("L"), np.float32))
     side = SHARPNESS_SIDE / max(rgb.size)
     small = rgb.convert("L").resize(
         (max(3, round(rgb.width * side)), max(3, round(rgb.height * side))), Image.Resampling.BILINEAR
@@ -167,14 +172,14 @@ def colourfulness(rgb: Pixels) -> float:
     return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
 
 
-def border_share(grey: npt.NDArray[np.float32]) -> float:
-    """Share of the picture (H, W) that lies in plain rows and columns at its edges, 0..1; 0 for a wholly plain picture."""
-    rows, columns = grey.std(1) < PLAIN, grey.std(0) < PLAIN
-    if rows.all() or columns.all():
-        return 0.0
+def inside(grey: npt.NDArray[np.float32]) -> tuple[float, tuple[int, int, int, int]]:
+    """(share of the picture (H, W) in plain rows and columns at its edges, box (left, top, right, bottom) of the rest).
 
-    def inside(plain: npt.NDArray[np.bool_]) -> float:
-        kept = np.flatnonzero(~plain)
-        return float(kept[-1] - kept[0] + 1) / len(plain)
-
-    return 1.0 - inside(rows) * inside(columns)
+    A wholly plain picture has no border.
+    """
+    height, width = grey.shape
+    rows, columns = np.flatnonzero(grey.std(1) >= PLAIN), np.flatnonzero(grey.std(0) >= PLAIN)
+    if not len(rows) or not len(columns):
+        return 0.0, (0, 0, width, height)
+    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    return 1.0 - (box[2] - box[0]) * (box[3] - box[1]) / (width * height), box

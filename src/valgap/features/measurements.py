@@ -14,10 +14,23 @@ import numpy.typing as npt
 
 from valgap.features import probes
 from valgap.features.cache import LookCache
+from valgap.features.labels import label_errors
 from valgap.features.looking import NUMBERS, THUMB_SIDE, WORDS, Look, digest_of, look_at, read_bytes, wrongly_named
 from valgap.features.pairs import same_pictures
+from valgap.features.shift import shift
 from valgap.features.source import rows_of_run
-from valgap.types import Attributes, FloatArray, HeldOut, ImagePair, ImageRows, IntArray, LearningCurve, RunRecord
+from valgap.types import (
+    Attributes,
+    FloatArray,
+    HeldOut,
+    ImagePair,
+    ImageRows,
+    IntArray,
+    LabelErrors,
+    LearningCurve,
+    RunRecord,
+    Shift,
+)
 
 CHUNK = 128
 READERS = 2
@@ -60,7 +73,7 @@ class Measurements:
                 found = _look_at_all(part, cache, pool)
                 fresh = [seen for seen in found.values() if seen.look.image is not None]
                 if fresh:
-                    backbone = backbone or Backbone()
+                    backbone = backbone or Backbone(len(self.rows.paths))
                     _add_features(fresh, backbone)
                     cache.put([(seen.look, seen.features) for seen in fresh])
                 for path in part:
@@ -109,6 +122,18 @@ class Measurements:
     def held_out(self) -> HeldOut | None:
         found = probes.held_out(self.embeddings, self.rows) if self.embeddings is not None else self.missing["embeddings"]
         return self._or_missing("held_out", found)
+
+    @cached_property
+    def label_errors(self) -> LabelErrors | None:
+        held = self.held_out
+        if held is None or self.embeddings is None:
+            return self._or_missing("label_errors", self.missing["held_out"])
+        return label_errors(self.embeddings, self.rows, held)
+
+    @cached_property
+    def shift(self) -> Shift | None:
+        found = shift(self.embeddings, self.attributes, self.rows) if self.embeddings is not None else self.missing["embeddings"]
+        return self._or_missing("shift", found)
 
     @cached_property
     def learning_curve(self) -> LearningCurve | None:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from valgap.features.alignment import Aligner
 from valgap.features.looking import Look
-from valgap.types import FloatArray, ImagePair, ImageRows
+from valgap.types import FloatArray, ImagePair, ImageRows, IntArray
+
+Values = npt.NDArray[np.float32]
+NEIGHBOURS = 6
+# Dimensions that neighbours are looked up in; distances are then taken in all of them.
+SEARCH_DIMENSIONS = 96
+BLOCK = 1024
+# A pair is worth aligning above this similarity of features (cosine around the mean) ...
+FEATURE_FLOOR = 0.3
+# ... and on the grid of views.
+COARSE_FLOOR = 0.6
+ALIGN_BLOCK = 256
+# What makes a pair one picture. Planted copies of clothing_mini (benchmarks/leaks.py): the weakest are crops and turns with
+# (features, detail) such as (.73, .75), (.87, .62), (.46, .93). Different photographs of alike clothes on one background, the
+# hardest null at hand, come up to (.66, .76), (.72, .63), (.89, .41); on hymenoptera_256 detail stays below .34.
+PICTURE, DETAIL = 0.9, 0.55
+TOGETHER, SURE_DETAIL, SURE_FEATURE = 1.45, 0.8, 0.85
+SOME_FEATURE = 0.4
 
 
 def same_pictures(
@@ -19,7 +37,76 @@ def same_pictures(
     known = {(p.first, p.second) for p in exact}
     pixels = [look.pixels or (look.digest, i) for i, look in enumerate(looks)]
     exact += [p for p in _equal(rows, pixels, "same_pixels") if (p.first, p.second) not in known]
-    return tuple(exact)
+    if embeddings is None:
+        return tuple(exact)
+    known |= {(p.first, p.second) for p in exact}
+    # Of equal images only the first is compared with others; the copies would only repeat its pairs.
+    copies = {p.second for p in exact if rows.is_val[p.first] == rows.is_val[p.second]}
+    alone = np.array([i for i in np.flatnonzero(np.isfinite(embeddings[:, 0])) if i not in copies], np.int64)
+    return (*exact, *(p for p in near_pairs(thumbs, embeddings, alone) if (p.first, p.second) not in known))
+
+
+def near_pairs(thumbs: npt.NDArray[np.uint8], embeddings: FloatArray, among: IntArray) -> list[ImagePair]:
+    """Near duplicates among these places."""
+    found = []
+    for first, second, feature, picture, detail in candidates(thumbs, embeddings, among):
+        for place in np.flatnonzero(same(feature, picture, detail)):
+            a, b = sorted((int(first[place]), int(second[place])))
+            found.append(ImagePair(a, b, "near", float(picture[place])))
+    return sorted(found, key=lambda p: (-p.similarity, p.first, p.second))
+
+
+def same(feature: Values, picture: Values, detail: Values) -> npt.NDArray[np.bool_]:
+    """Whether pairs show one picture, by their similarities of features, of aligned pictures and of fine detail, (n,) each."""
+    clear = (feature + detail >= TOGETHER) | (detail >= SURE_DETAIL) | (feature >= SURE_FEATURE)
+    return np.asarray((picture >= PICTURE) & (detail >= DETAIL) & (feature >= SOME_FEATURE) & clear)
+
+
+def candidates(
+    thumbs: npt.NDArray[np.uint8], embeddings: FloatArray, among: IntArray
+) -> Iterator[tuple[IntArray, IntArray, Values, Values, Values]]:
+    """(first, second, similarity of features, of aligned pictures, of their detail) of pairs worth a look, in blocks."""
+    if len(among) < 2:
+        return
+    first, second, feature = neighbours(embeddings[among])
+    aligner = Aligner(thumbs)
+    for start in range(0, len(first), ALIGN_BLOCK):
+        a, b = among[first[start : start + ALIGN_BLOCK]], among[second[start : start + ALIGN_BLOCK]]
+        rough, maps, flip = aligner.coarse(a, b)
+        keep = rough >= COARSE_FLOOR
+        a, b, maps, flip = a[keep], b[keep], maps[keep], flip[keep]
+        if len(a):
+            yield a, b, feature[start : start + ALIGN_BLOCK][keep], *aligner.refined(a, b, maps, flip)
+
+
+def neighbours(features: FloatArray) -> tuple[IntArray, IntArray, npt.NDArray[np.float32]]:
+    """(first, second, cosine around the mean) of each place's nearest others above FEATURE_FLOOR, each pair once."""
+    centred = np.asarray(features - features.mean(0), np.float32)
+    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
+    small = _projected(centred)
+    k = min(NEIGHBOURS, len(features) - 1)
+    pairs = []
+    for start in range(0, len(small), BLOCK):
+        part = small[start : start + BLOCK] @ small.T
+        part[np.arange(len(part)), start + np.arange(len(part))] = -np.inf
+        near = np.argpartition(-part, k - 1, axis=1)[:, :k]
+        own = np.repeat(np.arange(start, start + len(part)), k)
+        pairs.append(np.stack([np.minimum(own, near.ravel()), np.maximum(own, near.ravel())], axis=1))
+    distinct = np.unique(np.concatenate(pairs), axis=0)
+    cosine = np.concatenate(
+        [(centred[p[:, 0]] * centred[p[:, 1]]).sum(1) for p in np.array_split(distinct, max(1, len(distinct) // 4096))]
+    )
+    keep = cosine >= FEATURE_FLOOR
+    return distinct[keep, 0], distinct[keep, 1], np.asarray(cosine[keep], np.float32)
+
+
+def _projected(centred: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(N, d) rows of length 1 in the principal directions of at most 4,000 rows."""
+    d = min(SEARCH_DIMENSIONS, *centred.shape)
+    sample = centred[:: max(1, len(centred) // 4000)]
+    _, directions = np.linalg.eigh(sample.T @ sample)
+    small = centred @ directions[:, -d:]
+    return np.asarray(small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6), np.float32)
 
 
 def _equal(rows: ImageRows, keys: Sequence[Hashable], kind: str) -> list[ImagePair]:

@@ -14,8 +14,8 @@ from valgap.types import HeldOut, ImageRows, IntArray, LearningCurve
 
 Array = npt.NDArray[np.float64]
 FOLDS = 5
-# Ridge penalties per training image, on features standardised and scaled to mean square 1.
-PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+# Ridge penalties per training image and feature dimension, on standardised features.
+PENALTIES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 CURVE_SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
 CURVE_REPEATS = 6
 MIN_IMAGES = 20
@@ -112,10 +112,12 @@ def scores_at(features: Array, targets: Array, fold: IntArray, penalties: Sequen
     yield from out.items()
 
 
-def cross_validated(features: Array, labels: IntArray, classes: int, fold: IntArray) -> tuple[Array, float]:
-    """(out-of-fold scores (n, C), penalty) of the penalty with the lowest held-out squared error."""
+def cross_validated(
+    features: Array, labels: IntArray, classes: int, fold: IntArray, penalties: Sequence[float] | None = None
+) -> tuple[Array, float]:
+    """(out-of-fold scores (n, C), penalty per image) of the penalty with the lowest held-out squared error."""
     targets = one_hot(labels, classes)
-    found = dict(scores_at(features, targets, fold, [p * features.shape[1] for p in PENALTIES]))
+    found = dict(scores_at(features, targets, fold, penalties or [p * features.shape[1] for p in PENALTIES]))
     best = min(found, key=lambda p: float(((found[p] - targets) ** 2).mean()))
     return found[best], best
 

@@ -424,7 +424,10 @@ class _Source:
         self.order = order[:most].tolist()
         self.device = next(owner.model.parts[0].parameters()).device
         walk = owner.recorder.last_eval[1]["walk"] if owner.recorder.last_eval else None
-        same = walk is not None and walk.dataset_id == dataset_id and check_inputs
+        found = ds.transform_of(loader.dataset)
+        # What is random, or goes through another transform, is never what the model was given.
+        fixed = dataset is loader.dataset and (found is None or not any(s.random for s in found.steps))
+        same = walk is not None and walk.dataset_id == dataset_id and check_inputs and fixed
         self._seen = getattr(walk, "fingerprints", {}) if same else {}
 
     def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, Any]]:

@@ -420,15 +420,20 @@ class FirstBatch(Act):
 
 
 class RecordedWeights(Act):
-    """The model holds recorded weights from its first validation call on. Raises ValueError where they do not fit."""
+    """The model holds recorded weights in every validation pass. Raises ValueError where they do not fit."""
 
     def __init__(self, file: Path, phase: str = "validation") -> None:
         super().__init__(phase)
         self.file = file
+        self._due = False
+
+    def iterating(self, loader: Any) -> None:
+        self._due = True  # the program may have put other weights back since the last pass
 
     def before_call(self, model: nn.Module) -> None:
-        if self.acted:
+        if not self._due:
             return
+        self._due = False
         from safetensors.torch import load_file
 
         weights = load_file(str(self.file))

@@ -1,0 +1,75 @@
+"""What several checks of images share: which images, how they are named, rankings and treatments. No check."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from valgap.types import Case, CaseImages, FloatArray, ImageRows, IntArray, Intervention, LabelErrors, Ranked, Untreatable
+
+MAX_RANKED = 5_000
+
+
+def needed(images: CaseImages | None, part: str) -> str:
+    """What is missing, for NotApplicable: the image files, or what the measured part itself says."""
+    if images is None:
+        return "the image files of this run"
+    return images.missing.get(part, f"{part.replace('_', ' ')} of the images")
+
+
+def class_name(rows: ImageRows, label: int) -> str | None:
+    """The name of a class index, None for -1."""
+    return rows.classes[label] if 0 <= label < len(rows.classes) else None
+
+
+def label_ranking(images: CaseImages, errors: LabelErrors, places: IntArray) -> tuple[Ranked, ...]:
+    """Images by the probability that their label is wrong, most suspect first."""
+    rows = images.rows
+    order = ranked_places(errors.wrong, places)
+    return tuple(
+        Ranked(
+            rows.names[i],
+            float(errors.wrong[i]),
+            class_name(rows, int(rows.labels[i])),
+            class_name(rows, int(errors.likely[i])),
+        )
+        for i in order
+    )
+
+
+def score_ranking(images: CaseImages, scores: FloatArray, places: IntArray) -> tuple[Ranked, ...]:
+    """Images by a score (N,), highest first, with their labels."""
+    rows = images.rows
+    return tuple(
+        Ranked(rows.names[i], float(scores[i]), class_name(rows, int(rows.labels[i]))) for i in ranked_places(scores, places)
+    )
+
+
+def ranked_places(scores: FloatArray, places: IntArray) -> list[int]:
+    """The places with a finite score, highest first, ties by place; at most MAX_RANKED."""
+    known = places[np.isfinite(scores[places])]
+    order = np.argsort(-np.asarray(scores)[known], kind="stable")
+    return [int(i) for i in known[order][:MAX_RANKED]]
+
+
+def train_positions(case: Case, names: tuple[str, ...] | list[str]) -> list[int]:
+    """The positions of these samples in the training data set of the record."""
+    last = case.run.last_train
+    dataset = case.run.datasets.get(last.dataset) if last is not None else None
+    if dataset is None or dataset.sample is None:
+        return []
+    wanted = set(names)
+    known = case.run.sample_names
+    return [i for i, s in enumerate(dataset.sample.tolist()) if 0 <= s < len(known) and known[s] in wanted]
+
+
+def drop_from_train(case: Case, names: tuple[str, ...] | list[str]) -> Intervention | Untreatable:
+    """These samples are not drawn for training."""
+    positions = train_positions(case, names)
+    if not positions:
+        return Untreatable("the places of these images in the training data set are not known")
+    return Intervention("drop_samples", {"phase": "train", "positions": positions})
+
+
+def drop_from_validation(names: tuple[str, ...] | list[str]) -> Intervention:
+    """These samples do not count in the validation accuracy."""
+    return Intervention("score_without", {"names": list(names)})

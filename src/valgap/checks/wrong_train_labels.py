@@ -1,0 +1,88 @@
+"""Training images with wrong labels.
+
+What it looks for
+    Training images whose given class is improbable under probes on pretrained features that never saw that label (held
+    out), where the probes themselves allow for wrong labels. Every image gets a probability of being mislabelled and
+    the class it more likely belongs to; the ranking lists all of them, most suspect first.
+
+Why it hurts validation
+    The model spends capacity on contradicting examples, memorises them, and its boundaries move.
+
+What else looks like this
+    Images that are hard, or show two classes, rank high too: look at them before dropping any. Where pretrained features
+    tell the classes apart in less than three of four images, a hard task cannot be told from wrong labels, and the
+    estimated share is too high. When labels and images do not belong together at all, see DAT113; wrong labels in
+    validation are DAT105.
+
+Remedy
+    Look at the ranking from the top; relabel or drop what is wrong.
+
+Source
+    Northcutt 2021 (confident learning); Wei 2022 (CIFAR-10N, real human label noise).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from valgap.checks.images import drop_from_train, label_ranking, needed
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Untreatable
+
+# An image is listed as a subject when its label is wrong with at least this probability.
+WRONG = 0.5
+# Estimated noise rates at which we would bet, and above which there is at least a hint. On the four sound sets in
+# tests/checks/test_real_images.py the estimates are below .04; on CIFAR-10N they are .08 and above.
+BET_RATE = 0.06
+HINT_RATE = 0.02
+MIN_SUSPECTS = 3
+# Points lost for each point of wrong labels, about: fine-tuned networks lose between a third and two thirds (Wei 2022, table 2).
+POINTS_PER_POINT = 0.4
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """List the training images whose labels are probably wrong."""
+    images = case.images
+    errors = images.label_errors if images is not None else None
+    if images is None or errors is None:
+        return NotApplicable(needed(images, "label_errors"))
+    places = images.rows.part(False)
+    ranking = label_ranking(images, errors, places)
+    if not ranking:
+        return NotApplicable("labelled training images that can be read")
+    suspects = tuple(r.path for r in ranking if r.score >= WRONG)
+    held = images.held_out
+    facts = (
+        Evidence("estimated share of wrong training labels", errors.train_rate, 0.0, "", len(ranking)),
+        Evidence(
+            f"training images whose label is wrong with probability {WRONG} or more", len(suspects), 0, "images", len(places)
+        ),
+        Evidence("held-out agreement of a probe with the training labels", held.train_accuracy if held else None, None, ""),
+    )
+    if errors.train_rate < HINT_RATE or len(suspects) < MIN_SUSPECTS:
+        return Clear("hardly any training label looks wrong", facts, ranking)
+    return Finding(
+        summary=f"{len(suspects)} of {len(ranking)} training labels look wrong ({errors.train_rate:.0%} estimated)",
+        severity_points=100 * POINTS_PER_POINT * errors.train_rate,
+        confidence=confidence(errors.train_rate, len(ranking)),
+        evidence=facts,
+        remedy="look at the ranked images from the top, relabel or drop those that are wrong, and train again",
+        subjects=suspects,
+        ranking=ranking,
+    )
+
+
+def confidence(rate: float, n: int) -> float:
+    """0.3 at HINT_RATE, 0.5 at BET_RATE, 0.95 from three times that on, for what the rate (0..1) of n labels is at least.
+
+    The estimate rests on the more confident half of the images: one standard error of that is taken off.
+    """
+    at_least = rate - float(np.sqrt(rate * (1 - rate) / max(1, n // 2)))
+    return float(np.interp(at_least, [HINT_RATE, BET_RATE, 3 * BET_RATE], [0.3, 0.5, 0.95]))
+
+
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """The suspects are not drawn for training; the placebo leaves out as many at random."""
+    return drop_from_train(case, finding.subjects)
+
+
+CHECK = Check(code="DAT104", name="wrong_train_labels", detect=detect, doc=__doc__ or "", treat=treat)

@@ -1,0 +1,72 @@
+"""Validation images with wrong labels: the accuracy has a ceiling.
+
+What it looks for
+    Validation images whose given class is improbable under a probe fitted on training features alone, with the same
+    allowance for noise as in DAT104. The ranking lists all of them, most suspect first.
+
+Why it hurts validation
+    A right answer counts as wrong. With 5 % wrong labels the best possible model shows 95 %.
+
+What else looks like this
+    Validation of another kind than training (DAT106) lowers the probe's agreement everywhere, not on a few images with
+    confident other answers. Class indices in another order (DAT102) disagree for whole classes.
+
+Remedy
+    Look at the ranking from the top; correct the labels, and judge the model on the corrected set.
+
+Source
+    Northcutt 2021b (label errors in test sets); Beyer 2020 (are we done with ImageNet).
+"""
+
+from __future__ import annotations
+
+from valgap.checks.images import drop_from_validation, label_ranking, needed
+from valgap.checks.wrong_train_labels import HINT_RATE, MIN_SUSPECTS, WRONG, confidence
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
+
+# A validation set this much unlike train in label agreement is shifted or remapped, not mislabelled here and there.
+MAX_RATE_OVER_TRAIN = 0.5
+# Share of train's noise rate that shows up as val's, at most, when val is sound (planted noise of 10 .. 40 %).
+INHERITED = 0.6
+
+
+def detect(case: Case) -> Finding | Clear | NotApplicable:
+    """List the validation images whose labels are probably wrong."""
+    images = case.images
+    errors = images.label_errors if images is not None else None
+    if images is None or errors is None:
+        return NotApplicable(needed(images, "label_errors"))
+    places = images.rows.part(True)
+    ranking = label_ranking(images, errors, places)
+    if not ranking:
+        return NotApplicable("labelled validation images that can be read")
+    suspects = tuple(r.path for r in ranking if r.score >= WRONG)
+    facts = (
+        Evidence("estimated share of wrong validation labels", errors.val_rate, 0.0, "", len(ranking)),
+        Evidence("estimated share of wrong training labels", errors.train_rate, 0.0, ""),
+    )
+    if errors.val_rate - errors.train_rate > MAX_RATE_OVER_TRAIN:
+        return Clear(
+            "most validation labels disagree with train's: a shift or other class indices (DAT102, DAT106)", facts, ranking
+        )
+    # Probes that learnt from wrong labels are wrong on sound ones: only what goes beyond that is val's own.
+    own = errors.val_rate - INHERITED * errors.train_rate
+    if own < HINT_RATE or len(suspects) < MIN_SUSPECTS:
+        return Clear("hardly any validation label looks wrong", facts, ranking)
+    return Finding(
+        summary=f"{len(suspects)} of {len(ranking)} validation labels look wrong ({errors.val_rate:.0%} estimated)",
+        severity_points=100 * errors.val_rate,
+        confidence=confidence(own, len(ranking)),
+        evidence=facts,
+        remedy="look at the ranked images from the top and correct the labels; no model can score above what they allow",
+        subjects=suspects,
+        ranking=ranking,
+    )
+
+
+def treat(case: Case, finding: Finding) -> Intervention:
+    """The suspects do not count; the placebo leaves out as many at random."""
+    return drop_from_validation(finding.subjects)
+
+
+CHECK = Check(code="DAT105", name="wrong_val_labels", detect=detect, doc=__doc__ or "", treat=treat)

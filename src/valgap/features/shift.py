@@ -1,0 +1,147 @@
+"""Whether validation images differ from training images of the same class, and in what.
+
+A ridge classifier is asked, held out, which side an image comes from (classifier two-sample test, Lopez-Paz and Oquab
+2017). Its null is exact: the sides are permuted within each class, and the whole cross-validation is repeated on them;
+ridge scores are linear in the targets, so that all permutations cost one solve.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from valgap.features.probes import folds_of, scores_at
+from valgap.types import Attributes, FloatArray, ImageRows, IntArray, Shift
+
+Array = npt.NDArray[np.float64]
+PERMUTATIONS = 199
+DIMENSIONS = 64
+PENALTY = 0.3
+MIN_SIDE = 20
+# More images than this on one side add nothing to the test; a fixed random choice is taken.
+MAX_SIDE = 4000
+ATTRIBUTES = (
+    "width", "height", "aspect", "bytes", "bits_per_pixel", "brightness", "contrast", "sharpness", "colourfulness",
+    "jpeg_quality", "border", "grey",
+)  # fmt: skip
+
+
+def shift(embeddings: FloatArray, attributes: Attributes, rows: ImageRows, seed: int = 0) -> Shift | str:
+    """The comparison of the two sides, or why there is none."""
+    rng = np.random.default_rng(seed)
+    usable = np.isfinite(embeddings[:, 0])
+    train, val = np.flatnonzero(usable & ~rows.is_val), np.flatnonzero(usable & rows.is_val)
+    if min(len(train), len(val)) < MIN_SIDE:
+        return f"{MIN_SIDE} readable images on each side"
+    labelled = bool((rows.labels[np.concatenate([train, val])] >= 0).all())
+    part = np.sort(rng.permutation(train)[:MAX_SIDE])
+    places = np.concatenate([part, val[:MAX_SIDE] if len(val) <= MAX_SIDE else np.sort(rng.permutation(val)[:MAX_SIDE])])
+    side = rows.is_val[places].astype(np.float64)
+    groups = rows.labels[places] if labelled else np.zeros(len(places), np.int64)
+    sides = permuted_sides(side, groups, rng)
+    features = reduced(within(embeddings[places].astype(np.float64), groups))
+    scores = domain_scores(features, sides, seed)
+    areas = areas_under_curve(scores, sides)
+    foreign = np.full(len(rows.names), np.nan)
+    foreign[places] = scores[:, 0]
+    table = {n: attributes.numbers[n][places] for n in ATTRIBUTES}
+    areas_of, p_of = attribute_tests(table, sides, groups)
+    share_p, shares = (
+        class_shares(rows.labels[train], rows.labels[val], len(rows.classes), rng)
+        if labelled
+        else (
+            float("nan"),
+            np.full((2, len(rows.classes)), np.nan),
+        )
+    )
+    return Shift(float(areas[0]), upper_p(areas), foreign[rows.is_val], areas_of, p_of, share_p, shares, labelled)
+
+
+def permuted_sides(side: Array, groups: IntArray, rng: np.random.Generator) -> Array:
+    """(n, 1 + R) the sides as they are, and R times permuted within each group."""
+    out = np.tile(side[:, None], (1, 1 + PERMUTATIONS))
+    for group in np.unique(groups):
+        places = np.flatnonzero(groups == group)
+        for column in range(1, 1 + PERMUTATIONS):
+            out[places, column] = side[rng.permutation(places)]
+    return out
+
+
+def within(features: Array, groups: IntArray) -> Array:
+    """Features (n, D) with each group's mean taken out, over both sides together."""
+    out = features.copy()
+    for group in np.unique(groups):
+        out[groups == group] -= features[groups == group].mean(0)
+    return out
+
+
+def reduced(features: Array) -> Array:
+    """(n, d) principal components, scaled to mean square 1 over all."""
+    centred = features - features.mean(0)
+    d = min(DIMENSIONS, *centred.shape)
+    if len(centred) < centred.shape[1]:
+        values, vectors = np.linalg.eigh(centred @ centred.T)
+        out = vectors[:, -d:] * np.sqrt(np.maximum(values[-d:], 0))
+    else:
+        _, directions = np.linalg.eigh(centred.T @ centred)
+        out = centred @ directions[:, -d:]
+    # Weaker components count less, but not in proportion: a shift seldom lies in the strongest ones.
+    spread = out.std(0) + 1e-9
+    out = out / np.sqrt(spread)
+    return np.asarray(out / max(1e-9, float(np.sqrt((out**2).mean()))))
+
+
+def domain_scores(features: Array, sides: Array, seed: int) -> Array:
+    """(n, 1 + R) held-out scores of every column of sides."""
+    fold = folds_of(np.zeros(len(features), np.int64), seed=seed)
+    design = np.concatenate([features, np.ones((len(features), 1))], axis=1)
+    (_, scores), *_ = scores_at(design, sides, fold, [PENALTY])
+    return scores
+
+
+def areas_under_curve(scores: Array, sides: Array) -> Array:
+    """(columns,) share of (val, train) pairs where val scores higher; ties count half."""
+    ranks = rankdata(scores, axis=0)
+    ones = sides.sum(0)
+    return np.asarray(((ranks * sides).sum(0) - ones * (ones + 1) / 2) / (ones * (len(sides) - ones)))
+
+
+def upper_p(values: Array) -> float:
+    """Permutation p-value that the first is so large; the others are its null."""
+    return float((1 + (values[1:] >= values[0] - 1e-12).sum()) / len(values))
+
+
+def attribute_tests(table: dict[str, Array], sides: Array, groups: IntArray) -> tuple[dict[str, float], dict[str, float]]:
+    """(area under the curve, two-sided permutation p) of each attribute that is known and varies; ranks within groups."""
+    areas: dict[str, float] = {}
+    p_values: dict[str, float] = {}
+    for name, values in table.items():
+        known = np.isfinite(values)
+        if known.mean() < 0.9 or np.ptp(values[known]) == 0:
+            continue
+        kept, parts = values[known], groups[known]
+        ranks = np.zeros(len(kept))
+        for group in np.unique(parts):
+            inside = parts == group
+            ranks[inside] = rankdata(kept[inside]) / (inside.sum() + 1)
+        found = areas_under_curve(np.tile(ranks[:, None], (1, sides.shape[1])), sides[known])
+        areas[name] = float(found[0])
+        p_values[name] = upper_p(np.abs(found - 0.5))
+    return areas, p_values
+
+
+def class_shares(train: IntArray, val: IntArray, classes: int, rng: np.random.Generator) -> tuple[float, Array]:
+    """(p-value of equal class shares, shares (2, C)); the chi-square's null is drawn, since classes may be small."""
+    counts = np.stack([np.bincount(v[v >= 0], minlength=classes) for v in (train, val)]).astype(np.float64)
+
+    def statistic(table: Array) -> Array:
+        """Chi-square of tables (..., 2, C)."""
+        expected = table.sum(-1, keepdims=True) * table.sum(-2, keepdims=True) / table.sum((-1, -2), keepdims=True)
+        return np.asarray(((table - expected) ** 2 / np.maximum(expected, 1e-12)).sum((-1, -2)))
+
+    total = counts.sum(0).astype(np.int64)
+    drawn = rng.multivariate_hypergeometric(total, int(counts[1].sum()), size=1999, method="marginals")
+    null = statistic(np.stack([total - drawn, drawn], axis=1).astype(np.float64))
+    p_value = float((1 + (null >= statistic(counts)).sum()) / (1 + len(null)))
+    return p_value, counts / counts.sum(1, keepdims=True)

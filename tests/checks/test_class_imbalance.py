@@ -1,0 +1,49 @@
+"""DAT103."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, samples, with_phase
+from tests.checks.pictures import case, pictures
+from valgap.checks.class_imbalance import CHECK, training_counts
+from valgap.types import Case, Clear, NotApplicable
+
+
+def uneven(ratio: int, recall: float) -> Case:
+    """Classes 0 and 1 hold ``ratio`` times as many images as 2 and 3, whose images are answered with 0 in 1 - recall."""
+    sound = healthy()
+    weights = np.array([ratio, ratio, 1, 1]) / (2 * ratio + 2)
+    targets = np.repeat(np.arange(4), np.round(weights * TRAIN).astype(int))[:TRAIN].astype(np.int32)
+    targets = np.pad(targets, (0, TRAIN - len(targets)))
+    data = {**sound.run.datasets, 0: replace(sound.run.datasets[0], targets=targets)}
+    table = samples(np.arange(TRAIN, TRAIN + VAL), 1.0)
+    small = np.flatnonzero(table.target >= 2)
+    wrong = small[: round(len(small) * (1 - recall))]
+    table.prediction[wrong] = 0
+    return with_phase(Case(replace(sound.run, datasets=data)), "validation", samples=table)
+
+
+@pytest.mark.parametrize("recall", [0.2, 0.5])
+def test_small_classes_given_up(recall: float) -> None:
+    finding = found(CHECK.detect(uneven(9, recall)))
+    assert finding.evidence[1].value == pytest.approx(recall, abs=0.03)
+    assert finding.subjects == ("class cats", "class dogs") or len(finding.subjects) == 2
+
+
+def test_uneven_but_recognised_alike_is_clear() -> None:
+    assert isinstance(CHECK.detect(uneven(9, 1.0)), Clear)
+    assert isinstance(CHECK.detect(healthy()), Clear)
+
+
+def test_even_classes_of_which_two_are_hard_are_no_imbalance() -> None:
+    assert quiet(CHECK.detect(uneven(1, 0.3)))
+
+
+def test_from_images_alone_and_missing() -> None:
+    assert isinstance(CHECK.detect(case(pictures())), Clear)
+    counts = training_counts(case(pictures(200, 100)))
+    assert counts is not None
+    assert counts.tolist() == [50] * 4
+    assert isinstance(CHECK.detect(Case(replace(healthy().run, passes=()))), NotApplicable)

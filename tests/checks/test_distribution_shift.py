@@ -1,0 +1,87 @@
+"""DAT106."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.checks.cases import found, healthy, inputs, quiet, with_phase
+from tests.checks.pictures import Pictures, case, of_run, pictures
+from valgap.checks.distribution_shift import CHECK
+from valgap.types import Case, Clear, Intervention, NotApplicable
+
+
+def seen(brightness: float, contrast: float = 0.25) -> Case:
+    return with_phase(healthy(), "validation", inputs=inputs(pixel_mean=brightness, pixel_std=contrast))
+
+
+@pytest.mark.parametrize(("brightness", "word"), [(0.2, "darker"), (0.3, "darker"), (0.7, "brighter")])
+def test_what_the_network_saw(brightness: float, word: str) -> None:
+    finding = found(CHECK.detect(seen(brightness)))
+    assert word in finding.summary
+    assert finding.evidence[0].value == pytest.approx(brightness, abs=0.02)
+    assert CHECK.treat is not None
+    treatment = CHECK.treat(seen(brightness), finding)
+    assert isinstance(treatment, Intervention)
+    assert treatment.name == "affine"
+
+
+def test_low_contrast_is_named() -> None:
+    assert "less contrast" in found(CHECK.detect(seen(0.45, 0.1))).summary
+
+
+def test_small_changes_and_other_normalisation_are_not_this() -> None:
+    assert isinstance(CHECK.detect(seen(0.47)), Clear)
+    assert isinstance(CHECK.detect(healthy()), Clear)
+    # val not normalised: the levels say so, and PRE201 names it
+    other = with_phase(healthy(), "validation", inputs=inputs((0, 0, 0), (1, 1, 1)))
+    assert quiet(CHECK.detect(other))
+
+
+def moved(images: Pictures, by: float) -> Pictures:
+    """Validation moved along one random direction of feature space."""
+    direction = np.random.default_rng(5).normal(size=images.embeddings.shape[1])  # type: ignore[union-attr]
+    direction *= by / np.linalg.norm(direction)
+    change = np.outer(images.rows.is_val, direction).astype(np.float32)
+    return replace(images, embeddings=images.embeddings + change)
+
+
+def test_moved_features_and_attributes_are_named() -> None:
+    sound = pictures(300, 150)
+    dark = dict(sound.attributes.numbers)
+    dark["brightness"] = np.where(sound.rows.is_val, dark["brightness"] - 0.15, dark["brightness"])
+    images = replace(moved(sound, 3.0), attributes=replace(sound.attributes, numbers=dark))
+    finding = found(CHECK.detect(case(images)))
+    assert "brightness" in finding.summary
+    assert len(finding.ranking) == 150
+    assert len(finding.subjects) == 20
+
+
+def test_class_shares_are_named() -> None:
+    sound = pictures(300, 400)
+    keep = np.flatnonzero(~sound.rows.is_val | (sound.rows.labels != 2) | (np.arange(700) % 16 == 2))
+    rows = sound.rows
+    rows = replace(
+        rows,
+        names=tuple(rows.names[i] for i in keep),
+        paths=tuple(rows.paths[i] for i in keep),
+        labels=rows.labels[keep],
+        is_val=rows.is_val[keep],
+    )
+    numbers = {k: v[keep] for k, v in sound.attributes.numbers.items()}
+    images = replace(sound, rows=rows, embeddings=sound.embeddings[keep], attributes=replace(sound.attributes, numbers=numbers))
+    finding = found(CHECK.detect(case(images)))
+    assert "class cats" in finding.summary
+    assert "same class" not in finding.summary
+
+
+def test_sound_sets_are_clear() -> None:
+    alarms = [not isinstance(CHECK.detect(case(pictures(120, 60, seed=s))), Clear) for s in range(15)]
+    assert sum(alarms) <= 1
+
+
+def test_missing() -> None:
+    assert isinstance(CHECK.detect(case(pictures(100, 5))), NotApplicable)
+    run = with_phase(healthy(), "validation", inputs=None)
+    assert isinstance(CHECK.detect(run), NotApplicable)
+    assert isinstance(CHECK.detect(of_run(pictures())), Clear)

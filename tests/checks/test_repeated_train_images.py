@@ -1,0 +1,41 @@
+"""DAT109."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.checks.cases import found, healthy, quiet
+from tests.checks.pictures import Pictures, case, pictures
+from valgap.checks.repeated_train_images import CHECK
+from valgap.types import Clear, Finding, ImagePair, NotApplicable
+
+
+def repeated(originals: int, copies: int) -> Pictures:
+    """The first ``originals`` training images have ``copies`` copies each."""
+    pairs = tuple(ImagePair(i, originals + i * copies + k, "near", 0.97) for i in range(originals) for k in range(copies))
+    return replace(pictures(), pairs=pairs)
+
+
+@pytest.mark.parametrize(("originals", "copies"), [(20, 2), (10, 9), (5, 30)])
+def test_copies_are_counted_once(originals: int, copies: int) -> None:
+    finding = found(CHECK.detect(case(repeated(originals, copies))))
+    assert finding.evidence[0].value == originals * copies
+    assert finding.evidence[1].value == 200 - originals * copies
+    assert len(finding.subjects) == originals * copies
+
+
+def test_chains_count_each_picture_once() -> None:
+    chain = tuple(ImagePair(i, i + 1, "near", 0.97) for i in range(60))
+    assert found(CHECK.detect(case(replace(pictures(), pairs=chain)))).evidence[0].value == 60
+
+
+def test_a_few_repeats_and_leaks_are_silent() -> None:
+    assert isinstance(CHECK.detect(case(repeated(2, 1))), Clear)
+    assert quiet(CHECK.detect(case(repeated(10, 1))))
+    assert isinstance(CHECK.detect(case(repeated(10, 1))), Finding)
+    leaks = tuple(ImagePair(i, 200 + i, "near", 0.97) for i in range(50))  # across the split: DAT101
+    assert isinstance(CHECK.detect(case(replace(pictures(), pairs=leaks))), Clear)
+
+
+def test_missing() -> None:
+    assert isinstance(CHECK.detect(healthy()), NotApplicable)

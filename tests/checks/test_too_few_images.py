@@ -1,0 +1,41 @@
+"""DAT107."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.checks.cases import found, healthy, quiet
+from tests.checks.pictures import case, pictures
+from valgap.checks.too_few_images import CHECK, extrapolated, twice
+from valgap.types import Clear, Finding, LearningCurve, NotApplicable
+
+
+def test_a_power_law_is_continued() -> None:
+    sizes = np.array([50, 100, 200, 400.0])
+    accuracies = 0.9 - 2.0 * sizes**-0.5
+    assert extrapolated(sizes, accuracies) == pytest.approx(2 * (400**-0.5 - 800**-0.5), abs=1e-3)
+    assert extrapolated(sizes, np.full(4, 0.8)) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_interval_holds_the_gain() -> None:
+    rng = np.random.default_rng(0)
+    sizes = np.array([50, 100, 200, 400])
+    noisy = (0.9 - 2.0 * sizes**-0.5)[:, None] + rng.normal(0, 0.01, (4, 6))
+    gain, low, high = twice(LearningCurve(sizes, noisy, True))
+    assert low < gain < high
+    assert gain == pytest.approx(2 * (400**-0.5 - 800**-0.5), abs=0.03)
+
+
+def test_few_hard_images_rise_and_many_do_not() -> None:
+    finding = found(CHECK.detect(case(pictures(48, 400, apart=3.0))))
+    assert finding.evidence[3].value == 12
+    assert isinstance(CHECK.detect(case(pictures(800, 200, apart=5.0))), Clear)
+    outcome = CHECK.detect(case(pictures(200, 400, apart=2.5)))  # 50 a class, still rising: a hint
+    assert quiet(outcome)
+    assert isinstance(outcome, (Finding, Clear))
+
+
+def test_missing() -> None:
+    assert isinstance(CHECK.detect(healthy()), NotApplicable)
+    assert isinstance(CHECK.detect(case(replace(pictures(), embeddings=None))), NotApplicable)

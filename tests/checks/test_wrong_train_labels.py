@@ -1,0 +1,56 @@
+"""DAT104."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.checks.cases import found, healthy, quiet
+from tests.checks.pictures import case, pictures, relabelled
+from valgap.checks.wrong_train_labels import CHECK
+from valgap.types import Case, Clear, Finding, Intervention, NotApplicable
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.3])
+def test_planted_errors_are_counted_and_ranked_first(share: float) -> None:
+    sound = pictures(400, 100, apart=5)
+    rng = np.random.default_rng(1)
+    bad = np.sort(rng.permutation(400)[: round(400 * share)])
+    labels = sound.rows.labels.copy()
+    labels[bad] = (labels[bad] + rng.integers(1, 4, len(bad))) % 4
+    images = relabelled(sound, labels)
+    finding = found(CHECK.detect(case(images)))
+    assert finding.evidence[0].value == pytest.approx(share, abs=0.05)
+    first = {r.path for r in finding.ranking[: len(bad)]}
+    planted = {images.rows.names[i] for i in bad}
+    assert len(first & planted) >= 0.8 * len(bad)
+    assert len(finding.ranking) == 400
+    names = list(images.rows.names)
+    likely = [
+        r.likely == images.rows.classes[sound.rows.labels[names.index(r.path)]] for r in finding.ranking if r.path in planted
+    ]
+    assert np.mean(likely) > 0.7
+
+
+def test_sound_labels_are_clear_and_ranked_all_the_same() -> None:
+    outcome = CHECK.detect(case(pictures(400, 100)))
+    assert isinstance(outcome, Clear)
+    assert len(outcome.ranking) == 400
+
+
+def test_hard_classes_are_no_wrong_labels() -> None:
+    # classes that overlap: a probe is wrong on a sixth of the images, none of them mislabelled
+    images = pictures(600, 100, apart=2.6)
+    held = images.held_out
+    assert held is not None
+    assert held.train_accuracy < 0.85
+    assert quiet(CHECK.detect(case(images)))
+
+
+def test_missing_images_and_treatment() -> None:
+    assert isinstance(CHECK.detect(healthy()), NotApplicable)
+    assert isinstance(CHECK.detect(case(replace(pictures(), embeddings=None))), NotApplicable)
+    run = replace(healthy().run, sample_names=pictures().rows.names)
+    assert CHECK.treat is not None
+    treatment = CHECK.treat(Case(run), Finding("", 1, 1, (), "", subjects=(run.sample_names[3], run.sample_names[150])))
+    assert treatment == Intervention("drop_samples", {"phase": "train", "positions": [3, 150]})
