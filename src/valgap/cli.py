@@ -539,12 +539,11 @@ def demo() -> None:
 
 def _page(diagnosis: Any) -> str:
     """The HTML page of a diagnosis."""
-    from valgap.edits import SNIPPETS
     from valgap.exhibits import gather
+    from valgap.fix import code_of_remedies
     from valgap.report.as_html import diagnosis_to_html
 
-    remedies = {j.check.code: SNIPPETS[j.check.name] for j in diagnosis.findings if j.check.name in SNIPPETS}
-    return diagnosis_to_html(diagnosis, gather(diagnosis, remedies))
+    return diagnosis_to_html(diagnosis, gather(diagnosis, code_of_remedies(diagnosis)))
 
 
 @contextmanager
