@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs bench-false-alarms bench-ledger bench-speed bench-accuracy
+.PHONY: install demo test check format bench docs bench-false-alarms bench-ledger bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -37,6 +37,10 @@ bench-false-alarms: install
 bench-ledger: install
 	$(BIN)/python benchmarks/ledger.py $(DATA)
 
+# The peers: $(BIN)/pip install -e '.[bench]'
+bench-labels bench-leaks bench-shift: install
+	$(BIN)/python benchmarks/$(@:bench-%=%).py $(DATA)
+
 bench-speed: install
 	$(BIN)/python benchmarks/speed.py $(DATA)
 
@@ -45,3 +49,6 @@ bench-accuracy: install
 
 docs: install
 	$(BIN)/python docs/generate_causes.py
+
+bench-faults: install
+	$(BIN)/python benchmarks/faults.py $(DATA)

@@ -13,6 +13,7 @@ import csv
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -104,7 +105,7 @@ def images_of(root: Path, name: str, scratch: Path, most: int) -> tuple[Path, Pa
 def run(program: str, data: Path, test: Path | None, size: int, epochs: int, seed: int, scratch: Path) -> dict[str, float | None]:
     """Best and last val accuracy, val loss, test accuracy and seconds of one process."""
     environment = {**os.environ, "VALGAP_CACHE": str(scratch / "cache" / f"{time.time_ns()}")}
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), cpu_seconds()
     common = ["--backbone", "efficientnet_lite0", "--size", str(size), "--seed", str(seed)]
     if program == "valgap":
         out = scratch / f"run-{time.time_ns()}"
@@ -114,7 +115,7 @@ def run(program: str, data: Path, test: Path | None, size: int, epochs: int, see
         body = json.loads((out / "summary.json").read_text(encoding="utf-8"))
         tested = body["test"]["accuracy"] if body["test"] else None
         found = {"best": body["val"]["accuracy"], "last": body["val"]["accuracy"], "nll": body["val"]["nll"], "test": tested}
-        return {**found, "seconds": time.perf_counter() - started}
+        return {**found, "seconds": time.perf_counter() - started, "cpu": cpu_seconds() - worked}
     if program == "fastai":
         command = [sys.executable, "-W", "ignore", "-c", FASTAI, str(data), str(size), str(seed)]
     else:
@@ -125,7 +126,14 @@ def run(program: str, data: Path, test: Path | None, size: int, epochs: int, see
     lines = re.findall(r"val loss ([\d.]+) acc ([\d.]+)", call(command, environment))
     accuracy = [float(a) for _, a in lines]
     seconds = time.perf_counter() - started
-    return {"best": max(accuracy), "last": accuracy[-1], "nll": float(lines[-1][0]), "test": None, "seconds": seconds}
+    found = {"best": max(accuracy), "last": accuracy[-1], "nll": float(lines[-1][0]), "test": None}
+    return {**found, "seconds": seconds, "cpu": cpu_seconds() - worked}
+
+
+def cpu_seconds() -> float:
+    """Processor seconds of all ended child processes: unlike the wall clock, hardly changed by what else is running."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def call(command: list[str], environment: dict[str, str]) -> str:
@@ -146,24 +154,25 @@ def table(rows: list[dict[str, object]]) -> str:
         "",
         "`make bench-accuracy DATA=FOLDER`. EfficientNet-Lite0 with ImageNet weights; mean over seeds, +- standard deviation.",
         "`best` is the best epoch on val for every program (that flatters all alike), `last` the last one of the usual script.",
-        "Seconds are of the whole process, on two shared cores: compare within a set, and roughly.",
+        "Seconds are of the whole process on two shared cores; where other programs were running only processor seconds compare.",
+        "Rows without them were taken at loads of 4 to 14 on two cores, not alike for all programs: their seconds say nothing.",
         "",
-        "| set | px | train images at most | program | seeds | val best | val last | val loss | test | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| set | px | train images at most | program | seeds | val best | val last | val loss | test | seconds | cpu seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (name, size, images, program), found in sorted(
         cells.items(), key=lambda c: (str(c[0][0]), str(c[0][1]), c[0][3] != "valgap")
     ):
         most = "all" if images == 10**9 else images
         parts = [numbers(found, k, 100, 1) for k in ("best", "last")] + [numbers(found, "nll", 1, 3)]
-        parts += [numbers(found, "test", 100, 1), numbers(found, "seconds", 1, 0)]
+        parts += [numbers(found, "test", 100, 1), numbers(found, "seconds", 1, 0), numbers(found, "cpu", 1, 0)]
         lines.append(f"| {name} | {size} | {most} | {NAMES[program]} | {len(found)} | " + " | ".join(parts) + " |")
     return "\n".join(lines) + "\n"
 
 
 def numbers(rows: list[dict[str, object]], key: str, scale: float, digits: int) -> str:
     """Mean +- standard deviation of one column, or a dash."""
-    values = [scale * float(str(r[key])) for r in rows if r[key] is not None]
+    values = [scale * float(str(r[key])) for r in rows if r.get(key) is not None]
     if not values:
         return "-"
     spread = f" +- {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""

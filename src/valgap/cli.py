@@ -26,6 +26,8 @@ Examples:
 
   valgap train photos/                   train properly on a folder with train/ and val/
 
+  valgap check photos/                   look at the images alone: wrong labels, leaks, shift, damage
+
   valgap explain MOD302                  what a cause means and how to mend it
 """
 
@@ -110,7 +112,7 @@ def _after_run(folder: Path, status: int, problem: str | None) -> int:
 
 @app.command()
 def diagnose(
-    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a log of another program.")],
     budget: Annotated[str, typer.Option(help="Time for re-runs, such as 10m; 0: from the record alone.")] = "0",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
@@ -123,17 +125,21 @@ def diagnose(
     """Name the causes of a bad validation result from a run's record.
 
     With a budget, each suspected cause is removed, alone, in re-runs of the recorded program; its files are not touched.
+    Of a mere log (CSV, JSONL, trainer_state.json, TensorBoard events) it says what the curves show; they never name a cause.
 
     Examples:  valgap diagnose runs/last --budget 10m     valgap diagnose runs/last --json --fail-on suspected
     """
     from rich.console import Console
 
     from valgap.diagnosis import diagnose as diagnose_run
+    from valgap.record.foreign import is_log
     from valgap.report.as_json import diagnosis_to_json
     from valgap.report.terminal import show_briefly, show_details, show_diagnosis
 
     if fail_on not in (None, "confirmed", "suspected"):
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
+    if is_log(run_directory):
+        raise typer.Exit(_diagnose_log(run_directory, budget, as_json, html))
     with _progress() as progress:
         diagnosis = diagnose_run(run_directory, budget=budget, select=_codes(select), ignore=_codes(ignore), progress=progress)
     if html is not None:
@@ -146,6 +152,59 @@ def diagnose(
         show(diagnosis, Console())
         if html is None and not quiet:
             _page_beside(run_directory, diagnosis)
+    raise typer.Exit(_status(diagnosis, fail_on))
+
+
+def _diagnose_log(path: Path, budget: str, as_json: bool, html: Path | None) -> int:
+    """Say what the curves of a log show; returns the exit status."""
+    from valgap import symptoms
+    from valgap.record.foreign import read_log
+
+    if budget != "0" or html is not None:
+        raise ValgapError(
+            f"{path} is a log of curves: there is nothing to run again and no page; record the program with valgap run"
+        )
+    log = read_log(path)
+    if as_json:
+        print(json.dumps(symptoms.as_json(log), indent=1))
+    else:
+        print("\n".join(symptoms.as_lines(log)))
+    return DONE
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with train/ and val/, class folders, or a CSV file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="All evidence, and what was ruled out.")] = False,
+    select: Annotated[str, typer.Option(help="Only these codes, separated by commas (DAT1 or DAT104).")] = "",
+    ignore: Annotated[str, typer.Option(help="Not these codes.")] = "",
+    fail_on: Annotated[str | None, typer.Option(help="confirmed or suspected: exit 1 when there is one.")] = None,
+) -> None:
+    """Check images before any training: labels, leaks, shift, copies, damage, balance. Files are only read.
+
+    A CSV file has the columns path, label and (if there is one) split. Odd and damaged files are reported, never fatal.
+
+    Examples:  valgap check photos/     valgap check photos/ --json --fail-on suspected     valgap check list.csv
+    """
+    from rich.console import Console
+
+    from valgap.diagnosis import check as check_data
+    from valgap.report.as_json import diagnosis_to_json
+    from valgap.report.terminal import show_details, show_diagnosis
+
+    if fail_on not in (None, "confirmed", "suspected"):
+        raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
+    with _images_bar() as progress:
+        diagnosis = check_data(data, select=_codes(select), ignore=_codes(ignore), progress=progress)
+    if html is not None:
+        _write_new(html, _page(diagnosis))
+        _say(f"report written to {html}")
+    if as_json:
+        print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
+    else:
+        (show_details if details else show_diagnosis)(diagnosis, Console())
     raise typer.Exit(_status(diagnosis, fail_on))
 
 
@@ -417,6 +476,8 @@ def predict(
     from valgap.training import load
 
     classifier = load(run_directory)
+    if tta and not classifier.flip:
+        _say("--tta has no effect: this training did not find that mirrored images keep their class")
     predictions = classifier.predict(classifier.files(images), tta=tta)
     if as_csv:
         table = csv.writer(sys.stdout)
@@ -478,12 +539,11 @@ def demo() -> None:
 
 def _page(diagnosis: Any) -> str:
     """The HTML page of a diagnosis."""
-    from valgap.edits import SNIPPETS
     from valgap.exhibits import gather
+    from valgap.fix import code_of_remedies
     from valgap.report.as_html import diagnosis_to_html
 
-    remedies = {j.check.code: SNIPPETS[j.check.name] for j in diagnosis.findings if j.check.name in SNIPPETS}
-    return diagnosis_to_html(diagnosis, gather(diagnosis, remedies))
+    return diagnosis_to_html(diagnosis, gather(diagnosis, code_of_remedies(diagnosis)))
 
 
 @contextmanager
@@ -500,6 +560,18 @@ def _progress() -> Iterator[Callable[[int, int, float], None]]:
             bar.update(task, completed=done, total=total, visible=True, left=f"{left / 60:.0f} min {left % 60:.0f} s")
 
         yield show
+
+
+@contextmanager
+def _images_bar() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar over image files on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _codes(text: str) -> list[str]:

@@ -7,10 +7,11 @@ import os
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from valgap.checks import CATALOGUE
 from valgap.errors import NothingRecordedError, ValgapError
-from valgap.features import images_of_run
+from valgap.features import Measurements, images_of_run, rows_of_path
 from valgap.record.reader import read_record
 from valgap.stats import wilson_interval
 from valgap.types import (
@@ -63,7 +64,8 @@ def diagnose(
     seconds = parse_budget(budget) if isinstance(budget, str) else float(budget)
     record = read_record(os.fspath(run))
     checks = choose_checks(CATALOGUE, select, ignore)
-    judged = order(judge(Case(record, images_of_run(record, images)), checks))
+    looked_at = images_of_run(record, images)
+    judged = order(judge(Case(record, looked_at), checks))
     _require_something(record, judged)
     diagnosis = Diagnosis(
         run=record,
@@ -71,6 +73,7 @@ def diagnose(
         train_reported=_accuracy(record.last_train),
         train_rescored=_rescored(record),
         validation=_validation(record),
+        images=looked_at,
     )
     if seconds <= 0:
         return diagnosis
@@ -78,6 +81,33 @@ def diagnose(
 
     proved = prove(diagnosis, seconds, progress)
     return replace(proved, judged=tuple(order(proved.judged)))
+
+
+def check(
+    data: str | os.PathLike[str],
+    *,
+    select: Collection[str] = (),
+    ignore: Collection[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Diagnosis:
+    """What is wrong with the images of a folder or list, before any training: the outcomes of the checks of data.
+
+    Args:
+        data: a folder with train/ and val/, one folder of class folders, or a CSV file with columns path, label, split.
+        select: codes (or their beginnings) to judge; empty means all of the data family.
+        ignore: codes (or beginnings) to leave out.
+        progress: told of images looked at: done, of how many.
+
+    Raises:
+        DataError: ``data`` holds no image, or a list that cannot be read.
+        ValgapError: ``select`` or ``ignore`` names no check of the data family.
+    """
+    family = [c for c in CATALOGUE if c.code.startswith("DAT")]
+    checks = choose_checks(family, select, ignore)
+    images = Measurements(rows_of_path(Path(data)), progress)
+    record = RunRecord.empty(os.fspath(data))
+    judged = order(judge(Case(record, images), checks))
+    return Diagnosis(record, tuple(judged), None, None, None)
 
 
 def choose_checks(catalogue: Sequence[Check], select: Collection[str], ignore: Collection[str]) -> list[Check]:

@@ -150,6 +150,20 @@ def test_killed_and_resumed_is_the_same_to_the_last_bit(photos: Path, tmp_path: 
     assert numbers[0]["val"] == numbers[1]["val"]
 
 
+def test_a_full_disk_at_the_end_can_be_resumed(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("valgap.training.program.save", full)
+        with pytest.raises(RecordError, match="make room"):
+            train(photos, tmp_path / "a", recipe=Recipe.changed(QUICK, {"epochs": 1}), **SETTINGS)
+    assert (tmp_path / "a" / "state" / "place.json").exists()
+    result = train(None, tmp_path / "a", resume=True)
+    assert len(result.epochs) == 2
+    assert (tmp_path / "a" / "checkpoint.safetensors").exists()
+
+
 def test_nothing_to_resume(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="resumed"):
         train(None, tmp_path, resume=True)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -146,6 +147,7 @@ class _Program:
         self.num_classes = len(table.classes)
         self.watch = Watch(limit, self.bar, self.show_row, self.say, aside)
         self.probe: Probe | None = None
+        self.seeing_s = 0.0  # what the features of train took
         self.decision = Decision(recipe.unfreeze, recipe.flip is not False, np.zeros(self.num_classes), [])
         self.cut: Cut | None = None
         if recipe.unfreeze in ("auto", "last"):
@@ -190,7 +192,9 @@ class _Program:
 
     def begin_with_probe(self) -> None:
         """Features in one pass, the probe's weights into the head, and what is to learn."""
+        started = time.monotonic()
         features, self.train_rows = self.see(self.train_paths, "features of train")
+        self.seeing_s = time.monotonic() - started
         self.val_features, self.val_rows = self.see(self.val_paths, "features of val")
         self.probe = fit_probe(features, self.train_labels, self.num_classes, self.recipe, self.seed)
         self.put_head(self.probe.weight, self.probe.bias)
@@ -249,12 +253,16 @@ class _Program:
             tail = self.tail()
             freeze_all_but(self.model, tail)
             views = [self.train_rows]
-            if self.decision.flip:
+            if self.decision.flip and self.time_for_mirrors():
                 with self.aside():
                     flipped = self.see(self.train_paths, "features of flipped train", "flipped")[1]
                     views += [flipped] if flipped is not None else []
             return self.fit_stored(tail, views, self.stored_val(features=False), epochs)
         return self.fit_images(epochs)
+
+    def time_for_mirrors(self) -> bool:
+        """Whether a time limit leaves room to see train once more, mirrored, and to learn from it."""
+        return self.limit - time.monotonic() > 3 * self.seeing_s
 
     def tail(self) -> Tail:
         """The last stage and the head as a module, its BatchNorm held."""
@@ -332,6 +340,16 @@ class _Program:
 
     def finish(self, result: TrainResult, backbone: str) -> None:
         """Write the checkpoint and the summary, show it, and drop what only a resumed run would need."""
+        try:
+            self.write(result, backbone)
+        except (OSError, SafetensorError) as error:
+            raise RecordError(
+                f"{self.out} cannot be written ({error}): make room, then valgap train --resume {self.out}"
+            ) from error
+        show_summary(result, self.table.classes, self.screen)
+
+    def write(self, result: TrainResult, backbone: str) -> None:
+        """The checkpoint, then the summary; only then what a resumed run would need goes away."""
         facts = facts_of(self.table.classes, backbone, self.recipe, self.seed, self.decision.flip, result.temperature)
         numbers = without_nan({k: v for k, v in asdict(result).items() if k != "run"})
         save(self.out, self.model, {**facts, "val": without_nan(asdict(result.val))}, self.preprocessing)
@@ -340,7 +358,6 @@ class _Program:
             file.unlink()
         if (self.out / STATE).is_dir():
             (self.out / STATE).rmdir()
-        show_summary(result, self.table.classes, self.screen)
 
     # -- screen -------------------------------------------------------------------------------
 
