@@ -155,6 +155,7 @@ def table(rows: list[dict[str, object]]) -> str:
         "`make bench-accuracy DATA=FOLDER`. EfficientNet-Lite0 with ImageNet weights; mean over seeds, +- standard deviation.",
         "`best` is the best epoch on val for every program (that flatters all alike), `last` the last one of the usual script.",
         "Seconds are of the whole process on two shared cores; where other programs were running only processor seconds compare.",
+        "Rows without them were taken at loads of 4 to 14 on two cores, not alike for all programs: their seconds say nothing.",
         "",
         "| set | px | train images at most | program | seeds | val best | val last | val loss | test | seconds | cpu seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|",

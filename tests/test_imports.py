@@ -31,8 +31,9 @@ ALLOWED = {
     "review": BASE | {"data", "exhibits"},
     "experiments": BASE | {"record", "seams"},
     "diagnosis": BASE | {"record", "features", "checks", "experiments"},
-    "fix": BASE | {"record", "edits", "exhibits", "review", "experiments", "diagnosis"},
+    "fix": BASE | {"data", "record", "edits", "exhibits", "review", "experiments", "diagnosis"},
     "demo_data": BASE,
+    "symptoms": BASE | {"record"},
 }
 
 

@@ -112,7 +112,7 @@ def _after_run(folder: Path, status: int, problem: str | None) -> int:
 
 @app.command()
 def diagnose(
-    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a log of another program.")],
     budget: Annotated[str, typer.Option(help="Time for re-runs, such as 10m; 0: from the record alone.")] = "0",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
@@ -125,17 +125,21 @@ def diagnose(
     """Name the causes of a bad validation result from a run's record.
 
     With a budget, each suspected cause is removed, alone, in re-runs of the recorded program; its files are not touched.
+    Of a mere log (CSV, JSONL, trainer_state.json, TensorBoard events) it says what the curves show; they never name a cause.
 
     Examples:  valgap diagnose runs/last --budget 10m     valgap diagnose runs/last --json --fail-on suspected
     """
     from rich.console import Console
 
     from valgap.diagnosis import diagnose as diagnose_run
+    from valgap.record.foreign import is_log
     from valgap.report.as_json import diagnosis_to_json
     from valgap.report.terminal import show_briefly, show_details, show_diagnosis
 
     if fail_on not in (None, "confirmed", "suspected"):
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
+    if is_log(run_directory):
+        raise typer.Exit(_diagnose_log(run_directory, budget, as_json, html))
     with _progress() as progress:
         diagnosis = diagnose_run(run_directory, budget=budget, select=_codes(select), ignore=_codes(ignore), progress=progress)
     if html is not None:
@@ -149,6 +153,23 @@ def diagnose(
         if html is None and not quiet:
             _page_beside(run_directory, diagnosis)
     raise typer.Exit(_status(diagnosis, fail_on))
+
+
+def _diagnose_log(path: Path, budget: str, as_json: bool, html: Path | None) -> int:
+    """Say what the curves of a log show; returns the exit status."""
+    from valgap import symptoms
+    from valgap.record.foreign import read_log
+
+    if budget != "0" or html is not None:
+        raise ValgapError(
+            f"{path} is a log of curves: there is nothing to run again and no page; record the program with valgap run"
+        )
+    log = read_log(path)
+    if as_json:
+        print(json.dumps(symptoms.as_json(log), indent=1))
+    else:
+        print("\n".join(symptoms.as_lines(log)))
+    return DONE
 
 
 @app.command()
@@ -518,12 +539,11 @@ def demo() -> None:
 
 def _page(diagnosis: Any) -> str:
     """The HTML page of a diagnosis."""
-    from valgap.edits import SNIPPETS
     from valgap.exhibits import gather
+    from valgap.fix import code_of_remedies
     from valgap.report.as_html import diagnosis_to_html
 
-    remedies = {j.check.code: SNIPPETS[j.check.name] for j in diagnosis.findings if j.check.name in SNIPPETS}
-    return diagnosis_to_html(diagnosis, gather(diagnosis, remedies))
+    return diagnosis_to_html(diagnosis, gather(diagnosis, code_of_remedies(diagnosis)))
 
 
 @contextmanager

@@ -64,7 +64,8 @@ def diagnose(
     seconds = parse_budget(budget) if isinstance(budget, str) else float(budget)
     record = read_record(os.fspath(run))
     checks = choose_checks(CATALOGUE, select, ignore)
-    judged = order(judge(Case(record, images_of_run(record, images)), checks))
+    looked_at = images_of_run(record, images)
+    judged = order(judge(Case(record, looked_at), checks))
     _require_something(record, judged)
     diagnosis = Diagnosis(
         run=record,
@@ -72,6 +73,7 @@ def diagnose(
         train_reported=_accuracy(record.last_train),
         train_rescored=_rescored(record),
         validation=_validation(record),
+        images=looked_at,
     )
     if seconds <= 0:
         return diagnosis

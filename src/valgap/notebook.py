@@ -27,12 +27,11 @@ def diagnosis_to_frame(diagnosis: Diagnosis) -> str:
     """The page in a frame of its own, in which nothing can run and whose style cannot touch the notebook's."""
     from markupsafe import Markup
 
-    from valgap.edits import SNIPPETS
     from valgap.exhibits import gather
+    from valgap.fix import code_of_remedies
     from valgap.report.as_html import diagnosis_to_html
 
-    remedies = {j.check.code: SNIPPETS[j.check.name] for j in diagnosis.findings if j.check.name in SNIPPETS}
-    page = diagnosis_to_html(diagnosis, gather(diagnosis, remedies, PICTURE_BYTES))
+    page = diagnosis_to_html(diagnosis, gather(diagnosis, code_of_remedies(diagnosis), PICTURE_BYTES))
     frame = Markup('<iframe title="valgap report" sandbox srcdoc="{}" width="100%" height="{}" frameborder="0"></iframe>')
     return str(frame.format(page, FRAME_HEIGHT))
 

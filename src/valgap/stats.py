@@ -159,14 +159,14 @@ def antithetic_orders(players: Sequence[str], count: int, seed: int = 0) -> list
     return orders[:count]
 
 
-def best_row_cross_fitted(right: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """(N,): whether each sample is right in the row that is best on the *other* half of the samples.
+def best_row_cross_fitted(right: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(N,): whether (or how often) each sample is right in the row that is best on the *other* half of the samples.
 
     ``right`` (E, N) holds rows to choose from, say epochs. Choosing the best of E by the samples that then score it would
     flatter it; each half is scored by the row that the other half chose (the earliest of equals).
     """
     halves = np.arange(right.shape[1]) % 2
-    chosen = np.zeros(right.shape[1], bool)
+    chosen = np.zeros(right.shape[1], right.dtype)
     for half in (0, 1):
         best = int(right[:, halves != half].mean(1).argmax()) if (halves != half).any() else 0
         chosen[halves == half] = right[best, halves == half]

@@ -270,7 +270,7 @@ class WeightsLoaded:
     after_pass: int = -1  # index of the pass that had begun last
     changed: bool | None = None  # whether a trained model's weights differ after it; None: of no trained model, or not told
     own_tensors: bool = False  # whether what was loaded were the trained model's living tensors themselves
-    state_of_pass: int = -1  # the last pass that had ended in the state that the model then has; -1 none
+    state_of_pass: int = -1  # the last pass that had ended in the state that the model then has; -1 none, -2 the first state
 
 
 @dataclass(frozen=True)
@@ -725,6 +725,7 @@ class Diagnosis:
     validation: Accuracy | None
     ledger: tuple[LedgerLine, ...] = ()
     experiments: Experiments | None = None
+    images: CaseImages | None = None  # what was looked at beside the record
 
     def __repr__(self) -> str:
         found = ", ".join(f"{j.check.name} ({j.verdict})" for j in self.findings)
@@ -830,6 +831,7 @@ class Exhibits:
     confusion: Confusion | None
     classes: tuple[ClassResult, ...]
     calibration: Calibration | None
+    data_size: tuple[Series, ...]  # accuracy over the number of training images
     galleries: Mapping[str, Gallery]  # by the code of a cause
     seen: tuple[Gallery, ...]  # what the network saw in training and in validation
     mistakes: Gallery | None  # confident wrong answers on validation

@@ -1,8 +1,10 @@
 """MOD304."""
 
+from dataclasses import replace
+
 import pytest
 
-from tests.checks.cases import found, healthy, measured, replayed, without
+from tests.checks.cases import found, healthy, measured, model, replayed, without
 from valgap.checks.forgotten_features import CHECK
 from valgap.types import Case, Clear, NotApplicable
 
@@ -26,6 +28,8 @@ def test_improved_unchanged_and_unneeded_features_are_silent() -> None:
 
 def test_random_first_features_have_nothing_to_forget() -> None:
     assert isinstance(CHECK.detect(tuned(0.3, 0.6, 0.6)), Clear)
+    random = tuned(0.4, 0.1, 0.1)
+    assert isinstance(CHECK.detect(Case(replace(random.run, models={0: model(pretrained=False)}))), Clear)
 
 
 def test_missing_parts() -> None:

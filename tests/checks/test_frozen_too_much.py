@@ -1,9 +1,12 @@
 """MOD305."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tests.checks.cases import TENSORS, found, healthy, measured, model
+from tests.checks.cases import TENSORS, found, healthy, measured, model, quiet, with_phase
+from tests.checks.cases import inputs as inputs_of
 from valgap.checks.frozen_too_much import CHECK
 from valgap.types import Case, Clear, NotApplicable
 
@@ -25,6 +28,12 @@ def test_fitting_features_and_noise_are_silent() -> None:
     assert isinstance(CHECK.detect(frozen(0.5, 0.7)), Clear)
     assert isinstance(CHECK.detect(frozen(0.73, 0.7)), Clear)
     assert isinstance(CHECK.detect(frozen(0.8, 0.7, error=0.06)), Clear)
+
+
+def test_small_inputs_spoil_the_last_layer_by_themselves() -> None:
+    case = frozen(0.9, 0.6)
+    inputs = with_phase(case, "validation", inputs=replace(inputs_of(), shape=(3, 64, 64)))
+    assert quiet(CHECK.detect(inputs))
 
 
 def test_a_trained_network_can_adapt() -> None:

@@ -30,9 +30,14 @@ def test_points_are_what_a_tenth_of_the_rate_gains(gain: float) -> None:
     assert found(CHECK.detect(case)).severity_points == pytest.approx(100 * gain)
 
 
-@pytest.mark.parametrize("ratio", [0.06, 0.5, 10.0])
+@pytest.mark.parametrize("ratio", [0.04, 0.5, 10.0])
 def test_large_updates_and_a_loss_that_does_not_fall(ratio: float) -> None:
     assert found(CHECK.detect(rough(ratio, 1.4))).severity_points == pytest.approx(50, abs=1)
+
+
+def test_features_that_training_made_worse() -> None:
+    lost = measured(rough(0.5, 1.4, probe=0.32), probe_start=0.5, probe_end=0.2, probe_start_se=0.05)
+    assert found(CHECK.detect(lost)).severity_points == pytest.approx(20, abs=1)
 
 
 def test_sound_rates_are_silent() -> None:

@@ -37,6 +37,10 @@ def test_augmented_and_small_gaps_are_silent() -> None:
     assert isinstance(CHECK.detect(plain(0.9, 0.8)), Clear)
 
 
+def test_a_gap_to_mere_guesses_has_other_causes() -> None:
+    assert isinstance(CHECK.detect(plain(1.0, 0.25)), Clear)
+
+
 def test_a_frozen_network_is_a_hint() -> None:
     head = np.array([t[0].startswith("fc") for t in TENSORS])
     case = plain(1.0, 0.5)

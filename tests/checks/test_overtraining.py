@@ -39,6 +39,12 @@ def test_a_low_last_epoch_of_a_jumping_curve_is_no_overtraining() -> None:
     assert quiet(CHECK.detect(course([0.8, 0.6, 0.79, 0.8, 0.78, 0.6], [0.7, 0.8, 0.7, 0.8, 0.7, 0.71])))
 
 
+def test_a_long_jumping_curve_is_judged_by_its_averages() -> None:
+    jumping = [0.3, 0.5, 0.6, 0.58, 0.55, 0.62, 0.56, 0.6, 0.71, 0.56, 0.57]
+    assert quiet(CHECK.detect(course(jumping)))
+    found(CHECK.detect(course([0.3, 0.5, 0.7, 0.72, 0.71, 0.66, 0.62, 0.6, 0.58, 0.56, 0.57])))
+
+
 def test_training_that_gets_worse_as_well_is_another_cause() -> None:
     assert isinstance(CHECK.detect(course([0.7, 0.8, 0.6, 0.6], [0.6, 0.9, 0.6, 0.5])), Clear)
 

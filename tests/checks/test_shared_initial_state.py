@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import TENSORS, found, healthy, model, samples, train_pass, val_pass, without
 from valgap.checks.shared_initial_state import CHECK
-from valgap.types import Case, Clear, NotApplicable, StateSnapshot
+from valgap.types import Case, Clear, NotApplicable, StateSnapshot, WeightsLoaded
 
 EVERY = np.arange(300)
 
@@ -44,6 +44,12 @@ def test_a_new_object_that_begins_where_the_last_one_ended() -> None:
 def test_fresh_models_and_a_second_stage_are_silent() -> None:
     assert isinstance(CHECK.detect(folds([0, 1, 2], {0: 1.0, 1: 1.0, 2: 1.0})), Clear)
     assert isinstance(CHECK.detect(healthy()), Clear)
+
+
+def test_a_model_whose_first_weights_are_loaded_again_is_fresh() -> None:
+    case = folds([0, 0, 0], {0: 1.0})
+    loads = tuple(WeightsLoaded("Net", False, True, 7, 7, 0, 0, (), after_pass=i, changed=True, state_of_pass=-2) for i in (1, 3))
+    assert isinstance(CHECK.detect(Case(replace(case.run, weights_loaded=loads))), Clear)
 
 
 def test_missing_parts() -> None:

@@ -15,12 +15,12 @@ from PIL import Image
 from tests.checks.cases import healthy
 from tests.report.pages import HOSTILE, diagnosis, finding, record
 from valgap.exhibits.answer import two_sentences
-from valgap.exhibits.curves import accuracy_curves
+from valgap.exhibits.curves import accuracy_curves, data_size_curve
 from valgap.exhibits.galleries import Album, drawing_rule, mistakes, pair_of, seen_galleries
 from valgap.exhibits.per_class import answer_probabilities, calibration, class_results, confusion
 from valgap.seams.inputs import miniatures, quantized
 from valgap.seams.walk import score
-from valgap.types import RunRecord, SampleTable, SeenInputs
+from valgap.types import Check, Clear, Judged, LearningCurve, RunRecord, SampleTable, SeenInputs
 
 
 def table(logits: torch.Tensor, target: torch.Tensor) -> SampleTable:
@@ -133,3 +133,15 @@ def test_pairs_and_mistakes(tmp_path: Path) -> None:
     shown = mistakes(run, Album(run))
     assert shown is not None and shown.rows[0][0].source.startswith("data:image/webp")
     assert shown.total == int((~run.passes[-1].samples.correct).sum())
+
+
+def test_the_curve_over_data_size_is_shown_where_a_check_asked_for_it(tmp_path: Path) -> None:
+    class Looked:
+        learning_curve = LearningCurve(np.array([50, 100]), np.array([[0.5, 0.7], [0.8, 0.9]]), True)
+
+    run = record(tmp_path)
+    one = replace(diagnosis(run), images=Looked())  # type: ignore[arg-type]
+    assert data_size_curve(one) == (), "nobody asked: it is not measured for the page's sake"
+    asked = Judged(Check("DAT107", "too_few_images", lambda case: Clear(""), ""), Clear("enough"))
+    (curve,) = data_size_curve(replace(one, judged=(asked,)))
+    assert (curve.x, curve.y) == ((50.0, 100.0), pytest.approx((0.6, 0.85))) and curve.low[1] == 0.8

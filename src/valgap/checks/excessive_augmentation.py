@@ -27,7 +27,7 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, No
 # Share of the probe's accuracy above chance that is left under augmentation. Sound transforms keep 0.5 and more, crops of 1 to
 # 4 % of the image 0.0 to 0.3 (benchmarks/results/faults.md).
 LEFT = 0.35
-Z = 3.0
+Z = 2.5
 GAIN_SHARE = 0.4
 
 

@@ -46,6 +46,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         Evidence("val accuracy of the run itself", reached, before, "", n),
         Evidence("size of an update over that of the weights (median)", update_ratio(run.of_phase("train")), "below 0.01"),
     )
+    model = run.trained_model
+    if model is not None and model.pretrained is False:
+        return Clear("the network began at random: there was nothing to forget (see TRN401)", facts)
     z = (before - after) / max(error, 1e-6)
     if z < Z_LIKELY or reached > before - MARGIN:
         return Clear("the features are not worse than before training, or the run does without them", facts)

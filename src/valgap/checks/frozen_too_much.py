@@ -22,7 +22,7 @@ Source
 from __future__ import annotations
 
 from valgap.checks.progress import backbone_trained, numbers_of, train_rescored
-from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
 # Where more of the network than this is trained, it can adapt. A new head is a few thousandths of it.
 TRAINED_SHARE = 0.2
@@ -30,6 +30,8 @@ TRAINED_SHARE = 0.2
 # to 18 points, 2 to 4 standard errors at 100 images.
 Z_SURE, Z_LIKELY = 3.5, 2.5
 NOTABLE = 0.04
+# At 64 instead of 224 px the last layer of a sound network is worse than an earlier one on clothing as well.
+SMALL_INPUTS, HINT = 0.45, 0.4
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -64,10 +66,18 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return Finding(
         summary=f"an earlier layer of the frozen network gives {middle:.1%}, its last one {last:.1%}",
         severity_points=100 * (middle - last),
-        confidence=0.85 if z >= Z_SURE else 0.65,
+        confidence=HINT if small_inputs(run) else 0.85 if z >= Z_SURE else 0.65,
         evidence=facts,
         remedy="unfreeze the last stage at a tenth of the head's rate, or put the head on an earlier layer",
     )
+
+
+def small_inputs(run: RunRecord) -> bool:
+    """Whether the images are much smaller than the weights expect: the last layers suffer from that alone (PRE205)."""
+    model, last = run.trained_model, run.last_validation
+    if model is None or model.expected_size is None or last is None or last.inputs is None:
+        return False
+    return max(last.inputs.shape[-2:]) < SMALL_INPUTS * max(model.expected_size[-2:])
 
 
 def treat(case: Case, finding: Finding) -> Intervention:

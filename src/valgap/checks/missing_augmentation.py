@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.checks.progress import Gap, backbone_trained, overfit_gap
+from valgap.checks.progress import Gap, backbone_trained, overfit_gap, overfits
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
 # Sound fine-tuning of a few hundred images leaves gaps of up to 20 points; see benchmarks/results/faults.md.
@@ -48,7 +48,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
     if repeated < 0.99:
         return Clear("training images are varied from epoch to epoch", facts)
-    if gap.low < GAP:
+    if not overfits(run, gap, GAP):
         return Clear("training images are not varied, but there is no large gap to validation", facts)
     whole = backbone_trained(run) >= TRAINED_SHARE
     return Finding(

@@ -29,6 +29,7 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, NotApp
 # The chance that a random draw from train's class shares leaves out so many classes must be below this.
 CHANCE = 1e-4
 MIN_IMAGES = 10
+UNCOMPARABLE_POINTS = 10.0
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -78,8 +79,9 @@ def log_chance_of_absence(train: IntArray, val: IntArray, classes: int) -> float
 
 
 def _points(accuracy: float, disjoint: bool) -> float:
-    # With disjoint classes nothing can be right, so everything is lost; else the accuracy is simply not comparable.
-    return 100 * (1 - accuracy) if disjoint else 0.0
+    # With disjoint classes nothing can be right, so everything is lost; else the accuracy is simply not comparable, and what the
+    # finding weighs is an assumption.
+    return 100 * (1 - accuracy) if disjoint else UNCOMPARABLE_POINTS
 
 
 CHECK = Check(code="DAT112", name="one_class_validation", detect=detect, doc=__doc__ or "")

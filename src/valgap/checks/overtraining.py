@@ -1,13 +1,14 @@
 """Training went on after validation was at its best.
 
 What it looks for
-    The accuracy of the best epoch against the last one, on the same validation images. The best epoch is chosen by one half
-    of the images and scored on the other, so that picking the highest of many epochs does not count as a fall. The training
-    images must be fitted better at the end than at the best epoch, and the epochs after the best must lie below it together.
+    The accuracy of the best epochs against the last ones (a third of all, averaged, so that a curve that jumps does not
+    count as one that fell), on the same validation images. The best are chosen by one half of the images and scored on the
+    other. The training images must be fitted better at the end than at the best epoch, and the epochs after the best must lie
+    below it together.
 
 Why it hurts validation
-    The network goes on memorising its training images after it has learnt what they share. What it then learns holds for
-    them alone, and validation falls.
+    The network goes on memorising its training images after it has learnt what they share. What it then learns holds for them
+    alone, and validation falls.
 
 What else looks like this
     Wrong training labels (DAT104): they are learnt late, so the fall comes when they are memorised; the share of training
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.checks.progress import MIN_EPOCHS, Course, course, drop_after_best, loss_rise
+from valgap.checks.progress import MIN_EPOCHS, Course, course, lasting_fall, loss_rise
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
 # A fall below this many points is not worth a finding, whatever its p-value.
@@ -34,6 +35,7 @@ NOTABLE_POINTS = 2.0
 SURE_P, LIKELY_P = 0.01, 0.05
 # Sound runs jump by a few points from epoch to epoch: the epochs after the best must keep this share of the fall.
 LASTING_SHARE = 0.5
+SAME = 0.01  # epochs this close are equally good
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -41,7 +43,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     seen = course(case.run)
     if seen is None or len(seen.passes) < MIN_EPOCHS:
         return NotApplicable(f"at least {MIN_EPOCHS} labelled validation passes over the same images")
-    drop, (rise, error) = drop_after_best(seen), loss_rise(seen)
+    drop, (rise, error) = lasting_fall(seen), loss_rise(seen)
     facts = [
         drop.evidence(),
         Evidence("val loss, last epoch minus its lowest", rise, 0.0, "nats", drop.n, rise - 1.96 * error, rise + 1.96 * error),
@@ -75,9 +77,12 @@ def went_on(seen: Course) -> bool:
 
 
 def lasts(seen: Course, drop: float) -> bool:
-    """Whether the epochs after the best one lie below it together, not the last one alone."""
-    after = seen.accuracy[seen.best + 1 :]
-    return bool(seen.accuracy[seen.best] - after.mean() >= LASTING_SHARE * drop)
+    """Whether the epochs after the best one lie below it together, and no such fall was made up for before."""
+    curve = seen.accuracy
+    after = curve[seen.best + 1 :]
+    high = int(np.flatnonzero(curve >= curve[seen.best] - SAME)[-1])
+    recovered = float((np.maximum.accumulate(curve[: high + 1]) - curve[: high + 1]).max())
+    return bool(curve[seen.best] - after.mean() >= LASTING_SHARE * drop) and recovered < LASTING_SHARE * drop
 
 
 def late_share(run: RunRecord, seen: Course) -> float:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr
 
 from valgap.stats import best_row_cross_fitted, paired_difference, paired_p_value
-from valgap.types import Closing, Evidence, Pass, RunRecord
+from valgap.types import Closing, Evidence, Pass, RunRecord, SampleTable
 
 MIN_EPOCHS = 3
 
@@ -43,7 +44,7 @@ class Course:
 def course(run: RunRecord) -> Course | None:
     """The course of the last labelled validation's data set; None with fewer than two comparable passes."""
     last = run.last_validation
-    if last is None or not last.samples.labelled.any():
+    if last is None or not several_classes(last.samples):
         return None
     passes = [p for p in run.of_phase("validation") if p.dataset == last.dataset and p.model == last.model and p.epoch > 0]
     tables = [(p, *_ordered(p)) for p in passes]
@@ -60,6 +61,11 @@ def course(run: RunRecord) -> Course | None:
     )
 
 
+def several_classes(table: SampleTable) -> bool:
+    """Whether the labels are of more than one class: else an accuracy says nothing (DAT111, DAT112)."""
+    return len(np.unique(table.target[table.labelled])) > 1
+
+
 def _ordered(one: Pass) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.floating]]:
     """(right, loss) of the labelled samples, by sample where these are known (a loader may shuffle)."""
     table = one.samples
@@ -70,7 +76,7 @@ def _ordered(one: Pass) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Drop:
-    """Accuracy of the best epoch, chosen by the other half of the samples, minus that of the last; fractions."""
+    """Accuracy of the best epoch or epochs, chosen by the other half of the samples, minus that of the last; fractions."""
 
     value: float
     low: float
@@ -95,6 +101,20 @@ def drop_after_best(run: Course) -> Drop:
     """How far the last epoch lies below the best one."""
     best, last = best_row_cross_fitted(run.right), run.right[-1]
     return Drop(*paired_difference(last, best), paired_p_value(last, best), len(last))
+
+
+def lasting_fall(run: Course) -> Drop:
+    """How far the last third of the epochs lies below the best run of as many, chosen by the other half of the samples.
+
+    Averages over epochs keep a curve that jumps from looking like one that fell.
+    """
+    width = max(1, len(run.right) // 3)
+    rows = np.array([run.right[i : i + width].mean(0) for i in range(len(run.right) - width + 1)])
+    delta = best_row_cross_fitted(rows) - rows[-1]
+    n = len(delta)
+    value, error = float(delta.mean()), float(np.sqrt((delta.var() * n + 1.0 / n) / n / n))
+    p_value = float(2 * ndtr(-abs(value) / error))
+    return Drop(value, value - 1.96 * error, value + 1.96 * error, p_value, n)
 
 
 def loss_rise(run: Course) -> tuple[float, float]:
@@ -135,7 +155,7 @@ def shortfall(run: RunRecord) -> Shortfall | None:
     """What the run's head left lying; None without probe."""
     numbers = numbers_of(run)
     table = run.closing.rescores.get("val_eval") if run.closing is not None else None
-    if table is None or "probe_final" not in numbers or not table.labelled.any():
+    if table is None or "probe_final" not in numbers or not several_classes(table):
         return None
     n, reached = int(numbers["probe_n"]), table.accuracy
     probe = numbers["probe_final"]
@@ -187,7 +207,7 @@ def faithful(run: RunRecord) -> bool:
     """Whether the head trained again as recorded reaches what the run reached."""
     numbers = numbers_of(run)
     table = run.closing.rescores.get("val_eval") if run.closing is not None else None
-    if table is None or "replay_recorded" not in numbers:
+    if table is None or "replay_recorded" not in numbers or not several_classes(table):
         return False
     noise = 2 * float(np.sqrt(0.25 / max(1.0, numbers["replay_n"])) / 2)
     return abs(numbers["replay_recorded"] - table.accuracy) <= max(FAITHFUL, noise)
@@ -239,6 +259,18 @@ def overfit_gap(run: RunRecord) -> Gap | None:
     error = float(np.sqrt(a.var() / len(a) + b.var() / len(b) + 0.25 / len(a) / len(b)))
     value = float(a.mean() - b.mean())
     return Gap(float(a.mean()), float(b.mean()), value - 1.96 * error, value + 1.96 * error, len(b))
+
+
+MIN_IMAGES = 50
+ABOVE_CHANCE = 1.25
+
+
+def overfits(run: RunRecord, gap: Gap, least: float) -> bool:
+    """Whether the gap is at least ``least`` beyond noise on enough images, and validation no mere guess (others cause it)."""
+    last = run.last_train
+    shares = np.bincount(last.samples.target[last.samples.labelled]) if last is not None else np.zeros(0)
+    guess = float(shares.max() / shares.sum()) if shares.sum() else 1.0
+    return gap.low >= least and gap.n >= MIN_IMAGES and gap.validation >= ABOVE_CHANCE * guess
 
 
 def batch_size(run: RunRecord) -> float:

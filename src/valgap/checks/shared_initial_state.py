@@ -39,6 +39,7 @@ from valgap.types import (
     StateSnapshot,
 )
 
+FIRST_STATE = -2  # of WeightsLoaded.state_of_pass
 # Folds share nothing by design; a few images in common come from copies in the data.
 SHARE = 0.5
 
@@ -90,6 +91,8 @@ def histories(run: RunRecord) -> Iterator[tuple[Pass, IntArray]]:
     current: dict[int, int] = {}  # model -> the data set that it trains on now
     ends: dict[int, StateSnapshot] = {}
     for one in run.passes:
+        if any(w.state_of_pass == FIRST_STATE and w.after_pass == one.index - 1 for w in run.weights_loaded):
+            seen[one.model] = {}  # its first weights were loaded again
         if one.model not in seen:
             seen[one.model] = dict(seen.get(inherited(run, one.model, ends), {}))
         if one.phase == "train":

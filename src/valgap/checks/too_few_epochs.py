@@ -25,7 +25,8 @@ from valgap.checks.wrong_schedule import SMALL_SHARE, small_share
 from valgap.stats import paired_p_value
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord, Untreatable
 
-NOTABLE_POINTS, P_VALUE = 8.0, 0.01
+# Sound controls of benchmarks/faults.py (3 to 12 epochs) gain at most 6 points by this, with p-values of 0.12 and more.
+NOTABLE_POINTS, P_VALUE = 10.0, 0.05
 RISING_P = 0.05
 USUAL_STEPS = 500
 FLAGS = ("--epochs", "--num-epochs", "--num_epochs", "--max-epochs", "--max_epochs", "--n-epochs", "--n_epochs", "-e")

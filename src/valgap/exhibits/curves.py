@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from valgap.stats import wilson_interval
-from valgap.types import Pass, RunRecord, SampleTable, Series
+from valgap.types import Clear, Diagnosis, Finding, Pass, RunRecord, SampleTable, Series
 
+TOO_FEW = "DAT107"  # the cause that is judged by the curve over data size
 TRAIN, RESCORED, VALIDATION = "train, as the epoch ran", "train, scored like validation", "validation"
 
 
@@ -33,6 +34,18 @@ def loss_curves(run: RunRecord) -> tuple[Series, ...]:
     val = _series(VALIDATION, run.of_phase("validation"), 0, lambda p: p.samples.mean_loss)
     rescored = _last(run, lambda t: t.mean_loss)
     return tuple(s for s in (train, rescored, val) if s is not None and s.x)
+
+
+def data_size_curve(diagnosis: Diagnosis) -> tuple[Series, ...]:
+    """Accuracy of probes on growing shares of train: mean and range over subsets. Only where a check has asked for it already."""
+    asked = any(j.check.code == TOO_FEW and isinstance(j.outcome, Finding | Clear) for j in diagnosis.judged)
+    curve = diagnosis.images.learning_curve if asked and diagnosis.images is not None else None
+    if curve is None or not len(curve.sizes):
+        return ()
+    name = "a probe on so many training images, scored on " + ("validation" if curve.on_val else "held-out training images")
+    columns = [curve.sizes, curve.accuracies.mean(1), curve.accuracies.min(1), curve.accuracies.max(1)]
+    x, y, low, high = (tuple(float(v) for v in column) for column in columns)
+    return (Series(name, x, y, low, high),)
 
 
 def _series(name: str, passes: Sequence[Pass], shift: int, value: Callable[[Pass], float]) -> Series:

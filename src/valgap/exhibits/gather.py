@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from valgap.exhibits.answer import two_sentences
-from valgap.exhibits.curves import accuracy_curves, loss_curves
+from valgap.exhibits.curves import accuracy_curves, data_size_curve, loss_curves
 from valgap.exhibits.galleries import MAX_BYTES, Album, findings_galleries, mistakes, seen_galleries
 from valgap.exhibits.per_class import calibration, class_results, confusion
 from valgap.exhibits.settings import settings_of
@@ -28,6 +28,7 @@ def gather(diagnosis: Diagnosis, remedies: Mapping[str, str] | None = None, max_
         confusion=confusion(run),
         classes=class_results(run),
         calibration=calibration(run),
+        data_size=data_size_curve(diagnosis),
         galleries=findings_galleries(diagnosis, album),
         seen=seen_galleries(run),
         mistakes=mistakes(run, album),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from valgap.data import load_folder
 from valgap.errors import ValgapError
 from valgap.exhibits.galleries import pair_of
 from valgap.review.decisions import Decision
@@ -21,6 +23,8 @@ COLUMNS = ("path", "label", "split", "reason")
 LEFT_OUT = "left out"
 # Causes whose subjects are validation images that tell nothing about new images.
 LEAKS = "DAT101"
+TRAINED = "valgap train"  # the script's name in its records
+SETTINGS = "settings.json"  # beside them
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,11 @@ def plan_images(diagnosis: Diagnosis, decisions: Mapping[str, Decision], confirm
     training images are left out; everything else is kept.
     """
     leaks = _leaks(diagnosis) if LEAKS in confirmed else {}
+    base = str(diagnosis.run.header.get("cwd", "."))
+    made = {os.path.join(base, path): decision for path, decision in decisions.items()}  # noqa: PTH118 - any name
     rows = []
     for split, path, given in images_of(diagnosis.run):
-        decision = decisions.get(path)
+        decision = made.get(os.path.join(base, path))  # noqa: PTH118
         label, kept, reason = given, True, ""
         if decision is not None and decision.kind == "drop":
             kept, reason = False, f"dropped by review{_because(decision)}"
@@ -72,7 +78,12 @@ def _leaks(diagnosis: Diagnosis) -> dict[str, str]:
 
 
 def images_of(run: RunRecord) -> list[tuple[str, str, str]]:
-    """(split, path, label) of every image of the last training and the last validation data set, each once."""
+    """(split, path, label) of every image of the last training and the last validation data set, each once.
+
+    `valgap train` may learn from stored features, and then its record names no training image: its folder does.
+    """
+    if run.header.get("script") == TRAINED:
+        return _images_of_folder(run)
     found: dict[tuple[str, str], str] = {}
     for split, one in (("train", run.last_train), ("val", run.last_validation)):
         if one is None:
@@ -91,6 +102,17 @@ def images_of(run: RunRecord) -> list[tuple[str, str, str]]:
                 label = labels[target] if 0 <= target < len(labels) else ""
                 found.setdefault((split, run.sample_names[sample]), label)
     return [(split, path, label) for (split, path), label in found.items()]
+
+
+def _images_of_folder(run: RunRecord) -> list[tuple[str, str, str]]:
+    settings = json.loads((Path(run.path) / SETTINGS).read_text(encoding="utf-8"))
+    table = load_folder(Path(str(settings["data"])), int(settings.get("seed", 0)))
+    base = Path(str(run.header.get("cwd", ".")))
+    found = []
+    for path, label, is_val in zip(table.paths, table.labels.tolist(), table.is_val.tolist(), strict=True):
+        name = path.relative_to(base) if path.is_relative_to(base) else path
+        found.append(("val" if is_val else "train", str(name), table.classes[label]))
+    return found
 
 
 def write_manifest(rows: Sequence[Row], file: Path) -> None:

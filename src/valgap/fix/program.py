@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from valgap.diagnosis import diagnose
-from valgap.edits.patch import Patch, make_patch, program_files
+from valgap.edits.patch import Edit, Patch, make_patch, program_files
 from valgap.edits.snippets import SNIPPETS
 from valgap.errors import ValgapError
 from valgap.experiments.scoring import is_score
-from valgap.fix.manifest import Row, link_images, plan_images, write_manifest
+from valgap.fix.manifest import TRAINED, Row, link_images, plan_images, write_manifest
 from valgap.fix.retrain import data_interventions, rerun_script, train_again
 from valgap.fix.scores import Score, answers, compare
 from valgap.record.reader import read_record
@@ -20,7 +20,6 @@ from valgap.review.decisions import FILE, Decisions
 from valgap.types import Case, Diagnosis, Finding, Intervention, Judged, RunRecord, Untreatable
 
 SUSPECTED = 0.5
-TRAINED = "valgap train"
 # A retraining may take so many times the recorded program's time, and at least so long.
 PATIENCE, LEAST_S = 4.0, 600.0
 
@@ -118,6 +117,27 @@ def _treatment(run: RunRecord, judged: Judged) -> Intervention | None:
     return None if isinstance(treatment, Untreatable) else treatment
 
 
+def code_of_remedies(diagnosis: Diagnosis) -> dict[str, str]:
+    """Code by the code of each finding: edits of the program's own files where the place is found, else a snippet."""
+    run = diagnosis.run
+    findings = [j for j in diagnosis.findings if wanted(j, suspected=True)]
+    own = run.header.get("script") in (TRAINED, "watch", None)
+    patch = make_patch(() if own else _files(run), [(j.check.name, facts_of(run, j)) for j in findings])
+    found: dict[str, str] = {}
+    for judged in findings:
+        edits = [e for e in patch.edits if e.cause == judged.check.name]
+        if edits:
+            found[judged.check.code] = "\n\n".join(_as_text(e) for e in edits)
+        elif judged.check.name in SNIPPETS:
+            found[judged.check.code] = SNIPPETS[judged.check.name]
+    return found
+
+
+def _as_text(edit: Edit) -> str:
+    lines = [f"- {line}" for line in edit.old.splitlines()] + [f"+ {line}" for line in edit.new.splitlines()]
+    return "\n".join([f"{edit.file}:{edit.line}", *lines])
+
+
 def _share_out(run: RunRecord, chosen: Sequence[Judged], patch: Patch | None) -> tuple[list[Intervention], list[str], list[str]]:
     """(interventions for what has no edit, causes that are removed, causes left to somebody)."""
     edited = {e.cause for e in patch.edits} if patch is not None else set()
@@ -153,8 +173,7 @@ def _write_patch(run: RunRecord, patch: Patch, out: Path, chosen: Sequence[Judge
     base = Path(str(run.header.get("cwd", ".")))
     lines = []
     for edit in patch.edits:
-        lines.append(f"{edit.file}:{edit.line}: {edit.cause}")
-        lines += [f"  - {line}" for line in edit.old.splitlines()] + [f"  + {line}" for line in edit.new.splitlines()]
+        lines += [f"{edit.cause}:", _as_text(edit), ""]
     for judged in chosen:
         if judged.check.name in patch.left and isinstance(judged.outcome, Finding):
             lines.append(f"by hand: {judged.check.name}: {judged.outcome.remedy}")

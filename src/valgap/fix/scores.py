@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -27,19 +28,20 @@ class Score:
 def answers(run: RunRecord, renamed: Mapping[str, str] | None = None) -> dict[str, tuple[bool, str]]:
     """Path -> (whether the program counted it as right, the class answered), of the last validation pass.
 
-    ``renamed`` gives other paths, where a run went over links.
+    ``renamed`` gives other paths by absolute ones, where a run went over links.
     """
     last = run.last_validation
     if last is None:
         return {}
     classes = labels_of(run)
+    base = Path(str(run.header.get("cwd", ".")))
     table = last.samples
     found = {}
     for sample, target, answer in zip(table.sample.tolist(), table.target.tolist(), table.prediction.tolist(), strict=True):
         if 0 <= sample < len(run.sample_names) and target >= 0:
             path = run.sample_names[sample]
             name = classes[answer] if 0 <= answer < len(classes) else ""
-            found[(renamed or {}).get(path, path)] = (target == answer, name)
+            found[(renamed or {}).get(str(base / path), path)] = (target == answer, name)
     return found
 
 

@@ -136,7 +136,7 @@ def _band(frame: _Frame, one: Series, number: int) -> Markup:
 
 
 def _point(frame: _Frame, name: str, number: int, x: float, y: float, percent: bool) -> Markup:
-    told = f"{name}, epoch {x:g}: {y:.1%}" if percent else f"{name}, epoch {x:g}: {y:.4g}"
+    told = f"{name}, {x:g}: {y:.1%}" if percent else f"{name}, {x:g}: {y:.4g}"
     a, b = f"{frame.x(x):.1f}", f"{frame.y(y):.1f}"
     return Markup('<circle class="dot s{}" cx="{}" cy="{}" r="3"><title>{}</title></circle>').format(number, a, b, told)
 

@@ -26,6 +26,7 @@ MAX_PENDING = 64
 MAX_SEEN = 4  # passes whose first images are kept small: train and val, and what else is there
 MAX_ERRORS = 20
 MAX_KEPT_RATES = 6_001  # steps of which the learning rate is kept for the closing measurements
+FIRST_STATE = -2  # stands for a pass: the state before the first one
 # What a schedule says of its length and shape; other attributes are not recorded.
 SCHEDULE_SETTINGS = ("T_max", "T_0", "T_mult", "total_steps", "total_iters", "step_size", "milestones", "gamma", "eta_min")
 
@@ -585,7 +586,7 @@ class Recorder:
         if model.id not in self._model_lines:
             self._write_model(model)
         sums, norms = model.snapshot()
-        self._states[model.id, _digest(sums, norms)] = pass_index
+        self._states[model.id, _digest(sums, norms)] = FIRST_STATE if moment == "start" else pass_index
         self.writer.write(
             "state",
             {"model": model.id, "moment": moment, "pass": pass_index, "sums": sums.numpy(), "norms": norms.numpy()},
