@@ -54,7 +54,7 @@ LARGE_AUC = 0.7
 # An attribute is named from this distance of its area from one half on.
 ATTRIBUTE_DISTANCE = 0.15
 # Classes: the largest change of one class's share that is worth naming.
-SHARE_CHANGE = 0.1
+SHARE_CHANGE = 0.05
 PHOTOMETRIC = ("brightness", "contrast", "sharpness", "colourfulness", "jpeg_quality", "grey", "bits_per_pixel", "bytes")
 # What the network saw: a change of mean brightness or of contrast by this much of the full range (or this ratio), beyond
 # the spread of batches. ColorJitter of 0.2 moves whole epochs by less than 0.01.

@@ -24,7 +24,7 @@ from valgap.experiments.scoring import (
 )
 from valgap.experiments.suspects import SUSPECTED, Suspect
 from valgap.experiments.verdicts import beats_placebo, differences, judge_effect, measure, reproduces
-from valgap.types import Case, Check, Finding, Intervention, Judged, Pass, RunRecord
+from valgap.types import Case, Check, Finding, Intervention, Judged, NotApplicable, Pass, RunRecord
 
 # The control's closing measurements let a check be asked again whether it still sees its symptom.
 CONTROL_CLOSING = 0.3
@@ -177,6 +177,8 @@ class Lab:
         outcome = check.detect(Case(control[0].record))
         if isinstance(outcome, Finding) and outcome.confidence >= SUSPECTED:
             return None
+        if isinstance(outcome, NotApplicable) and check.code.startswith("DAT"):
+            return None  # judged on the image files, which are the same however short the program is
         return "the symptom does not survive the shortening of the program; give a larger --budget"
 
     def results(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
