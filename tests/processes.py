@@ -76,6 +76,7 @@ def _context() -> Any:
 
 def _child(command: list[str], cwd: str, outputs: list[str], variables: dict[str, str]) -> None:
     os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # the platform's own for what the program starts, not ours
     os.environ.update(variables)
     tempfile.tempdir = None  # that of the variables, not of the process that was forked
     os.chdir(cwd)
