@@ -34,8 +34,8 @@ class Recipe(BaseModel):
     probe_folds: int = Field(default=5, ge=2, le=20)
 
     # None: as many epochs as make about 300 steps, at least 6 and at most 20. Big Transfer (Kolesnikov et al. 2020, section
-    # 3.3) counts in steps, 500 for its smallest tasks from a random head; from the probe's optimum 300 were enough on
-    # clothing_mini and cifar10n_mini (early stopping ended most runs before).
+    # 3.3) counts in steps, 500 for its smallest tasks from a random head; from the probe's optimum fewer should do.
+    # Our choice, not calibrated.
     epochs: int | None = Field(default=None, ge=0)
     batch_size: int = Field(default=32, ge=1)
     # SGD with Nesterov momentum .9 and cosine: Kornblith et al. 2019, A.5. The rate is the one knob that matters: Li et al.

@@ -188,8 +188,8 @@ class Replay:
         return Evidence(f"val accuracy of the head trained again {words}", self.changed, self.recorded, "", self.n)
 
 
-# How far the replay as recorded may be from the run itself: augmentation and Dropout elsewhere are not replayed. Sound runs of
-# benchmarks/calibration.py stay within 9 points.
+# How far the replay as recorded may be from the run itself: augmentation and Dropout elsewhere are not replayed. Set on
+# sound runs of a few programs, by hand: no command of the repository repeats that yet.
 FAITHFUL = 0.1
 
 
