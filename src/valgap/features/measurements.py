@@ -143,7 +143,7 @@ class Measurements:
     @cached_property
     def pairs(self) -> tuple[ImagePair, ...] | None:
         looks, _, thumbs = self._seen
-        return same_pictures(self.rows, looks, thumbs, self.embeddings)
+        return same_pictures(self.rows, looks, thumbs, self.embeddings, lambda why: self.missing.update(near_pairs=why))
 
     def _or_missing(self, name: str, found: Part | str) -> Part | None:
         if isinstance(found, str):
