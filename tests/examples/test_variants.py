@@ -106,3 +106,21 @@ def test_reference_script_drifts(small: Path, tmp_path: Path) -> None:
     first = diagnosis(tmp_path / "run")["findings"][0]
     assert first["name"] == "batchnorm_drift"
     assert first["confidence"] >= 0.5
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("script", "workers"), [("reference_resnet50.py", 0), ("reference_resnet50.py", 2), ("faults/healthy.py", 2)]
+)
+def test_every_printed_number_is_that_of_the_bare_script(script: str, workers: int, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for label in ("hat", "shoes"):
+            (tmp_path / "photos" / split / label).mkdir(parents=True)
+            for file in sorted((DATA / split / label).iterdir())[:5]:
+                (tmp_path / "photos" / split / label / file.name).symlink_to(file)
+    options = ["--backbone", "efficientnet_lite0", "--size", "48", "--epochs", "1", "--batch-size", "4", "--workers", workers]
+    command = [ROOT / "examples" / script, tmp_path / "photos", *options]
+    bare, recorded = forked(command), forked(["-m", "valgap.cli", "run", "--out", tmp_path / "r", *command])
+    assert bare.returncode == recorded.returncode == 0, (bare.stderr, recorded.stderr)
+    assert "val loss" in bare.stdout
+    assert recorded.stdout == bare.stdout
