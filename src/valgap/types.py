@@ -736,6 +736,13 @@ class Diagnosis:
         return tuple(j for j in self.judged if isinstance(j.outcome, Finding))
 
     @property
+    def sources(self) -> str:
+        """What the diagnosis rests on, in words."""
+        if self.experiments is not None:
+            return "record and re-runs"
+        return "the record alone" if self.run.passes else "the images alone"
+
+    @property
     def crashed(self) -> tuple[Judged, ...]:
         return tuple(j for j in self.judged if isinstance(j.outcome, Crashed))
 

@@ -34,8 +34,7 @@ def _cause(diagnosis: Diagnosis) -> str:
     if confirmed:
         return _proved(diagnosis, confirmed)
     if not likely:
-        tried = "record and re-runs" if diagnosis.experiments is not None else "the record alone"
-        return f"Nothing is broken as far as {tried} can tell."
+        return f"Nothing is broken as far as {diagnosis.sources} can tell."
     first = likely[0].outcome
     assert isinstance(first, Finding)
     others = f" (and {_count(len(likely) - 1)} more)" if len(likely) > 1 else ""

@@ -85,8 +85,7 @@ def _head(diagnosis: Diagnosis, console: Console) -> list[Judged]:
     elif likely:
         _print_rows(_suspects(likely), console)
     if not likely:
-        sources = "record and re-runs" if diagnosis.experiments is not None else "the record alone"
-        console.print(f"[bold green]Nothing is broken[/] as far as {sources} can tell.")
+        console.print(f"[bold green]Nothing is broken[/] as far as {diagnosis.sources} can tell.")
         _limits(diagnosis, console)
     return likely
 
