@@ -174,7 +174,7 @@ class _Trial:
             reproduced=reproduced,
             seconds=round(time.monotonic() - begun, 1),
             replayed=lab.replayed,
-            notes=tuple(lab.notes),
+            notes=tuple(dict.fromkeys(lab.notes)),
         )
 
 
