@@ -101,19 +101,25 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 
 def oddities(path: Path) -> list[str]:
     """What is unusual about a readable file, in words: mode, rotation, an extension that lies."""
-    found: list[str] = []
     with Image.open(path) as image:
-        if image.mode == "P":
-            found.append("palette")
-        elif image.mode == "CMYK":
-            found.append("CMYK")
-        elif image.mode.startswith("I") or image.mode == "F":
-            found.append("16-bit")
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            found.append("alpha")
-        if image.getexif().get(0x0112, 1) not in (0, 1):
-            found.append("EXIF-rotated")
+        found = unusual(image, image.getexif().get(0x0112, 1))
         known = FORMAT_SUFFIXES.get(str(image.format))
         if known is not None and path.suffix.lower() not in known:
             found.append("wrongly named")
+    return found
+
+
+def unusual(image: Image.Image, turned: int) -> list[str]:
+    """What is unusual about an open image, in words; ``turned`` is its EXIF orientation."""
+    found: list[str] = []
+    if image.mode == "P":
+        found.append("palette")
+    elif image.mode == "CMYK":
+        found.append("CMYK")
+    elif image.mode.startswith("I") or image.mode == "F":
+        found.append("16-bit")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        found.append("alpha")
+    if turned not in (0, 1):
+        found.append("EXIF-rotated")
     return found

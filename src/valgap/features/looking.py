@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from valgap.data.images import FORMAT_SUFFIXES, MAX_PIXELS, to_rgb
+from valgap.data.images import FORMAT_SUFFIXES, MAX_PIXELS, to_rgb, unusual
 
 Pixels = npt.NDArray[np.uint8]
 # Side of the square image that the backbone is given, and of the thumbnail that pairs are confirmed on.
@@ -106,20 +106,8 @@ def _header(image: Image.Image, look: Look) -> None:
 
 
 def _oddities(image: Image.Image, turned: int) -> list[str]:
-    found = []
-    if image.mode == "P":
-        found.append("palette")
-    elif image.mode == "CMYK":
-        found.append("CMYK")
-    elif image.mode.startswith("I") or image.mode == "F":
-        found.append("16-bit")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        found.append("alpha")
-    if turned not in (0, 1):
-        found.append("EXIF-rotated")
-    if getattr(image, "n_frames", 1) > 1:
-        found.append("animated")
-    return found
+    animated = getattr(image, "n_frames", 1) > 1
+    return [*unusual(image, turned), *(["animated"] if animated else [])]
 
 
 def wrongly_named(path: str, format_name: str) -> bool:
