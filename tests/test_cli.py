@@ -112,6 +112,21 @@ def test_fail_on(tmp_path: Path) -> None:
     assert ignored.returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["diagnose"], "Missing argument 'RUN'"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["train", "--epochs", "x"], "--epochs"),
+        (["run", "--closing", "99", "x.py"], "--closing"),
+    ],
+)
+def test_wrong_usage_is_told_with_status_two(command: list[str], told: str, tmp_path: Path) -> None:
+    done = valgap(*command, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("command", ["diagnose", "report"])
 def test_a_run_that_is_none(command: str, tmp_path: Path) -> None:
     assert "no run directory" in one_line(valgap(command, tmp_path / "nothing", cwd=tmp_path))

@@ -229,6 +229,8 @@ class ModelInfo:
     dropout: tuple[float, ...] = ()
     layer_groups: tuple[str, ...] = ()  # (G,) modules by which step norms are grouped
     group_of: IntArray = field(default_factory=lambda: np.zeros(0, np.int32))  # (T,) the group of each tensor
+    expected_crop: float | None = None  # share of the shorter side that the weights' centre crop keeps
+    expected_interpolation: str | None = None  # "bilinear", "bicubic", ...
 
 
 @dataclass(frozen=True)
@@ -313,8 +315,9 @@ class Closing:
     val transform, eval mode), ``train_dropout`` (the same with only the Dropout layers active),
     ``train_augmented`` (train as the script reads it, eval mode), ``val_fixed`` (val through a fixed transform
     where the script's is random), ``val_train_norm`` (val with the normalisation of the training phase),
-    ``val_weights_norm`` (with the normalisation that the weights expect), ``val_flipped_channels``. All are on
-    the same final weights.
+    ``val_weights_norm`` (with the normalisation that the weights expect), ``val_weights`` (prepared from the file on as
+    the weights expect: size, crop, interpolation and normalisation), ``val_flipped_channels``. All are on the same final
+    weights.
 
     ``numbers`` keys. Probes are ridge classifiers fitted on train features (the inputs of the last linear layer, val
     transform, eval mode) and scored on val: ``probe_final`` (under the last state), ``probe_initial`` (under the first
@@ -323,9 +326,10 @@ class Closing:
     ``probe_plain`` and ``probe_augmented`` (held-out training images, plain and as the script augments them); ``probe_n``,
     ``probe_train_n``, ``probe_start_n``, ``probe_augmented_n``; ``*_se`` standard errors of the paired differences.
     ``replay_NAME`` and ``replay_NAME_p`` (val accuracy of the head trained again on the last features, and its paired
-    p-value against ``replay_recorded``), see seams/replay.py. ``val_temperature``, ``val_nll``, ``val_nll_tempered``,
+    p-value against ``replay_recorded``), see seams/head_replay.py. ``val_temperature``, ``val_nll``, ``val_nll_tempered``,
     ``val_nll_gain_se``, ``val_ece``, ``val_ece_tempered``, ``calibration_n``, see seams/calibration.py.
-    ``mode_logit_change`` (mean absolute logit difference train against eval mode / logit std).
+    ``mode_logit_change`` (mean absolute logit difference train against eval mode / logit std), ``batch_mate_change`` (the
+    same for ``batch_mate_n`` images among other batch mates, in the mode in which the program validates).
     """
 
     rescores: Mapping[str, SampleTable] = field(default_factory=dict)

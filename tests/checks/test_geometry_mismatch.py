@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from tests.checks.cases import found, healthy, inputs, model, quiet, with_phase, without
+from tests.checks.cases import TRAIN, VAL, found, healthy, inputs, model, quiet, rescored, samples, with_phase, without
 from valgap.checks.geometry_mismatch import CHECK
-from valgap.types import Case, InputStats, NotApplicable
+from valgap.types import Case, InputStats, Intervention, NotApplicable
+
+IDS = np.arange(TRAIN, TRAIN + VAL)
 
 
 def sized(side: int) -> InputStats:
@@ -30,6 +33,25 @@ def test_images_far_too_small_for_the_weights() -> None:
 @pytest.mark.parametrize("side", [192, 224, 256, 288])
 def test_sound_sizes_are_silent(side: int) -> None:
     assert quiet(CHECK.detect(with_phase(healthy(), "validation", inputs=sized(side))))
+
+
+@pytest.mark.parametrize("after", [0.7, 0.9])
+def test_gain_of_the_weights_own_preparation(after: float) -> None:
+    case = rescored(healthy(), val_eval=samples(IDS, 0.5), val_weights=samples(IDS, after))
+    case = Case(replace(case.run, models={0: replace(model(), expected_crop=0.875, expected_interpolation="bicubic")}))
+    finding = found(CHECK.detect(case))
+    assert finding.severity_points == pytest.approx(100 * (after - 0.5), abs=1.0)
+    assert CHECK.treat is not None
+    treatment = CHECK.treat(case, finding)
+    assert isinstance(treatment, Intervention)
+    assert treatment.name == "weights_transform" and treatment.settings["interpolation"] == "bicubic"
+
+
+def test_a_gain_that_another_cause_explains_is_silent() -> None:
+    explained = {"val_eval": samples(IDS, 0.5), "val_weights_norm": samples(IDS, 0.9)}
+    assert quiet(CHECK.detect(rescored(healthy(), val_weights=samples(IDS, 0.9), **explained)))
+    assert quiet(CHECK.detect(rescored(healthy(), val_eval=samples(IDS, 0.9), val_weights=samples(IDS, 0.91))))
+    assert quiet(CHECK.detect(rescored(healthy(), val_eval=samples(IDS, 0.9), val_weights=samples(IDS, 0.5))))
 
 
 def test_missing_parts() -> None:

@@ -29,6 +29,12 @@ def test_share_of_layers(share: float) -> None:
     assert finding.evidence[1].value == share
 
 
+def test_batch_statistics_in_eval_mode_are_another_fault() -> None:
+    case = with_phase(healthy(), "validation", modes=modes(0.0, grad_enabled=0.0, batchnorm_training=1.0))
+    assert "eval()" not in found(CHECK.detect(case)).remedy
+    assert "eval()" in found(CHECK.detect(in_train_mode())).remedy
+
+
 def test_sound_and_harmless_are_silent() -> None:
     assert isinstance(CHECK.detect(healthy()), Clear)
     assert quiet(CHECK.detect(in_train_mode(batchnorm_layers=0, dropout_layers=0)))

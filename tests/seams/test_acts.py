@@ -7,16 +7,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torchvision import transforms
+from torchvision.datasets import FakeData
 
-from valgap.seams.interventions import (
-    Augment,
-    FreezeBackbone,
-    Momentum,
-    NoDropout,
-    RestoreStart,
-    StepOnce,
-    UnfreezeLast,
-)
+from valgap.seams.loader_acts import WeightsTransform
+from valgap.seams.model_acts import Augment, NoDropout, RestoreStart
+from valgap.seams.step_acts import FreezeBackbone, Momentum, StepOnce, UnfreezeLast
 
 
 def network() -> nn.Sequential:
@@ -116,3 +112,13 @@ def test_augmented_images_are_crops_and_mirrors_of_their_own() -> None:
     assert 15 < int((slopes < 0).sum()) < 49
     assert (slopes.abs() > 0.45).all() and (slopes.abs() < 1.05).all()
     assert torch.allclose(Augment(scale=1.0, flip=False).inputs(images), images, atol=1e-5)
+
+
+def test_validation_images_prepared_as_the_weights_want_them() -> None:
+    dataset = FakeData(4, (3, 80, 60), 3, transforms.ToTensor())
+    settings = {"size": [3, 32, 32], "crop_share": 0.875, "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.5] * 3}
+    act = WeightsTransform(**settings)
+    image, target = act.dataset(dataset)[1]
+    assert act.acted == 1
+    assert image.shape == (3, 32, 32) and float(image.min()) < 0
+    assert dataset[1][0].shape == (3, 80, 60) and dataset[1][1] == target

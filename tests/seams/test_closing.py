@@ -130,3 +130,37 @@ def test_nothing_is_left_changed(tmp_path: Path) -> None:
     assert [m.training for m in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
     assert (np.random.get_state()[1] == drawn).all()  # type: ignore[index]
+
+
+def test_answers_among_other_batch_mates(tmp_path: Path) -> None:
+    for body, depends in ((LOOP, False), (LOOP.replace("net.eval()", "pass"), True)):
+        folder = tmp_path / str(depends)
+        folder.mkdir()
+        assert run(folder, body, "--closing", 10).returncode == 0
+        closing = read_record(folder / "r").closing
+        assert closing is not None and closing.numbers["batch_mate_n"] == 4
+        assert (closing.numbers["batch_mate_change"] > 0.05) is depends
+        assert closing.numbers["batch_mate_change"] >= 0
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_validation_images_as_the_weights_want_them(own: bool, tmp_path: Path) -> None:
+    preparation = "T.Resize(256), T.CenterCrop((224, 224))" if own else "T.Resize((32, 32))"
+    body = f"""
+import torchvision
+from torchvision import transforms as T
+def data(n, *steps):
+    normalize = T.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return torchvision.datasets.FakeData(n, (3, 80, 60), 3, T.Compose([*steps, T.ToTensor(), normalize]))
+net = torchvision.models.shufflenet_v2_x0_5(num_classes=3)
+opt = torch.optim.SGD(net.parameters(), 0.01)
+train_set, val_set = data(16, T.Resize((32, 32))), data(16, {preparation})
+"""
+    done = run(tmp_path, body + LOOP.replace("range(3)", "range(1)"), "--closing", 10)
+    assert done.returncode == 0, done.stderr
+    closing = read_record(tmp_path / "r").closing
+    assert closing is not None
+    if own:
+        assert "weights' own" in closing.skipped["val_weights"]
+    else:
+        assert len(closing.rescores["val_weights"]) == 16

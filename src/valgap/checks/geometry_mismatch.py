@@ -1,7 +1,9 @@
 """Image sizes differ between training, validation and the weights.
 
 What it looks for
-    Height and width of the batches of both phases, and, for pretrained weights, the size that they were trained at.
+    Height and width of the batches of both phases, and, for pretrained weights, the size that they were trained at. Crop,
+    aspect and interpolation leave no trace in a batch's shape: where the closing measurements scored validation images that
+    were prepared from the file on as the weights want them, a clear gain over every other way of scoring is a suspicion.
 
 Why it hurts validation
     Objects appear at another scale than the filters know. Tiny inputs leave the last feature map one or two pixels wide.
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import math
 
+from valgap.checks.rescored import Gain, between
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Untreatable
 
 # Touvron et al. 2019, table 1: validating 1.3 times larger than training helps, and half or twice the size costs several
@@ -30,6 +33,9 @@ CLEAR_FAULT = 1.9
 SMALLEST = 64
 FAR_TOO_SMALL = 0.3
 UNMEASURED_POINTS = 4.0
+P_VALUE = 0.01
+# What else may be wrong with validation images, each with a check of its own: a gain must go beyond them.
+OTHER_SCORES = ("val_eval", "val_fixed", "val_train_norm", "val_weights_norm", "val_flipped_channels")
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -43,6 +49,15 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if not SOUND[0] <= ratio <= SOUND[1]:
         sure = ratio >= CLEAR_FAULT or ratio <= 1 / CLEAR_FAULT
         return _finding(f"validation images are {ratio:.2g} times as large as training images", 0.8 if sure else 0.45, facts)
+    gain = gain_as_weights_expect(case)
+    if gain is not None and gain.value > 0 and gain.p_value < P_VALUE:
+        return Finding(
+            summary="validation images are cropped or resized otherwise than the weights want, and score lower for it",
+            severity_points=100 * gain.value,
+            confidence=0.7,
+            evidence=(gain.evidence("val accuracy gained when prepared as the weights expect"), *facts),
+            remedy="use the resolution, crop and interpolation that belong to the weights for validation images",
+        )
     model = case.run.trained_model
     if model is None or model.pretrained is not True or not model.expected_size:
         return Clear("training and validation images have about the same size", tuple(facts))
@@ -51,6 +66,12 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if ours < SMALLEST and ours / expected < FAR_TOO_SMALL:
         return _finding(f"{ours:.0f}-pixel images go into weights that were trained at {expected:.0f} pixels", 0.7, facts)
     return Clear("image sizes fit each other and the weights", tuple(facts))
+
+
+def gain_as_weights_expect(case: Case) -> Gain | None:
+    """Gain of validation images prepared as the weights want over the best other way of scoring; None if not measured."""
+    gains = [between(case.run, "val_weights", other) for other in OTHER_SCORES]
+    return min((g for g in gains if g is not None), key=lambda g: g.value, default=None)
 
 
 def side(shape: tuple[int, ...]) -> float:
@@ -73,6 +94,17 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     train, val, model = case.run.last_train, case.run.last_validation, case.run.trained_model
     if train is None or val is None or train.inputs is None or val.inputs is None or model is None:
         return Untreatable("the sizes of the images are not known")
+    gain = gain_as_weights_expect(case)
+    if gain is not None and gain.value > 0 and gain.p_value < P_VALUE and model.expected_crop is not None:
+        assert model.expected_mean is not None and model.expected_std is not None and model.expected_size is not None
+        prepared = {
+            "size": list(model.expected_size),
+            "crop_share": model.expected_crop,
+            "interpolation": model.expected_interpolation or "bilinear",
+            "mean": list(model.expected_mean),
+            "std": list(model.expected_std),
+        }
+        return Intervention("weights_transform", {"phase": "validation", **prepared})
     if not SOUND[0] <= side(val.inputs.shape) / side(train.inputs.shape) <= SOUND[1]:
         return Intervention("resize", {"phase": "validation", "size": list(train.inputs.shape[1:])})
     if not model.expected_size:

@@ -41,7 +41,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return Clear("the model has no BatchNorm and no active Dropout: its mode makes no difference")
     norm = modes.batchnorm_training if modes.batchnorm_layers else 0.0
     drop = modes.dropout_training if modes.dropout_layers else 0.0
-    facts = (
+    facts: tuple[Evidence, ...] = (
         Evidence("BatchNorm layers in training mode at validation", norm, 0.0, "", modes.batchnorm_layers),
         Evidence("active Dropout layers at validation", drop, 0.0, "", modes.dropout_layers),
     )
@@ -52,6 +52,19 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         cost = Evidence("cost (not re-scored): assumed", UNMEASURED_POINTS, 0.0, "points")
     else:
         cost = gain.evidence("validation accuracy in eval mode minus as recorded")
+    moved = case.run.closing.numbers.get("batch_mate_change") if case.run.closing else None
+    if moved is not None:
+        n = int(case.run.closing.numbers.get("batch_mate_n", 0)) if case.run.closing else 0
+        name = "change of the logits among other batch mates, in units of their spread"
+        facts = (*facts, Evidence(name, round(moved, 4), 0.0, "", n))
+    if modes.training_flag < MODE_SHARE and norm >= MODE_SHARE:
+        return Finding(
+            summary="BatchNorm normalises validation images by their batch although the model is in eval mode",
+            severity_points=100 * gain.value if gain is not None else UNMEASURED_POINTS,
+            confidence=0.9,
+            evidence=(cost, *facts),
+            remedy="build the BatchNorm layers with track_running_stats=True, and leave them in eval mode at validation",
+        )
     return Finding(
         summary="validation runs in training mode (model.eval() is missing)",
         severity_points=100 * gain.value if gain is not None else UNMEASURED_POINTS,

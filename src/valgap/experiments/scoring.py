@@ -15,7 +15,7 @@ from valgap.types import Effect, Intervention, SampleTable
 
 SCORES = ("score_renamed", "score_without", "score_best_epoch")
 # Changes of validation images alone: the finished model is scored again under them, and nothing is trained.
-RESCORES = ("affine", "flip_channels", "resize", "fixed_transform")
+RESCORES = ("affine", "flip_channels", "resize", "fixed_transform", "weights_transform")
 PLACEBO_DRAWS = 2_000
 # The finished model must give this share of the answers of the program's last validation, else arms are run in full.
 SAME_ANSWERS = 0.98

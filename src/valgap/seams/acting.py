@@ -22,7 +22,7 @@ from valgap.seams import datasets as ds
 from valgap.seams.act import Act
 from valgap.seams.batches import find_images
 from valgap.seams.feature_replay import FeatureReplay
-from valgap.seams.interventions import Chosen
+from valgap.seams.loader_acts import Chosen
 from valgap.seams.recorder import Recorder
 
 SEED_STRIDE = 1_000_003

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from valgap.seams import datasets as ds
@@ -63,3 +64,19 @@ def without_randomness(transform: Any) -> Any | None:
     fixed = copy.copy(transform)
     fixed.transforms = kept
     return fixed
+
+
+def transform_for(size: Sequence[int], crop_share: float, interpolation: str, mean: Sequence[float], std: Sequence[float]) -> Any:
+    """Resize, centre crop and normalise: a PIL image to (C, H, W), as published weights of this ``size`` want it."""
+    from torchvision import transforms
+
+    mode = transforms.InterpolationMode(interpolation)
+    height, width = int(size[-2]), int(size[-1])
+    return transforms.Compose(
+        [
+            transforms.Resize(round(min(height, width) / crop_share), mode),
+            transforms.CenterCrop((height, width)),
+            transforms.ToTensor(),
+            transforms.Normalize(tuple(mean), tuple(std)),
+        ]
+    )

@@ -7,27 +7,22 @@ Nothing is left changed: weights, buffers, modes and random states are put back.
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
-import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from valgap.record.writer import RecordWriter
 from valgap.seams import datasets as ds
 from valgap.seams.act import Act
-from valgap.seams.batches import as_class_index, find_images, find_logits, read_batch
+from valgap.seams.batches import find_logits
 from valgap.seams.calibration import calibration
-from valgap.seams.changes import replace_transform, without_randomness
+from valgap.seams.changes import replace_transform, transform_for, without_randomness
 from valgap.seams.head import (
     MAX_KEPT_BYTES,
     Gathered,
@@ -38,20 +33,23 @@ from valgap.seams.head import (
     put_back,
     start_numbers,
 )
-from valgap.seams.inputs import fingerprint
+from valgap.seams.head_replay import replay_numbers, settings_of
+from valgap.seams.normalization import differs, normalization, renormalize
 from valgap.seams.recorder import Recorder
-from valgap.seams.replay import replay_numbers, settings_of
+from valgap.seams.source import Source, preserved, sample_rows
 from valgap.seams.tracked import TrackedModel
-from valgap.seams.walk import SAMPLE_COLUMNS, score
+from valgap.seams.twins import same_bytes
+from valgap.seams.walk import SAMPLE_COLUMNS
 
 # Shares of the budget: validation first, since most causes are judged by it.
 VALIDATION_SHARE = 0.4
 TRAIN_SHARE = 0.65  # up to here; what is left is for augmented images, the replay and the first weights
 AUGMENTED_IMAGES = 512
 MAX_TRAIN_IMAGES = 2_000
-MAX_HASHED_BYTES = 2 << 30
 # Images for the comparison of train and eval mode, when the program evaluated in eval mode.
 MODE_IMAGES = 64
+# Images of a batch that is put together anew.
+MATES = 32
 # The program's own preparation of images between loader and model cannot be repeated here.
 SAME_INPUT_SHARE = 0.9
 # Seconds: the import of scipy.optimize on one core; the least in which training the head again says anything.
@@ -92,7 +90,7 @@ class ClosingMeasurements:
             if self.model is None or self.recorder.last_eval is None:
                 self._skip("rescores", "no trained model with a validation pass was seen")
             else:
-                with _preserved(self.model):
+                with preserved(self.model):
                     self._attempt("rescores", lambda: self._rescore(started))
         self.writer.write("closing_end", {"seconds": round(time.perf_counter() - started, 3)})
 
@@ -106,16 +104,14 @@ class ClosingMeasurements:
             self._skip("own", "no trained model with a validation pass was seen")
             return
         loader, facts = self.recorder.last_eval
-        rows = facts["walk"].mode_rows
-        train_mode = bool(rows) and max(r[0] for r in rows) > 0.5
-        with torch.no_grad(), _preserved(self.model):
+        with torch.no_grad(), preserved(self.model):
             for name, act in [("own", None), *((f"under {i}", act) for i, act in enumerate(acts))]:
-                self._attempt(name, functools.partial(self._rescore_under, name, act, loader, facts["dataset"], train_mode))
+                self._attempt(name, functools.partial(self._rescore_under, name, act, loader, facts))
 
-    def _rescore_under(self, name: str, act: Act | None, loader: Any, number: int, train_mode: bool) -> None:
+    def _rescore_under(self, name: str, act: Act | None, loader: Any, facts: dict[str, Any]) -> None:
         dataset = loader.dataset if act is None else act.dataset(loader.dataset)
-        view = _View(name, _unchanged if act is None else act.inputs, "train" if train_mode else "eval")
-        self._walk(_Source(self, loader, dataset, number), [view], float("inf"))
+        view = _View(name, _unchanged if act is None else act.inputs, _mode_at(facts["walk"]))
+        self._walk(self._source(loader, dataset, facts["dataset"]), [view], float("inf"))
 
     def _attempt(self, name: str, measure: Callable[[], None], needs_s: float = 0.0) -> None:
         """Make a measurement that is not worth an exception; it is skipped where less time is left than it needs."""
@@ -161,7 +157,7 @@ class ClosingMeasurements:
         rows: list[tuple[int, int, str, float]] = [(int(i), int(i), "same_file", 1.0) for i in np.intersect1d(train, val)]
         own = {i for i, _, _, _ in rows}
         others = [(int(i), names[i]) for i in val if i not in own]
-        by_content = _same_bytes([(int(i), names[i]) for i in train], others, self.started + self.budget_s)
+        by_content = same_bytes([(int(i), names[i]) for i in train], others, self.started + self.budget_s)
         rows += [(a, b, "same_bytes", 1.0) for a, b in by_content]
         self.writer.write("twins", {"twins": rows})
 
@@ -171,22 +167,39 @@ class ClosingMeasurements:
             return None
         return np.unique(ids)
 
+    def _source(self, loader: Any, dataset: Any, number: int, most: int = 1 << 60, check_inputs: bool = True) -> Source:
+        assert self.model is not None
+        return Source(self.recorder, self.model, loader, dataset, number, most, check_inputs)
+
     # -- re-scoring ---------------------------------------------------------------------------
 
     def _rescore(self, started: float) -> None:
         assert self.model is not None and self.recorder.last_eval is not None and self.recorder.last_train is not None
         loader, facts = self.recorder.last_eval
-        train_loader, train_facts = self.recorder.last_train
         self.head = Head(self.model)
         self._statistics = self.head.first_statistics()
+        ending = started + self.budget_s
         deadline = started + self.budget_s * VALIDATION_SHARE
-        views = self._views(facts, train_facts)
-        val = _Source(self, loader, loader.dataset, facts["dataset"])
+        views = self._views(facts, self.recorder.last_train[1])
+        val = self._source(loader, loader.dataset, facts["dataset"])
+        begun = time.perf_counter()
         of_val = self._walk(val, views, deadline, True)
+        one_walk = (time.perf_counter() - begun) / len(views)
+        self._attempt("batch_mates", lambda: self._batch_mates(of_val, facts))
         found = ds.transform_of(loader.dataset)
         if found is not None and any(s.random for s in found.steps):
             fixed = functools.partial(self._fixed_validation, loader, facts, found, deadline)
             self._attempt("val_fixed", fixed, (1 - VALIDATION_SHARE) * self.budget_s)
+        self._rescore_training(found, of_val, started)
+        if found is not None:
+            prepared = functools.partial(self._as_weights_expect, loader, facts, found, ending)
+            self._attempt("val_weights", prepared, one_walk)
+
+    def _rescore_training(self, found: ds.FoundTransform | None, of_val: Gathered, started: float) -> None:
+        """Training images through the validation transform, and what is learnt from them; ``found`` is that transform."""
+        assert self.model is not None and self.recorder.last_train is not None and self.recorder.last_eval is not None
+        loader = self.recorder.last_eval[0]
+        train_loader, train_facts = self.recorder.last_train
         if train_loader is None:
             self._skip("train_eval", "training used no DataLoader")
             return
@@ -197,7 +210,7 @@ class ClosingMeasurements:
             if own is not None and any(s.random for s in own.steps):
                 self._skip("train_eval", "the validation transform could not be put on the training data set")
                 return
-        train = _Source(self, loader, dataset, train_facts["dataset"], MAX_TRAIN_IMAGES)
+        train = self._source(loader, dataset, train_facts["dataset"], MAX_TRAIN_IMAGES)
         if time.perf_counter() > started + self.budget_s * TRAIN_SHARE:
             self._skip("train_eval", "the time budget ended")
             return
@@ -210,9 +223,47 @@ class ClosingMeasurements:
         if dataset is not train_loader.dataset:
             self._attempt("train_augmented", lambda: self._augmented(train_loader, train_facts, of_train, ending))
 
+    def _batch_mates(self, val: Gathered, facts: dict[str, Any]) -> None:
+        """Some validation images among other batch mates, in the program's own mode: no answer should depend on them."""
+        if len(val.images) < 2 or min(len(b) for b in val.images[:2]) < 2:
+            self._skip("batch_mates", "it takes two validation batches of at least two images")
+            return
+        first, second = val.images[0][:MATES], val.images[1][:MATES]
+        half = len(first) // 2
+        mode = _mode_at(facts["walk"])
+        answers: list[torch.Tensor | None] = []
+        for mates in (first[half:], second[: len(first) - half]):
+            torch.manual_seed(0)  # the same units dropped both times
+            answers.append(self._forward(torch.cat([first[:half], mates]), mode))
+        before, among_others = answers
+        if before is None or among_others is None or before.ndim != 2:
+            self._skip("batch_mates", "the model's output holds no class scores")
+            return
+        kept, moved = before[:half].float(), among_others[:half].float()
+        change = float((kept - moved).abs().mean()) / (float(kept.std()) or 1.0)
+        self._numbers("batch_mates", {"batch_mate_change": change, "batch_mate_n": half})
+
+    def _as_weights_expect(self, loader: Any, facts: dict[str, Any], found: ds.FoundTransform, deadline: float) -> None:
+        """Validation images prepared from the file on as the published weights want them."""
+        assert self.model is not None
+        expected = self.model.expected()
+        if expected is None or expected.size is None:
+            self._skip("val_weights", "what the weights expect is not known")
+            return
+        transform = transform_for(expected.size, expected.crop_share, expected.interpolation, expected.mean, expected.std)
+        dataset = replace_transform(loader.dataset, transform)
+        if dataset is None:
+            self._skip("val_weights", "the validation transform could not be exchanged")
+            return
+        prepared = ds.transform_of(dataset)
+        if prepared is not None and [s.text for s in prepared.steps] == [s.text for s in found.steps]:
+            self._skip("val_weights", "the program's own validation transform is the weights' own")
+            return
+        self._walk(self._source(loader, dataset, facts["dataset"]), [_View("val_weights", _unchanged)], deadline)
+
     def _augmented(self, loader: Any, facts: dict[str, Any], plain: Gathered, deadline: float) -> None:
         """Training images as the script reads them, in eval mode: what augmentation alone does to the model's answers."""
-        source = _Source(self, loader, loader.dataset, facts["dataset"], AUGMENTED_IMAGES, check_inputs=False)
+        source = self._source(loader, loader.dataset, facts["dataset"], AUGMENTED_IMAGES, check_inputs=False)
         if time.perf_counter() > deadline:
             self._skip("train_augmented", "the time budget ended")
             return
@@ -226,7 +277,7 @@ class ClosingMeasurements:
         if dataset is None:
             self._skip("val_fixed", "the random steps of the validation transform could not be taken out")
             return
-        self._walk(_Source(self, loader, dataset, facts["dataset"]), [_View("val_fixed", _unchanged)], deadline)
+        self._walk(self._source(loader, dataset, facts["dataset"]), [_View("val_fixed", _unchanged)], deadline)
 
     def _views(self, facts: dict[str, Any], train_facts: dict[str, Any]) -> list[_View]:
         assert self.model is not None and self.recorder.last_eval is not None and self.recorder.last_train is not None
@@ -235,14 +286,14 @@ class ClosingMeasurements:
         if self.model.batchnorms or self.model.dropouts:
             few = 1 << 60 if trained_in_eval else MODE_IMAGES
             views.append(_View("val_train", _unchanged, "train", few))
-        own = _normalization(self.recorder.last_eval[0])
+        own = normalization(self.recorder.last_eval[0])
         train_loader = self.recorder.last_train[0]
-        other = _normalization(train_loader) if train_loader is not None else None
+        other = normalization(train_loader) if train_loader is not None else None
         if own is not None and other is not None and own != other:
-            views.append(_View("val_train_norm", _renormalize(own, other)))
-        mean, std, _ = self.model.expected()
-        if own is not None and mean is not None and _differs(own, (mean, std)):
-            views.append(_View("val_weights_norm", _renormalize(own, (mean, std))))
+            views.append(_View("val_train_norm", renormalize(own, other)))
+        expected = self.model.expected()
+        if own is not None and expected is not None and differs(own, (expected.mean, expected.std)):
+            views.append(_View("val_weights_norm", renormalize(own, (expected.mean, expected.std))))
         if self._channels_look_swapped(facts["walk"], train_facts["walk"]):
             views.append(_View("val_flipped_channels", lambda x: x.flip(1)))
         return views
@@ -254,7 +305,7 @@ class ClosingMeasurements:
         straight = float(np.abs(a["mean"] - b["mean"]).sum())
         return float(np.abs(a["mean"][::-1] - b["mean"]).sum()) < straight
 
-    def _walk(self, source: _Source, views: list[_View], deadline: float, probing: bool = False) -> Gathered:
+    def _walk(self, source: Source, views: list[_View], deadline: float, probing: bool = False) -> Gathered:
         """Score every view of every batch until the deadline; gathers the features of the first view where wanted."""
         assert self.model is not None
         tables: dict[str, list[dict[str, Any]]] = {v.name: [] for v in views}
@@ -275,7 +326,7 @@ class ClosingMeasurements:
                 logits = self._look(view.change(images), view.mode, gathered if probing and view is views[0] else None)
                 if logits is None:
                     raise ValueError("the model's output holds no class scores")
-                tables[view.name].append(_rows(logits, target, ids, len(tables[view.name]), images))
+                tables[view.name].append(sample_rows(logits, target, ids, len(tables[view.name]), images))
                 if view is views[0]:
                     eval_logits = logits
                     logits_of.append(logits.detach().float())
@@ -402,173 +453,10 @@ class ClosingMeasurements:
         self._numbers("calibration", values if values is not None else "too few labelled validation images")
 
 
-class _Source:
-    """Batches of a data set in a fixed random order, as the program's own loader would collate them."""
-
-    def __init__(
-        self,
-        owner: ClosingMeasurements,
-        loader: Any,
-        dataset: Any,
-        dataset_id: int,
-        most: int = 1 << 60,
-        check_inputs: bool = True,
-    ) -> None:
-        assert owner.model is not None
-        self.owner = owner
-        self.loader = loader
-        self.dataset = dataset
-        self.dataset_id = dataset_id
-        self.size = ds.safe_len(dataset)
-        order = np.random.default_rng(0).permutation(max(0, self.size))  # a generator of our own
-        self.order = order[:most].tolist()
-        self.device = next(owner.model.parts[0].parameters()).device
-        walk = owner.recorder.last_eval[1]["walk"] if owner.recorder.last_eval else None
-        found = ds.transform_of(loader.dataset)
-        # What is random, or goes through another transform, is never what the model was given.
-        fixed = dataset is loader.dataset and (found is None or not any(s.random for s in found.steps))
-        same = walk is not None and walk.dataset_id == dataset_id and check_inputs and fixed
-        self._seen = getattr(walk, "fingerprints", {}) if same else {}
-
-    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, Any]]:
-        """(images, class indices, sample ids) of each batch."""
-        size = min(64, self.loader.batch_size or 32)
-        batches = DataLoader(
-            self.dataset,
-            batch_size=size,
-            sampler=self.order,
-            collate_fn=self.loader.collate_fn,
-            num_workers=self.loader.num_workers,
-            generator=torch.Generator().manual_seed(0),
-        )
-        ids = self.owner.recorder.sample_ids.get(self.dataset_id)
-        start = 0
-        for batch in batches:
-            images = find_images(batch)
-            if images is None:
-                raise ValueError("the loader's batches hold no images")
-            places = self.order[start : start + len(images)]
-            start += len(images)
-            target = self._target(read_batch(None, places, batch), len(images))
-            own = ids[places] if ids is not None and len(ids) == self.size else np.full(len(images), -1, np.int32)
-            yield images.to(self.device), target, own
-
-    def _target(self, loaded: Any, n: int) -> torch.Tensor:
-        keys = self.owner.recorder.target_keys
-        key = keys.get(self.dataset_id, keys.get(-1))
-        if key not in loaded.targets:
-            whole = [k for k, t in loaded.targets.items() if not t.is_floating_point()] or list(loaded.targets)
-            key = whole[0] if whole else None
-        target = as_class_index(loaded.targets[key], n) if key is not None else None
-        return target if target is not None else torch.full((n,), -1)
-
-    def same_inputs(self, ids: Any, images: torch.Tensor) -> list[bool]:
-        """Whether each image is, by its fingerprint, what the model was given of that sample in the run."""
-        if not self._seen:
-            return []
-        marks = fingerprint(images).cpu().numpy()
-        return [
-            bool(np.isclose(self._seen[int(i)], mark, rtol=1e-3, atol=1e-3))
-            for i, mark in zip(ids, marks, strict=True)
-            if int(i) in self._seen
-        ]
-
-
-def _rows(logits: torch.Tensor, target: torch.Tensor, ids: Any, number: int, images: torch.Tensor) -> dict[str, Any]:
-    table = score(logits, target, len(ids), "")
-    table["sample"] = ids
-    table["batch"] = np.full(len(ids), number, np.int32)
-    table["fingerprint"] = fingerprint(images).cpu().numpy()
-    return table
+def _mode_at(walk: Any) -> Mode:
+    """The mode of the model in which the program validated."""
+    return "train" if walk.mode_rows and max(r[0] for r in walk.mode_rows) > 0.5 else "eval"
 
 
 def _unchanged(images: torch.Tensor) -> torch.Tensor:
     return images
-
-
-@contextmanager
-def _preserved(model: TrackedModel) -> Iterator[None]:
-    """Puts weights, buffers, modes and random states back."""
-    kept = [(t, t.detach().clone()) for _, t, _, _ in model.tensors]
-    modes = [(m, m.training) for p in model.parts for m in p.modules()]
-    states = (torch.get_rng_state(), np.random.get_state(), random.getstate())
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    try:
-        yield
-    finally:
-        for tensor, value in kept:
-            tensor.data.copy_(value)
-        for module, training in modes:
-            module.training = training
-        torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
-        random.setstate(states[2])
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-
-
-# -- normalisation ----------------------------------------------------------------------------
-
-Norm = tuple[tuple[float, ...], tuple[float, ...]]
-
-
-def _normalization(loader: Any) -> Norm | None:
-    """(mean, std) that a loader's transform applies, all Normalize steps taken together; None without transform."""
-    found = ds.transform_of(loader.dataset)
-    if found is None:
-        return None
-    mean, std = np.zeros(3), np.ones(3)
-    for step in found.steps:
-        if step.mean is not None and step.std is not None and "normal" in step.name.lower():
-            m, s = np.array(step.mean), np.array(step.std)
-            if m.shape not in ((3,), (1,)) or s.shape != m.shape:
-                return None
-            mean, std = mean + m * std, std * s
-    return tuple(mean.tolist()), tuple(std.tolist())
-
-
-def _differs(a: Norm, b: Norm) -> bool:
-    return not (np.allclose(a[0], b[0], atol=0.02) and np.allclose(a[1], b[1], atol=0.02))
-
-
-def _renormalize(old: Norm, new: Norm) -> Callable[[torch.Tensor], torch.Tensor]:
-    def change(images: torch.Tensor) -> torch.Tensor:
-        def shaped(values: tuple[float, ...]) -> torch.Tensor:
-            return torch.tensor(values, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
-
-        return (images * shaped(old[1]) + shaped(old[0]) - shaped(new[0])) / shaped(new[1])
-
-    return change
-
-
-# -- data sets --------------------------------------------------------------------------------
-
-
-def _same_bytes(train: list[tuple[int, str]], val: list[tuple[int, str]], deadline: float) -> list[tuple[int, int]]:
-    """(train id, val id) of files with the same content under different names; reads only equal sizes, until the deadline."""
-    sizes: dict[int, list[tuple[int, str]]] = {}
-    for item in train:
-        path = Path(item[1])
-        if path.is_file():
-            sizes.setdefault(path.stat().st_size, []).append(item)
-    digests: dict[str, bytes] = {}
-    read = 0
-
-    def digest(name: str) -> bytes:
-        nonlocal read
-        if name not in digests:
-            within = read < MAX_HASHED_BYTES and time.perf_counter() < deadline
-            data = Path(name).read_bytes() if within else name.encode()
-            read += len(data)
-            digests[name] = hashlib.blake2b(data, digest_size=16).digest()
-        return digests[name]
-
-    pairs: list[tuple[int, int]] = []
-    for number, name in val:
-        path = Path(name)
-        if not path.is_file():
-            continue
-        for other, other_name in sizes.get(path.stat().st_size, []):
-            if digest(other_name) == digest(name):
-                pairs.append((other, number))
-    return pairs

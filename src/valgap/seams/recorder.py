@@ -566,7 +566,7 @@ class Recorder:
             self.best = (accuracy, walk.index, state)
 
     def _write_model(self, model: TrackedModel) -> None:
-        mean, std, size = model.expected()
+        expected = model.expected()
         body = {
             "id": model.id,
             "kind": type(unwrap(model.parts[0])).__name__,
@@ -581,9 +581,11 @@ class Recorder:
             "group_of": np.array(model.group_of, np.int32),
             "layer_kind": [t[3] for t in model.tensors],
             "num_outputs": model.num_outputs,
-            "expected_mean": mean,
-            "expected_std": std,
-            "expected_size": size,
+            "expected_mean": expected.mean if expected is not None else None,
+            "expected_std": expected.std if expected is not None else None,
+            "expected_size": expected.size if expected is not None else None,
+            "expected_crop": expected.crop_share if expected is not None else None,
+            "expected_interpolation": expected.interpolation if expected is not None else None,
             "fresh_batchnorm": model.fresh_batchnorm,
             "dropout": [float(m.p) for m in model.dropouts],
         }

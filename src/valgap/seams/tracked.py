@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 # torchvision's classification weights were all trained with these (docs of torchvision.models).
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_CROP = 224 / 256
 # A copy of the first state lets a closing measurement compare features before and after; larger models go without.
 MAX_KEPT_STATE_BYTES = 1 << 29
 MAX_GROUPS = 16
@@ -27,6 +29,17 @@ def unwrap(module: Any) -> Any:
         if inner is None or not isinstance(inner, nn.Module):
             return module
         module = inner
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How an architecture's published weights want their images: see `models.Preprocessing`; size is (C, H, W) or None."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, ...] | None
+    crop_share: float
+    interpolation: str
 
 
 class TrackedModel:
@@ -131,16 +144,18 @@ class TrackedModel:
         self._alive = {}
         return self._got_gradient
 
-    def expected(self) -> tuple[Any, Any, Any]:
-        """(mean, std, (C, H, W)) that the architecture's published weights expect; None where unknown."""
+    def expected(self) -> Expected | None:
+        """What the architecture's published weights expect; None where unknown."""
         for part in self.parts:
             for module in (unwrap(part), *unwrap(part).children()):
                 config = getattr(module, "pretrained_cfg", None)
                 if isinstance(config, dict) and config.get("mean") is not None:
-                    return tuple(config["mean"]), tuple(config["std"]), tuple(config.get("input_size") or ()) or None
+                    share, mode = config.get("crop_pct") or IMAGENET_CROP, config.get("interpolation") or "bilinear"
+                    size = tuple(config.get("input_size") or ()) or None
+                    return Expected(tuple(config["mean"]), tuple(config["std"]), size, float(share), str(mode))
                 if type(module).__module__.startswith("torchvision.models."):
-                    return IMAGENET_MEAN, IMAGENET_STD, (3, 224, 224)
-        return None, None, None
+                    return Expected(IMAGENET_MEAN, IMAGENET_STD, (3, 224, 224), IMAGENET_CROP, "bilinear")
+        return None
 
 
 def _is_fresh(layer: Any) -> bool:

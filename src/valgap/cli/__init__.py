@@ -1,0 +1,8 @@
+"""Arguments and exit status only: a module for each group of commands, shown in `valgap --help` in this order."""
+
+from valgap.cli.app import app, main
+
+# isort: off
+from valgap.cli import runs, causes, models, repair
+
+__all__ = ["app", "causes", "main", "models", "repair", "runs"]

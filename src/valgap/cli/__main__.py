@@ -1,0 +1,5 @@
+"""`python -m valgap.cli`."""
+
+from valgap.cli import main
+
+main()

@@ -1,0 +1,141 @@
+"""Commands that name causes: diagnose, check, explain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from valgap.cli.app import CHECK_CRASHED, DONE, FOUND, app
+from valgap.cli.console import codes, images_bar, page_beside, page_of, reruns_bar, say, write_new
+from valgap.errors import ValgapError
+
+
+@app.command()
+def diagnose(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a log of another program.")],
+    budget: Annotated[str, typer.Option(help="Time for re-runs, such as 10m; 0: from the record alone.")] = "0",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="All evidence, and what was ruled out.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="A line for each finding, nothing else.")] = False,
+    select: Annotated[str, typer.Option(help="Only these codes, separated by commas (PRE or PRE201).")] = "",
+    ignore: Annotated[str, typer.Option(help="Not these codes.")] = "",
+    fail_on: Annotated[str | None, typer.Option(help="confirmed or suspected: exit 1 when there is one.")] = None,
+) -> None:
+    """Name the causes of a bad validation result from a run's record.
+
+    With a budget, each suspected cause is removed, alone, in re-runs of the recorded program; its files are not touched.
+    Of a mere log (CSV, JSONL, trainer_state.json, TensorBoard events) it says what the curves show; they never name a cause.
+
+    Examples:  valgap diagnose runs/last --budget 10m     valgap diagnose runs/last --json --fail-on suspected
+    """
+    from rich.console import Console
+
+    from valgap.diagnosis import diagnose as diagnose_run
+    from valgap.record.foreign import is_log
+    from valgap.report.as_json import diagnosis_to_json
+    from valgap.report.terminal import show_briefly, show_details, show_diagnosis
+
+    if fail_on not in (None, "confirmed", "suspected"):
+        raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
+    if is_log(run_directory):
+        raise typer.Exit(_diagnose_log(run_directory, budget, as_json, html))
+    with reruns_bar() as progress:
+        diagnosis = diagnose_run(run_directory, budget=budget, select=codes(select), ignore=codes(ignore), progress=progress)
+    if html is not None:
+        write_new(html, page_of(diagnosis))
+        say(f"report written to {html}")
+    if as_json:
+        print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
+    else:
+        show = show_briefly if quiet else show_details if details else show_diagnosis
+        show(diagnosis, Console())
+        if html is None and not quiet:
+            page_beside(run_directory, diagnosis)
+    raise typer.Exit(_status(diagnosis, fail_on))
+
+
+def _diagnose_log(path: Path, budget: str, as_json: bool, html: Path | None) -> int:
+    """Say what the curves of a log show; returns the exit status."""
+    from valgap import symptoms
+    from valgap.record.foreign import read_log
+
+    if budget != "0" or html is not None:
+        raise ValgapError(
+            f"{path} is a log of curves: there is nothing to run again and no page; record the program with valgap run"
+        )
+    log = read_log(path)
+    if as_json:
+        print(json.dumps(symptoms.as_json(log), indent=1))
+    else:
+        print("\n".join(symptoms.as_lines(log)))
+    return DONE
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with train/ and val/, class folders, or a CSV file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="All evidence, and what was ruled out.")] = False,
+    select: Annotated[str, typer.Option(help="Only these codes, separated by commas (DAT1 or DAT104).")] = "",
+    ignore: Annotated[str, typer.Option(help="Not these codes.")] = "",
+    fail_on: Annotated[str | None, typer.Option(help="confirmed or suspected: exit 1 when there is one.")] = None,
+) -> None:
+    """Check images before any training: labels, leaks, shift, copies, damage, balance. Files are only read.
+
+    A CSV file has the columns path, label and (if there is one) split. Odd and damaged files are reported, never fatal.
+
+    Examples:  valgap check photos/     valgap check photos/ --json --fail-on suspected     valgap check list.csv
+    """
+    from rich.console import Console
+
+    from valgap.diagnosis import check as check_data
+    from valgap.report.as_json import diagnosis_to_json
+    from valgap.report.terminal import show_details, show_diagnosis
+
+    if fail_on not in (None, "confirmed", "suspected"):
+        raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
+    with images_bar() as progress:
+        diagnosis = check_data(data, select=codes(select), ignore=codes(ignore), progress=progress)
+    if html is not None:
+        write_new(html, page_of(diagnosis))
+        say(f"report written to {html}")
+    if as_json:
+        print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
+    else:
+        (show_details if details else show_diagnosis)(diagnosis, Console())
+    raise typer.Exit(_status(diagnosis, fail_on))
+
+
+def _status(diagnosis: Any, fail_on: str | None) -> int:
+    from valgap.diagnosis import suspected
+
+    if diagnosis.crashed:
+        return CHECK_CRASHED
+    found = suspected(diagnosis)
+    if fail_on == "confirmed":
+        found = [j for j in found if j.verdict == "confirmed"]
+    return FOUND if fail_on is not None and found else DONE
+
+
+@app.command()
+def explain(code: Annotated[str | None, typer.Argument(metavar="CODE")] = None) -> None:
+    """Explain a cause by its code or name; without one, list them all.
+
+    Examples:  valgap explain MOD302     valgap explain batchnorm_drift
+    """
+    from valgap.checks import CATALOGUE
+
+    if code is None:
+        for check in CATALOGUE:
+            print(f"{check.code}  {check.name}")
+        return
+    for check in CATALOGUE:
+        if code.lower() in (check.code.lower(), check.name):
+            print(f"{check.code} {check.name}\n\n{check.doc.strip()}")
+            return
+    raise ValgapError(f"no cause is called {code!r}: `valgap explain` lists all codes")

@@ -1,0 +1,170 @@
+"""Commands that make and use models: train, predict, export, cache, demo."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from valgap.cli.app import app
+from valgap.cli.console import say
+from valgap.errors import ValgapError
+
+
+@app.command()
+def train(
+    data: Annotated[
+        Path | None, typer.Argument(metavar="DATA", help="Folder with train/ and val/, or class folders.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory; default runs/DATE-TIME-train.")] = None,
+    backbone: Annotated[str, typer.Option(help="Any timm or torchvision name; efficientnet_lite0 is bundled.")] = "resnet50",
+    weights: Annotated[str, typer.Option(help="default (downloaded on first use), none, or a file.")] = "default",
+    unfreeze: Annotated[str | None, typer.Option(help="What learns: head, last, all, or auto (tried on held-out train).")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Default: about 300 steps.")] = None,
+    size: Annotated[int | None, typer.Option(min=32, help="Pixels; default: what the weights expect.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    preset: Annotated[str, typer.Option(help="recipe, or reference: the settings in circulation.")] = "recipe",
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; the options above go before it.")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Such as 10m: the best that can be had in it.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Class folders that are scored once, at the end.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a training that was cut off.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read images, where all layers learn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Train a classifier properly on a folder of images, recorded like any other program.
+
+    Examples:  valgap train photos/     valgap train photos/ --backbone efficientnet_lite0 --time-limit 5m
+
+    valgap train --resume runs/last     after it was killed: the same result as without
+    """
+    from rich.console import Console
+
+    from valgap.experiments.plan import parse_budget
+    from valgap.recipe import Recipe, read_config
+    from valgap.recipe import preset as named_preset
+    from valgap.record.location import discard, new_run_directory
+    from valgap.seams.session import Session
+    from valgap.training import train as train_folder
+
+    recipe = named_preset(preset) if config is None else read_config(config, named_preset(preset))
+    changes = {k: v for k, v in {"unfreeze": unfreeze, "epochs": epochs, "batch_size": batch_size}.items() if v is not None}
+    recipe = Recipe.changed(recipe, changes)
+    limit = parse_budget(time_limit) if time_limit is not None else None
+    folder = resume or (out if out is not None else new_run_directory("train"))
+    session = Session(folder if resume is None else _next_record(folder), sys.argv, "valgap train", None)
+    session.start()
+    try:
+        train_folder(
+            data,
+            folder,
+            backbone=backbone,
+            weights=weights,
+            recipe=recipe,
+            size=size,
+            seed=seed,
+            workers=workers,
+            time_limit_s=limit,
+            test=test,
+            resume=resume is not None,
+            console=Console(),
+            aside=session.aside,
+        )
+    except BaseException as error:
+        session.finish(1, f"{type(error).__name__}: {error}")
+        session.close(0.0, 0.0)
+        if isinstance(error, ValgapError):
+            discard(session.writer.path)
+        raise
+    session.close(session.finish(0), 0.0)
+    say(f"recorded in {session.writer.path}; use it with: valgap predict {folder} IMAGES")
+
+
+def _next_record(run: Path) -> Path:
+    """Where the record of a resumed training goes: the record of its first part is never overwritten."""
+    from valgap.errors import RecordError
+
+    if not run.is_dir():
+        raise RecordError(f"{run} is no run directory: give the one of the training that was cut off")
+    numbers = [int(p.name.removeprefix("resumed-")) for p in run.glob("resumed-*") if p.name.removeprefix("resumed-").isdigit()]
+    return run / f"resumed-{max(numbers, default=0) + 1}"
+
+
+@app.command()
+def predict(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Files or folders.")],
+    as_csv: Annotated[bool, typer.Option("--csv", help="A table with the probability of every class.")] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Mean over the image and its mirror, where training found flips harmless.")
+    ] = False,
+) -> None:
+    """Classify images with a model that `valgap train` made: path, class and probability, one line each.
+
+    Examples:  valgap predict runs/last photo.jpg more_photos/     valgap predict runs/last photos/ --csv > answers.csv
+    """
+    import csv
+
+    from valgap.training import load
+
+    classifier = load(run_directory)
+    if tta and not classifier.flip:
+        say("--tta has no effect: this training did not find that mirrored images keep their class")
+    predictions = classifier.predict(classifier.files(images), tta=tta)
+    if as_csv:
+        table = csv.writer(sys.stdout)
+        table.writerow(["path", "class", "probability", *classifier.classes, "problem"])
+        for one in predictions:
+            shares = [f"{one.probabilities[c]:.6f}" if one.probabilities else "" for c in classifier.classes]
+            table.writerow([one.path, one.label, f"{one.probability:.6f}", *shares, one.problem or ""])
+        return
+    for one in predictions:
+        print(f"{one.path}\t{one.label}\t{one.probability:.4f}")
+
+
+@app.command()
+def export(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    format: Annotated[str, typer.Option(help="onnx, torchscript or safetensors.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="File to write; default RUN/model.SUFFIX.")] = None,
+) -> None:
+    """Write a trained model for use elsewhere: pixels in, probabilities out, with the preprocessing inside or beside it.
+
+    Examples:  valgap export runs/last --format onnx     valgap export runs/last --format torchscript --out model.pt
+    """
+    from valgap.training.export import export as export_model
+
+    done = export_model(run_directory, format, out)
+    print(f"{done.path}: {done.about}")
+
+
+@app.command()
+def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False) -> None:
+    """Show what valgap keeps of images it has seen (features, measurements), or delete it. It is made again when needed.
+
+    VALGAP_CACHE names another folder, VALGAP_CACHE_GB another bound.
+
+    Examples:  valgap cache     valgap cache --clear
+    """
+    from valgap.engine.store import FeatureStore
+
+    store = FeatureStore()
+    if clear:
+        print(f"{store.clear() / 1e6:.1f} MB deleted in {store.folder}")
+        return
+    usage = store.usage()
+    for one in usage:
+        print(f"{one.bytes / 1e6:10.1f} MB  {one.rows:7d} images  used {one.age_s / 86400:5.1f} days ago  {one.about}")
+    for name, size in store.others().items():
+        print(f"{size / 1e6:10.1f} MB  {name}")
+    total = sum(u.bytes for u in usage)
+    print(f"features: {total / 1e6:.1f} MB of at most {store.limit_bytes / 1e6:.0f} MB, in {store.folder}")
+
+
+@app.command()
+def demo() -> None:
+    """Record and diagnose the tutorial's usual ResNet script on real sensor images, offline, in minutes."""
+    from valgap.demo import run_demo
+
+    raise typer.Exit(run_demo())

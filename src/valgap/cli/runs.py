@@ -1,0 +1,123 @@
+"""Commands that make and show records: run, report, compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from valgap.cli.app import WRONG_USE, app
+from valgap.cli.console import PAGE, holds_verdicts, page_of, say, write_new
+from valgap.errors import NothingRecordedError, ValgapError
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def run(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]...", show_default=False)] = None,
+    module: Annotated[str | None, typer.Option("-m", metavar="MODULE", help="Run a module, as python -m does.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory; default runs/DATE-TIME-NAME.")] = None,
+    closing: Annotated[
+        float, typer.Option(min=0.0, max=10.0, help="Closing measurements: at most this share of the script's time.")
+    ] = 0.2,
+) -> None:
+    """Run SCRIPT unmodified, record it, and print the findings that need no re-run.
+
+    The exit status is the script's. valgap's own lines go to standard error.
+
+    Examples:  valgap run train.py --epochs 20     valgap run --out runs/a -m package.train --lr 0.1
+    """
+    from valgap.record.location import new_run_directory
+    from valgap.seams import host
+    from valgap.seams.session import Session
+
+    given = list(arguments or [])
+    if module is None and not given:
+        raise ValgapError("no script given: valgap run SCRIPT [ARGS], or valgap run -m MODULE [ARGS]")
+    target = host.module_target(module, given) if module is not None else host.script_target(given[0], given[1:])
+    name = module if module is not None else given[0]
+    folder = out if out is not None else new_run_directory(Path(name).stem if module is None else module)
+    session = Session(folder, target.argv, name, module)
+    status, error = host.execute(target, session)
+    seconds = session.finish(status, error)
+    session.close(seconds, closing if status == 0 else 0.0, say)
+    if session.writer.stopped:
+        say(f"the record stops early: {session.writer.stopped}")
+    raise typer.Exit(_after_run(folder, status, session.problem))
+
+
+def _after_run(folder: Path, status: int, problem: str | None) -> int:
+    """Print what the record says; returns the exit status (the script's, or 2 where nothing could be recorded)."""
+    from rich.console import Console
+
+    from valgap.diagnosis import diagnose as diagnose_run
+    from valgap.report.terminal import show_diagnosis
+
+    if status != 0:
+        say(f"the script ended with status {status}; what it did until then is recorded in {folder}")
+    if problem is not None:
+        say(problem)
+        return status or WRONG_USE
+    try:
+        diagnosis = diagnose_run(folder, images=0)  # that takes time of its own: `valgap diagnose`
+    except NothingRecordedError as nothing:
+        say(str(nothing))
+        return status or WRONG_USE
+    show_diagnosis(diagnosis, Console(stderr=True))
+    say(f"recorded in {folder}")
+    return status
+
+
+@app.command()
+def report(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN")],
+    open_page: Annotated[bool, typer.Option("--open", help="Write RUN/report.html and open it in the browser.")] = False,
+) -> None:
+    """Print a summary of a run's record: data, model and every pass. With --open, show its page.
+
+    The page holds the last diagnosis's verdicts where re-runs were made, else what the record alone says.
+
+    Examples:  valgap report runs/last     valgap report runs/last --open
+    """
+    from rich.console import Console
+
+    from valgap.diagnosis import diagnose as diagnose_run
+    from valgap.record.reader import read_record
+    from valgap.report.record_view import show_record
+
+    if not open_page:
+        show_record(read_record(run_directory), Console())
+        return
+    import webbrowser
+
+    page = run_directory / PAGE
+    if not holds_verdicts(page):
+        write_new(page, page_of(diagnose_run(run_directory)))
+
+    print(page.resolve())
+    if not webbrowser.open(page.resolve().as_uri()):
+        say("no browser could be started: open that file yourself")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN")],
+    second: Annotated[Path, typer.Argument(metavar="RUN")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Compare two runs: what differs in settings, data and result, and whether the result differs beyond chance.
+
+    Example:  valgap compare runs/20261124-130043-train runs/last
+    """
+    from rich.console import Console
+
+    from valgap.exhibits.comparison import compare as compare_runs
+    from valgap.record.reader import read_record
+    from valgap.report.compare_view import comparison_to_json, show_comparison
+
+    comparison = compare_runs(read_record(first), read_record(second))
+    if as_json:
+        print(json.dumps(comparison_to_json(comparison), indent=1))
+    else:
+        show_comparison(comparison, Console())

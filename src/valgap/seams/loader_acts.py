@@ -1,0 +1,205 @@
+"""What is changed at the loader: transforms, labels, and which samples are drawn in which order."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from valgap.seams import datasets as ds
+from valgap.seams.act import Act
+from valgap.seams.batches import read_batch
+from valgap.seams.changes import replace_transform, transform_for, without_randomness
+
+
+class OtherTransform(Act):
+    """Another transform in place of a data set's own; a subclass says which."""
+
+    def __init__(self, phase: str = "validation") -> None:
+        super().__init__(phase)
+        self._done: set[int] = set()
+
+    def transform(self, found: ds.FoundTransform) -> Any | None:
+        """The transform that takes the place of the one found; None where there is none."""
+        raise NotImplementedError
+
+    def dataset(self, dataset: Any) -> Any:
+        found = ds.transform_of(dataset)
+        other = self.transform(found) if found is not None else None
+        clone = replace_transform(dataset, other) if other is not None else None
+        if clone is None:
+            return dataset
+        self.acted += 1
+        return clone
+
+    def iterating(self, loader: Any) -> None:
+        if id(loader.dataset) in self._done:
+            return
+        clone = self.dataset(loader.dataset)
+        if clone is not loader.dataset:
+            self.replaced(loader.dataset, clone)
+            object.__setattr__(loader, "dataset", clone)
+            self._done.add(id(clone))
+
+
+class FixedTransform(OtherTransform):
+    """The random steps taken out of a data set's transform."""
+
+    def transform(self, found: ds.FoundTransform) -> Any | None:
+        return without_randomness(found.transform)
+
+
+class WeightsTransform(OtherTransform):
+    """Images prepared from the file on as the published weights want them; the settings are those of `transform_for`."""
+
+    def __init__(self, phase: str = "validation", **settings: Any) -> None:
+        super().__init__(phase)
+        self._transform = transform_for(**settings)
+
+    def transform(self, found: ds.FoundTransform) -> Any | None:
+        return self._transform
+
+
+class RelabelSamples(Act):
+    """The samples at ``positions`` of the data set get the class indices ``targets``."""
+
+    def __init__(self, positions: Sequence[int], targets: Sequence[int], phase: str = "train") -> None:
+        super().__init__(phase)
+        self.labels = {int(i): int(t) for i, t in zip(positions, targets, strict=True)}
+
+    def iterating(self, loader: Any) -> None:
+        if not isinstance(loader.dataset, Relabelled):
+            clone = Relabelled(loader.dataset, self.labels)
+            self.replaced(loader.dataset, clone)
+            object.__setattr__(loader, "dataset", clone)
+            self.acted += 1
+
+
+class Relabelled(torch.utils.data.Dataset[Any]):
+    """A data set in which some samples have another class index."""
+
+    def __init__(self, dataset: Any, labels: dict[int, int]) -> None:
+        self.dataset, self.labels = dataset, labels
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: Any) -> Any:
+        item = self.dataset[index]
+        target = self.labels.get(int(index))
+        return item if target is None else _with_target(item, target)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "dataset":  # __getitems__ would lead past us
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+
+def _with_target(item: Any, target: int) -> Any:
+    """The item with its class index exchanged: the second place of a tuple, or a field with a label's name."""
+    if isinstance(item, dict):
+        key = next((k for k in ("label", "labels", "target", "y") if k in item), None)
+        return item if key is None else {**item, key: _like(item[key], target)}
+    if isinstance(item, (tuple, list)) and len(item) > 1:
+        return type(item)([item[0], _like(item[1], target), *item[2:]])
+    return item
+
+
+def _like(old: Any, target: int) -> Any:
+    return torch.full_like(old, target) if isinstance(old, torch.Tensor) else type(old)(target)
+
+
+class RemapLabels(Act):
+    """Target t becomes ``mapping[t]`` in the batches of a phase."""
+
+    def __init__(self, mapping: Sequence[int], phase: str = "validation") -> None:
+        super().__init__(phase)
+        self.mapping = torch.tensor([int(v) for v in mapping])
+
+    def batch(self, batch: Any) -> Any:
+        for target in read_batch(None, None, batch).targets.values():
+            if target.is_floating_point() or target.ndim != 1 or int(target.max()) >= len(self.mapping):
+                continue
+            target.copy_(self.mapping.to(target.device)[target.long()].to(target.dtype))
+            self.acted += 1
+            break
+        return batch
+
+
+class DropSamples(Act):
+    """The samples at ``positions`` of the data set are not drawn."""
+
+    def __init__(self, positions: Sequence[int], phase: str = "train") -> None:
+        super().__init__(phase)
+        self.positions = frozenset(int(i) for i in positions)
+
+    def sampler(self, sampler: Any, loader: Any) -> Any:
+        self.acted += 1
+        return Chosen(sampler, lambda i: i not in self.positions)
+
+
+class Shuffle(Act):
+    """Samples drawn in random order."""
+
+    def sampler(self, sampler: Any, loader: Any) -> Any:
+        self.acted += 1
+        return torch.utils.data.RandomSampler(range(len(sampler)))
+
+
+class BalancedSampling(Act):
+    """Every class drawn equally often, with replacement."""
+
+    def sampler(self, sampler: Any, loader: Any) -> Any:
+        parts = ds.leaves(loader.dataset)
+        targets = np.full(len(loader.dataset), -1)
+        for leaf in parts:
+            declared = ds.targets_of(leaf.dataset)
+            if declared is not None:
+                targets[leaf.position] = declared[leaf.index]
+        if (targets < 0).any():
+            return sampler
+        self.acted += 1
+        counts = np.bincount(targets)
+        return torch.utils.data.WeightedRandomSampler((1.0 / counts[targets]).tolist(), len(targets))
+
+
+class FirstBatch(Act):
+    """Only the first batch of every pass is drawn."""
+
+    def __init__(self, phase: str = "train") -> None:
+        super().__init__(phase)
+
+    def sampler(self, sampler: Any, loader: Any) -> Any:
+        self.acted += 1
+        return First(sampler, loader.batch_size or 1)
+
+
+class First:
+    """The first ``count`` indices of a sampler."""
+
+    def __init__(self, sampler: Any, count: int) -> None:
+        self.base, self.count = sampler, count
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.islice(self.base, self.count)
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.base))
+
+
+class Chosen:
+    """A sampler without some of its indices."""
+
+    def __init__(self, sampler: Any, keep: Callable[[int], bool]) -> None:
+        self.base, self.keep = sampler, keep
+
+    def __iter__(self) -> Iterator[int]:
+        return (i for i in self.base if self.keep(i))
+
+    def __len__(self) -> int:
+        source = getattr(self.base, "data_source", None)
+        size = len(source) if source is not None else len(self.base)
+        return sum(self.keep(i) for i in range(size))

@@ -1,0 +1,120 @@
+"""The data sets of a program that has ended, read again, and its model, left as it was."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from valgap.seams import datasets as ds
+from valgap.seams.batches import as_class_index, find_images, read_batch
+from valgap.seams.inputs import fingerprint
+from valgap.seams.recorder import Recorder
+from valgap.seams.tracked import TrackedModel
+from valgap.seams.walk import score
+
+
+class Source:
+    """Batches of a data set in a fixed random order, as the program's own loader would collate them."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        model: TrackedModel,
+        loader: Any,
+        dataset: Any,
+        dataset_id: int,
+        most: int = 1 << 60,
+        check_inputs: bool = True,
+    ) -> None:
+        self.recorder = recorder
+        self.loader = loader
+        self.dataset = dataset
+        self.dataset_id = dataset_id
+        self.size = ds.safe_len(dataset)
+        order = np.random.default_rng(0).permutation(max(0, self.size))  # a generator of our own
+        self.order = order[:most].tolist()
+        self.device = next(model.parts[0].parameters()).device
+        walk = recorder.last_eval[1]["walk"] if recorder.last_eval else None
+        found = ds.transform_of(loader.dataset)
+        # What is random, or goes through another transform, is never what the model was given.
+        fixed = dataset is loader.dataset and (found is None or not any(s.random for s in found.steps))
+        same = walk is not None and walk.dataset_id == dataset_id and check_inputs and fixed
+        self._seen = getattr(walk, "fingerprints", {}) if same else {}
+
+    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, Any]]:
+        """(images, class indices, sample ids) of each batch."""
+        size = min(64, self.loader.batch_size or 32)
+        batches = DataLoader(
+            self.dataset,
+            batch_size=size,
+            sampler=self.order,
+            collate_fn=self.loader.collate_fn,
+            num_workers=self.loader.num_workers,
+            generator=torch.Generator().manual_seed(0),
+        )
+        ids = self.recorder.sample_ids.get(self.dataset_id)
+        start = 0
+        for batch in batches:
+            images = find_images(batch)
+            if images is None:
+                raise ValueError("the loader's batches hold no images")
+            places = self.order[start : start + len(images)]
+            start += len(images)
+            target = self._target(read_batch(None, places, batch), len(images))
+            own = ids[places] if ids is not None and len(ids) == self.size else np.full(len(images), -1, np.int32)
+            yield images.to(self.device), target, own
+
+    def _target(self, loaded: Any, n: int) -> torch.Tensor:
+        keys = self.recorder.target_keys
+        key = keys.get(self.dataset_id, keys.get(-1))
+        if key not in loaded.targets:
+            whole = [k for k, t in loaded.targets.items() if not t.is_floating_point()] or list(loaded.targets)
+            key = whole[0] if whole else None
+        target = as_class_index(loaded.targets[key], n) if key is not None else None
+        return target if target is not None else torch.full((n,), -1)
+
+    def same_inputs(self, ids: Any, images: torch.Tensor) -> list[bool]:
+        """Whether each image is, by its fingerprint, what the model was given of that sample in the run."""
+        if not self._seen:
+            return []
+        marks = fingerprint(images).cpu().numpy()
+        return [
+            bool(np.isclose(self._seen[int(i)], mark, rtol=1e-3, atol=1e-3))
+            for i, mark in zip(ids, marks, strict=True)
+            if int(i) in self._seen
+        ]
+
+
+def sample_rows(logits: torch.Tensor, target: torch.Tensor, ids: Any, number: int, images: torch.Tensor) -> dict[str, Any]:
+    table = score(logits, target, len(ids), "")
+    table["sample"] = ids
+    table["batch"] = np.full(len(ids), number, np.int32)
+    table["fingerprint"] = fingerprint(images).cpu().numpy()
+    return table
+
+
+@contextmanager
+def preserved(model: TrackedModel) -> Iterator[None]:
+    """Puts weights, buffers, modes and random states back."""
+    kept = [(t, t.detach().clone()) for _, t, _, _ in model.tensors]
+    modes = [(m, m.training) for p in model.parts for m in p.modules()]
+    states = (torch.get_rng_state(), np.random.get_state(), random.getstate())
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        for tensor, value in kept:
+            tensor.data.copy_(value)
+        for module, training in modes:
+            module.training = training
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
