@@ -93,8 +93,7 @@ class Lab:
         if self.base.weights:
             return self._same_weights(control)
         if self.length.fraction < 1.0:
-            self.notes.append("fewer training samples than recorded: the control cannot be compared with the record")
-            return None, "not compared (fewer training samples)", True
+            return None, "not compared with the record: fewer training samples", True
         recorded = last_scored(self.run, self.base.validation, self.length.epochs)
         if recorded is None:
             return "the record holds no validation result to reproduce", "nothing to compare", False
