@@ -74,6 +74,7 @@ def model_facts(model: TrackedModel) -> dict[str, Any]:
         "expected_std": expected.std if expected is not None else None,
         "expected_size": expected.size if expected is not None else None,
         "expected_crop": expected.crop_share if expected is not None else None,
+        "expected_whole": expected is not None and expected.whole,
         "expected_interpolation": expected.interpolation if expected is not None else None,
         "fresh_batchnorm": model.fresh_batchnorm,
         "dropout": [float(m.p) for m in model.dropouts],
