@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs bench-false-alarms bench-ledger bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults
+.PHONY: install demo test check format bench docs bench-check-cost bench-false-alarms bench-ledger bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -40,6 +40,9 @@ bench-ledger: install
 # The peers: $(BIN)/pip install -e '.[bench]'
 bench-labels bench-leaks bench-shift: install
 	$(BIN)/python benchmarks/$(@:bench-%=%).py $(DATA)
+
+bench-check-cost: install
+	$(BIN)/python benchmarks/check_cost.py $(DATA)
 
 bench-speed: install
 	$(BIN)/python benchmarks/speed.py $(DATA)
