@@ -33,6 +33,7 @@ ALLOWED = {
     "diagnosis": BASE | {"record", "features", "checks", "experiments"},
     "fix": BASE | {"data", "record", "edits", "exhibits", "review", "experiments", "diagnosis"},
     "demo_data": BASE,
+    "doctor": BASE | {"engine", "models", "experiments"},
     "symptoms": BASE | {"record"},
 }
 
