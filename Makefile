@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs bench-false-alarms bench-ledger bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults
+.PHONY: install demo test check format bench docs site wheel bench-false-alarms bench-ledger bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -49,6 +49,9 @@ bench-accuracy: install
 
 docs: install
 	$(BIN)/python docs/generate_causes.py
+
+site: docs
+	$(BIN)/python -m mkdocs build --strict
 
 bench-faults: install
 	$(BIN)/python benchmarks/faults.py $(DATA)
