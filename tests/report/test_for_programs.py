@@ -123,6 +123,15 @@ def test_what_counts(run: RunRecord) -> None:
     assert told == {c.code for c in CATALOGUE}
 
 
+def test_only_what_the_exit_status_fails_on_fails(run: RunRecord) -> None:
+    one = diagnosis(run, ("MOD302", finding()), ("PRE201", finding()))
+    assert [j.check.code for j in one.judged if standing(j) == "suspected"] == ["PRE201"]
+    for fail_on, failed in (("suspected", {"MOD302", "PRE201"}), ("confirmed", {"MOD302"})):
+        found = cases(diagnosis_to_junit(one, fail_on))
+        assert {c for c, e in found.items() if e.find("failure") is not None} == failed
+    assert (found["PRE201"].findtext("system-out") or "").startswith("suspected: 98 statistics moved")
+
+
 def test_images_are_results_with_their_files(run: RunRecord) -> None:
     names = run.sample_names
     root = Path(str(run.header["cwd"])).parent

@@ -52,7 +52,7 @@ def diagnose(
         raise typer.Exit(_diagnose_log(run_directory, budget, as_json, html or junit or sarif))
     with reruns_bar() as progress:
         diagnosis = diagnose_run(run_directory, budget=budget, select=codes(select), ignore=codes(ignore), progress=progress)
-    _write_files(diagnosis, html, junit, sarif)
+    _write_files(diagnosis, html, junit, sarif, fail_on)
     if as_json:
         print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
     else:
@@ -108,7 +108,7 @@ def check(
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
     with images_bar() as progress:
         diagnosis = check_data(data, select=codes(select), ignore=codes(ignore), progress=progress)
-    _write_files(diagnosis, html, junit, sarif)
+    _write_files(diagnosis, html, junit, sarif, fail_on)
     if as_json:
         print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
     else:
@@ -116,7 +116,7 @@ def check(
     raise typer.Exit(_status(diagnosis, fail_on))
 
 
-def _write_files(diagnosis: Any, html: Path | None, junit: Path | None, sarif: Path | None) -> None:
+def _write_files(diagnosis: Any, html: Path | None, junit: Path | None, sarif: Path | None, fail_on: str | None) -> None:
     """Write the reports that were asked for, each to its file."""
     from valgap.report.as_junit import diagnosis_to_junit
     from valgap.report.as_sarif import diagnosis_to_sarif
@@ -125,7 +125,7 @@ def _write_files(diagnosis: Any, html: Path | None, junit: Path | None, sarif: P
         write_new(html, page_of(diagnosis))
         say(f"report written to {html}")
     if junit is not None:
-        write_new(junit, diagnosis_to_junit(diagnosis), "<?xml")
+        write_new(junit, diagnosis_to_junit(diagnosis, fail_on or "suspected"), "<?xml")
         say(f"JUnit XML written to {junit}")
     if sarif is not None:
         write_new(sarif, json.dumps(diagnosis_to_sarif(diagnosis, Path.cwd()), indent=1), '{\n "$schema"')
@@ -133,12 +133,11 @@ def _write_files(diagnosis: Any, html: Path | None, junit: Path | None, sarif: P
 
 
 def _status(diagnosis: Any, fail_on: str | None) -> int:
-    from valgap.report.standing import standing
+    from valgap.report.standing import FAILING, standing
 
     if diagnosis.crashed:
         return CHECK_CRASHED
-    at = ("confirmed",) if fail_on == "confirmed" else ("confirmed", "suspected")
-    return FOUND if fail_on is not None and any(standing(j) in at for j in diagnosis.judged) else DONE
+    return FOUND if fail_on is not None and any(standing(j) in FAILING[fail_on] for j in diagnosis.judged) else DONE
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from valgap.seams.session import CLOSING_SHARE
@@ -44,8 +44,7 @@ class Recording:
         """Stop to record a fit that failed; nothing is measured."""
         watching = self._take()
         if watching is not None:
-            with suppress(type(error)):  # the record takes note of it, and lets it pass
-                watching.__exit__(type(error), error, error.__traceback__)
+            watching.__exit__(type(error), error, error.__traceback__)  # takes note of it; the caller has it already
 
     def _take(self) -> AbstractContextManager[Path] | None:
         watching, self._open = self._open, None

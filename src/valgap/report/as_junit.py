@@ -5,18 +5,22 @@ Source: https://github.com/testmoapp/junitxml (what the common readers agree on;
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from xml.etree import ElementTree
 
-from valgap.report.standing import standing
+from valgap.report.standing import FAILING, standing
 from valgap.report.words import evidence_line, visible
 from valgap.types import Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable
 
 MAX_SUBJECTS = 100
 
 
-def diagnosis_to_junit(diagnosis: Diagnosis) -> str:
-    """The XML text: a finding fails, a hint or a refuted one passes, a crash is an error, the unjudged are skipped."""
-    cases = [_case(judged) for judged in diagnosis.judged]
+def diagnosis_to_junit(diagnosis: Diagnosis, fail_on: str = "suspected") -> str:
+    """The XML text: a finding at or above ``fail_on`` fails, others pass, a crash is an error, the unjudged are skipped.
+
+    Raises KeyError where ``fail_on`` is neither "confirmed" nor "suspected".
+    """
+    cases = [_case(judged, FAILING[fail_on]) for judged in diagnosis.judged]
     count = {tag: sum(case.find(tag) is not None for case in cases) for tag in ("failure", "error", "skipped")}
     counts = {
         "name": "valgap",
@@ -32,14 +36,13 @@ def diagnosis_to_junit(diagnosis: Diagnosis) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _case(judged: Judged) -> ElementTree.Element:
+def _case(judged: Judged, failing: Collection[str]) -> ElementTree.Element:
     check, outcome = judged.check, judged.outcome
     case = ElementTree.Element("testcase", {"classname": f"valgap.{check.code[:3]}", "name": f"{check.code} {check.name}"})
     found = standing(judged)
     if isinstance(outcome, Finding):
-        fails = found in ("confirmed", "suspected")
         body = _body(judged, outcome)
-        if fails:
+        if found in failing:
             _add(case, "failure", body, message=outcome.summary, type=found)
         else:
             _add(case, "system-out", f"{found}: {outcome.summary}\n{body}")

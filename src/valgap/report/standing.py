@@ -8,6 +8,8 @@ from valgap.types import Clear, Crashed, Finding, Judged, NotApplicable
 
 LIKELY = 0.5
 Standing = Literal["confirmed", "suspected", "hint", "refuted", "clear", "open", "crashed"]
+# What ``--fail-on`` names -> what then fails.
+FAILING: dict[str, tuple[Standing, ...]] = {"confirmed": ("confirmed",), "suspected": ("confirmed", "suspected")}
 
 
 def standing(judged: Judged) -> Standing:
