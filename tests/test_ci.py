@@ -12,9 +12,10 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+import valgap.cli
 from tests.features.pictures import photo_folder
-from tests.processes import forked
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,13 +35,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(command: list[str], cwd: Path) -> int:
+def run(command: list[str]) -> int:
     """The exit status of a command line that begins with valgap."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert command[0] in scripts, command
-    done = forked(["-m", "valgap.cli", *command[1:]], cwd)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode
+    done = CliRunner().invoke(valgap.cli.app, command[1:])
+    assert isinstance(done.exception, (SystemExit, type(None))), done.exception
+    return done.exit_code
 
 
 def spoiled(project: Path, folder: Path) -> Path:
@@ -51,11 +52,13 @@ def spoiled(project: Path, folder: Path) -> Path:
     return folder
 
 
-def test_the_hook_passes_sound_images_and_fails_on_damage(project: Path, tmp_path: Path) -> None:
+def test_the_hook_passes_sound_images_and_fails_on_damage(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (HOOK["id"], HOOK["language"], HOOK["pass_filenames"]) == ("valgap-check", "python", False)
     command = [*shlex.split(HOOK["entry"]), *HOOK["args"]]
-    assert run(command, project) == 0
-    assert run(command, spoiled(project, tmp_path / "spoiled")) == 1
+    monkeypatch.chdir(project)
+    assert run(command) == 0
+    monkeypatch.chdir(spoiled(project, tmp_path / "spoiled"))
+    assert run(command) == 1
 
 
 def valgap_lines(value: Any) -> list[str]:
@@ -68,7 +71,8 @@ def valgap_lines(value: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "text"), BLOCKS, ids=[f"{i}-{n}" for i, (n, _) in enumerate(BLOCKS)])
-def test_the_workflows_commands_run(name: str, text: str, project: Path) -> None:
+def test_the_workflows_commands_run(name: str, text: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
     workflow = yaml.safe_load(text)
     lines = valgap_lines(workflow)
     if not lines:
@@ -76,7 +80,7 @@ def test_the_workflows_commands_run(name: str, text: str, project: Path) -> None
         assert hook["id"] == HOOK["id"], "the only block without a command uses the hook"
         lines = [shlex.join([*shlex.split(HOOK["entry"]), *hook["args"]])]
     for line in lines:
-        assert run(shlex.split(line), project) == 0, line
+        assert run(shlex.split(line)) == 0, line
     for file in re.findall(r"--junit (\S+)", text):
         assert ElementTree.parse(project / file).getroot().tag == "testsuites"
         assert len(re.findall(re.escape(file), text)) >= (2 if "gitlab" in name else 1), "written, but not shown"

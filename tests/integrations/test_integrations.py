@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.features.pictures import photo_folder
-from tests.processes import fresh
+from tests.processes import forked, fresh
 from valgap.diagnosis import diagnose
 from valgap.record.reader import read_record
 
-pytestmark = pytest.mark.takes(70)
+pytestmark = pytest.mark.takes(45)
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LIBRARY = {"lightning": "lightning", "trainer": "transformers", "fastai": "fastai"}
 # What is made to raise, after the callback has begun.
@@ -38,7 +38,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_example_is_recorded(name: str, photos: Path, tmp_path: Path) -> None:
     require(name)
     out = tmp_path / "run"
-    done = fresh([EXAMPLES / f"with_{name}.py", photos, "--out", out, "--epochs", "2"], tmp_path)
+    done = forked([EXAMPLES / f"with_{name}.py", photos, "--out", out, "--epochs", "2"], tmp_path)
     assert done.returncode == 0, done.stderr
     record = read_record(out)
     assert record.recorder_errors == () and record.stopped is None and record.exit_status == 0
@@ -63,7 +63,7 @@ def test_a_training_that_fails(name: str, photos: Path, tmp_path: Path) -> None:
     fails = "def fails(*args, **kwargs):\n    raise KeyError('mine')\n\n\n"
     script = tmp_path / "spoiled.py"
     script.write_text(f'{head}{fails}{FAILURES[name]}\nif __name__ == "__main__":\n{body}')
-    done = fresh([script, photos, "--out", tmp_path / "run"], tmp_path)
+    done = fresh([script, photos, "--out", tmp_path / "run"], tmp_path)  # a fork would skip what runs at the exit
     assert done.returncode == 1 and "KeyError: 'mine'" in done.stderr, done.stderr
     record = read_record(tmp_path / "run")
     assert record.exit_status == 1 and record.closing is None
@@ -89,7 +89,7 @@ def test_fastai_is_asked_for_torchs_loaders_and_optimizer(photos: Path, tmp_path
         "    except ValgapError as error:\n"
         "        print(str(error).splitlines()[-1].strip().split(':')[0])\n"
     )
-    done = fresh([script, photos], tmp_path)
+    done = forked([script, photos], tmp_path)
     told = [line for line in done.stdout.splitlines() if "cannot be recorded" in line]
     assert told == ["fastai's own DataLoader cannot be recorded", "fastai's own optimizer cannot be recorded"], done.stderr
     assert not (tmp_path / "runs").exists()
