@@ -231,6 +231,7 @@ class ModelInfo:
     group_of: IntArray = field(default_factory=lambda: np.zeros(0, np.int32))  # (T,) the group of each tensor
     expected_crop: float | None = None  # share of the shorter side that the weights' centre crop keeps
     expected_interpolation: str | None = None  # "bilinear", "bicubic", ...
+    expected_whole: bool = False  # the module itself is that architecture; a module around it may prepare the images
 
 
 @dataclass(frozen=True)

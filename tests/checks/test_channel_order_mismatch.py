@@ -48,5 +48,14 @@ def test_sound_and_another_light_are_silent() -> None:
     assert quiet(CHECK.detect(turned(0.8)))  # statistics alone are a hint, no more
 
 
+def test_colours_far_outside_need_no_significant_gain() -> None:
+    case = turned(8.0)
+    seen = {"val_eval": samples(IDS, 0.8), "val_flipped_channels": samples(IDS, 0.82)}
+    assert found(CHECK.detect(rescored(case, **seen))).confidence == 0.9
+    assert quiet(CHECK.detect(rescored(case, **{**seen, "val_flipped_channels": samples(IDS, 0.7)})))
+    near = with_phase(turned(8.0), "validation", inputs=coloured(-4.0))  # as far from reversed as from straight
+    assert quiet(CHECK.detect(rescored(near, **seen)))
+
+
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)

@@ -16,6 +16,7 @@ from tests.checks.cases import (
     found,
     healthy,
     inputs,
+    model,
     quiet,
     rescored,
     samples,
@@ -73,6 +74,20 @@ def test_other_than_the_weights_expect_needs_a_measured_gain() -> None:
     assert isinstance(CHECK.detect(rescored(healthy(), val_eval=samples(IDS, 0.7), val_weights_norm=samples(IDS, 0.71))), Clear)
     case = rescored(healthy(), val_eval=samples(IDS, 0.5), val_weights_norm=samples(IDS, 0.8))
     assert found(CHECK.detect(case)).severity_points == pytest.approx(30)
+
+
+@pytest.mark.parametrize("after", [0.5, 0.62])
+def test_never_normalised(after: float) -> None:
+    plain = inputs((0.0,) * 3, (1.0,) * 3)
+    case = with_phase(val_inputs(plain), "train", inputs=plain)
+    case = rescored(case, val_eval=samples(IDS, 0.6), val_weights_norm=samples(IDS, after))
+    whole = Case(replace(case.run, models={0: model(expected_whole=True)}))
+    assert 0.5 <= found(CHECK.detect(whole)).confidence < 0.8
+    assert quiet(CHECK.detect(case))  # a module around the weights may normalise by itself
+    fresh = Case(replace(case.run, models={0: model(expected_whole=True, pretrained=False)}))
+    assert quiet(CHECK.detect(fresh))
+    other = Case(replace(case.run, models={0: model(expected_whole=True, expected_std=(1.0,) * 3, expected_mean=(0.0,) * 3)}))
+    assert quiet(CHECK.detect(other))
 
 
 def test_missing_parts() -> None:

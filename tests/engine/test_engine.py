@@ -12,7 +12,7 @@ from PIL import Image
 
 from valgap.data import read_rgb
 from valgap.engine import FeatureStore, cut_before_last_stage, extract, extract_split
-from valgap.engine.forward import MIN_COSINE, OpenVinoForward, TorchForward, agreement, choose_forward
+from valgap.engine.forward import MIN_COSINE, OpenVinoForward, TorchForward, agreement, choose_forward, kept_network
 from valgap.engine.reading import read_pixels
 from valgap.engine.split import Normalised, body_of
 from valgap.engine.store import DIGEST_BYTES, Space
@@ -180,6 +180,17 @@ def test_ways_agree_and_a_wrong_one_is_refused(
     pixels = np.stack([read_pixels(p, loaded.preprocessing.at(64)) for p in photos])
     plain = TorchForward(body, torch.device("cpu"), None, "fp32")(pixels)[0]
     assert agreement(plain, OpenVinoForward(body, pixels)(pixels)[0]) > MIN_COSINE
+    kept = kept_network(body, pixels, tmp_path)
+    first, again = (OpenVinoForward(body, pixels, kept)(pixels)[0] for _ in range(2))
+    assert kept.is_file()
+    assert np.array_equal(first, again)
+    with torch.no_grad():
+        next(body.parameters()).add_(1.0)
+    assert kept_network(body, pixels, tmp_path) != kept
+    with torch.no_grad():
+        next(body.parameters()).sub_(1.0)
+    for file in tmp_path.glob("network-*"):
+        file.unlink()
     memory = tmp_path / "forwards.json"
     cpu = torch.device("cpu")
     assert choose_forward(body, cpu, pixels, 1, memory).name == "fp32"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.processes import forked
 from valgap.checks import CATALOGUE
@@ -42,7 +43,7 @@ def diagnosis(run: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every other photograph of clothing_mini's train, and all of val, as links."""
+    """Every other photograph of clothing_mini's train, and all of val, at most 160 pixels: less to decode in every epoch."""
     if not DATA.is_dir():
         pytest.skip("the real images are not here")
     folder = tmp_path_factory.mktemp("photos")
@@ -50,7 +51,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for label in sorted(p for p in (DATA / split).iterdir() if p.is_dir()):
             (folder / split / label.name).mkdir(parents=True)
             for file in sorted(label.iterdir())[::step]:
-                (folder / split / label.name / file.name).symlink_to(file)
+                with Image.open(file) as image:
+                    image.thumbnail((160, 160))
+                    image.convert("RGB").save(folder / split / label.name / f"{file.stem}.jpg", quality=95)
     return folder
 
 

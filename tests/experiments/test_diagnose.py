@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.experiments.test_sandbox import tree
+from tests.processes import forked
 
 pytestmark = pytest.mark.takes(120)
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,8 +24,7 @@ OPTIONS = ["--backbone", "efficientnet_lite0", "--size", "64", "--epochs", "2"]
 
 
 def valgap(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "valgap.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    return forked(["-m", "valgap.cli", *arguments], cwd)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_nothing_of_the_users_changes_and_ctrl_c_keeps_what_is_finished(photos: 
     (tmp_path / "a.txt").write_text("a")  # the recorded run itself renamed it, as the user asked
     (tmp_path / "old").mkdir()
     before = {k: v for k, v in tree(tmp_path).items() if not k.startswith("r/") and k != "r"}
-    command = [sys.executable, "-m", "valgap.cli", "diagnose", "r", "--budget", "4m", "--json"]
+    command = [sys.executable, "-m", "valgap.cli", "diagnose", "r", "--budget", "4m", "--json", "--select", "MOD306"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         results = tmp_path / "r" / "experiments"
         end = time.monotonic() + 120
@@ -97,7 +97,7 @@ def test_nothing_of_the_users_changes_and_ctrl_c_keeps_what_is_finished(photos: 
     assert running.returncode == 130
     kept = len(list(results.glob("*/record/result.json")))
     assert kept >= 1
-    body = json.loads(valgap("diagnose", "r", "--budget", "4m", "--json", cwd=tmp_path).stdout)
+    body = json.loads(valgap("diagnose", "r", "--budget", "4m", "--json", "--select", "MOD306", cwd=tmp_path).stdout)
     assert body["experiments"]["reused"] >= 1
     softmax = next(f for f in body["findings"] if f["code"] == "MOD306")
     assert softmax["verdict"] in ("confirmed", "inconclusive", "refuted")

@@ -98,7 +98,7 @@ def test_they_end_with_their_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("ending", "status"), [("Slow.broken = True", 0), ("sys.exit(3)", 3), ("raise KeyError(1)", 1)])
 def test_the_exit_status_is_the_programs(ending: str, status: int, tmp_path: Path) -> None:
-    done = run(tmp_path, LOOP + ending)
+    done = run(tmp_path, LOOP + ending, "--closing", 10)
     assert done.returncode == status, done.stderr
     closing = read_record(tmp_path / "r").closing
     if status:

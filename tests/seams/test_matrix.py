@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -347,6 +349,31 @@ def test_a_full_disk_ends_the_record_not_the_program(tmp_path: Path) -> None:
     run = read_record(tmp_path / "run")
     assert phases(run) == BOTH
     assert run.stopped is not None and "stopped early" in run.stopped
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 400 KB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a file system can only be mounted by an administrator")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_file_system_without_space_ends_the_record_not_the_program(small_disk: Path, tmp_path: Path) -> None:
+    file = tmp_path / "program.py"
+    fill = f"open({str(small_disk / 'other')!r}, 'wb').write(bytes(os.statvfs({str(small_disk)!r}).f_bavail * 4096 - 4096))"
+    file.write_text(SETUP + f"import os\nfit(); check()\n{fill}\nfit(); check(); print('end')\n")
+    done = forked(["-m", "valgap.cli", "run", "--out", small_disk / "run", file], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "end" in done.stdout
+    assert "record stops early: No space left on device" in done.stderr
+    run = read_record(small_disk / "run")
+    assert phases(run)[:2] == BOTH
+    assert run.stopped is not None and "No space left" in run.stopped
 
 
 def test_size_of_a_long_record(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.processes import forked
 from valgap.record.reader import read_record
 
 
@@ -33,8 +34,7 @@ def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def valgap(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "valgap.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    return forked(["-m", "valgap.cli", *arguments], cwd)
 
 
 def training(patterns: Path, *more: object) -> list[object]:

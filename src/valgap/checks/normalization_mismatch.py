@@ -4,7 +4,8 @@ What it looks for
     The mean and standard deviation that each phase subtracts and divides by: from the Normalize steps of the
     transforms, and, independently of them, from the grey levels of the batches. An 8-bit image after ToTensor and
     Normalize(m, s) has levels 1 / (255 s) apart, whatever its brightness. For pretrained weights, both phases are
-    compared with what the weights expect, but only a better validation score under it makes this a suspicion.
+    compared with what the weights expect. Other constants than theirs are a suspicion only where validation scores better
+    under theirs; no normalisation at all is one by itself, since a head that was trained without hides its cost.
 
 Why it hurts validation
     Every layer meets inputs of another scale and offset than those it was trained on.
@@ -49,6 +50,10 @@ RANGE_RATIO = 30.0
 P_VALUE = 0.01
 # Not re-scored: what skipping Normalize in val cost on clothing_mini at least.
 UNMEASURED_POINTS = 5.0
+# Not normalised in either phase: what it cost with a new head on frozen features of clothing_mini (benchmarks/faults.py).
+NEVER_POINTS = 4.0
+# Levels of 8-bit images in 0..1 lie 1 / 255 apart.
+UNIT_LEVELS = 1 / 255
 
 Norm = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
@@ -148,6 +153,14 @@ def between_phases(run: RunRecord, facts: tuple[Evidence, ...], sure: bool) -> F
 def against_weights(run: RunRecord, facts: tuple[Evidence, ...]) -> Finding | Clear:
     """Both phases agree: are they what the weights expect? Only a measured gain makes it a suspicion."""
     gain = between(run, "val_weights_norm")
+    if never(run) and not (gain is not None and gain.value > 0 and gain.p_value < P_VALUE):
+        return Finding(
+            summary="images are not normalised at all, which the pretrained weights expect",
+            severity_points=NEVER_POINTS,
+            confidence=0.6,
+            evidence=(Evidence("cost (not re-scored): assumed", NEVER_POINTS, 0.0, "points"), *facts),
+            remedy="add Normalize with the mean and standard deviation that belong to the weights, in both phases",
+        )
     if gain is None:
         return Clear("train and val are normalised alike", facts)
     evidence = gain.evidence("val accuracy gained with the weights' own normalisation")
@@ -160,6 +173,20 @@ def against_weights(run: RunRecord, facts: tuple[Evidence, ...]) -> Finding | Cl
         evidence=(evidence, *facts),
         remedy="normalise with the mean and standard deviation that belong to the weights, in both phases",
     )
+
+
+def never(run: RunRecord) -> bool:
+    """Whether pretrained weights that expect normalised images are given plain 0..1 ones in both phases."""
+    train, val, model = run.last_train, run.last_validation, run.trained_model
+    if train is None or val is None or train.inputs is None or val.inputs is None or model is None:
+        return False
+    if model.pretrained is not True or not model.expected_whole or model.expected_std is None:
+        return False
+    if max(model.expected_std) > 1 / (1 + SAME_RATIO):
+        return False  # these weights want 0..1
+    sides = (train.inputs, val.inputs)
+    plain = [bool(np.allclose(s.quantum, UNIT_LEVELS, rtol=SAME_RATIO)) and float(s.minimum.min()) >= 0 for s in sides]
+    return all(plain)
 
 
 def treat(case: Case, finding: Finding) -> Intervention | Untreatable:

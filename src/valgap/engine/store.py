@@ -25,7 +25,7 @@ LIMIT_BYTES = 4 << 30
 # Of the disk, this much is always left free.
 SPARE_BYTES = 512 << 20
 # What else of ours lies in the cache folder. Nothing else is ever deleted there: the user chose the folder.
-OWN_FILES = ("forwards.json", "images-*.sqlite*")
+OWN_FILES = ("forwards.json", "images-*.sqlite*", "network-*.xml", "network-*.bin")
 ROWS, COLUMNS, FACTS = "rows", "columns.json", "facts.json"
 
 

@@ -28,6 +28,9 @@ from valgap.types import Case, Check, Finding, Intervention, Judged, NotApplicab
 
 # The control's closing measurements let a check be asked again whether it still sees its symptom.
 CONTROL_CLOSING = 0.3
+# Seeds where recorded weights are scored again and validation draws random numbers: nothing is trained, so that arms are
+# cheap, and their luck would be as large as many an effect.
+DRAWS = 2 * SEEDS
 
 
 class Lab:
@@ -40,6 +43,8 @@ class Lab:
         self.base = replace(base, epochs=length.epochs, fraction=length.fraction)
         self.length = length
         self.runner = runner
+        recorded = last_scored(run, base.validation) if base.weights else None
+        self.seeds = DRAWS if recorded is not None and self._random(recorded) else SEEDS
         self.finished = 0
         self.replayed = 0
         self.notes: list[str] = []
@@ -60,7 +65,7 @@ class Lab:
                 closing=closing if seed == 0 else 0.0,
                 rescore=[] if treatments else self.rescores,
             )
-            for seed in range(SEEDS)
+            for seed in range(self.seeds)
         ]
 
     def arms(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
@@ -88,8 +93,7 @@ class Lab:
         if self.base.weights:
             return self._same_weights(control)
         if self.length.fraction < 1.0:
-            self.notes.append("fewer training samples than recorded: the control cannot be compared with the record")
-            return None, "not compared (fewer training samples)", True
+            return None, "not compared with the record: fewer training samples", True
         recorded = last_scored(self.run, self.base.validation, self.length.epochs)
         if recorded is None:
             return "the record holds no validation result to reproduce", "nothing to compare", False

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import eigh
 
 from valgap.features.alignment import Aligner
 from valgap.features.looking import Look
@@ -128,8 +129,14 @@ def _projected(centred: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """(N, d) rows of length 1 in the principal directions of at most 4,000 rows."""
     d = min(SEARCH_DIMENSIONS, *centred.shape)
     sample = centred[:: max(1, len(centred) // 4000)]
-    _, directions = np.linalg.eigh(sample.T @ sample)
-    small = centred @ directions[:, -d:]
+    rows, columns = sample.shape
+    if rows < columns:  # the smaller of the two matrices that have these directions
+        _, own = eigh(sample @ sample.T, subset_by_index=[rows - d, rows - 1])
+        directions = sample.T @ own
+        directions /= np.maximum(np.linalg.norm(directions, axis=0), 1e-12)
+    else:
+        _, directions = eigh(sample.T @ sample, subset_by_index=[columns - d, columns - 1])
+    small = centred @ directions
     return np.asarray(small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6), np.float32)
 
 

@@ -148,7 +148,7 @@ def _suspects(likely: list[Judged]) -> list[_Row]:
         finding = judged.outcome
         assert isinstance(finding, Finding)
         verdict = judged.verdict if judged.verdict != "untested" else f"{finding.confidence:.0%} sure"
-        rows.append(_Row(judged.check.name, f"{_points(judged):+.1f}", f"{verdict:<9}  {safe(finding.summary)}", "bold red"))
+        rows.append(_Row(judged.check.name, f"{_points(judged):+.1f}", f"{verdict:<9}  {judged.check.code}", "bold red"))
     return rows
 
 

@@ -97,9 +97,9 @@ class Acting:
 
     def attach(self, recorder: Recorder) -> None:
         """Put the interventions in place; the recorder's hooks come after, so that it sees what they did."""
-        self.number = recorder.dataset_id
+        self.number = recorder.samples.dataset_id
         for act in self.acts:
-            act.replaced = recorder.datasets.alias
+            act.replaced = recorder.samples.datasets.alias
         self._attach_loader()
         self._patch(nn.Module, "__call__", self._make_call)
         self._patch(nn.Module, "load_state_dict", self._make_load)

@@ -153,7 +153,7 @@ class ClosingMeasurements:
         if train is None or val is None:
             self._skip("twins", "the samples' identities are not known")
             return
-        names = list(self.recorder.names)
+        names = list(self.recorder.samples.names)
         rows: list[tuple[int, int, str, float]] = [(int(i), int(i), "same_file", 1.0) for i in np.intersect1d(train, val)]
         own = {i for i, _, _, _ in rows}
         others = [(int(i), names[i]) for i in val if i not in own]
@@ -162,7 +162,7 @@ class ClosingMeasurements:
         self.writer.write("twins", {"twins": rows})
 
     def _sample_ids(self, side: tuple[Any, dict[str, Any]]) -> Any:
-        ids = self.recorder.sample_ids.get(side[1]["dataset"])
+        ids = self.recorder.samples.ids.get(side[1]["dataset"])
         if ids is None or (ids < 0).any():
             return None
         return np.unique(ids)

@@ -199,7 +199,8 @@ class Seams:
         return compile
 
     def _call_outermost(self, module: Any, run: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._depth or not _has_parameters(module) or os.getpid() != self._pid:
+        elsewhere = threading.get_ident() != self._thread or os.getpid() != self._pid
+        if self._depth or elsewhere or not _has_parameters(module):
             return run()
         self._tell("model_called", module, args, torch.is_grad_enabled())
         self._enter()

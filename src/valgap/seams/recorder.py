@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import array
 import hashlib
-import os
 import time
 import traceback
 import weakref
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from valgap.record.writer import RecordWriter
-from valgap.seams import datasets as ds
 from valgap.seams.batches import LoadedBatch, as_class_index, find_images, find_logits, read_batch
+from valgap.seams.described import SCHEDULE_SETTINGS, as_float, loader_settings, model_facts, optimizer_settings, plain
 from valgap.seams.inputs import fingerprint, is_sampled, miniatures, quantized
+from valgap.seams.samples import Registry, Samples
 from valgap.seams.step_norms import StepMeter
 from valgap.seams.tracked import TrackedModel, unwrap
 from valgap.seams.walk import Call, OpenBatch, StepRow, Walk
@@ -27,38 +26,6 @@ MAX_SEEN = 4  # passes whose first images are kept small: train and val, and wha
 MAX_ERRORS = 20
 MAX_KEPT_RATES = 6_001  # steps of which the learning rate is kept for the closing measurements
 FIRST_STATE = -2  # stands for a pass: the state before the first one
-# What a schedule says of its length and shape; other attributes are not recorded.
-SCHEDULE_SETTINGS = ("T_max", "T_0", "T_mult", "total_steps", "total_iters", "step_size", "milestones", "gamma", "eta_min")
-
-
-class Registry:
-    """Numbers objects by identity, without keeping them alive."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[Any, int]] = {}
-        self._next = 0
-
-    @property
-    def count(self) -> int:
-        """How many have been numbered."""
-        return self._next
-
-    def number(self, thing: Any) -> tuple[int, bool]:
-        """(id, whether it is new)."""
-        known = self._known.get(id(thing))
-        if known is not None and known[0]() is thing:
-            return known[1], False
-        try:
-            reference: Any = weakref.ref(thing)
-        except TypeError:  # no weak references to this class: keep it
-            reference = lambda: thing  # noqa: E731
-        self._known[id(thing)] = (reference, self._next)
-        self._next += 1
-        return self._next - 1, True
-
-    def alias(self, old: Any, new: Any) -> None:
-        """From now on ``new`` has the number of ``old``; both are kept alive."""
-        self._known[id(new)] = ((lambda: new), self.number(old)[0])
 
 
 class Recorder:
@@ -68,14 +35,12 @@ class Recorder:
         self.writer = writer
         self.errors: list[str] = []
         self.loaders = Registry()
-        self.datasets = Registry()
+        self.samples = Samples(writer)
         self.optimizers = Registry()
         self.models: list[TrackedModel] = []
         self.walks: list[Walk] = []  # those that became passes and are not written yet
         self.num_passes = 0
         self.num_models = 0
-        self.names: dict[str, int] = {}
-        self.sample_ids: dict[int, Any] = {}
         self.target_keys: dict[int, str] = {}
         # What the closing measurements need, kept alive: data set and loader settings of the last walks.
         self.last_train: tuple[Any, Any] | None = None  # (loader, walk facts)
@@ -110,16 +75,16 @@ class Recorder:
         """A DataLoader's ``__iter__`` was called."""
         self._settle(keep=None)
         loader_id, new = self.loaders.number(loader)
-        dataset_id = self.dataset_id(loader.dataset)
+        dataset_id = self.samples.dataset_id(loader.dataset)
         if new:
-            self.writer.write("loader", {"id": loader_id, "dataset": dataset_id, **_loader_settings(loader)})
+            self.writer.write("loader", {"id": loader_id, "dataset": dataset_id, **loader_settings(loader)})
         old = self._iterators.get(iterator)
         if old is not None:
             self._pending = [b for b in self._pending if b.walk is not old]
         for walk in self.walks:
             if walk.loader_id == loader_id and not walk.exhausted:
                 walk.exhausted = walk.dead = True  # its loop was left with break
-        walk = Walk(loader, loader_id, dataset_id, self.sample_ids.get(dataset_id))
+        walk = Walk(loader, loader_id, dataset_id, self.samples.ids.get(dataset_id))
         self._iterators[iterator] = walk
         self._settle(keep=walk)
 
@@ -138,51 +103,6 @@ class Recorder:
         walk.exhausted = True
         if walk.index >= 0 and not walk.backwards and not any(b.walk is walk for b in self._pending):
             self._write_walk(walk)  # an evaluation: at once, before the program reloads other weights
-
-    def dataset_id(self, dataset: Any) -> int:
-        """The number of a data set; describes it in the record when it is new."""
-        dataset_id, new = self.datasets.number(dataset)
-        if not new:
-            return dataset_id
-        size = ds.safe_len(dataset)
-        ids = np.full(max(size, 0), -1, np.int32)
-        targets: Any = np.full(max(size, 0), -1, np.int32)
-        parts = ds.leaves(dataset) if size > 0 else []
-        for leaf in parts:
-            names = _sample_names(leaf.dataset)
-            ids[leaf.position] = self._intern([names[i] for i in leaf.index.tolist()])
-            declared = ds.targets_of(leaf.dataset)
-            if declared is not None:
-                targets[leaf.position] = declared[leaf.index]
-        found = ds.transform_of(dataset)
-        self.sample_ids[dataset_id] = ids if size > 0 else None
-        known = size > 0 and bool((targets >= 0).all())
-        self.writer.write(
-            "dataset",
-            {
-                "id": dataset_id,
-                "kind": type(dataset).__name__,
-                "source": type(parts[0].dataset if parts else dataset).__name__,
-                "size": size,
-                "root": ds.root_of(dataset),
-                "class_to_idx": ds.class_map_of(dataset),
-                "targets": targets if known else None,
-                "sample": ids if size > 0 else None,
-                "transform": None if found is None else [vars(s) for s in found.steps],
-                "transform_text": ds.transform_text(found),
-            },
-        )
-        return dataset_id
-
-    def _intern(self, names: list[str]) -> Any:
-        fresh = [n for n in dict.fromkeys(names) if n not in self.names]
-        for name in fresh:
-            self.names[name] = len(self.names)
-        if fresh:
-            text = "\n".join(n.replace("\\", "\\\\").replace("\n", "\\n") for n in fresh)
-            packed = np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
-            self.writer.write("names", {"first": self.names[fresh[0]], "count": len(fresh), "text": packed})
-        return np.array([self.names[n] for n in names], np.int32)
 
     # -- model --------------------------------------------------------------------------------
 
@@ -399,7 +319,7 @@ class Recorder:
         """An optimizer has stepped."""
         optimizer_id, new = self.optimizers.number(optimizer)
         if new:
-            self.writer.write("optimizer", {"id": optimizer_id, **_optimizer_settings(optimizer)})
+            self.writer.write("optimizer", {"id": optimizer_id, **optimizer_settings(optimizer)})
         parameters = [p for g in optimizer.param_groups for p in g["params"]]
         for model in self.models:
             if any(id(p) in model.position for p in parameters[:1] + parameters[-1:]):
@@ -408,7 +328,7 @@ class Recorder:
         walk = self._step_walk()
         if walk is None:
             return
-        rates = [_as_float(g.get("lr")) for g in optimizer.param_groups]
+        rates = [as_float(g.get("lr")) for g in optimizer.param_groups]
         row = StepRow(optimizer_id, self._backwards_since, rates, self._loss_value, self._stale, self._meter.after())
         walk.step_rows.append(row)
         walk.steps += 1
@@ -441,7 +361,7 @@ class Recorder:
             schedule, optimizer = reference(), of() if of else None
             if schedule is None or optimizer is None:
                 continue
-            settings = {k: _plain(getattr(schedule, k, None)) for k in SCHEDULE_SETTINGS}
+            settings = {k: plain(getattr(schedule, k, None)) for k in SCHEDULE_SETTINGS}
             self.writer.write(
                 "schedule",
                 {
@@ -566,29 +486,7 @@ class Recorder:
             self.best = (accuracy, walk.index, state)
 
     def _write_model(self, model: TrackedModel) -> None:
-        expected = model.expected()
-        body = {
-            "id": model.id,
-            "kind": type(unwrap(model.parts[0])).__name__,
-            "trained": model.steps > 0,
-            "tensor_names": [t[0] for t in model.tensors],
-            "is_parameter": np.array([t[2] for t in model.tensors], bool),
-            "numel": np.array([t[1].numel() for t in model.tensors], np.int64),
-            "requires_grad": np.array([t[2] and t[1].requires_grad for t in model.tensors], bool),
-            "in_optimizer": np.array([id(t[1]) in model.optimized for t in model.tensors], bool),
-            "got_gradient": model.gradients_seen().numpy().copy(),
-            "layer_groups": model.layer_groups,
-            "group_of": np.array(model.group_of, np.int32),
-            "layer_kind": [t[3] for t in model.tensors],
-            "num_outputs": model.num_outputs,
-            "expected_mean": expected.mean if expected is not None else None,
-            "expected_std": expected.std if expected is not None else None,
-            "expected_size": expected.size if expected is not None else None,
-            "expected_crop": expected.crop_share if expected is not None else None,
-            "expected_interpolation": expected.interpolation if expected is not None else None,
-            "fresh_batchnorm": model.fresh_batchnorm,
-            "dropout": [float(m.p) for m in model.dropouts],
-        }
+        body = model_facts(model)
         key = hashlib.blake2b(repr({k: str(v) for k, v in body.items()}).encode()).hexdigest()
         if self._model_lines.get(model.id) != key:
             self._model_lines[model.id] = key
@@ -639,112 +537,6 @@ def _digest(sums: torch.Tensor, norms: torch.Tensor) -> bytes:
     return hashlib.blake2b(torch.stack([sums, norms]).numpy().tobytes(), digest_size=16).digest()
 
 
-def _plain(value: Any) -> Any:
-    """A number, or a list of numbers, as JSON takes it; None for anything else."""
-    if isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, (list, tuple, dict)) and all(isinstance(v, int) for v in value):  # milestones may be a Counter
-        return sorted(value)
-    return None
-
-
 def _modes(model: TrackedModel, grad_enabled: bool) -> tuple[float, float, float, float]:
     training, norm, drop = model.modes()
     return float(training), norm, drop, float(grad_enabled)
-
-
-def _as_float(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
-
-
-def _loader_settings(loader: Any) -> dict[str, Any]:
-    sampler = getattr(loader, "sampler", None)
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    inner: Any = getattr(batch_sampler, "sampler", sampler)
-    name = type(inner if inner is not None else sampler).__name__
-    shuffled = {
-        "RandomSampler": True,
-        "SequentialSampler": False,
-        "WeightedRandomSampler": True,
-        "SubsetRandomSampler": True,
-    }.get(name)
-    if shuffled is None and isinstance(getattr(inner, "shuffle", None), bool):
-        shuffled = inner.shuffle
-    try:
-        length = len(loader)
-    except TypeError:
-        length = -1
-    return {
-        "batch_size": loader.batch_size or int(getattr(batch_sampler, "batch_size", None) or -1),
-        "sampler": name,
-        "shuffled": shuffled,
-        "drop_last": bool(getattr(loader, "drop_last", False)),
-        "num_workers": int(loader.num_workers),
-        "length": length,
-    }
-
-
-def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
-    groups = []
-    for group in optimizer.param_groups:
-        simple = {k: v for k, v in group.items() if isinstance(v, (int, float, str, bool)) or v is None}
-        groups.append({**simple, "lr": _as_float(group.get("lr"))})
-    return {
-        "kind": type(optimizer).__name__,
-        "groups": groups,
-        "num_parameters": [len(g["params"]) for g in optimizer.param_groups],
-    }
-
-
-class _Numbered:
-    """Names for samples without a path: ``NAME[17]``, made on demand."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __getitem__(self, index: int) -> str:
-        return f"{self.name}[{index}]"
-
-
-def _sample_names(leaf: Any) -> Any:
-    paths = ds.paths_of(leaf)
-    if paths is not None:
-        root = ds.root_of(leaf)
-        return [_path_name(p, root) for p in paths]
-    return _Numbered(f"{type(leaf).__name__}-{_content_digest(leaf)}")
-
-
-def _path_name(path: str, root: str | None) -> str:
-    full = Path(path)
-    if not full.is_absolute() and root is not None and not full.exists() and (Path(root) / full).exists():
-        full = Path(root) / full
-    absolute = os.path.abspath(full)  # noqa: PTH100 (resolve() would follow links and change the name)
-    here = os.getcwd() + os.sep  # noqa: PTH109
-    return absolute[len(here) :] if absolute.startswith(here) else absolute
-
-
-def _content_digest(leaf: Any) -> str:
-    """Eight hex digits of what tells one data set without paths from another: two objects over the same data agree."""
-    digest = hashlib.blake2b(digest_size=4)
-    digest.update(repr((type(leaf).__qualname__, ds.safe_len(leaf), ds.root_of(leaf))).encode())
-    told = False
-    for name in ("train", "split", "fold"):
-        digest.update(repr((name, str(getattr(leaf, name, None)))).encode())
-    for name in ("targets", "labels", "data", "tensors", "images"):
-        value = getattr(leaf, name, None)
-        value = value[0] if isinstance(value, tuple) and value else value
-        if isinstance(value, torch.Tensor):
-            value = value.detach().cpu().numpy()
-        if isinstance(value, list) and value and isinstance(value[0], (int, np.integer)):
-            value = np.asarray(value)
-        if isinstance(value, np.ndarray) and not value.dtype.hasobject and len(value):
-            digest.update(np.ascontiguousarray(value[:: max(1, len(value) // 64)]).tobytes())
-            told = True
-    if not told:
-        inner = getattr(leaf, "_data", None)  # a Hugging Face table
-        mark = getattr(leaf, "_fingerprint", None) or (id(leaf) if inner is None else repr(inner)[:200])
-        digest.update(repr(mark).encode())
-    return digest.hexdigest()

@@ -58,7 +58,7 @@ class Source:
             num_workers=self.loader.num_workers,
             generator=torch.Generator().manual_seed(0),
         )
-        ids = self.recorder.sample_ids.get(self.dataset_id)
+        ids = self.recorder.samples.ids.get(self.dataset_id)
         start = 0
         for batch in batches:
             images = find_images(batch)

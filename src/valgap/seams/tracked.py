@@ -33,13 +33,17 @@ def unwrap(module: Any) -> Any:
 
 @dataclass(frozen=True)
 class Expected:
-    """How an architecture's published weights want their images: see `models.Preprocessing`; size is (C, H, W) or None."""
+    """How an architecture's published weights want their images: see `models.Preprocessing`; size is (C, H, W) or None.
+
+    ``whole``: the program calls that architecture itself; where it is part of another module, that one may prepare the images.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: tuple[int, ...] | None
     crop_share: float
     interpolation: str
+    whole: bool
 
 
 class TrackedModel:
@@ -152,9 +156,11 @@ class TrackedModel:
                 if isinstance(config, dict) and config.get("mean") is not None:
                     share, mode = config.get("crop_pct") or IMAGENET_CROP, config.get("interpolation") or "bilinear"
                     size = tuple(config.get("input_size") or ()) or None
-                    return Expected(tuple(config["mean"]), tuple(config["std"]), size, float(share), str(mode))
+                    whole = module is unwrap(self.parts[0])
+                    return Expected(tuple(config["mean"]), tuple(config["std"]), size, float(share), str(mode), whole)
                 if type(module).__module__.startswith("torchvision.models."):
-                    return Expected(IMAGENET_MEAN, IMAGENET_STD, (3, 224, 224), IMAGENET_CROP, "bilinear")
+                    whole = module is unwrap(self.parts[0])
+                    return Expected(IMAGENET_MEAN, IMAGENET_STD, (3, 224, 224), IMAGENET_CROP, "bilinear", whole)
         return None
 
 

@@ -1,0 +1,98 @@
+"""Loaders, optimizers, schedules and models in plain values, as the record keeps them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from valgap.seams.tracked import TrackedModel, unwrap
+
+# What a schedule says of its length and shape; other attributes are not recorded.
+SCHEDULE_SETTINGS = ("T_max", "T_0", "T_mult", "total_steps", "total_iters", "step_size", "milestones", "gamma", "eta_min")
+
+
+def loader_settings(loader: Any) -> dict[str, Any]:
+    """Batch size, order and length of a DataLoader."""
+    sampler = getattr(loader, "sampler", None)
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    inner: Any = getattr(batch_sampler, "sampler", sampler)
+    name = type(inner if inner is not None else sampler).__name__
+    shuffled = {
+        "RandomSampler": True,
+        "SequentialSampler": False,
+        "WeightedRandomSampler": True,
+        "SubsetRandomSampler": True,
+    }.get(name)
+    if shuffled is None and isinstance(getattr(inner, "shuffle", None), bool):
+        shuffled = inner.shuffle
+    try:
+        length = len(loader)
+    except TypeError:
+        length = -1
+    return {
+        "batch_size": loader.batch_size or int(getattr(batch_sampler, "batch_size", None) or -1),
+        "sampler": name,
+        "shuffled": shuffled,
+        "drop_last": bool(getattr(loader, "drop_last", False)),
+        "num_workers": int(loader.num_workers),
+        "length": length,
+    }
+
+
+def optimizer_settings(optimizer: Any) -> dict[str, Any]:
+    """Class and groups of an optimizer."""
+    groups = []
+    for group in optimizer.param_groups:
+        simple = {k: v for k, v in group.items() if isinstance(v, (int, float, str, bool)) or v is None}
+        groups.append({**simple, "lr": as_float(group.get("lr"))})
+    return {
+        "kind": type(optimizer).__name__,
+        "groups": groups,
+        "num_parameters": [len(g["params"]) for g in optimizer.param_groups],
+    }
+
+
+def model_facts(model: TrackedModel) -> dict[str, Any]:
+    """A model as it is now: its tensors, what became of them, and what its weights expect."""
+    expected = model.expected()
+    return {
+        "id": model.id,
+        "kind": type(unwrap(model.parts[0])).__name__,
+        "trained": model.steps > 0,
+        "tensor_names": [t[0] for t in model.tensors],
+        "is_parameter": np.array([t[2] for t in model.tensors], bool),
+        "numel": np.array([t[1].numel() for t in model.tensors], np.int64),
+        "requires_grad": np.array([t[2] and t[1].requires_grad for t in model.tensors], bool),
+        "in_optimizer": np.array([id(t[1]) in model.optimized for t in model.tensors], bool),
+        "got_gradient": model.gradients_seen().numpy().copy(),
+        "layer_groups": model.layer_groups,
+        "group_of": np.array(model.group_of, np.int32),
+        "layer_kind": [t[3] for t in model.tensors],
+        "num_outputs": model.num_outputs,
+        "expected_mean": expected.mean if expected is not None else None,
+        "expected_std": expected.std if expected is not None else None,
+        "expected_size": expected.size if expected is not None else None,
+        "expected_crop": expected.crop_share if expected is not None else None,
+        "expected_whole": expected is not None and expected.whole,
+        "expected_interpolation": expected.interpolation if expected is not None else None,
+        "fresh_batchnorm": model.fresh_batchnorm,
+        "dropout": [float(m.p) for m in model.dropouts],
+    }
+
+
+def plain(value: Any) -> Any:
+    """A number, or a list of numbers, as JSON takes it; None for anything else."""
+    if isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, (list, tuple, dict)) and all(isinstance(v, int) for v in value):  # milestones may be a Counter
+        return sorted(value)
+    return None
+
+
+def as_float(value: Any) -> float:
+    """The number, nan for what is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
