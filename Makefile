@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs bench-check-cost bench-false-alarms bench-ledger bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -23,6 +23,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 	$(BIN)/python docs/generate_causes.py --check
+	$(BIN)/python -m pytest -q -m slow tests/test_package.py
 
 format: install
 	$(BIN)/ruff format src tests examples benchmarks
@@ -52,6 +53,9 @@ bench-accuracy: install
 
 docs: install
 	$(BIN)/python docs/generate_causes.py
+
+site: docs
+	$(BIN)/python -m mkdocs build --strict
 
 bench-faults: install
 	$(BIN)/python benchmarks/faults.py $(DATA)

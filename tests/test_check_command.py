@@ -60,6 +60,14 @@ def test_leaks_and_damage_are_found(leaky: Path) -> None:
     assert sorted((p, p.stat().st_mtime_ns) for p in leaky.rglob("*")) == before
 
 
+def test_the_page_shows_copies_beside_their_originals(leaky: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    run(leaky, "--select", "DAT101", "--html", page)
+    text = page.read_text()
+    assert text.count("data:image/webp") == 6
+    assert 'alt="val/c0/mirrored.jpg"' in text and 'alt="train/c0/3.jpg"' in text
+
+
 def test_a_sound_folder_passes(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     for number in range(60):

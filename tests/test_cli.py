@@ -161,3 +161,8 @@ def test_explain(tmp_path: Path) -> None:
 
 def test_a_budget_is_a_time(tmp_path: Path) -> None:
     assert "10m" in one_line(valgap("diagnose", tmp_path, "--budget", "soon", cwd=tmp_path))
+
+
+def test_shell_completion(tmp_path: Path) -> None:
+    done = valgap(cwd=tmp_path, _VALGAP_COMPLETE="complete_bash", COMP_WORDS="valgap di", COMP_CWORD="1")
+    assert done.stdout.split() == ["diagnose"]

@@ -32,7 +32,9 @@ ALLOWED = {
     "experiments": BASE | {"record", "seams"},
     "diagnosis": BASE | {"record", "features", "checks", "experiments"},
     "fix": BASE | {"data", "record", "edits", "exhibits", "review", "experiments", "diagnosis"},
+    "integrations": BASE | {"seams"},
     "demo_data": BASE,
+    "doctor": BASE | {"engine", "models", "experiments"},
     "symptoms": BASE | {"record"},
 }
 

@@ -107,7 +107,10 @@ def check(
     images = Measurements(rows_of_path(Path(data)), progress)
     record = RunRecord.empty(os.fspath(data))
     judged = order(judge(Case(record, images), checks))
-    return Diagnosis(record, tuple(judged), None, None, None)
+    # Reports open files and tell names apart by the record; the checks saw none.
+    folder = Path(data) if Path(data).is_dir() else Path(data).parent
+    shown = replace(record, header={"cwd": str(folder.absolute())}, sample_names=images.rows.names)
+    return Diagnosis(shown, tuple(judged), None, None, None, images=images)
 
 
 def choose_checks(catalogue: Sequence[Check], select: Collection[str], ignore: Collection[str]) -> list[Check]:

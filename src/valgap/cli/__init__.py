@@ -3,6 +3,6 @@
 from valgap.cli.app import app, main
 
 # isort: off
-from valgap.cli import runs, causes, models, repair
+from valgap.cli import runs, causes, models, repair, upkeep
 
-__all__ = ["app", "causes", "main", "models", "repair", "runs"]
+__all__ = ["app", "causes", "main", "models", "repair", "runs", "upkeep"]

@@ -12,6 +12,11 @@ from valgap.cli.app import CHECK_CRASHED, DONE, FOUND, app
 from valgap.cli.console import codes, images_bar, page_beside, page_of, reruns_bar, say, write_new
 from valgap.errors import ValgapError
 
+JUnitFile = Annotated[
+    Path | None, typer.Option("--junit", help="Also write JUnit XML (a test case for each check) to this file.")
+]
+SarifFile = Annotated[Path | None, typer.Option("--sarif", help="Also write SARIF 2.1.0 (a result for each image) to this file.")]
+
 
 @app.command()
 def diagnose(
@@ -19,6 +24,8 @@ def diagnose(
     budget: Annotated[str, typer.Option(help="Time for re-runs, such as 10m; 0: from the record alone.")] = "0",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
+    junit: JUnitFile = None,
+    sarif: SarifFile = None,
     details: Annotated[bool, typer.Option("--details", help="All evidence, and what was ruled out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="A line for each finding, nothing else.")] = False,
     select: Annotated[str, typer.Option(help="Only these codes, separated by commas (PRE or PRE201).")] = "",
@@ -42,12 +49,10 @@ def diagnose(
     if fail_on not in (None, "confirmed", "suspected"):
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
     if is_log(run_directory):
-        raise typer.Exit(_diagnose_log(run_directory, budget, as_json, html))
+        raise typer.Exit(_diagnose_log(run_directory, budget, as_json, html or junit or sarif))
     with reruns_bar() as progress:
         diagnosis = diagnose_run(run_directory, budget=budget, select=codes(select), ignore=codes(ignore), progress=progress)
-    if html is not None:
-        write_new(html, page_of(diagnosis))
-        say(f"report written to {html}")
+    _write_files(diagnosis, html, junit, sarif, fail_on)
     if as_json:
         print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
     else:
@@ -58,14 +63,14 @@ def diagnose(
     raise typer.Exit(_status(diagnosis, fail_on))
 
 
-def _diagnose_log(path: Path, budget: str, as_json: bool, html: Path | None) -> int:
+def _diagnose_log(path: Path, budget: str, as_json: bool, file: Path | None) -> int:
     """Say what the curves of a log show; returns the exit status."""
     from valgap import symptoms
     from valgap.record.foreign import read_log
 
-    if budget != "0" or html is not None:
+    if budget != "0" or file is not None:
         raise ValgapError(
-            f"{path} is a log of curves: there is nothing to run again and no page; record the program with valgap run"
+            f"{path} is a log of curves: there is nothing to run again and no report; record the program with valgap run"
         )
     log = read_log(path)
     if as_json:
@@ -80,6 +85,8 @@ def check(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with train/ and val/, class folders, or a CSV file.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
+    junit: JUnitFile = None,
+    sarif: SarifFile = None,
     details: Annotated[bool, typer.Option("--details", help="All evidence, and what was ruled out.")] = False,
     select: Annotated[str, typer.Option(help="Only these codes, separated by commas (DAT1 or DAT104).")] = "",
     ignore: Annotated[str, typer.Option(help="Not these codes.")] = "",
@@ -89,7 +96,7 @@ def check(
 
     A CSV file has the columns path, label and (if there is one) split. Odd and damaged files are reported, never fatal.
 
-    Examples:  valgap check photos/     valgap check photos/ --json --fail-on suspected     valgap check list.csv
+    Examples:  valgap check photos/     valgap check photos/ --junit valgap.xml --fail-on suspected     valgap check list.csv
     """
     from rich.console import Console
 
@@ -101,9 +108,7 @@ def check(
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
     with images_bar() as progress:
         diagnosis = check_data(data, select=codes(select), ignore=codes(ignore), progress=progress)
-    if html is not None:
-        write_new(html, page_of(diagnosis))
-        say(f"report written to {html}")
+    _write_files(diagnosis, html, junit, sarif, fail_on)
     if as_json:
         print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
     else:
@@ -111,15 +116,28 @@ def check(
     raise typer.Exit(_status(diagnosis, fail_on))
 
 
+def _write_files(diagnosis: Any, html: Path | None, junit: Path | None, sarif: Path | None, fail_on: str | None) -> None:
+    """Write the reports that were asked for, each to its file."""
+    from valgap.report.as_junit import diagnosis_to_junit
+    from valgap.report.as_sarif import diagnosis_to_sarif
+
+    if html is not None:
+        write_new(html, page_of(diagnosis))
+        say(f"report written to {html}")
+    if junit is not None:
+        write_new(junit, diagnosis_to_junit(diagnosis, fail_on or "suspected"), "<?xml")
+        say(f"JUnit XML written to {junit}")
+    if sarif is not None:
+        write_new(sarif, json.dumps(diagnosis_to_sarif(diagnosis, Path.cwd()), indent=1), '{\n "$schema"')
+        say(f"SARIF written to {sarif}")
+
+
 def _status(diagnosis: Any, fail_on: str | None) -> int:
-    from valgap.diagnosis import suspected
+    from valgap.report.standing import FAILING, standing
 
     if diagnosis.crashed:
         return CHECK_CRASHED
-    found = suspected(diagnosis)
-    if fail_on == "confirmed":
-        found = [j for j in found if j.verdict == "confirmed"]
-    return FOUND if fail_on is not None and found else DONE
+    return FOUND if fail_on is not None and any(standing(j) in FAILING[fail_on] for j in diagnosis.judged) else DONE
 
 
 @app.command()

@@ -58,8 +58,9 @@ def page_of(diagnosis: Any) -> str:
     return diagnosis_to_html(diagnosis, gather(diagnosis, code_of_remedies(diagnosis)))
 
 
-def write_new(path: Path, text: str) -> None:
-    if path.exists() and not path.read_text(errors="replace").startswith("<!doctype html>"):
+def write_new(path: Path, text: str, opening: str = "<!doctype html>") -> None:
+    """Write a file; one that is there is replaced only where it begins as ours do."""
+    if path.exists() and not path.read_text(errors="replace").startswith(opening):
         raise ValgapError(f"{path} exists and is no report of valgap: choose another file, nothing is overwritten")
     try:
         path.write_text(text, encoding="utf-8")

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from valgap.report.charts import bar, calibration_chart, line_chart
-from valgap.report.terminal import LIKELY
+from valgap.report.standing import LIKELY
 from valgap.report.words import number_text
 from valgap.types import Clear, Crashed, Diagnosis, Exhibits, Finding, Judged, NotApplicable
 
@@ -36,7 +36,7 @@ def diagnosis_to_html(diagnosis: Diagnosis, exhibits: Exhibits) -> str:
         "open": [(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, NotApplicable)],
         "crashed": [(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Crashed)],
     }
-    return environment.get_template("report.html").render(
+    page = environment.get_template("report.html").render(
         diagnosis=diagnosis,
         run=diagnosis.run,
         exhibits=exhibits,
@@ -51,6 +51,8 @@ def diagnosis_to_html(diagnosis: Diagnosis, exhibits: Exhibits) -> str:
         max_subjects=MAX_SUBJECTS,
         **groups,
     )
+    # Names of files that are no UTF-8 hold halves of characters, which no file can be written with.
+    return page.encode("utf-8", "backslashreplace").decode()
 
 
 def statement(diagnosis: Diagnosis) -> list[dict[str, Any]]:

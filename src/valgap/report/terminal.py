@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.padding import Padding
 
+from valgap.report.standing import LIKELY
 from valgap.report.words import evidence_line, safe
 from valgap.types import Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable
 
-LIKELY = 0.5
 # What a screen of 24 lines holds beside the ledger.
 SCREEN_FINDINGS = 3
 SCREEN_EVIDENCE = 1

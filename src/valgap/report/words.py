@@ -9,7 +9,15 @@ from valgap.types import Evidence
 
 def safe(text: str) -> str:
     """The text for a terminal: rich's markup is escaped, and control characters, which could move the cursor, are shown."""
-    return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
+    return escape(visible(text))
+
+
+def visible(text: str, keep: str = "") -> str:
+    """The text with all that is not printable (line breaks, control characters, halves of characters) shown as in Python.
+
+    XML cannot hold most of them at all, and a name must stay one line. Those in ``keep`` stay.
+    """
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
 def evidence_line(evidence: Evidence) -> str:

@@ -1,0 +1,41 @@
+"""A Lightning callback that records every fit: ``Trainer(callbacks=[ValgapCallback()])``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from valgap.integrations.recording import Recording
+from valgap.seams.session import CLOSING_SHARE
+
+try:
+    from lightning.pytorch import Callback
+except ModuleNotFoundError:
+    from pytorch_lightning import Callback
+
+
+class ValgapCallback(Callback):
+    """Records from the setup of a fit to its end; of several processes the first one alone.
+
+    Args:
+        out: the run directory, default ``runs/DATE-TIME-watch``; that of a second fit is ``out-2``.
+        closing: share of the fit's time that the closing measurements may take; 0 turns them off.
+    """
+
+    def __init__(self, out: str | os.PathLike[str] | None = None, *, closing: float = CLOSING_SHARE) -> None:
+        super().__init__()
+        self.recording = Recording(out, closing)
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Before optimizers and loaders are made."""
+        if stage == "fit" and trainer.is_global_zero:
+            self.recording.begin()
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """After the last epoch, while the model is where it was trained."""
+        if stage == "fit":
+            self.recording.end()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """A fit that failed or was interrupted."""
+        self.recording.fail(exception)

@@ -1,0 +1,36 @@
+"""A callback of Hugging Face Trainer that records every training: ``Trainer(callbacks=[ValgapCallback()])``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from transformers import TrainerCallback
+
+from valgap.integrations.recording import Recording
+from valgap.seams.session import CLOSING_SHARE
+
+
+class ValgapCallback(TrainerCallback):
+    """Records from the first step of ``trainer.train()`` to its end; of several processes the first one alone.
+
+    Evaluations are seen where the Trainer makes them between (``eval_strategy="epoch"``); for a later ``trainer.evaluate()``
+    put both calls inside ``valgap.watch``. The Trainer does not tell its callbacks of exceptions: the record of a training that
+    failed is closed when the program ends.
+
+    Args:
+        out: the run directory, default ``runs/DATE-TIME-watch``; that of a second training is ``out-2``.
+        closing: share of the training's time that the closing measurements may take; 0 turns them off.
+    """
+
+    def __init__(self, out: str | os.PathLike[str] | None = None, *, closing: float = CLOSING_SHARE) -> None:
+        self.recording = Recording(out, closing)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Before the first batch is read."""
+        if state.is_world_process_zero:
+            self.recording.begin()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After the last epoch, and after the best model was loaded where that is asked for."""
+        self.recording.end()

@@ -1,0 +1,115 @@
+"""Callbacks in their real libraries: the examples are recorded whole, and a training that fails leaves a record that says so."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.features.pictures import photo_folder
+from tests.processes import forked, fresh
+from valgap.diagnosis import diagnose
+from valgap.record.reader import read_record
+
+pytestmark = pytest.mark.takes(45)
+EXAMPLES = Path(__file__).parents[2] / "examples"
+LIBRARY = {"lightning": "lightning", "trainer": "transformers", "fastai": "fastai"}
+# What is made to raise, after the callback has begun.
+FAILURES = {
+    "lightning": "Classifier.training_step = fails",
+    "trainer": "ResNetForImageClassification.forward = fails",
+    "fastai": "nn.CrossEntropyLoss.forward = fails",
+}
+
+
+def require(name: str) -> None:
+    if importlib.util.find_spec(LIBRARY[name]) is None:
+        pytest.skip(f"{LIBRARY[name]} is not installed")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return photo_folder(tmp_path_factory.mktemp("callbacks") / "photos", train=12, val=6)
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_the_example_is_recorded(name: str, photos: Path, tmp_path: Path) -> None:
+    require(name)
+    out = tmp_path / "run"
+    done = forked([EXAMPLES / f"with_{name}.py", photos, "--out", out, "--epochs", "2"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = read_record(out)
+    assert record.recorder_errors == () and record.stopped is None and record.exit_status == 0
+    phases = [(p.phase, len(p.samples)) for p in record.passes if not (name == "lightning" and p.index == 0)]
+    assert phases == [("train", 24), ("validation", 12)] * 2, "Lightning alone validates once before it trains"
+    assert {p.num_batches for p in record.of_phase("train")} == {3}
+    assert {len(p.steps) for p in record.of_phase("train")} == {3}
+    names = {record.sample_names[i] for p in record.passes for i in p.samples.sample.tolist()}
+    assert names == {str(p) for p in photos.rglob("*.png")}
+    (printed,) = re.findall(r"val acc (\S+)", done.stdout)
+    assert record.last_validation is not None and record.last_validation.samples.accuracy == pytest.approx(float(printed))
+    assert record.closing is not None and "val_eval" in record.closing.rescores
+    assert diagnose(out, images=0).crashed == ()
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_a_training_that_fails(name: str, photos: Path, tmp_path: Path) -> None:
+    """The example itself, with one function that raises."""
+    require(name)
+    text = (EXAMPLES / f"with_{name}.py").read_text()
+    head, body = text.split('if __name__ == "__main__":\n')
+    fails = "def fails(*args, **kwargs):\n    raise KeyError('mine')\n\n\n"
+    script = tmp_path / "spoiled.py"
+    script.write_text(f'{head}{fails}{FAILURES[name]}\nif __name__ == "__main__":\n{body}')
+    done = fresh([script, photos, "--out", tmp_path / "run"], tmp_path)  # a fork would skip what runs at the exit
+    assert done.returncode == 1 and "KeyError: 'mine'" in done.stderr, done.stderr
+    record = read_record(tmp_path / "run")
+    assert record.exit_status == 1 and record.closing is None
+    events = (tmp_path / "run" / "events.jsonl").read_text()
+    assert ("KeyError" if name == "lightning" else "UnfinishedError: the program ended before the fit had") in events
+
+
+def test_fastai_is_asked_for_torchs_loaders_and_optimizer(photos: Path, tmp_path: Path) -> None:
+    require("fastai")
+    script = tmp_path / "own.py"
+    script.write_text(
+        "import sys\n"
+        "from fastai.vision.all import *\n"
+        "from valgap.errors import ValgapError\n"
+        "from valgap.integrations.fastai import ValgapCallback\n"
+        "own = ImageDataLoaders.from_folder(sys.argv[1], train='train', valid='val', bs=8, item_tfms=Resize(32), num_workers=0)\n"
+        "data = [(torch.zeros(3, 8, 8), 0)] * 4\n"
+        "torchs = DataLoaders(torch.utils.data.DataLoader(data), torch.utils.data.DataLoader(data), device='cpu')\n"
+        "for dls in (own, torchs):\n"
+        "    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "    try:\n"
+        "        Learner(dls, net, loss_func=nn.CrossEntropyLoss()).fit(1, cbs=ValgapCallback())\n"
+        "    except ValgapError as error:\n"
+        "        print(str(error).splitlines()[-1].strip().split(':')[0])\n"
+    )
+    done = forked([script, photos], tmp_path)
+    told = [line for line in done.stdout.splitlines() if "cannot be recorded" in line]
+    assert told == ["fastai's own DataLoader cannot be recorded", "fastai's own optimizer cannot be recorded"], done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_second_fit_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from valgap.integrations.recording import Recording
+
+    recording = Recording(tmp_path / "run", closing=0)
+    recording.begin()
+    recording.end()
+    recording.begin()
+    recording.begin()  # the second never told of its end
+    recording.end()
+    recording.end()  # which ends nothing
+    assert recording.folders == [tmp_path / "run", Path(f"{tmp_path}/run-2"), Path(f"{tmp_path}/run-3")]
+    assert [read_record(f).exit_status for f in recording.folders] == [0, 1, 0]
+
+
+def test_a_callback_without_its_library_says_what_is_missing() -> None:
+    program = "import sys; sys.modules['transformers'] = None\nimport valgap.integrations.transformers"
+    done = fresh(["-c", program])
+    assert done.returncode == 1 and "transformers" in done.stderr.splitlines()[-1]
