@@ -1,0 +1,214 @@
+"""What checks see and say, and what experiments make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from valgap.types.arrays import Verdict
+from valgap.types.images import CaseImages
+from valgap.types.record import RunRecord
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that a check may see. Read-only."""
+
+    run: RunRecord  # RunRecord.empty(...) where only images are judged
+    images: CaseImages | None = None  # None: no image file of this run is there
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes by the training data set's map, else by the largest training target seen."""
+        last = self.run.last_train
+        if last is None:
+            return None
+        dataset = self.run.datasets.get(last.dataset)
+        if dataset is not None and dataset.class_to_idx:
+            return len(dataset.class_to_idx)
+        top = max((int(p.samples.target.max(initial=-1)) for p in self.run.of_phase("train")), default=-1)
+        return top + 1 if top >= 0 else None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One measured value beside what it would be in a sound run."""
+
+    name: str
+    value: float | str | None
+    reference: float | str | None = None
+    unit: str = ""
+    n: int | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Ranked:
+    path: str
+    score: float
+    given: str | None = None
+    likely: str | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A suspected cause. Severity (points of validation accuracy) and confidence are separate things."""
+
+    summary: str  # one line, in words about this run: "val images are not normalised"
+    severity_points: float  # expected gain in validation accuracy when removed; < 0: val is too good
+    confidence: float  # 0..1 that the fault is there, as calibrated in the check's file
+    evidence: tuple[Evidence, ...]
+    remedy: str
+    subjects: tuple[str, ...] = ()
+    ranking: tuple[Ranked, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clear:
+    """The cause was looked for and is not there."""
+
+    summary: str
+    evidence: tuple[Evidence, ...] = ()
+    ranking: tuple[Ranked, ...] = ()
+
+
+@dataclass(frozen=True)
+class NotApplicable:
+    """The cause cannot be judged here; ``missing`` says what would be needed."""
+
+    missing: str
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """The check itself failed. Made by the runner alone."""
+
+    traceback: str
+
+
+Outcome = Finding | Clear | NotApplicable | Crashed
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """One change at one seam of an unmodified program; what it does stands in seams/interventions.py."""
+
+    name: str
+    settings: Mapping[str, object] = field(default_factory=dict)  # JSON-ready
+
+
+@dataclass(frozen=True)
+class Untreatable:
+    """No intervention can remove this cause from this program; ``reason`` completes "cannot be tried: ..."."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One cause of the catalogue, with the function that looks for it and the one that removes it."""
+
+    code: str
+    name: str
+    detect: Callable[[Case], Finding | Clear | NotApplicable]
+    doc: str
+    # None: the catalogue knows no treatment, so the cause is judged on evidence alone.
+    treat: Callable[[Case, Finding], Intervention | Untreatable] | None = None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Paired gain in validation accuracy of a treatment, in points, over seeds and validation samples."""
+
+    value: float
+    low: float  # 95 % interval, not corrected for the number of causes tried
+    high: float
+    p_value: float  # corrected for the number of causes tried
+    seeds: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A check with what it said, and what the controlled re-runs said of it."""
+
+    check: Check
+    outcome: Outcome
+    verdict: Verdict = "untested"
+    effect: Effect | None = None
+    reason: str = ""  # why the verdict is what it is, in words
+
+
+@dataclass(frozen=True)
+class LedgerLine:
+    """One line of the account, in points; the lines up to a total add up to it."""
+
+    name: str
+    points: float
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+    # "cause" and "rest" lead from the run's validation accuracy on; "measurement" leads to it from what the script reports.
+    kind: Literal["cause", "measurement", "rest"] = "cause"
+
+
+@dataclass(frozen=True)
+class Experiments:
+    """How the re-runs were made, for the report."""
+
+    arms: int  # finished, those reused included
+    reused: int
+    seeds: int
+    epochs: int  # training passes per arm
+    recorded_epochs: int
+    train_fraction: float  # of the training samples, 0..1
+    fidelity: str  # how well the control reproduced the record, in words
+    reproduced: bool
+    seconds: float
+    replayed: int = 0  # model calls, over all arms, whose frozen part was read and not computed
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A share of correct answers with its 95 % interval, all 0..1."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis:
+    """What `valgap diagnose` says of a run."""
+
+    run: RunRecord
+    judged: tuple[Judged, ...]  # findings first, in the order of the report
+    train_reported: float | None
+    train_rescored: float | None
+    validation: Accuracy | None
+    ledger: tuple[LedgerLine, ...] = ()
+    experiments: Experiments | None = None
+    images: CaseImages | None = None  # what was looked at beside the record
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{j.check.name} ({j.verdict})" for j in self.findings)
+        return f"Diagnosis({self.run.path!r}: {found or 'no finding'})"
+
+    @property
+    def findings(self) -> tuple[Judged, ...]:
+        return tuple(j for j in self.judged if isinstance(j.outcome, Finding))
+
+    @property
+    def sources(self) -> str:
+        """What the diagnosis rests on, in words."""
+        if self.experiments is not None:
+            return "record and re-runs"
+        return "the record alone" if self.run.passes else "the images alone"
+
+    @property
+    def crashed(self) -> tuple[Judged, ...]:
+        return tuple(j for j in self.judged if isinstance(j.outcome, Crashed))
