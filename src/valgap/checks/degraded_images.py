@@ -74,7 +74,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     many = len(bad) >= max(MIN_ODD, SHARE * n)
     if not broken and not many and not odd:
         return Clear("all files can be read, and hardly any is degraded", tuple(facts), ranking)
-    words = [f"{len(broken)} files cannot be decoded"] if broken else []
+    words = [f"{len(broken)} {'file' if len(broken) == 1 else 'files'} cannot be decoded"] if broken else []
     words += [f"{len(bad)} images are far blurrier, darker or smaller than the rest"] if many else []
     words += [f"{kind} images are recognised worse than others" for kind in odd]
     chosen = sorted({*broken, *(bad.tolist() if many else []), *(i for k in odd for i in images.oddities[k].tolist())})

@@ -16,7 +16,7 @@ Remedy
     Call `model.eval()` before validating and `model.train()` before the next training epoch.
 
 Source
-    PyTorch documentation of `nn.Module.eval`; threads 41, 43, 45 and 47 of the collected cases.
+    PyTorch documentation of `nn.Module.eval`; docs/cases.md.
 """
 
 from __future__ import annotations

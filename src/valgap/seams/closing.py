@@ -36,7 +36,7 @@ from valgap.seams.head import (
 from valgap.seams.head_replay import replay_numbers, settings_of
 from valgap.seams.normalization import differs, normalization, renormalize
 from valgap.seams.recorder import Recorder
-from valgap.seams.source import Source, preserved, sample_rows
+from valgap.seams.source import CannotBeReadError, Source, preserved, sample_rows
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.twins import same_bytes
 from valgap.seams.walk import SAMPLE_COLUMNS
@@ -123,6 +123,8 @@ class ClosingMeasurements:
             measure()
         except KeyboardInterrupt:
             self._skip(name, "interrupted")
+        except CannotBeReadError as reason:
+            self._skip(name, str(reason))
         except Exception as error:
             self._skip(name, f"{type(error).__name__}: {error}"[:300])
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from valgap.seams import datasets as ds
 from valgap.seams.batches import as_class_index, find_images, read_batch
@@ -17,6 +17,10 @@ from valgap.seams.inputs import fingerprint
 from valgap.seams.recorder import Recorder
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.walk import score
+
+
+class CannotBeReadError(Exception):
+    """Why the data set cannot be read again, in a sentence."""
 
 
 class Source:
@@ -49,6 +53,8 @@ class Source:
 
     def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, Any]]:
         """(images, class indices, sample ids) of each batch."""
+        if isinstance(self.dataset, IterableDataset) or self.size < 0:
+            raise CannotBeReadError("a stream cannot be read again from its start, sample by sample")
         size = min(64, self.loader.batch_size or 32)
         batches = DataLoader(
             self.dataset,
@@ -63,7 +69,7 @@ class Source:
         for batch in batches:
             images = find_images(batch)
             if images is None:
-                raise ValueError("the loader's batches hold no images")
+                raise CannotBeReadError("the loader's batches hold no images")
             places = self.order[start : start + len(images)]
             start += len(images)
             target = self._target(read_batch(None, places, batch), len(images))
