@@ -12,6 +12,7 @@ from pathlib import Path
 from valgap.checks import CATALOGUE
 from valgap.errors import NothingRecordedError, ValgapError
 from valgap.features import Measurements, images_of_run, rows_of_path
+from valgap.gap import gap_parts
 from valgap.record.reader import read_record
 from valgap.stats import wilson_interval
 from valgap.types import (
@@ -74,6 +75,7 @@ def diagnose(
         train_rescored=_rescored(record),
         validation=_validation(record),
         images=looked_at,
+        gap=gap_parts(record, looked_at),
     )
     if seconds <= 0:
         return diagnosis

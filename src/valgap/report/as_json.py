@@ -31,6 +31,7 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
         ],
         "crashed": [{**_named(j), "traceback": j.outcome.traceback} for j in diagnosis.judged if isinstance(j.outcome, Crashed)],
         "ledger": [asdict(line) for line in diagnosis.ledger],
+        "gap": [asdict(part) for part in diagnosis.gap],
         "experiments": asdict(diagnosis.experiments) if diagnosis.experiments is not None else None,
     }
     cleaned: dict[str, Any] = _finite(body)

@@ -38,6 +38,7 @@ def show_details(diagnosis: Diagnosis, console: Console) -> None:
     for number, judged in enumerate(_head(diagnosis, console), 1):
         _finding(number, judged, console, MAX_EVIDENCE)
         _concerned(judged, console)
+    _gap(diagnosis, console)
     _foot(diagnosis, console)
     hints = _hints(diagnosis)
     if hints:
@@ -207,6 +208,20 @@ def _concerned(judged: Judged, console: Console) -> None:
     if judged.reason:
         console.print(Padding(f"{judged.verdict}: {safe(judged.reason)}", (0, 0, 0, 3), expand=False), highlight=False)
     console.print(f"   [dim]more: valgap explain {judged.check.code}[/]\n")
+
+
+def _gap(diagnosis: Diagnosis, console: Console) -> None:
+    """The parts of the gap between train and val, then what stands beside them."""
+    if not diagnosis.gap:
+        return
+    total = sum(p.points for p in diagnosis.gap if p.kind == "part")
+    console.print(f"[bold]The gap of {total:.1f} points between train as reported and val, in parts[/]", highlight=False)
+    widest = max(len(p.name) for p in diagnosis.gap)
+    for part in sorted(diagnosis.gap, key=lambda p: p.kind != "part"):
+        span = f" ({part.low:+.1f} .. {part.high:+.1f})" if part.low is not None and part.high is not None else ""
+        sign = f"{part.points:+7.1f}" if part.kind == "part" else f"{part.points:7.1f}"
+        line = Padding(f"{part.name:<{widest}} {sign}{span}  [dim]{safe(part.told)}[/]", (0, 0, 0, 2), expand=False)
+        console.print(line, highlight=False)
 
 
 def _hint(judged: Judged) -> str:

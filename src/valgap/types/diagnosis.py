@@ -155,6 +155,18 @@ class LedgerLine:
 
 
 @dataclass(frozen=True)
+class GapPart:
+    """One part of the gap between reported training and recorded validation accuracy, in points (valgap.gap)."""
+
+    name: str
+    points: float
+    low: float | None  # 95 % interval, None where there is none
+    high: float | None
+    told: str  # how it is measured
+    kind: Literal["part", "beside"] = "part"  # parts sum to the gap; what stands beside them does not
+
+
+@dataclass(frozen=True)
 class Experiments:
     """How the re-runs were made, for the report."""
 
@@ -193,6 +205,7 @@ class Diagnosis:
     ledger: tuple[LedgerLine, ...] = ()
     experiments: Experiments | None = None
     images: CaseImages | None = None  # what was looked at beside the record
+    gap: tuple[GapPart, ...] = ()
 
     def __repr__(self) -> str:
         found = ", ".join(f"{j.check.name} ({j.verdict})" for j in self.findings)

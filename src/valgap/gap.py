@@ -1,0 +1,103 @@
+"""What looks like one gap between training and validation accuracy, split into its parts.
+
+The parts of kind "part" lead from the reported training accuracy to the recorded validation accuracy and sum; those of
+kind "beside" say what either side could be under other circumstances.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from valgap.stats import paired_difference, wilson_interval
+from valgap.types import CaseImages, GapPart, Pass, RunRecord, SampleTable
+
+# Other ways to prepare the same validation images, each scored after the program had ended.
+PREPARATIONS = ("val_fixed", "val_train_norm", "val_weights_norm", "val_weights", "val_flipped_channels")
+Z = 1.96
+
+
+def gap_parts(run: RunRecord, images: CaseImages | None) -> tuple[GapPart, ...]:
+    """Every part that this run's record and images allow; empty without a labelled training and validation pass."""
+    train, val = run.last_train, run.last_validation
+    if train is None or val is None or math.isnan(train.samples.accuracy) or math.isnan(val.samples.accuracy):
+        return ()
+    tables = run.closing.rescores if run.closing is not None else {}
+    return (*_parts(train, val, tables.get("train_eval"), tables.get("val_eval"), images), *_beside(val, dict(tables), images))
+
+
+def _parts(
+    train: Pass, val: Pass, train_again: SampleTable | None, val_again: SampleTable | None, images: CaseImages | None
+) -> list[GapPart]:
+    reported, recorded = train.samples.accuracy, val.samples.accuracy
+    high = reported if train_again is None else train_again.accuracy
+    low = recorded if val_again is None else val_again.accuracy
+    parts = []
+    if train_again is not None:
+        told = "training accuracy as the last epoch ran, minus the same images scored like validation"
+        parts.append(GapPart("measurement of train", 100 * (reported - high), None, None, told))
+    shift = _shift(images)
+    rest = 100 * (high - low)
+    if shift is not None:
+        parts.append(shift)
+        told = "training minus validation accuracy, both scored alike, beyond the shift"
+        parts.append(GapPart("overfit", rest - shift.points, None, None, told))
+    else:
+        told = "training minus validation accuracy, both scored alike; no held-out probe tells the two apart"
+        parts.append(GapPart("overfit and shift", rest, None, None, told))
+    if val_again is not None:
+        told = "validation in eval mode, minus as the script scored it"
+        parts.append(GapPart("measurement of val", 100 * (low - recorded), None, None, told))
+    return parts
+
+
+def _shift(images: CaseImages | None) -> GapPart | None:
+    """How much worse a probe that saw neither does on validation than on held-out training images."""
+    held = images.held_out if images is not None else None
+    if images is None or held is None or math.isnan(held.val_accuracy) or math.isnan(held.train_accuracy):
+        return None
+    known = images.rows.labels >= 0
+    counts = [int((known & side).sum()) for side in (~images.rows.is_val, images.rows.is_val)]
+    shares = held.train_accuracy, held.val_accuracy
+    error = math.sqrt(sum(p * (1 - p) / max(1, n) for p, n in zip(shares, counts, strict=True)))
+    value = 100 * (shares[0] - shares[1])
+    told = "a probe on held-out training images, minus the same probe on validation images"
+    return GapPart("shift", value, value - 100 * Z * error, value + 100 * Z * error, told)
+
+
+def _beside(val: Pass, tables: dict[str, SampleTable], images: CaseImages | None) -> list[GapPart]:
+    found = []
+    if "train_eval" in tables:
+        told = "training images that the finished model still gets wrong, scored like validation"
+        found.append(GapPart("underfit", 100 * (1 - tables["train_eval"].accuracy), None, None, told, "beside"))
+    gains = [_gain(tables["val_eval"], tables[name]) for name in PREPARATIONS if name in tables and "val_eval" in tables]
+    best = max((g for g in gains if g is not None), default=None)
+    if best is not None:
+        told = "the best other preparation of the same validation images, minus the script's"
+        found.append(GapPart("preprocessing", *best, told, "beside"))
+    errors = images.label_errors if images is not None else None
+    for side, rate in (("train", errors.train_rate), ("val", errors.val_rate)) if errors is not None else ():
+        if not math.isnan(rate):
+            told = f"labels of {side} that are likely wrong"
+            found.append(GapPart(f"labels of {side}", 100 * rate, None, None, told, "beside"))
+    right = val.samples.correct
+    low, high = wilson_interval(int(right.sum()), len(right))
+    told = f"half of the 95 % interval of {len(right)} validation images"
+    found.append(GapPart("noise", 50 * (high - low), None, None, told, "beside"))
+    return found
+
+
+def _gain(before: SampleTable, after: SampleTable) -> tuple[float, float, float] | None:
+    """(points, low, high) that ``after`` gains on the labelled samples that both hold."""
+    first = {int(s): bool(p == t) for s, p, t in zip(before.sample, before.prediction, before.target, strict=True) if t >= 0}
+    pairs = [
+        (first[int(s)], bool(p == t))
+        for s, p, t in zip(after.sample, after.prediction, after.target, strict=True)
+        if t >= 0 and int(s) in first
+    ]
+    if not pairs:
+        return None
+    columns = np.array(pairs)
+    value, low, high = paired_difference(columns[:, 0], columns[:, 1])
+    return 100 * value, 100 * low, 100 * high
