@@ -68,8 +68,8 @@ def truth(data: str, faults: frozenset[str], folder: Path) -> dict[str, float]:
     return shapley_values(sorted(faults), value)
 
 
-def one(data: str, faults: frozenset[str], budget: str) -> list[str]:
-    """Table rows of one experiment."""
+def one(data: str, faults: frozenset[str], budget: str, twins: Path) -> list[str]:
+    """Table rows of one experiment; ``twins`` is where all experiments share the hand-made programs' results."""
     with tempfile.TemporaryDirectory() as place:
         run = Path(place) / "run"
         command = [sys.executable, "-m", "valgap.cli", "run", "--out", str(run), *argv(data, faults)]
@@ -77,7 +77,7 @@ def one(data: str, faults: frozenset[str], budget: str) -> list[str]:
         begun = time.monotonic()
         diagnosis = diagnose(run, budget=budget)
         seconds = time.monotonic() - begun
-        real = truth(data, faults, Path(place) / "truth")
+        real = truth(data, faults, twins)
         lines = {line.name: line for line in diagnosis.ledger}
         rows = []
         others = [
@@ -103,30 +103,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs=2)
     parser.add_argument("--budget", default="10m")
-    parser.add_argument("--only", default="", help="name of the one data set to do now; the other's rows stay")
+    parser.add_argument("--resume", action="store_true", help="leave out what stands in the table already")
     args = parser.parse_args()
     head = (
         "| data | planted | line | verdict | ledger | truth | off by | > 5 | also confirmed | seconds | reason |\n"
         "|---|---|---|---|---|---|---|---|---|---|---|"
     )
-    done = {Path(data).name: [] for data in args.data}
-    if args.only:
-        for line in RESULT.read_text().splitlines() if RESULT.is_file() else []:
-            name = line.strip("| ").split(" | ")[0]
-            if name in done and name != args.only:
-                done[name].append(line)
+    known = {}
+    for line in RESULT.read_text().splitlines() if args.resume and RESULT.is_file() else []:
+        known.setdefault(tuple(line.strip("| ").split(" | ")[:2]), []).append(line)
+    rows: list[str] = []
     print(head)
-    for data, singles, pairs in zip(args.data, SINGLES, PAIRS, strict=True):
-        if args.only not in ("", Path(data).name):
-            continue
-        for faults in (*(frozenset([s]) for s in singles), *(frozenset(p) for p in pairs)):
-            for row in one(data, faults, args.budget):
-                done[Path(data).name].append(row)
-                print(row, flush=True)
-            rows = "\n".join(row for part in done.values() for row in part)
-            RESULT.write_text(
-                f'# The ledger against hand-made twins\n\n{head}\n{rows}\n\nCommand: `make bench-ledger DATA="A B"`.\n'
-            )
+    with tempfile.TemporaryDirectory() as twins:
+        for data, singles, pairs in zip(args.data, SINGLES, PAIRS, strict=True):
+            for faults in (*(frozenset([s]) for s in singles), *(frozenset(p) for p in pairs)):
+                found = known.get((Path(data).name, "+".join(sorted(faults))))
+                rows += found or one(data, faults, args.budget, Path(twins))
+                print("\n".join(rows[-len(faults) :]), flush=True)
+                text = "\n".join(rows)
+                RESULT.write_text(
+                    f'# The ledger against hand-made twins\n\n{head}\n{text}\n\nCommand: `make bench-ledger DATA="A B"`.\n'
+                )
 
 
 if __name__ == "__main__":
