@@ -23,7 +23,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 	$(BIN)/python docs/generate_causes.py --check
-	$(BIN)/python -m pytest -q -m slow tests/test_package.py
+	$(BIN)/python -m pytest -q -m slow tests/test_package.py tests/test_docs.py
 
 format: install
 	$(BIN)/ruff format src tests examples benchmarks

@@ -217,6 +217,7 @@ def test_pages_of_causes_are_current_and_say_what_explain_says(monkeypatch: pyte
         assert set(re.findall(r"\]\((\w+)\.md\)", text)) - {"index"} <= {c.code for c in CATALOGUE} - {check.code}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="the extra docs is not installed")
 def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
