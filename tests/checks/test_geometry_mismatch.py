@@ -52,6 +52,8 @@ def test_a_gain_that_another_cause_explains_is_silent() -> None:
     assert quiet(CHECK.detect(rescored(healthy(), val_weights=samples(IDS, 0.9), **explained)))
     assert quiet(CHECK.detect(rescored(healthy(), val_eval=samples(IDS, 0.9), val_weights=samples(IDS, 0.91))))
     assert quiet(CHECK.detect(rescored(healthy(), val_eval=samples(IDS, 0.9), val_weights=samples(IDS, 0.5))))
+    small = with_phase(with_phase(healthy(), "train", inputs=sized(96)), "validation", inputs=sized(96))
+    assert quiet(CHECK.detect(rescored(small, val_eval=samples(IDS, 0.5), val_weights=samples(IDS, 0.9))))
 
 
 def test_missing_parts() -> None:

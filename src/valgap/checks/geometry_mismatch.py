@@ -69,7 +69,15 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
 
 
 def gain_as_weights_expect(case: Case) -> Gain | None:
-    """Gain of validation images prepared as the weights want over the best other way of scoring; None if not measured."""
+    """Gain of validation images prepared as the weights want over the best other way of scoring; None if not measured.
+
+    None as well where the program works at another size on purpose: larger images then score better, which is no fault.
+    """
+    last, model = case.run.last_validation, case.run.trained_model
+    if last is None or last.inputs is None or model is None or not model.expected_size:
+        return None
+    if not SOUND[0] <= side(last.inputs.shape) / side(model.expected_size) <= SOUND[1]:
+        return None
     gains = [between(case.run, "val_weights", other) for other in OTHER_SCORES]
     return min((g for g in gains if g is not None), key=lambda g: g.value, default=None)
 
