@@ -65,7 +65,7 @@ class Pictures:
     @property
     def label_errors(self) -> LabelErrors | None:
         held = self.held_out
-        return label_errors(self.embeddings, self.rows, held) if held is not None and self.embeddings is not None else None
+        return label_errors([[self.embeddings]], self.rows, held) if held is not None and self.embeddings is not None else None
 
     @property
     def shift(self) -> Shift | None:

@@ -26,6 +26,9 @@ def test_everything_from_a_folder(folder: Path) -> None:
     assert images.rows.classes == ("blobs", "stripes")
     assert images.rows.part(False).tolist() == list(range(30))
     assert images.embeddings is not None and images.embeddings.shape[0] == 40
+    assert [[b.shape for b in v] for v in images.views] == [[(40, 1280), (40, 320), (40, 192)]] * 2
+    assert np.array_equal(images.views[0][0], images.embeddings)
+    assert images.label_errors is not None and images.label_errors.train_rate < 0.05
     held = images.held_out
     assert held is not None
     assert held.train_accuracy > 0.9

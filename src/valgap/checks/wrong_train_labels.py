@@ -9,10 +9,11 @@ Why it hurts validation
     The model spends capacity on contradicting examples, memorises them, and its boundaries move.
 
 What else looks like this
-    Images that are hard, or show two classes, rank high too: look at them before dropping any. Where pretrained features
-    tell the classes apart in less than three of four images, a hard task cannot be told from wrong labels, and the
-    estimated share is too high. When labels and images do not belong together at all, see DAT113; wrong labels in
-    validation are DAT105.
+    Images that are hard, or show two classes, rank high too: look at them before dropping any. The estimated share takes
+    errors that fall on all classes alike for wrong labels, and errors that follow pairs of classes only as far as they are
+    significant: below some 1,000 images, confusions between two similar classes are undercounted. An image of something
+    else that looks like its class to the network (a hoverfly among bees) is not found. When labels and images do not
+    belong together at all, see DAT113; wrong labels in validation are DAT105.
 
 Remedy
     Look at the ranking from the top; relabel or drop what is wrong.
@@ -30,8 +31,8 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, No
 
 # An image is listed as a subject when its label is wrong with at least this probability.
 WRONG = 0.5
-# Estimated noise rates at which we would bet, and above which there is at least a hint. On the four sound sets in
-# tests/checks/test_real_images.py the estimates are below .04; on CIFAR-10N they are .08 and above.
+# Estimated noise rates at which we would bet, and above which there is at least a hint. ``benchmarks/labels.py DATA --rates``
+# prints the estimates behind them: on four sound sets at most .008, on CIFAR-10N .08 and above.
 BET_RATE = 0.06
 HINT_RATE = 0.02
 MIN_SUSPECTS = 3
@@ -52,7 +53,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     suspects = tuple(r.path for r in ranking if r.score >= WRONG)
     held = images.held_out
     facts = (
-        Evidence("estimated share of wrong training labels", errors.train_rate, 0.0, "", len(ranking)),
+        Evidence("estimated share of wrong training labels", errors.train_rate, 0.0, "", len(ranking), *errors.train_interval),
         Evidence(
             f"training images whose label is wrong with probability {WRONG} or more", len(suspects), 0, "images", len(places)
         ),
@@ -63,7 +64,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return Finding(
         summary=f"{len(suspects)} of {len(ranking)} training labels look wrong ({errors.train_rate:.0%} estimated)",
         severity_points=100 * POINTS_PER_POINT * errors.train_rate,
-        confidence=confidence(errors.train_rate, len(ranking)),
+        confidence=confidence(errors.train_rate, errors.train_interval[0]),
         evidence=facts,
         remedy="look at the ranked images from the top, relabel or drop those that are wrong, and train again",
         subjects=suspects,
@@ -71,12 +72,12 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-def confidence(rate: float, n: int) -> float:
-    """0.3 at HINT_RATE, 0.5 at BET_RATE, 0.95 from three times that on, for what the rate (0..1) of n labels is at least.
+def confidence(rate: float, low: float) -> float:
+    """0.3 at HINT_RATE, 0.5 at BET_RATE, 0.95 from three times that on, for what the rate is at least.
 
-    The estimate rests on the more confident half of the images: one standard error of that is taken off.
+    ``low`` is the lower end of its 90 % interval: one standard error is taken off.
     """
-    at_least = rate - float(np.sqrt(rate * (1 - rate) / max(1, n // 2)))
+    at_least = rate - (rate - low) / 1.645
     return float(np.interp(at_least, [HINT_RATE, BET_RATE, 3 * BET_RATE], [0.3, 0.5, 0.95]))
 
 

@@ -14,7 +14,7 @@ from valgap.engine.store import cache_folder
 from valgap.features.looking import THUMB_SIDE, Look
 
 FILE = "images-1.sqlite"
-# About 9 kB an image: 2 GiB hold some 200,000 images. The oldest rows go first.
+# About 14 kB an image: 2 GiB hold some 150,000 images. The oldest rows go first.
 MAX_BYTES = 2 << 30
 Row = tuple[Look, npt.NDArray[np.float16] | None]
 

@@ -1,96 +1,84 @@
-"""How probable it is that each label is wrong, and how many are, from held-out kernel probes.
+"""How probable it is that each label is wrong, and how many are, from held-out probes on several views of each image.
 
-The probe is ridge regression with a Gaussian kernel on features of length 1 (through Nystroem landmarks, so that the cost
-grows linearly): on real human noise it ranks wrong labels as well as or better than logistic probes, whose likelihood
-follows the noise. benchmarks/labels.py compares. The ranking is by the held-out probability of the given label.
+A kernel and a discriminant probe for each view give calibrated probabilities; their average (of logarithms) says how probable
+the given label is. Then the labels are softened to what the probes and a class transition matrix make of them, and the same
+probes are fitted again on those: wrong labels no longer teach the probe of the others. benchmarks/labels.py compares.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
 
-from valgap.features.probes import cross_validated, fit, one_hot, softmax, standardised, temperature
+from valgap.features.label_probes import DiscriminantProbe, KernelProbe, calibrated_scores, splits_of
+from valgap.features.noise import expected_counts, noise_rate
+from valgap.features.probes import one_hot
 from valgap.types import FloatArray, HeldOut, ImageRows, IntArray, LabelErrors
 
 Array = npt.NDArray[np.float64]
-LANDMARKS = 1_200
-# Kernel width: exp(-WIDTH * squared distance / its median).
-WIDTH = 1.0
-# Ridge penalties on the kernel, whose diagonal is 1.
-PENALTIES = (0.3, 1.0, 3.0)
-# Estimated noise rate = sure * (1 + LIFT * min(1, gap / HARD)) - CUT * gap, where ``sure`` is the disagreement among the more
-# confident half, and ``gap`` how far the share of labels off the confident joint's diagonal lies above it: that share counts
-# images that are merely hard as well, while the confident half sees too little of noise that falls on hard images. Fitted on
-# CIFAR-10N (clean, aggre, random1, worse: off by at most 2.5 points) and on planted noise of 0 .. 20 % on clothing_mini,
-# hymenoptera_256 and sign_digits_mini (off by at most 4.5 points).
-LIFT, HARD, CUT = 0.22, 0.05, 0.67
+# One image's features by depth, the last first: (N, D) each.
+View = Sequence[FloatArray]
+# Refits on softened labels: two gain .012 average precision where many labels are wrong (benchmarks/results/labels.md).
+REFITS = 2
+TRANSITION_STEPS = 30
+NAN = float("nan")
+UNKNOWN = (NAN, NAN, NAN)
 
 
-def label_errors(embeddings: FloatArray, rows: ImageRows, held: HeldOut) -> LabelErrors:
+def label_errors(views: Sequence[View], rows: ImageRows, held: HeldOut) -> LabelErrors:
     """Probabilities, likely classes and noise rates; the folds are those of ``held``."""
-    train = np.flatnonzero(held.folds >= 0)
-    labels, classes = rows.labels[train], len(rows.classes)
-    features = kernel_features(standardised(embeddings, train)[:, :-1], train)
-    scores, penalty = cross_validated(features[train], labels, classes, held.folds[train], [p / len(train) for p in PENALTIES])
-    sharpness = temperature(scores, labels)
-    probabilities = np.full((len(rows.names), classes), np.nan)
-    probabilities[train] = softmax(sharpness * scores)
     val = np.flatnonzero(rows.is_val & (rows.labels >= 0) & np.isfinite(held.probabilities[:, 0]))
-    val_rate = float("nan")
-    if len(val):
-        weight = fit(features[train], one_hot(labels, classes), penalty)
-        probabilities[val] = softmax(sharpness * (features[val] @ weight))
-        val_rate = noise_rate(probabilities[val], rows.labels[val])
-    train_rate = noise_rate(probabilities[train], labels)
+    train = np.flatnonzero(held.folds >= 0)
+    found = held_out_probabilities(views, rows.labels, len(rows.classes), held.folds, val)
     wrong = np.full(len(rows.names), np.nan)
     likely = np.full(len(rows.names), -1, np.int64)
-    for places, rate in ((train, train_rate), (val, val_rate)):
+    rates = [UNKNOWN, UNKNOWN]
+    for side, places in enumerate((train, val)):
         if len(places):
-            given = probabilities[places, rows.labels[places]]
-            wrong[places] = calibrated(1 - given, rate)
-            likely[places] = probabilities[places].argmax(1)
-    return LabelErrors(wrong, likely, train_rate, val_rate)
+            rates[side] = noise_rate(found[places], rows.labels[places])
+            wrong[places] = calibrated(1 - found[places, rows.labels[places]], rates[side][0])
+            likely[places] = found[places].argmax(1)
+    (train_rate, *train_range), (val_rate, *val_range) = rates
+    return LabelErrors(wrong, likely, train_rate, val_rate, (train_range[0], train_range[1]), (val_range[0], val_range[1]))
 
 
-def kernel_features(features: Array, train: IntArray, seed: int = 0) -> Array:
-    """(N, m + 1) features whose products are Gaussian kernels of features (N, D), and a constant column.
+def held_out_probabilities(
+    views: Sequence[View], labels: IntArray, classes: int, fold: IntArray, val: IntArray, refits: int = REFITS
+) -> Array:
+    """(N, C) by probes that never saw the image's label; nan where it is neither in a fold (``fold`` >= 0) nor in val."""
+    splits = splits_of(fold, val)
+    train = np.flatnonzero(fold >= 0)
+    usable = np.concatenate([train, val])
+    # Earlier features than the last are fewer, and one direction a class tells another data set's classes apart better in them.
+    probes = [p for v in views for p in (KernelProbe(v, splits), DiscriminantProbe(v[1:] or v, splits))]
+    targets = np.zeros((len(labels), classes))
+    targets[usable] = one_hot(labels[usable], classes)
+    found: Array = targets
+    for step in range(1 + refits):
+        if step:
+            targets[train] = softened(found[train], labels[train])
+        logs = [np.log(calibrated_scores(p.scores(targets, labels), labels, train) + 1e-9) for p in probes]
+        found = calibrated_scores(np.mean(logs, axis=0), labels, train)
+    return found
 
-    Rows that are not finite stay so.
+
+def softened(probabilities: Array, labels: IntArray) -> Array:
+    """(n, C) probability of each true class, for held-out probabilities (n, C) and given labels (n,).
+
+    The class transition matrix P(given | true) is fitted to them by expectation maximisation (Dempster 1977; Patrini 2017).
     """
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
-    marks = unit[np.sort(np.random.default_rng(seed).permutation(train)[:LANDMARKS])]
-    among = np.maximum(2 - 2 * marks @ marks.T, 0)
-    width = WIDTH / max(1e-9, float(np.median(among)))
-    values, vectors = np.linalg.eigh(np.exp(-width * among))
-    keep = values > 1e-6 * values[-1]
-    root = vectors[:, keep] / np.sqrt(values[keep])
-    found = np.exp(-width * np.maximum(2 - 2 * unit @ marks.T, 0)) @ root
-    return np.concatenate([found, np.ones((len(found), 1))], axis=1)
-
-
-def noise_rate(probabilities: Array, labels: IntArray) -> float:
-    """Estimated share of wrong labels (n,) under held-out probabilities (n, C), 0..1."""
-    confidence = probabilities.max(1)
-    sure = confidence >= np.median(confidence)
-    among_sure = float((probabilities.argmax(1) != labels)[sure].mean())
-    gap = max(0.0, off_diagonal(probabilities, labels) - among_sure)
-    return float(np.clip(among_sure * (1 + LIFT * min(1.0, gap / HARD)) - CUT * gap, 0, 1))
-
-
-def off_diagonal(probabilities: Array, labels: IntArray) -> float:
-    """Share of labels off the diagonal of the confident joint of given and predicted class. Source: Northcutt 2021, section 3."""
-    n, classes = probabilities.shape
-    own = probabilities[np.arange(n), labels]
-    counts = np.bincount(labels, minlength=classes)
-    threshold = np.bincount(labels, weights=own, minlength=classes) / np.maximum(counts, 1)
-    above = np.where((probabilities >= threshold) & (counts > 0), probabilities - threshold, -np.inf)
-    counted = np.isfinite(above.max(1))
-    joint = np.zeros((classes, classes))
-    np.add.at(joint, (above.argmax(1)[counted], labels[counted]), 1.0)
-    joint *= counts / np.maximum(joint.sum(0), 1)
-    return float(1 - np.trace(joint) / max(1e-9, joint.sum()))
+    classes = probabilities.shape[1]
+    transition = np.full((classes, classes), 0.2 / max(1, classes - 1))
+    np.fill_diagonal(transition, 0.8)
+    posterior = probabilities
+    for _ in range(TRANSITION_STEPS):
+        counts, posterior = expected_counts(probabilities, transition, labels)
+        counts += 2 * np.eye(classes) + 1 / classes
+        transition = counts / counts.sum(1, keepdims=True)
+    return posterior
 
 
 def calibrated(suspicion: Array, rate: float) -> Array:

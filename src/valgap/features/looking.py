@@ -15,8 +15,9 @@ from PIL import Image, ImageOps
 from valgap.data.images import FORMAT_SUFFIXES, MAX_PIXELS, to_rgb, unusual
 
 Pixels = npt.NDArray[np.uint8]
-# Side of the square image that the backbone is given, and of the thumbnail that pairs are confirmed on.
+# Sides of the square image that the backbone is given, of its larger mirror image, and of the thumbnail for pairs.
 INPUT_SIDE = 160
+MIRROR_SIDE = 192
 THUMB_SIDE = 48
 # JPEGs are decoded at the smallest scale (of 1, 1/2, 1/4, 1/8) that keeps this many pixels a side.
 DECODE_SIDE = 224
@@ -50,6 +51,7 @@ class Look:
     odd: tuple[str, ...] = ()
     thumb: Pixels | None = None  # (THUMB_SIDE, THUMB_SIDE, 3)
     image: Pixels | None = None  # (INPUT_SIDE, INPUT_SIDE, 3), for the backbone
+    mirrored: Pixels | None = None  # (MIRROR_SIDE, MIRROR_SIDE, 3), for its second look
 
 
 def read_bytes(path: str) -> tuple[bytes, str | None]:
@@ -126,6 +128,8 @@ def jpeg_quality(table: object) -> float:
 def _pixels(rgb: Image.Image, look: Look) -> None:
     look.pixels = digest_of(rgb.tobytes() + repr(rgb.size).encode())
     box = Image.Resampling.BOX
+    larger = rgb.reduce(max(1, min(rgb.size) // MIRROR_SIDE)).resize((MIRROR_SIDE, MIRROR_SIDE), Image.Resampling.BICUBIC)
+    look.mirrored = np.ascontiguousarray(np.asarray(larger)[:, ::-1])
     if min(rgb.size) >= 2 * INPUT_SIDE:
         rgb = rgb.reduce(max(1, min(rgb.size) // INPUT_SIDE))
     look.image = np.asarray(rgb.resize((INPUT_SIDE, INPUT_SIDE), Image.Resampling.BICUBIC))

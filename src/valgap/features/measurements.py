@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -33,6 +33,8 @@ from valgap.types import (
 )
 
 CHUNK = 128
+# Widths of the backbone's features: of the plain view and of the larger mirror image, each by depth, the last first.
+VIEWS = ((1280, 320, 192), (1280, 320, 192))
 READERS = 2
 if TYPE_CHECKING:
     from valgap.features.backbone import Backbone
@@ -80,7 +82,7 @@ class Measurements:
                     seen = found[path]
                     if seen.look.thumb is not None:
                         thumbs[len(looks)] = seen.look.thumb
-                    looks.append(replace(seen.look, thumb=None, image=None))
+                    looks.append(replace(seen.look, thumb=None, image=None, mirrored=None))
                     features.append(seen.features)
                 self._progress(len(looks), len(self.rows.paths))
         cache.close()
@@ -116,7 +118,17 @@ class Measurements:
     @cached_property
     def embeddings(self) -> FloatArray | None:
         table = self._seen[1]
-        return table.astype(np.float32) if table is not None else None
+        return table[:, : VIEWS[0][0]].astype(np.float32) if table is not None else None
+
+    @property
+    def views(self) -> list[list[FloatArray]]:
+        """The features of each view of the images by depth, the last first, each (N, D) float32; none where none was read."""
+        table = self._seen[1]
+        if table is None:
+            return []
+        ends = np.cumsum([0, *(w for widths in VIEWS for w in widths)])
+        blocks = iter(table[:, i:j].astype(np.float32) for i, j in pairwise(ends.tolist()))
+        return [[next(blocks) for _ in widths] for widths in VIEWS]
 
     @cached_property
     def held_out(self) -> HeldOut | None:
@@ -128,7 +140,7 @@ class Measurements:
         held = self.held_out
         if held is None or self.embeddings is None:
             return self._or_missing("label_errors", self.missing["held_out"])
-        return label_errors(self.embeddings, self.rows, held)
+        return label_errors(self.views, self.rows, held)
 
     @cached_property
     def shift(self) -> Shift | None:
@@ -181,7 +193,9 @@ def _add_features(fresh: list[Seen], backbone: Backbone) -> None:
     """Run the backbone over the images that are still there, and let go of them."""
     for start in range(0, len(fresh), backbone.batch):
         part = fresh[start : start + backbone.batch]
-        images = [seen.look.image for seen in part if seen.look.image is not None]
-        for seen, vector in zip(part, backbone.features(images).astype(np.float16), strict=True):
+        looks = [seen.look for seen in part]
+        images = [look.image for look in looks if look.image is not None]
+        mirrored = [look.mirrored for look in looks if look.mirrored is not None]
+        for seen, vector in zip(part, backbone.features(images, mirrored).astype(np.float16), strict=True):
             seen.features = vector
-            seen.look.image = None
+            seen.look.image = seen.look.mirrored = None

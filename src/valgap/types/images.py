@@ -73,6 +73,8 @@ class LabelErrors:
     likely: IntArray  # (N,) most probable class; -1 where it cannot be said
     train_rate: float  # estimated share of wrong labels among the training images, 0..1
     val_rate: float  # the same for val; nan without labelled validation images
+    train_interval: tuple[float, float]  # 90 % interval of train_rate
+    val_interval: tuple[float, float]  # of val_rate
 
 
 @dataclass(frozen=True)
