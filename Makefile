@@ -17,13 +17,19 @@ demo: install
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-check: install
+# What only the documentation, the benchmarks and the slow tests need: fastai, cleanlab, mkdocs...
+$(VENV)/.extras: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs,bench]'
+	touch $@
+
+check: $(VENV)/.extras
 	$(BIN)/ruff format --check src tests examples benchmarks
 	$(BIN)/ruff check src tests examples benchmarks
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 	$(BIN)/python docs/generate_causes.py --check
 	$(BIN)/python -m pytest -q -m slow tests/test_package.py tests/test_docs.py
+	$(BIN)/python -m pytest -q tests/integrations
 
 format: install
 	$(BIN)/ruff format src tests examples benchmarks
@@ -38,23 +44,22 @@ bench-false-alarms: install
 bench-ledger: install
 	$(BIN)/python benchmarks/ledger.py $(DATA)
 
-# The peers: $(BIN)/pip install -e '.[bench]'
-bench-labels bench-leaks bench-shift: install
+bench-labels bench-leaks bench-shift: $(VENV)/.extras
 	$(BIN)/python benchmarks/$(@:bench-%=%).py $(DATA)
 
-bench-check-cost: install
+bench-check-cost: $(VENV)/.extras
 	$(BIN)/python benchmarks/check_cost.py $(DATA)
 
 bench-speed: install
 	$(BIN)/python benchmarks/speed.py $(DATA)
 
-bench-accuracy: install
+bench-accuracy: $(VENV)/.extras
 	$(BIN)/python benchmarks/accuracy.py $(DATA)
 
 docs: install
 	$(BIN)/python docs/generate_causes.py
 
-site: docs
+site: docs $(VENV)/.extras
 	$(BIN)/python -m mkdocs build --strict
 
 bench-faults: install
