@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from valgap.seams import replay
+from valgap.seams import head_replay
 from valgap.seams.calibration import calibration, nll, temperature
 from valgap.seams.head import Gathered, Head, augmentation_numbers, probe_numbers, start_numbers
 from valgap.seams.tracked import TrackedModel
@@ -52,34 +52,34 @@ def test_the_replay_is_what_torch_computes(kind: str, settings: dict[str, float]
         nn.functional.cross_entropy(layer(torch.from_numpy(x)[chosen]), torch.from_numpy(y)[chosen]).backward()
         optimizer.step()
         rates.append(settings["lr"])
-    recorded = replay.settings_of(kind, dict(optimizer.param_groups[0]), rates, 0.0)
+    recorded = head_replay.settings_of(kind, dict(optimizer.param_groups[0]), rates, 0.0)
     assert recorded is not None
-    weights = replay._trained((x, y), start, [recorded], 32, time.perf_counter() + 60)
+    weights = head_replay._trained((x, y), start, [recorded], 32, time.perf_counter() + 60)
     assert weights is not None
     assert torch.allclose(weights[0, :-1].T, layer.weight, atol=1e-5)
     assert torch.allclose(weights[0, -1], layer.bias, atol=1e-5)
 
 
 def test_variants_change_one_thing_and_are_paired() -> None:
-    recorded = replay.settings_of("SGD", {"momentum": 0.0, "weight_decay": 0.1}, [1e-4] * 10, 0.5)
+    recorded = head_replay.settings_of("SGD", {"momentum": 0.0, "weight_decay": 0.1}, [1e-4] * 10, 0.5)
     assert recorded is not None
-    ways = replay.variants(recorded)
+    ways = head_replay.variants(recorded)
     assert set(ways) == {
         "recorded", "rate_x10", "rate_x0.1", "longer", "momentum", "fitting", "decay_x0.1", "no_dropout"
     }  # fmt: skip
     start = torch.zeros(C, D), torch.zeros(C)
-    numbers = replay.replay_numbers(clouds(N, 0), clouds(80, 1), start, recorded, 32, time.perf_counter() + 60)
+    numbers = head_replay.replay_numbers(clouds(N, 0), clouds(80, 1), start, recorded, 32, time.perf_counter() + 60)
     assert isinstance(numbers, dict)
     assert numbers["replay_fitting"] >= numbers["replay_recorded"] - 0.1
     assert all(0 <= v <= 1 for k, v in numbers.items() if k != "replay_n")
-    assert replay.settings_of("LBFGS", {}, [1.0], 0.0) is None
+    assert head_replay.settings_of("LBFGS", {}, [1.0], 0.0) is None
 
 
 def test_a_deadline_gives_no_numbers() -> None:
-    recorded = replay.settings_of("SGD", {}, [0.1] * 5, 0.0)
+    recorded = head_replay.settings_of("SGD", {}, [0.1] * 5, 0.0)
     assert recorded is not None
     start = torch.zeros(C, D), torch.zeros(C)
-    assert isinstance(replay.replay_numbers(clouds(N, 0), clouds(80, 1), start, recorded, 32, 0.0), str)
+    assert isinstance(head_replay.replay_numbers(clouds(N, 0), clouds(80, 1), start, recorded, 32, 0.0), str)
 
 
 def test_temperature_is_the_scale() -> None:
