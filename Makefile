@@ -28,8 +28,7 @@ check: $(VENV)/.extras
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 	$(BIN)/python docs/generate_causes.py --check
-	$(BIN)/python -m pytest -q -m slow tests/test_package.py tests/test_docs.py
-	$(BIN)/python -m pytest -q tests/integrations
+	$(BIN)/python -m pytest -q -m slow tests
 
 format: install
 	$(BIN)/ruff format src tests examples benchmarks

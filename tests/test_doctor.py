@@ -29,6 +29,7 @@ def test_a_line_for_each_fact() -> None:
     assert not [n for n in named if n.startswith("speed")]
 
 
+@pytest.mark.slow
 def test_speed_of_every_engine_is_measured() -> None:
     from valgap.engine.forward import candidates
 

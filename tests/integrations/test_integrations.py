@@ -13,7 +13,7 @@ from tests.processes import forked, fresh
 from valgap.diagnosis import diagnose
 from valgap.record.reader import read_record
 
-pytestmark = pytest.mark.takes(45)
+pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LIBRARY = {"lightning": "lightning", "trainer": "transformers", "fastai": "fastai"}
 # What is made to raise, after the callback has begun.

@@ -136,7 +136,9 @@ def test_answers_among_other_batch_mates(tmp_path: Path) -> None:
     for body, depends in ((LOOP, False), (LOOP.replace("net.eval()", "pass"), True)):
         folder = tmp_path / str(depends)
         folder.mkdir()
-        assert run(folder, body, "--closing", 10).returncode == 0
+        (folder / "train.py").write_text(PROGRAM + body)
+        done = forked(["-m", "valgap.cli", "run", "--out", "r", "--closing", 10, "train.py"], folder)
+        assert done.returncode == 0, done.stderr
         closing = read_record(folder / "r").closing
         assert closing is not None and closing.numbers["batch_mate_n"] == 4
         assert (closing.numbers["batch_mate_change"] > 0.05) is depends
