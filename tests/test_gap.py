@@ -60,6 +60,12 @@ def test_another_preparation_stands_beside() -> None:
     assert part.low is not None and part.high is not None and part.low < 30 < part.high
 
 
+def test_samples_that_are_not_known_are_not_paired() -> None:
+    unknown = np.full(VAL, -1)
+    case = rescored(healthy(), val_eval=samples(unknown, 0.5), val_train_norm=samples(unknown, 0.8))
+    assert "preprocessing" not in by_name(gap_parts(case.run, None))
+
+
 def test_without_closing_measurements_or_a_phase() -> None:
     case = healthy()
     bare = replace(case.run, closing=None)

@@ -22,7 +22,7 @@ ALLOWED = {
     "seams": BASE | {"record"},
     "engine": BASE | {"data", "models"},
     "recipe": BASE,
-    "gap": BASE,
+    "gap": BASE | {"checks"},
     "training": BASE | {"data", "engine", "models", "recipe"},
     "features": BASE | {"data", "engine", "models"},
     "checks": {"types", "stats"},

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from valgap.stats import paired_difference, wilson_interval
+from valgap.checks.rescored import between
+from valgap.stats import wilson_interval
 from valgap.types import CaseImages, GapPart, Pass, RunRecord, SampleTable
 
 # Other ways to prepare the same validation images, each scored after the program had ended.
@@ -24,7 +23,10 @@ def gap_parts(run: RunRecord, images: CaseImages | None) -> tuple[GapPart, ...]:
     if train is None or val is None or math.isnan(train.samples.accuracy) or math.isnan(val.samples.accuracy):
         return ()
     tables = run.closing.rescores if run.closing is not None else {}
-    return (*_parts(train, val, tables.get("train_eval"), tables.get("val_eval"), images), *_beside(val, dict(tables), images))
+    return (
+        *_parts(train, val, tables.get("train_eval"), tables.get("val_eval"), images),
+        *_beside(run, val, tables.get("train_eval"), images),
+    )
 
 
 def _parts(
@@ -66,16 +68,16 @@ def _shift(images: CaseImages | None) -> GapPart | None:
     return GapPart("shift", value, value - 100 * Z * error, value + 100 * Z * error, told)
 
 
-def _beside(val: Pass, tables: dict[str, SampleTable], images: CaseImages | None) -> list[GapPart]:
+def _beside(run: RunRecord, val: Pass, train_again: SampleTable | None, images: CaseImages | None) -> list[GapPart]:
     found = []
-    if "train_eval" in tables:
+    if train_again is not None:
         told = "training images that the finished model still gets wrong, scored like validation"
-        found.append(GapPart("underfit", 100 * (1 - tables["train_eval"].accuracy), None, None, told, "beside"))
-    gains = [_gain(tables["val_eval"], tables[name]) for name in PREPARATIONS if name in tables and "val_eval" in tables]
-    best = max((g for g in gains if g is not None), default=None)
-    if best is not None:
+        found.append(GapPart("underfit", 100 * (1 - train_again.accuracy), None, None, told, "beside"))
+    gains = [g for g in (between(run, name) for name in PREPARATIONS) if g is not None]
+    if gains:
+        best = max(gains, key=lambda g: g.value)
         told = "the best other preparation of the same validation images, minus the script's"
-        found.append(GapPart("preprocessing", *best, told, "beside"))
+        found.append(GapPart("preprocessing", 100 * best.value, 100 * best.low, 100 * best.high, told, "beside"))
     errors = images.label_errors if images is not None else None
     for side, rate in (("train", errors.train_rate), ("val", errors.val_rate)) if errors is not None else ():
         if not math.isnan(rate):
@@ -86,18 +88,3 @@ def _beside(val: Pass, tables: dict[str, SampleTable], images: CaseImages | None
     told = f"half of the 95 % interval of {len(right)} validation images"
     found.append(GapPart("noise", 50 * (high - low), None, None, told, "beside"))
     return found
-
-
-def _gain(before: SampleTable, after: SampleTable) -> tuple[float, float, float] | None:
-    """(points, low, high) that ``after`` gains on the labelled samples that both hold."""
-    first = {int(s): bool(p == t) for s, p, t in zip(before.sample, before.prediction, before.target, strict=True) if t >= 0}
-    pairs = [
-        (first[int(s)], bool(p == t))
-        for s, p, t in zip(after.sample, after.prediction, after.target, strict=True)
-        if t >= 0 and int(s) in first
-    ]
-    if not pairs:
-        return None
-    columns = np.array(pairs)
-    value, low, high = paired_difference(columns[:, 0], columns[:, 1])
-    return 100 * value, 100 * low, 100 * high
