@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -42,6 +42,9 @@ bench-false-alarms: install
 
 bench-ledger: install
 	$(BIN)/python benchmarks/ledger.py $(DATA)
+
+bench-proof: install
+	$(BIN)/python benchmarks/proof.py $(DATA)
 
 bench-labels bench-leaks bench-shift: $(VENV)/.extras
 	$(BIN)/python benchmarks/$(@:bench-%=%).py $(DATA)

@@ -18,11 +18,14 @@ from valgap.errors import ValgapError
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.ledger import UNEXPLAINED, Confirmed, account
 from valgap.experiments.placebo import has_placebo, placebo
-from valgap.experiments.plan import Length, can_stop_early, choose_length, parse_budget
-from valgap.experiments.suspects import like_before
+from valgap.experiments.plan import RESERVE, Length, can_stop_early, choose_length, parse_budget, recorded_epochs
+from valgap.experiments.prove import EASY, trains_easily
+from valgap.experiments.runner import ArmResult
+from valgap.experiments.scoring import rescored
+from valgap.experiments.suspects import Suspect, like_before
 from valgap.experiments.verdicts import beats_placebo, judge_effect, measure
 from valgap.stats import antithetic_orders, paired_effect, sampled_shapley_values, shapley_values
-from valgap.types import Accuracy, Closing, Diagnosis, Effect, Finding, Intervention, Judged
+from valgap.types import Accuracy, Closing, Diagnosis, Effect, Finding, Intervention, Judged, SampleTable
 
 
 def simulated(draw: np.random.Generator, gain: float, seeds: int = 3, samples: int = 150) -> np.ndarray:
@@ -174,6 +177,42 @@ def test_a_metric_that_is_computed_wrongly_is_a_line_of_its_own() -> None:
     ]
 
 
+@pytest.mark.parametrize(("name", "misled"), [("affine", True), ("score_renamed", True), ("score_best_epoch", False)])
+def test_the_probe_promises_nothing_where_it_saw_the_same_fault(name: str, misled: bool) -> None:
+    treatment = Intervention(name, {"phase": "validation"} if name == "affine" else {})
+    cause = Confirmed("one", treatment, Effect(18.5, 10.0, 25.0, 0.001, 3, 200))
+    lines = account(diagnosed(0.41234, probe_final=0.15), Joint({}), [cause])
+    assert [line.name for line in lines] == (["one"] if misled else ["one", UNEXPLAINED])
+
+
+def arm_result(right: Sequence[bool], **rescores: Sequence[bool]) -> ArmResult:
+    """An arm that answered so in its last validation, and so when its finished model was scored again."""
+    run = healthy().run
+
+    def table(answers: Sequence[bool]) -> SampleTable:
+        target = np.zeros(len(answers), np.int32)
+        prediction = np.where(np.asarray(answers), 0, 1).astype(np.int32)
+        number, zero = np.arange(len(answers), dtype=np.int32), np.zeros(len(answers), np.float32)
+        return SampleTable(number, target, prediction, zero, zero, zero, number // 32, zero)
+
+    closing = Closing(rescores={k.replace("_", " "): table(v) for k, v in rescores.items()})
+    spec = ArmSpec("train.py", None, ["train.py"], "here", 0, 0, 1.0, [0], [1])
+    return ArmResult(spec, replace(run, closing=closing), table(right), (), 1.0, None)
+
+
+def test_a_finished_model_must_repeat_what_the_program_validated() -> None:
+    half = [i % 2 == 0 for i in range(100)]
+    other = [i % 2 == 1 for i in range(100)]
+    better = [i % 10 != 0 for i in range(100)]
+    same = rescored([arm_result(half, own=half, under_0=better)], 0, random=False)
+    assert same is not None and same[1][0].accuracy == 0.9
+    assert rescored([arm_result(half, own=other, under_0=better)], 0, random=False) is None
+    drawn = rescored([arm_result(half, own=other, under_0=better)], 0, random=True)
+    assert drawn is not None and drawn[0][0].accuracy == 0.5 and drawn[1][0].accuracy == 0.9
+    assert rescored([arm_result(half, own=better, under_0=better)], 0, random=True) is None
+    assert rescored([arm_result(half, own=half)], 0, random=True) is None
+
+
 def test_a_placebo_must_be_beaten() -> None:
     effect = Effect(9.0, 4.0, 14.0, 0.001, 3, 150)
     better = beats_placebo(Effect(8.0, 3.0, 13.0, 0.002, 3, 150), effect, 1.0)
@@ -226,6 +265,19 @@ def test_arms_are_cut_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_length(run, 6, 10.0) is None
     late = healthy(passes=tuple(p for p in passes if p.phase == "train") + passes[-1:]).run
     assert not can_stop_early(late)
+
+
+def test_programs_of_a_small_part_of_the_budget_are_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = healthy(seconds=60.0).run
+    monkeypatch.setattr("valgap.experiments.plan.arms_in_parallel", lambda _: 1)
+    monkeypatch.setattr("valgap.experiments.plan.epoch_seconds", lambda _: (10.0, 20.0))
+    check = next(c for c in CATALOGUE if c.code == "PRE201")
+    finding = Finding("", 5.0, 0.9, (), "")
+    affine = Suspect(Judged(check, finding), finding, Intervention("affine", {"phase": "validation"}))
+    one_arm = 10.0 + 20.0 * recorded_epochs(run)
+    needs = 3 * one_arm / RESERVE / EASY
+    assert trains_easily(run, [affine], needs + 1) and not trains_easily(run, [affine], needs - 1)
+    assert not trains_easily(run, [], needs + 1)
 
 
 def test_a_later_call_takes_arms_as_long_as_those_that_are_there(tmp_path: Path) -> None:

@@ -43,8 +43,9 @@ class Lab:
         self.base = replace(base, epochs=length.epochs, fraction=length.fraction)
         self.length = length
         self.runner = runner
-        recorded = last_scored(run, base.validation) if base.weights else None
-        self.seeds = DRAWS if recorded is not None and self._random(recorded) else SEEDS
+        recorded = last_scored(run, base.validation)
+        self.random = recorded is not None and self._draws(recorded)
+        self.seeds = DRAWS if base.weights and self.random else SEEDS
         self.finished = 0
         self.replayed = 0
         self.notes: list[str] = []
@@ -107,12 +108,12 @@ class Lab:
             return "the record holds no validation result to reproduce", "nothing to compare", False
         share = same_answers(replace(control[0], record=self.run, samples=recorded.samples), control[0])
         same, text = share >= SAME_ANSWERS, f"the recorded weights, scored again, give {share:.1%} of the recorded answers"
-        if not same and self._random(recorded):
+        if not same and self.random:
             same, text = reproduces(recorded.samples.accuracy, int(recorded.samples.labelled.sum()), control)
-        self.notes.append("nothing was trained in these re-runs: the recorded weights were scored again")
+        self.notes.append("nothing was trained in these re-runs: effects are those of the recorded weights")
         return (None if same else text), text, same
 
-    def _random(self, recorded: Pass) -> bool:
+    def _draws(self, recorded: Pass) -> bool:
         """Whether the pass draws random numbers: active dropout, or a random step in its transform."""
         dataset = self.run.datasets.get(recorded.dataset)
         steps = dataset.transform if dataset is not None and dataset.transform is not None else ()
@@ -169,7 +170,7 @@ class Lab:
         if treatment.name in ("score_renamed", "score_best_epoch"):
             return control, [scored_under(a, treatment) for a in control]
         if treatment in self.rescores:
-            found = rescored(control, self.rescores.index(treatment))
+            found = rescored(control, self.rescores.index(treatment), self.random)
             if found is not None:
                 return found
         return control, self.arms((treatment,))

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from valgap.experiments.scoring import is_rescore, is_score
 from valgap.stats import antithetic_orders, paired_effect, sampled_shapley_values, shapley_values
 from valgap.types import Diagnosis, Effect, Finding, Intervention, LedgerLine
 
@@ -48,7 +49,7 @@ def account(diagnosis: Diagnosis, lab: Experiment, confirmed: Sequence[Confirmed
     if diagnosis.validation is None:
         return ()
     lines = shared_out(lab, confirmed)
-    reach = attainable(diagnosis)
+    reach = None if any(misleads_probe(c.treatment) for c in confirmed) else attainable(diagnosis)
     if reach is not None:
         explained = round(100 * diagnosis.validation.value, 1) + sum(line.points for line in lines)
         rest = round(round(100 * reach, 1) - explained, 1)
@@ -159,6 +160,11 @@ class _Shares:
 def _given(value: Joint | None) -> Joint:
     assert value is not None
     return value
+
+
+def misleads_probe(treatment: Intervention) -> bool:
+    """Whether the removed fault spoils the probe's own validation: the probe saw the same images under the same labels."""
+    return is_rescore(treatment) or (is_score(treatment) and treatment.name != "score_best_epoch")
 
 
 def attainable(diagnosis: Diagnosis) -> float | None:

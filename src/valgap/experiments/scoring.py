@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -54,11 +55,11 @@ def is_evaluation(intervention: Intervention) -> bool:
     return kept or is_rescore(intervention) or in_eval_mode
 
 
-def rescored(control: Sequence[ArmResult], place: int) -> tuple[list[ArmResult], list[ArmResult]] | None:
+def rescored(control: Sequence[ArmResult], place: int, random: bool) -> tuple[list[ArmResult], list[ArmResult]] | None:
     """(as the program scored, under the re-score number ``place``) of every control arm; None where one cannot tell.
 
-    Not where the finished model does not repeat the answers of the program's last validation: it may hold other weights by
-    then, or validation may be random.
+    Not where the finished model does not repeat the program's last validation: it may hold other weights by then. What it
+    must repeat are the answers, and where validation is ``random`` the accuracy within the noise of two draws.
     """
     own, under = [], []
     for arm in control:
@@ -67,7 +68,7 @@ def rescored(control: Sequence[ArmResult], place: int) -> tuple[list[ArmResult],
         if "own" not in tables or f"under {place}" not in tables:
             return None
         first = replace(arm, samples=tables["own"])
-        if same_answers(arm, first) < SAME_ANSWERS:
+        if not (_same_accuracy(arm, first) if random else same_answers(arm, first) >= SAME_ANSWERS):
             return None
         own.append(first)
         under.append(replace(arm, samples=tables[f"under {place}"]))
@@ -80,6 +81,11 @@ def same_answers(arm: ArmResult, other: ArmResult) -> float:
     first = dict(zip(arm.placed(), arm.samples.prediction.tolist(), strict=True))
     second = dict(zip(other.placed(), other.samples.prediction.tolist(), strict=True))
     return float(np.mean([second.get(k) == v for k, v in first.items()])) if first else 0.0
+
+
+def _same_accuracy(arm: ArmResult, other: ArmResult) -> bool:
+    mean, n = (arm.accuracy + other.accuracy) / 2, max(1, len(arm.correct()))
+    return abs(arm.accuracy - other.accuracy) <= 3.0 * math.sqrt(2 * max(mean * (1 - mean), 1e-4) / n)
 
 
 def renamed(arm: ArmResult, intervention: Intervention) -> ArmResult:
