@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from valgap.experiments.arm import ArmSpec
 from valgap.experiments.ledger import UNEXPLAINED, Confirmed, account
 from valgap.experiments.placebo import has_placebo, placebo
 from valgap.experiments.plan import RESERVE, Length, can_stop_early, choose_length, parse_budget, recorded_epochs
-from valgap.experiments.prove import EASY, trains_easily
+from valgap.experiments.prove import EASY, Trial, trains_easily
 from valgap.experiments.runner import ArmResult
 from valgap.experiments.scoring import rescored
 from valgap.experiments.suspects import Suspect, like_before
@@ -211,6 +212,43 @@ def test_a_finished_model_must_repeat_what_the_program_validated() -> None:
     assert drawn is not None and drawn[0][0].accuracy == 0.5 and drawn[1][0].accuracy == 0.9
     assert rescored([arm_result(half, own=better, under_0=better)], 0, random=True) is None
     assert rescored([arm_result(half, own=half)], 0, random=True) is None
+
+
+class Arms:
+    """Stands for Lab: how many of 100 answers are right under each set of treatments, in three seeds."""
+
+    def __init__(self, right: dict[str, int]) -> None:
+        self.right = right
+
+    def results(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
+        count = self.right["".join(sorted(t.name for t in treatments))]
+        return [arm_result([i < count for i in range(100)])] * 3
+
+
+def looked_at_again(right: dict[str, int]) -> Trial:
+    """A trial whose suspects a and b gained too little alone, after the second look."""
+    check = {"a": "MOD302", "b": "MOD306"}
+    finding = Finding("", 5.0, 0.9, (), "")
+    suspects = []
+    for name, code in check.items():
+        effect = Effect(right[name] - right[""], -5.0, 9.0, 0.4, 3, 100)
+        judged = Judged(next(c for c in CATALOGUE if c.code == code), finding, "inconclusive", effect)
+        suspects.append(Suspect(judged, finding, Intervention(name, {})))
+    lab: Any = Arms(right)
+    trial = Trial(lab, suspects, [s.judged for s in suspects])
+    assert trial.second_look([]) == [
+        (s, j.effect) for s, j in zip(suspects, trial.settled, strict=True) if j.verdict == "confirmed"
+    ]
+    return trial
+
+
+def test_two_causes_that_each_suffice_are_found_together() -> None:
+    both = looked_at_again({"": 50, "a": 52, "b": 53, "ab": 80})
+    assert [j.verdict for j in both.settled] == ["confirmed", "confirmed"]
+    assert [round(j.effect.value, 6) for j in both.settled if j.effect is not None] == [27.0, 28.0]
+    assert "the other suspected causes are removed" in both.settled[0].reason
+    neither = looked_at_again({"": 50, "a": 52, "b": 53, "ab": 54})
+    assert [j.verdict for j in neither.settled] == ["inconclusive", "inconclusive"]
 
 
 def test_a_placebo_must_be_beaten() -> None:

@@ -6,6 +6,7 @@ Heavy modules are imported by the command that needs them.
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -54,6 +55,8 @@ def _root(
 
 def main() -> None:
     """Run the command line; the one place where errors become exit statuses."""
+    # Pillow's words on images of very many pixels: checks say more of them, and name the file.
+    warnings.filterwarnings("ignore", message=".*could be decompression bomb.*")
     command = typer.main.get_command(app)
     try:
         status = command.main(standalone_mode=False, prog_name="valgap")

@@ -33,6 +33,8 @@ PATIENCE_S = 120.0
 # Scoring recorded weights again costs next to nothing, but one training's luck is in every figure: a planted fault whose
 # removal gives 62 % from the recorded weights gives 68 to 77 % from those of five other seeds (benchmarks/ledger.py).
 EASY = 0.5
+# So many undecided causes are removed together, to see each without the others.
+MOST_TOGETHER = 4
 WEIGHTS_FILE = "final.safetensors"
 
 Progress = Callable[[int, int, float], None]
@@ -73,7 +75,7 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         if trial is None and length is not None:
             length = like_before(folder, base, length, recorded_epochs(run))
             lab = Lab(run, base, length, runner, [s.treatment for s in chosen if is_rescore(s.treatment)])
-            trial = _Trial(lab, chosen, [*settled, *left_out])
+            trial = Trial(lab, chosen, [*settled, *left_out])
         elif trial is not None:
             told = {s.judged.check.code for s in trial.chosen}
             trial.settled = [*settled, *(j for j in left_out if j.check.code not in told)]
@@ -92,7 +94,7 @@ def trains_easily(run: RunRecord, chosen: Sequence[Suspect], budget_s: float) ->
 
 def _without_training(
     diagnosis: Diagnosis, base: ArmSpec, runner: Runner, suspects: Sequence[Suspect], chosen: Sequence[Suspect]
-) -> _Trial | None:
+) -> Trial | None:
     """The trial that scores the recorded weights again; None where a cause needs training, or they do not repeat the record."""
     weights = Path(diagnosis.run.path).resolve() / WEIGHTS_FILE
     evaluated = [s for s in suspects if is_evaluation(s.treatment)]
@@ -101,7 +103,7 @@ def _without_training(
     seconds = epoch_seconds(diagnosis.run)[0]
     lab = Lab(diagnosis.run, replace(base, weights=str(weights)), Length(0, 1.0, seconds), runner)
     problem, _, _ = lab.fidelity(lab.control())
-    return _Trial(lab, evaluated, []) if problem is None else None
+    return Trial(lab, evaluated, []) if problem is None else None
 
 
 class _Nothing:
@@ -112,7 +114,7 @@ class _Nothing:
 
 
 @dataclass
-class _Trial:
+class Trial:
     """One control and the suspects that are judged against it."""
 
     lab: Lab
@@ -142,33 +144,50 @@ class _Trial:
         return replace(diagnosis, judged=_merge(diagnosis, self.settled), ledger=lines, experiments=facts)
 
     def second_look(self, confirmed: list[tuple[Suspect, Effect]]) -> list[tuple[Suspect, Effect]]:
-        """One cause can hide another: those not confirmed alone are tried once more with the confirmed ones removed."""
-        known = {s.judged.check.code for s, _ in confirmed}
-        verdicts = {j.check.code: j for j in self.settled}
-        again = [
-            s
-            for s in self.chosen
-            if s.judged.check.code not in known
-            and s.treatment.name != "score_without"
-            and verdicts[s.judged.check.code].effect is not None
-        ]
-        if not confirmed or not again:
-            return confirmed
-        base = [s.treatment for s, _ in confirmed]
-        before = self.lab.results(base)
+        """One cause can hide another: those not confirmed alone are tried once more, with others removed.
+
+        First with the confirmed ones removed; then, of those still undecided, each with all others removed: two causes of
+        which either suffices to spoil the result gain nothing alone.
+        """
+        undecided = [s for s in self.chosen if s.treatment.name != "score_without" and self._undecided(s)]
+        tries = len(self.chosen)
+        if confirmed:
+            tries += len(undecided)
+            confirmed = self._beside(confirmed, undecided, tries, "the other confirmed causes are")
+        still = [s for s in undecided if self.verdict(s) == "inconclusive"][:MOST_TOGETHER]
+        if len(still) > 1:
+            confirmed = self._beside(confirmed, still, tries + len(still), "the other suspected causes are", together=True)
+        return confirmed
+
+    def _undecided(self, suspect: Suspect) -> bool:
+        return self.verdict(suspect) != "confirmed" and self._settled(suspect).effect is not None
+
+    def verdict(self, suspect: Suspect) -> str:
+        """As it stands now."""
+        return self._settled(suspect).verdict
+
+    def _settled(self, suspect: Suspect) -> Judged:
+        return next(j for j in self.settled if j.check.code == suspect.judged.check.code)
+
+    def _beside(
+        self, confirmed: list[tuple[Suspect, Effect]], tried: Sequence[Suspect], tries: int, removed: str, together: bool = False
+    ) -> list[tuple[Suspect, Effect]]:
+        """The confirmed and those of ``tried`` that are confirmed with them removed (and, ``together``, the others tried)."""
         found = list(confirmed)
-        for suspect in again:
-            after = self.lab.results([*base, suspect.treatment])
+        for suspect in tried:
+            base = [s.treatment for s, _ in confirmed]
+            base += [s.treatment for s in tried if together and s is not suspect]
+            before, after = self.lab.results(base), self.lab.results([*base, suspect.treatment])
             if any(a.error is not None for a in (*before, *after)):
                 continue
-            effect = measure(differences(before, after), len(self.chosen) + len(again))
+            effect = measure(differences(before, after), tries)
             verdict, reason = judge_effect(effect, suspect.expected)
             if verdict != "confirmed":
                 continue
-            told = f"hidden until the other confirmed causes are removed; then {reason}"
-            verdicts[suspect.judged.check.code] = replace(suspect.judged, verdict=verdict, effect=effect, reason=told)
+            told = f"hidden until {removed} removed; then {reason}"
+            judged = replace(suspect.judged, verdict=verdict, effect=effect, reason=told)
+            self.settled = [judged if j.check.code == judged.check.code else j for j in self.settled]
             found.append((suspect, effect))
-        self.settled = list(verdicts.values())
         return found
 
     def facts(self, control: Sequence[ArmResult], fidelity: str, reproduced: bool, begun: float) -> Experiments:

@@ -232,7 +232,7 @@ def _hint(judged: Judged) -> str:
 
 def _foot(diagnosis: Diagnosis, console: Console) -> None:
     """What the points mean, and valgap's own faults."""
-    if diagnosis.experiments is None and _likely(diagnosis):
+    if diagnosis.experiments is None and diagnosis.run.passes and _likely(diagnosis):
         console.print("[dim]Points: what the record lets expect. --budget 10m proves them by re-runs.[/]")
     for judged in diagnosis.crashed:
         outcome = judged.outcome
