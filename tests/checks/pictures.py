@@ -114,3 +114,16 @@ def case(images: Pictures) -> Case:
 def of_run(images: Pictures) -> Case:
     """The sound run with these pictures."""
     return Case(healthy().run, images)
+
+
+def two_classes(wrong: float, train: int = 160, val: int = 100) -> Pictures:
+    """Two classes of which this share of the training labels is wrong."""
+    images = pictures(train, val, apart=7)
+    labels = images.rows.labels % 2
+    centres = np.array([images.embeddings[images.rows.labels == c].mean(0) for c in (0, 1)])  # type: ignore[index]
+    rng = np.random.default_rng(4)
+    embeddings = (centres[labels] + rng.normal(size=(train + val, DIMENSIONS))).astype(np.float32)
+    turned = np.zeros(train + val, bool)
+    turned[rng.permutation(train)[: round(wrong * train)]] = True
+    rows = replace(images.rows, labels=np.where(turned, 1 - labels, labels), classes=CLASSES[:2])
+    return replace(images, rows=rows, embeddings=embeddings)

@@ -85,3 +85,12 @@ def test_missing() -> None:
     run = with_phase(healthy(), "validation", inputs=None)
     assert isinstance(CHECK.detect(run), NotApplicable)
     assert isinstance(CHECK.detect(of_run(pictures())), Clear)
+
+
+@pytest.mark.parametrize(("of_val", "of_train", "named"), [(0.45, 0.3, False), (0.3, 0.45, True), (0.6, 0.3, True)])
+def test_what_training_does_to_its_own_images_is_no_shift(of_val: float, of_train: float, named: bool) -> None:
+    # the files of both sides are as bright as each other (0.45); padded crops put black borders on training images
+    run = with_phase(of_run(pictures()), "train", inputs=inputs(pixel_mean=of_train)).run
+    both = with_phase(Case(run, pictures()), "validation", inputs=inputs(pixel_mean=of_val)).run
+    outcome = CHECK.detect(Case(both, pictures()))
+    assert quiet(outcome) != named

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.checks.cases import found, healthy, modes, with_phase, without
+from tests.checks.cases import found, healthy, model, modes, with_phase, without
 from valgap.checks.eval_mode_at_training import CHECK
 from valgap.types import Case, Clear, NotApplicable
 
@@ -35,3 +35,10 @@ def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
     run = healthy().run
     assert isinstance(CHECK.detect(Case(replace(run, passes=run.passes[:2]))), NotApplicable)
+
+
+def test_a_network_from_scratch_that_is_never_in_train_mode() -> None:
+    held = with_phase(healthy(), "train", modes=modes(0.0, grad_enabled=1.0))
+    scratch = Case(replace(held.run, models={0: model(pretrained=False)}))
+    assert "began at random" in found(CHECK.detect(scratch)).summary
+    assert isinstance(CHECK.detect(held), Clear)  # pretrained statistics are there to be used

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from tests.checks.cases import found, healthy, measured, model, replayed, without
+from tests.checks.cases import found, healthy, measured, model, quiet, replayed, with_phase, without
 from valgap.checks.forgotten_features import CHECK
 from valgap.types import Case, Clear, NotApplicable
 
@@ -35,3 +36,9 @@ def test_random_first_features_have_nothing_to_forget() -> None:
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(healthy()), NotApplicable)
     assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
+
+
+def test_batches_of_two_images_are_named_instead() -> None:
+    lost = tuned(0.8, 0.5, 0.5)
+    few = with_phase(lost, "train", batch_sizes=np.full(100, 2))
+    assert quiet(CHECK.detect(few)) and not quiet(CHECK.detect(lost))

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.checks.cases import found, healthy, measured, quiet, replayed, without
+from tests.checks.cases import found, healthy, measured, quiet, replayed, trained_with, without
+from tests.checks.test_excessive_weight_decay import shrunk
+from valgap.checks.excessive_weight_decay import CHECK as DECAY
 from valgap.checks.learning_rate_too_high import CHECK
-from valgap.types import Case, Clear, NotApplicable
+from valgap.types import Case, Clear, Finding, NotApplicable
 
 
 def rough(ratio: float, loss: float, probe: float = 0.8, reached: float = 0.3) -> Case:
@@ -61,3 +63,10 @@ def test_a_replay_that_does_not_repeat_the_run_says_nothing() -> None:
 
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
+
+
+def test_weights_that_decay_shrinks_are_named_as_such() -> None:
+    hot = rough(0.5, 1.4)
+    shrinking = shrunk(trained_with(hot, "SGD", 0.1, weight_decay=1.0), 0.1)
+    assert isinstance(CHECK.detect(shrinking), Clear) and isinstance(DECAY.detect(shrinking), Finding)
+    assert found(CHECK.detect(shrunk(trained_with(hot, "SGD", 0.1, weight_decay=1e-4), 0.1)))

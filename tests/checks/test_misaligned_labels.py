@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, quiet
-from tests.checks.pictures import case, pictures, relabelled
+from tests.checks.pictures import case, pictures, relabelled, two_classes
 from valgap.checks.misaligned_labels import CHECK
 from valgap.types import Clear, NotApplicable
 
@@ -42,3 +42,11 @@ def test_sound_near_miss_and_missing() -> None:
     assert quiet(CHECK.detect(case(relabelled(images, noisy))))  # half of the labels wrong: DAT104
     assert isinstance(CHECK.detect(healthy()), NotApplicable)
     assert isinstance(CHECK.detect(case(pictures(40, 10))), NotApplicable)
+
+
+def test_labels_that_teach_validation_mean_something() -> None:
+    # two classes, two fifths of the few labels wrong: the probe hardly meets held-out training labels, and validation it does
+    images = two_classes(wrong=0.4)
+    held = images.held_out
+    assert held is not None and held.val_accuracy > 0.7
+    assert quiet(CHECK.detect(case(images)))

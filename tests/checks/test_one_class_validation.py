@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.checks.cases import TRAIN, VAL, found, healthy, samples, with_phase, without
+from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, samples, with_phase, without
+from tests.checks.pictures import pictures
+from valgap.checks.distribution_shift import CHECK as SHIFT
 from valgap.checks.one_class_validation import CHECK
+from valgap.checks.wrong_val_labels import CHECK as LABELS
 from valgap.types import Case, Clear, NotApplicable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
@@ -39,3 +42,11 @@ def test_sound_and_a_small_uneven_validation_are_silent() -> None:
 
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)
+
+
+def test_labels_and_shares_are_not_named_once_more() -> None:
+    images = pictures(200, 100)
+    only = replace(images, rows=replace(images.rows, labels=np.where(images.rows.is_val, 0, images.rows.labels)))
+    one, all_there = Case(block([0]).run, only), Case(healthy().run, only)
+    assert quiet(LABELS.detect(one)) and quiet(SHIFT.detect(one))
+    assert not quiet(SHIFT.detect(all_there))

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, quiet
 from tests.checks.pictures import Pictures, case, pictures
 from valgap.checks.repeated_train_images import CHECK
-from valgap.types import Clear, Finding, ImagePair, NotApplicable
+from valgap.types import Case, Clear, Finding, ImagePair, NotApplicable, Untreatable
 
 
 def repeated(originals: int, copies: int) -> Pictures:
@@ -39,3 +40,19 @@ def test_a_few_repeats_and_leaks_are_silent() -> None:
 
 def test_missing() -> None:
     assert isinstance(CHECK.detect(healthy()), NotApplicable)
+
+
+@pytest.mark.parametrize(("times", "named"), [(1, False), (2, True), (8, True)])
+def test_a_list_that_holds_samples_several_times(times: int, named: bool) -> None:
+    run = healthy().run
+    dataset = run.datasets[0]
+    assert dataset.sample is not None
+    places = np.resize(dataset.sample[: len(dataset.sample) // times], len(dataset.sample))
+    listed = Case(replace(run, datasets={**run.datasets, 0: replace(dataset, sample=places)}))
+    outcome = CHECK.detect(listed)
+    if not named:
+        assert isinstance(outcome, NotApplicable)
+        return
+    finding = found(outcome)
+    assert finding.evidence[1].value == len(dataset.sample) // times
+    assert CHECK.treat is not None and isinstance(CHECK.treat(listed, finding), Untreatable)

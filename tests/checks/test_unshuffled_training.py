@@ -42,3 +42,12 @@ def test_sound_and_balanced_batches_are_silent() -> None:
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
     assert isinstance(CHECK.detect(with_phase(healthy(), "train", samples=samples(np.arange(10)))), NotApplicable)
+
+
+def test_validation_that_steps_is_not_called_unshuffled() -> None:
+    in_order = with_phase(healthy(), "validation", backwards=5, optimizer_steps=5)
+    table = in_order.run.last_validation
+    assert table is not None
+    blocks = replace(table.samples, target=np.sort(table.samples.target))
+    passes = tuple(replace(p, phase="train", samples=blocks) if p.phase == "validation" else p for p in in_order.run.passes)
+    assert isinstance(CHECK.detect(Case(replace(in_order.run, passes=passes))), Clear)

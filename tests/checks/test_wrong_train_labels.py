@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, quiet
-from tests.checks.pictures import case, pictures, relabelled
+from tests.checks.pictures import case, pictures, relabelled, two_classes
 from valgap.checks.wrong_train_labels import CHECK
 from valgap.types import Case, Clear, Finding, Intervention, NotApplicable
 
@@ -54,3 +54,17 @@ def test_missing_images_and_treatment() -> None:
     assert CHECK.treat is not None
     treatment = CHECK.treat(Case(run), Finding("", 1, 1, (), "", subjects=(run.sample_names[3], run.sample_names[150])))
     assert treatment == Intervention("drop_samples", {"phase": "train", "positions": [3, 150]})
+
+
+def test_too_few_images_to_judge_single_labels_are_judged_by_both_sides() -> None:
+    images = two_classes(wrong=0.4)
+    errors = images.label_errors
+    assert errors is not None and errors.train_interval[1] - errors.train_interval[0] > 0.4
+    finding = found(CHECK.detect(case(images)))
+    told = finding.evidence[-1]
+    assert told.low is not None and told.high is not None and told.low < 0.4 < told.high
+    assert not finding.subjects
+    # nothing to learn from on either side: no rate at all
+    rng = np.random.default_rng(0)
+    lost = replace(images, rows=replace(images.rows, labels=rng.integers(0, 2, len(images.rows.labels))))
+    assert isinstance(CHECK.detect(case(lost)), NotApplicable)

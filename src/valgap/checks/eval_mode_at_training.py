@@ -18,10 +18,14 @@ Source
 
 from __future__ import annotations
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
+from collections.abc import Sequence
+
+from valgap.checks.progress import backbone_trained
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Pass, RunRecord
 
 MODE_SHARE = 0.5
 UNMEASURED_POINTS = 2.0
+TRAINED_SHARE = 0.2
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -41,6 +45,14 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         Evidence("later training passes in eval mode", len(late), 0, "passes", len(passes) - 1),
         Evidence("layers in training mode in the first pass", active, None),
     )
+    if never_in_train_mode(case.run, passes):
+        return Finding(
+            summary="a network that began at random never trains in train mode: its BatchNorm knows no statistics of any data",
+            severity_points=UNMEASURED_POINTS,
+            confidence=0.7,
+            evidence=(*facts, Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points")),
+            remedy="call model.train() at the start of every training epoch",
+        )
     if first.training_flag < MODE_SHARE or active < MODE_SHARE or not late:
         return Clear("the mode of training stayed as it began", facts)
     return Finding(
@@ -50,6 +62,13 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         evidence=(*facts, Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points")),
         remedy="call model.train() at the start of every training epoch",
     )
+
+
+def never_in_train_mode(run: RunRecord, passes: Sequence[Pass]) -> bool:
+    """Whether BatchNorm keeps the statistics 0 and 1 that it began with, for lack of a single pass in train mode."""
+    model = run.trained_model
+    new = model is not None and model.pretrained is False and backbone_trained(run) >= TRAINED_SHARE
+    return new and all(p.modes.batchnorm_layers > 0 and p.modes.batchnorm_training == 0 for p in passes)
 
 
 def treat(case: Case, finding: Finding) -> Intervention:

@@ -47,14 +47,12 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         facts.insert(0, again.evidence("with a tenth of the decay"))
         if 100 * again.gain >= NOTABLE_POINTS and again.p_value < P_VALUE:
             return _finding(decay, 100 * again.gain, 0.85, facts)
-    kept = kept_norm(run)
-    facts.append(Evidence("norm of the trained weights, end over start (median)", kept, "0.95 to 1.5"))
+    facts.append(Evidence("norm of the trained weights, end over start (median)", kept_norm(run), "0.95 to 1.5"))
     if gap is not None:
         facts.append(gap.evidence())
-    expected = float(np.exp(-decay * highest_rates(run).sum()))
-    if kept < SHRUNK and expected < SHRUNK and gap is not None and gap.low > 0:
+    if shrinks(run) and gap is not None and gap.low > 0:
         return _finding(decay, 100 * gap.value, 0.7, facts)
-    if kept < SHRUNK and expected < SHRUNK:
+    if shrinks(run):
         return _finding(decay, 0.0, 0.35, facts)
     return Clear("weight decay does not show in the weights or in what they could reach", tuple(facts))
 
@@ -63,6 +61,12 @@ def strongest(run: RunRecord) -> tuple[float, str]:
     """(largest weight decay of any group, class of that optimizer)."""
     found = [(float(g["weight_decay"] or 0.0), o.kind) for o in run.optimizers.values() for g in o.groups if "weight_decay" in g]
     return max(found, default=(0.0, next(iter(run.optimizers.values())).kind))
+
+
+def shrinks(run: RunRecord) -> bool:
+    """Whether trained weights lost much of their norm, and weight decay alone would make them."""
+    expected = float(np.exp(-strongest(run)[0] * highest_rates(run).sum()))
+    return kept_norm(run) < SHRUNK and expected < SHRUNK
 
 
 def kept_norm(run: RunRecord) -> float:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from valgap.checks.excessive_weight_decay import shrinks
 from valgap.checks.progress import backbone_trained, batch_size, guess_loss, numbers_of, replay, shortfall, update_ratio
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
@@ -65,6 +66,8 @@ def judged(run: RunRecord) -> Finding | Clear | NotApplicable:
     if gap is not None:
         facts.append(gap.evidence())
     lost = lost_start(run)
+    if run.optimizers and shrinks(run):
+        return Clear("the weights shrink as their decay makes them, and that is what updates are made of (TRN406)", tuple(facts))
     if ratio >= HOT_RATIO and stuck and len(trained) > 1 and backbone_trained(run) >= TRAINED_SHARE:
         points = max(100 * gap.value if gap is not None and gap.low > 0 else 0.0, lost)
         return _finding(points, 0.7 if points > 0 else 0.4, facts)

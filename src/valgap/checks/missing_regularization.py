@@ -21,7 +21,7 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.missing_augmentation import GAP, TRAINED_SHARE, cost, same_images
+from valgap.checks.missing_augmentation import TRAINED_SHARE, cost, least_gap, same_images
 from valgap.checks.progress import backbone_trained, overfit_gap, overfits
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
@@ -39,7 +39,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if gap is None:
         return NotApplicable("training images re-scored like validation (closing measurements)")
     facts = (fact, *gap.evidence(), Evidence("share of the network's numbers that is trained", backbone_trained(run)))
-    if not overfits(run, gap, GAP):
+    if not overfits(run, gap, least_gap(run)):
         return Clear("nothing holds the network back, but there is no large gap to validation", facts)
     points = cost(gap) + 1.0  # it holds the missing augmentation within it
     return Finding(

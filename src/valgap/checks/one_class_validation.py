@@ -66,6 +66,11 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
+def lacks_classes(case: Case) -> bool:
+    """Whether this is the cause; what the split does to labels and shares is then not named once more."""
+    return isinstance(detect(case), Finding)
+
+
 def log_chance_of_absence(train: IntArray, val: IntArray, classes: int) -> float:
     """Natural log of an upper bound of the chance that a random draw lacks as many images of the absent classes."""
     shares = np.bincount(train, minlength=classes) / len(train)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 
 from valgap.checks.images import drop_from_train, needed
-from valgap.types import Case, Check, Clear, Evidence, Finding, ImagePair, Intervention, NotApplicable, Untreatable
+from valgap.types import Case, Check, Clear, Evidence, Finding, ImagePair, Intervention, NotApplicable, RunRecord, Untreatable
 
 # Share of training images that repeat others: below the first nothing is said, from the second we would bet.
 HINT_SHARE = 0.02
@@ -32,6 +32,9 @@ BET_SHARE = 0.1
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Count training images that repeat an earlier one."""
     images = case.images
+    listed = listed_again(case.run)
+    if listed is not None and listed[0] >= BET_SHARE * listed[1]:
+        return _of_the_list(case, *listed)
     if images is None or images.pairs is None:
         return NotApplicable(needed(images, "pairs"))
     rows = images.rows
@@ -54,6 +57,29 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         evidence=facts,
         remedy="keep one image of each group, and augment while training rather than on disk",
         subjects=tuple(rows.names[i] for i in sorted(again)),
+    )
+
+
+def listed_again(run: RunRecord) -> tuple[int, int] | None:
+    """(places of the last training data set that hold a sample once more, all places); None where samples are not known."""
+    train = run.last_train
+    dataset = run.datasets.get(train.dataset) if train is not None else None
+    if dataset is None or dataset.sample is None or (dataset.sample < 0).any():
+        return None
+    return len(dataset.sample) - len(np.unique(dataset.sample)), len(dataset.sample)
+
+
+def _of_the_list(case: Case, again: int, total: int) -> Finding:
+    distinct = total - again
+    return Finding(
+        summary=f"{total} training samples are {distinct} different ones: the list holds them several times",
+        severity_points=lost_points(case, distinct),
+        confidence=float(np.interp(again / total, [BET_SHARE, 0.3], [0.5, 0.95])),
+        evidence=(
+            Evidence("places of the training list that hold a sample once more", again, 0, "places", total),
+            Evidence("different samples", distinct, total, "samples"),
+        ),
+        remedy="list each sample once; train for more epochs instead, and augment",
     )
 
 
@@ -89,6 +115,8 @@ def lost_points(case: Case, distinct: int) -> float:
 
 def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     """One of each is kept in training; the placebo leaves out as many at random."""
+    if not finding.subjects:
+        return Untreatable("the same samples once is a shorter epoch, which says nothing of how many are different")
     return drop_from_train(case, finding.subjects)
 
 

@@ -34,7 +34,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     train = run.of_phase("train")
     if not train:
         return NotApplicable("a training pass")
-    stepping = [p for p in train if p.optimizer_steps and looks_like_validation(run, p, train)]
+    stepping = stepping_validation(run)
     if stepping:
         steps = sum(p.optimizer_steps for p in stepping)
         return Finding(
@@ -60,6 +60,12 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         evidence=facts,
         remedy="call model.eval() before validating",
     )
+
+
+def stepping_validation(run: RunRecord) -> list[Pass]:
+    """Training passes that are a validation with optimizer steps."""
+    train = run.of_phase("train")
+    return [p for p in train if p.optimizer_steps and looks_like_validation(run, p, train)]
 
 
 def looks_like_validation(run: RunRecord, one: Pass, train: tuple[Pass, ...]) -> bool:

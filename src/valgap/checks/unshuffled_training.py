@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from valgap.checks.training_on_validation import stepping_validation
 from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, Intervention, NotApplicable
 
 # Mean number of classes per batch over its expectation under random order; random order gives 1 within a few percent
@@ -33,7 +34,8 @@ UNMEASURED_POINTS = 8.0
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Compare the classes per batch with random order."""
-    train = case.run.last_train
+    stepping = stepping_validation(case.run)  # unshuffled as validation is meant to be; TRN412 names them
+    train = next((p for p in reversed(case.run.of_phase("train")) if p not in stepping), None)
     if train is None or int(train.samples.labelled.sum()) < MIN_IMAGES:
         return NotApplicable(f"a training pass with {MIN_IMAGES} labelled images")
     keep = train.samples.labelled

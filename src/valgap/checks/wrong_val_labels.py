@@ -21,6 +21,7 @@ Source
 from __future__ import annotations
 
 from valgap.checks.images import drop_from_validation, label_ranking, needed
+from valgap.checks.one_class_validation import lacks_classes
 from valgap.checks.wrong_train_labels import HINT_RATE, MIN_SUSPECTS, WRONG, confidence
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
@@ -53,6 +54,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return Clear(
             "most validation labels disagree with train's: a shift or other class indices (DAT102, DAT106)", facts, ranking
         )
+    if lacks_classes(case):
+        return Clear("validation lacks whole classes (DAT112): its labels are judged once the split is mended", facts, ranking)
     shift = images.shift
     if shift is not None and shift.p_value < SHIFTED_P and shift.auc >= SHIFTED_AUC:
         return Clear("validation images are of another kind than train's (DAT106), whose probe cannot judge them", facts, ranking)

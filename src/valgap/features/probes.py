@@ -144,11 +144,13 @@ def learning_curve(embeddings: npt.NDArray[np.floating], rows: ImageRows, seed: 
     usable = np.isfinite(embeddings[:, 0]) & (rows.labels >= 0)
     train, val = np.flatnonzero(usable & ~rows.is_val), np.flatnonzero(usable & rows.is_val)
     classes = len(rows.classes)
-    if len(train) < 2 * MIN_IMAGES or len(np.unique(rows.labels[train])) < 2:
-        return f"{2 * MIN_IMAGES} readable labelled training images of two classes"
+    on_val = len(val) >= MIN_IMAGES
+    # What is not held out needs no images of its own: few training images are what is asked about.
+    least = max(2 * FOLDS, 2 * len(np.unique(rows.labels[train]))) if on_val else 2 * MIN_IMAGES
+    if len(train) < least or len(np.unique(rows.labels[train])) < 2:
+        return f"{least} readable labelled training images of two classes"
     features = standardised(embeddings, train)
     rng = np.random.default_rng(seed)
-    on_val = len(val) >= MIN_IMAGES
     fold = folds_of(rows.labels[train])
     _, penalty = cross_validated(features[train], rows.labels[train], classes, fold)
     pool_size = len(train) if on_val else len(train) - len(train) // FOLDS
