@@ -111,7 +111,9 @@ FAULTY: tuple[Case, ...] = (
     one("eval_training", CIFAR, "scratch", "EVA502"),
     one("batch_means", CLOTHES, "head", "EVA503", thread=GITHUB + "mitmul/chainer-cifar10/issues/1"),
     one("integer_accuracy", CLOTHES, "head", "EVA503", thread=GITHUB + "prakashjayy/pytorch_classifiers/issues/5"),
-    Case("overconfident", CIFAR, "scratch", "plain", (("EVA505",),), "epochs=12", GITHUB + "keras-team/keras/issues/7866"),
+    one(
+        "overconfident", CIFAR, "scratch", "EVA505|PRE206", "epochs=12", GITHUB + "keras-team/keras/issues/7866", faults="plain"
+    ),
     one("reference", CIFAR, "scratch", "EVA506", settings="epochs=10 rate=0.02", thread=GITHUB + "pytorch/tutorials/pull/188"),
     one("fifteen_val", CLOTHES, "head", "EVA507"),
     one("train_as_val", CLOTHES, "head", "EVA508", thread=GITHUB + "luxonis/luxonis-train/pull/213"),

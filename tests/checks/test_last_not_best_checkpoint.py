@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.checks.cases import found, healthy
+from tests.checks.cases import found, healthy, quiet
 from tests.checks.test_overtraining import course
+from valgap.checks import missing_augmentation
 from valgap.checks.last_not_best_checkpoint import CHECK
-from valgap.types import Case, Clear, NotApplicable, WeightsLoaded
+from valgap.types import Case, Clear, Finding, NotApplicable, WeightsLoaded
 
 
 def loaded(case: Case, changed: bool | None, own: bool = False) -> Case:
@@ -34,6 +35,13 @@ def test_real_copies_and_a_best_last_epoch_are_silent() -> None:
 
 def test_a_jumping_curve_that_ends_low() -> None:
     found(CHECK.detect(course([0.8, 0.6, 0.8, 0.8, 0.79, 0.6], [0.7, 0.8, 0.7, 0.8, 0.7, 0.71])))
+
+
+def test_a_curve_that_falls_for_a_named_reason_is_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    jumping = course([0.8, 0.6, 0.8, 0.8, 0.79, 0.6], [0.7, 0.8, 0.7, 0.8, 0.7, 0.71])
+    monkeypatch.setattr(missing_augmentation, "detect", lambda case: Finding("", 5.0, 0.6, (), ""))
+    assert quiet(CHECK.detect(jumping)) and isinstance(CHECK.detect(jumping), Finding)
+    assert found(CHECK.detect(loaded(course([0.7, 0.8, 0.7]), False, own=True)))
 
 
 def test_plain_overtraining_is_left_to_its_own_check() -> None:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from valgap.errors import ConfigError, DataError, RecordError
 from valgap.models import create_model
 from valgap.recipe import RECIPE, REFERENCE, Recipe
+from valgap.record.foreign import read_log
 from valgap.training import TrainResult, load, predict, train
 from valgap.training.export import export
 from valgap.training.probe import fit_probe
@@ -44,8 +45,8 @@ SETTINGS: dict[str, Any] = {"backbone": "efficientnet_lite0", "size": 64}
 
 @pytest.fixture(scope="module")
 def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
-    """A run of the last stage, with a test folder."""
-    return train(photos, tmp_path_factory.mktemp("run") / "a", recipe=QUICK, test=photos / "val", **SETTINGS)
+    """A run of the last stage, with a test folder and a logger, which must not change anything."""
+    return train(photos, tmp_path_factory.mktemp("run") / "a", recipe=QUICK, test=photos / "val", log=["tensorboard"], **SETTINGS)
 
 
 def test_the_last_stage_learns_twice_the_same(photos: Path, trained: TrainResult, tmp_path: Path) -> None:
@@ -60,6 +61,14 @@ def test_the_last_stage_learns_twice_the_same(photos: Path, trained: TrainResult
     moved = moved_tensors(trained.run)
     assert any("blocks.6" in name for name in moved)
     assert not any("blocks.2" in name or "running" in name for name in moved)
+
+
+def test_the_logger_holds_the_curve(trained: TrainResult) -> None:
+    (file,) = (trained.run / "tensorboard").glob("*.tfevents.*")
+    curves = read_log(file).curves
+    accuracies = [row.val_accuracy for row in trained.epochs]
+    assert curves["val_accuracy"].values == pytest.approx(accuracies)
+    assert len(curves["train_loss"].values) == 2  # epoch 0 has none
 
 
 def moved_tensors(run: Path) -> list[str]:

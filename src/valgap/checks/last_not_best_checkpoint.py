@@ -21,6 +21,7 @@ Source
 
 from __future__ import annotations
 
+from valgap.checks import missing_augmentation, missing_regularization
 from valgap.checks.overtraining import lasts, went_on
 from valgap.checks.progress import MIN_EPOCHS, course, drop_after_best
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord, WeightsLoaded
@@ -28,6 +29,7 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, No
 # The last of several jumping epochs is below the best one by chance; a fall must be this large and this unlikely.
 NOTABLE_POINTS = 4.0
 P_VALUE = 0.01
+HINT = 0.45
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -53,8 +55,14 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     enough = len(seen.passes) >= MIN_EPOCHS and 100 * drop.value >= NOTABLE_POINTS and drop.p_value < P_VALUE
     if not restored and jumps and enough:
         summary = f"the last epoch is reported; epoch {best.epoch} was better"
-        return _finding(summary, 100 * drop.value, 0.55, facts)
+        return _finding(summary, 100 * drop.value, HINT if overfits_for_a_reason(case) else 0.55, facts)
     return Clear("the reported weights are not worse than the best epoch's beyond noise", facts)
+
+
+def overfits_for_a_reason(case: Case) -> bool:
+    """Whether what makes validation fall is named (PRE206, TRN405): another epoch would only hide it."""
+    outcomes = (missing_augmentation.detect(case), missing_regularization.detect(case))
+    return any(isinstance(o, Finding) and o.confidence > HINT for o in outcomes)
 
 
 def loads_after_training(run: RunRecord) -> list[WeightsLoaded]:

@@ -30,6 +30,7 @@ def train(
     time_limit: Annotated[str | None, typer.Option(help="Such as 10m: the best that can be had in it.")] = None,
     test: Annotated[Path | None, typer.Option(help="Class folders that are scored once, at the end.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a training that was cut off.")] = None,
+    log: Annotated[str, typer.Option(help="The curve for a logger as well: tensorboard, mlflow, wandb (comma between).")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images, where all layers learn.")] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
@@ -68,6 +69,7 @@ def train(
             time_limit_s=limit,
             test=test,
             resume=resume is not None,
+            log=[name.strip() for name in log.split(",") if name.strip()],
             console=Console(),
             aside=session.aside,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from valgap.training.checkpoint import WEIGHTS, facts_of, save
 from valgap.training.decide import Decision, adjustment, flip_keeps_class, take_last_stage
 from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of
 from valgap.training.images import ImageDataset, StoredDataset
+from valgap.training.loggers import Loggers, check_names
 from valgap.training.probe import Probe, fit_probe
 from valgap.training.saved import FitStore
 from valgap.training.scores import Scores, fit_temperature, score
@@ -72,6 +73,7 @@ def train(
     time_limit_s: float | None = None,
     test: Path | None = None,
     resume: bool = False,
+    log: Sequence[str] = (),
     console: Console | None = None,
     aside: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> TrainResult:
@@ -88,13 +90,16 @@ def train(
         time_limit_s: give the best that can be had in so many seconds.
         test: a folder of class folders that is scored once, at the end.
         resume: go on with the training that was begun in ``out``, with its settings.
+        log: experiment loggers that get the curve as well: tensorboard, mlflow, wandb.
         aside: entered for what is no part of the training itself (features, trials), so that a recorder may look away.
 
     Raises:
         DataError: the folder cannot be used.
         WeightsError: the weights cannot be had.
         RecordError: ``out`` already holds a checkpoint, or nothing to resume.
+        ConfigError: ``log`` names no logger, or one whose package is not installed.
     """
+    check_names(log)
     started = time.monotonic()
     screen = console or Console(quiet=True)
     if (out / WEIGHTS).exists():
@@ -116,9 +121,15 @@ def train(
     if not resume:
         _keep_settings(out, data, backbone, weights, recipe, size, seed, workers, test)
     limit = started + time_limit_s if time_limit_s is not None else math.inf
-    program = _Program(table, loaded, preprocessing, recipe, out, seed, workers, limit, screen, aside)
-    result = program.run(started, held_back)
-    program.finish(result, backbone)
+    loggers = Loggers(log, out)
+    try:
+        loggers.settings({**recipe.model_dump(), "data": str(data), "backbone": backbone, "weights": weights, "seed": seed})
+        program = _Program(table, loaded, preprocessing, recipe, out, seed, workers, limit, screen, aside, loggers)
+        result = program.run(started, held_back)
+        program.finish(result, backbone)
+        loggers.final({"train": result.train, "val": result.val, "test": result.test})
+    finally:
+        loggers.close()
     return result
 
 
@@ -137,7 +148,9 @@ class _Program:
         limit: float,
         screen: Console,
         aside: Callable[[], AbstractContextManager[None]],
+        loggers: Loggers,
     ) -> None:
+        self.loggers = loggers
         self.table, self.preprocessing, self.recipe, self.out = table, preprocessing, recipe, out
         self.seed, self.workers, self.limit, self.screen, self.aside = seed, workers, limit, screen, aside
         self.device = torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
@@ -370,7 +383,8 @@ class _Program:
         self.screen.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show_row(self, row: EpochRow) -> None:
-        """One line of the table of epochs."""
+        """One line of the table of epochs, and of the loggers."""
+        self.loggers.row(row)
         loss = "-" if math.isnan(row.train_loss) else f"{row.train_loss:.4f}"
         self.say(f"{row.epoch:5d}  {loss:>10}  {row.val_loss:8.4f}  {row.val_accuracy:12.1%}")
 
