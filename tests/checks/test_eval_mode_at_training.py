@@ -39,6 +39,8 @@ def test_missing_parts() -> None:
 
 def test_a_network_from_scratch_that_is_never_in_train_mode() -> None:
     held = with_phase(healthy(), "train", modes=modes(0.0, grad_enabled=1.0))
-    scratch = Case(replace(held.run, models={0: model(pretrained=False)}))
+    scratch = Case(replace(held.run, models={0: model(pretrained=False, expected_size=None)}))
     assert "began at random" in found(CHECK.detect(scratch)).summary
     assert isinstance(CHECK.detect(held), Clear)  # pretrained statistics are there to be used
+    published = Case(replace(held.run, models={0: model(pretrained=False, expected_size=(3, 224, 224))}))
+    assert isinstance(CHECK.detect(published), Clear)  # it lacks its weights: MOD301

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.checks.cases import found, healthy, measured, quiet, replayed, trained_with, without
+from tests.checks.cases import TENSORS, found, healthy, measured, model, quiet, replayed, trained_with, without
 from tests.checks.test_excessive_weight_decay import shrunk
 from valgap.checks.excessive_weight_decay import CHECK as DECAY
 from valgap.checks.learning_rate_too_high import CHECK
+from valgap.checks.too_few_epochs import CHECK as LENGTH
 from valgap.types import Case, Clear, Finding, NotApplicable
 
 
@@ -70,3 +71,16 @@ def test_weights_that_decay_shrinks_are_named_as_such() -> None:
     shrinking = shrunk(trained_with(hot, "SGD", 0.1, weight_decay=1.0), 0.1)
     assert isinstance(CHECK.detect(shrinking), Clear) and isinstance(DECAY.detect(shrinking), Finding)
     assert found(CHECK.detect(shrunk(trained_with(hot, "SGD", 0.1, weight_decay=1e-4), 0.1)))
+
+
+@pytest.mark.parametrize(
+    ("loss", "whole", "named"), [(3.0, True, True), (1.5, True, False), (200.0, False, True), (9.0, False, False)]
+)
+def test_training_that_ends_far_above_a_guess(loss: float, whole: bool, named: bool) -> None:
+    # a guess costs log 4 = 1.39 nats here
+    case = rough(0.005, loss)
+    head = np.array([t[0].startswith("fc") for t in TENSORS])
+    run = case.run if whole else replace(case.run, models={0: model(requires_grad=head, in_optimizer=head)})
+    outcome = CHECK.detect(Case(run))
+    assert isinstance(outcome, Finding) == named
+    assert isinstance(LENGTH.detect(Case(run)), Clear)

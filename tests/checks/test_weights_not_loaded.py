@@ -1,11 +1,13 @@
 """MOD301."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tests.checks.cases import TENSORS, found, healthy, model, quiet, without
+from tests.checks.cases import TENSORS, found, healthy, model, modes, quiet, with_phase, without
 from valgap.checks.weights_not_loaded import CHECK
-from valgap.types import Clear, NotApplicable, WeightsLoaded
+from valgap.types import Case, Clear, NotApplicable, WeightsLoaded
 
 HEAD = np.array([t[0].startswith("fc") for t in TENSORS])
 
@@ -33,6 +35,14 @@ def test_sound_other_head_and_from_scratch_are_silent() -> None:
     assert isinstance(CHECK.detect(healthy(weights_loaded=(load(98),))), Clear)
     scratch = model(pretrained=False, fresh_batchnorm=1.0, loaded_fraction=float("nan"))
     assert quiet(CHECK.detect(healthy(models={0: scratch})))
+
+
+def test_batchnorm_held_at_what_it_began_with() -> None:
+    new = model(pretrained=False, fresh_batchnorm=1.0, loaded_fraction=float("nan"))
+    held = with_phase(Case(replace(healthy().run, models={0: new})), "train", modes=modes(0.0, grad_enabled=1.0))
+    assert "held in eval mode" in found(CHECK.detect(held)).summary
+    own = Case(replace(held.run, models={0: replace(new, expected_size=None)}))  # no published network: EVA502
+    assert quiet(CHECK.detect(own))
 
 
 def test_missing_parts() -> None:

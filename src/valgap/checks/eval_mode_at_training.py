@@ -18,10 +18,9 @@ Source
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from valgap.checks.progress import backbone_trained
-from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Pass, RunRecord
+from valgap.checks.weights_not_loaded import held_in_eval
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
 MODE_SHARE = 0.5
 UNMEASURED_POINTS = 2.0
@@ -45,7 +44,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         Evidence("later training passes in eval mode", len(late), 0, "passes", len(passes) - 1),
         Evidence("layers in training mode in the first pass", active, None),
     )
-    if never_in_train_mode(case.run, passes):
+    if never_in_train_mode(case.run):
         return Finding(
             summary="a network that began at random never trains in train mode: its BatchNorm knows no statistics of any data",
             severity_points=UNMEASURED_POINTS,
@@ -64,11 +63,12 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-def never_in_train_mode(run: RunRecord, passes: Sequence[Pass]) -> bool:
-    """Whether BatchNorm keeps the statistics 0 and 1 that it began with, for lack of a single pass in train mode."""
+def never_in_train_mode(run: RunRecord) -> bool:
+    """Whether BatchNorm keeps the statistics 0 and 1 that it began with; published networks lack their weights then (MOD301)."""
     model = run.trained_model
-    new = model is not None and model.pretrained is False and backbone_trained(run) >= TRAINED_SHARE
-    return new and all(p.modes.batchnorm_layers > 0 and p.modes.batchnorm_training == 0 for p in passes)
+    if model is None or model.pretrained is not False or model.expected_size is not None:
+        return False
+    return backbone_trained(run) >= TRAINED_SHARE and held_in_eval(run)
 
 
 def treat(case: Case, finding: Finding) -> Intervention:

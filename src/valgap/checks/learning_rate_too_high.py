@@ -22,8 +22,11 @@ Source
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from valgap.checks import accumulated_gradients
 from valgap.checks.excessive_weight_decay import shrinks
 from valgap.checks.progress import backbone_trained, batch_size, guess_loss, numbers_of, replay, shortfall, update_ratio
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
@@ -35,6 +38,10 @@ HOT_RATIO = 0.03
 # A new head on a frozen network has updates of 0.1 and more while it is small; there the ratio says nothing.
 TRAINED_SHARE = 0.2
 LOST_Z = 2.5
+# Last training loss over that of a guess. Where all layers learn, no sound run of benchmarks/faults.py ends above 0.8. A new head
+# that hardly moves still has its first random answers (3.6 / 2.3 = 1.6), and strong Dropout reaches 4.
+DIVERGED, DIVERGED_HEAD = 1.2, 20.0
+UNMEASURED_POINTS = 5.0
 # With fewer images a step than this, the batch is named as the cause (TRN410).
 SMALL_BATCH = 8
 
@@ -50,6 +57,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
 def judged(run: RunRecord) -> Finding | Clear | NotApplicable:
     """The outcome whatever the batch size."""
     trained = run.of_phase("train")
+    if diverged(run):
+        return _diverged(run)
     if not sum(p.optimizer_steps for p in trained):
         return NotApplicable("optimizer steps")
     ratio = update_ratio(trained)
@@ -72,6 +81,27 @@ def judged(run: RunRecord) -> Finding | Clear | NotApplicable:
         points = max(100 * gap.value if gap is not None and gap.low > 0 else 0.0, lost)
         return _finding(points, 0.7 if points > 0 else 0.4, facts)
     return Clear("nothing speaks for a rate that is too high", tuple(facts))
+
+
+def diverged(run: RunRecord) -> bool:
+    """Whether training ended far above the loss of a guess, with gradients cleared between its steps."""
+    trained = run.of_phase("train")
+    losses = [p.samples.mean_loss for p in trained]
+    if len(losses) < 2 or not math.isfinite(losses[-1]) or not sum(p.optimizer_steps for p in trained):
+        return False
+    least = DIVERGED if backbone_trained(run) >= TRAINED_SHARE else DIVERGED_HEAD
+    return losses[-1] > least * guess_loss(run) and not isinstance(accumulated_gradients.detect(Case(run)), Finding)
+
+
+def _diverged(run: RunRecord) -> Finding:
+    gap = shortfall(run)
+    last = run.of_phase("train")[-1].samples.mean_loss
+    facts = [
+        Evidence("train loss of the last epoch, against that of a guess", last, guess_loss(run), "nats"),
+        Evidence("size of an update over that of the weights (median)", update_ratio(run.of_phase("train")), "1e-4 to 3e-2"),
+    ]
+    points = max(100 * gap.value if gap is not None and gap.low > 0 else 0.0, lost_start(run), UNMEASURED_POINTS)
+    return _finding(points, 0.75, facts)
 
 
 def lost_start(run: RunRecord) -> float:

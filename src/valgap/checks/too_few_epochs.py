@@ -20,6 +20,7 @@ Source
 
 from __future__ import annotations
 
+from valgap.checks.learning_rate_too_high import diverged
 from valgap.checks.progress import course, head_rate, plain_sgd, replay, shortfall, usual_rate
 from valgap.checks.wrong_schedule import SMALL_SHARE, small_share
 from valgap.stats import paired_p_value
@@ -42,6 +43,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return NotApplicable("optimizer steps")
     if small_share(run) > SMALL_SHARE:
         return Clear("the rate decays at once, and more epochs would not move anything (TRN414)")
+    if diverged(run):
+        return Clear("the training loss is far above that of a guess: more steps are not what it lacks (TRN401)")
     facts = [Evidence("optimizer steps", steps, f"{USUAL_STEPS} or more", "steps", len(trained))]
     again, gap = replay(run, "longer"), shortfall(run)
     if again is not None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, WeightsLoaded
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, RunRecord, WeightsLoaded
 
 # A load counts as skipped when fewer than this share of its keys exist in the module; a backbone with another head
 # fits to more than 95 %.
@@ -55,11 +55,19 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return Clear("the network began with given weights", facts)
     if frozen_share(model) > FITTING_SHARE:
         return _finding("most layers are frozen although their weights are new (random)", 0.95, facts, None)
+    if model.expected_size is not None and held_in_eval(case.run):
+        return _finding("BatchNorm is held in eval mode although its statistics are new, as are the weights", 0.8, facts, None)
     images = len(np.unique(train.samples.sample)) if (train.samples.sample >= 0).any() else len(train.samples)
     evidence = (*facts, Evidence("training images", images, None, "images"))
     if images >= FEW_IMAGES:
         return Clear("the network began at random, with every layer trainable and many images", evidence)
     return _finding(f"the network began at random and has {images} images to learn from", 0.4, evidence, None)
+
+
+def held_in_eval(run: RunRecord) -> bool:
+    """Whether no training pass lets BatchNorm see a batch: it keeps the statistics that it began with."""
+    passes = run.of_phase("train")
+    return all(p.modes.batchnorm_layers > 0 and p.modes.batchnorm_training == 0 for p in passes)
 
 
 def _skipped(load: WeightsLoaded) -> bool:

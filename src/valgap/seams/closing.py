@@ -48,6 +48,8 @@ AUGMENTED_IMAGES = 512
 MAX_TRAIN_IMAGES = 2_000
 # Images for the comparison of train and eval mode, when the program evaluated in eval mode.
 MODE_IMAGES = 64
+# Enough to see ten points. All of them where the colours look swapped.
+FLIPPED_IMAGES = 256
 # Images of a batch that is put together anew.
 MATES = 32
 # The program's own preparation of images between loader and model cannot be repeated here.
@@ -296,8 +298,10 @@ class ClosingMeasurements:
         expected = self.model.expected()
         if own is not None and expected is not None and differs(own, (expected.mean, expected.std)):
             views.append(_View("val_weights_norm", renormalize(own, (expected.mean, expected.std))))
-        if self._channels_look_swapped(facts["walk"], train_facts["walk"]):
-            views.append(_View("val_flipped_channels", lambda x: x.flip(1)))
+        # Means of many kinds of things are grey, and then say nothing of the order of channels; the answers do.
+        swapped = self._channels_look_swapped(facts["walk"], train_facts["walk"])
+        if _coloured(facts["walk"]):
+            views.append(_View("val_flipped_channels", lambda x: x.flip(1), max_images=1 << 60 if swapped else FLIPPED_IMAGES))
         return views
 
     def _channels_look_swapped(self, val: Any, train: Any) -> bool:
@@ -458,6 +462,12 @@ class ClosingMeasurements:
 def _mode_at(walk: Any) -> Mode:
     """The mode of the model in which the program validated."""
     return "train" if walk.mode_rows and max(r[0] for r in walk.mode_rows) > 0.5 else "eval"
+
+
+def _coloured(walk: Any) -> bool:
+    """Whether a pass was given images of three channels."""
+    stats = walk.inputs.result()
+    return stats is not None and len(stats["mean"]) == 3
 
 
 def _unchanged(images: torch.Tensor) -> torch.Tensor:
