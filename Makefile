@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -66,3 +66,15 @@ site: docs $(VENV)/.extras
 
 bench-faults: install
 	$(BIN)/python benchmarks/faults.py $(DATA)
+
+# The readers of logs, in an environment of their own: what they need is none of ours.
+PEERS_VENV := .venv-peers
+PEERS := losslint==0.4.1 trainspotter==0.2.6 gradsnitch==0.1.0 runmedic==0.1.1 finetune-doctor==0.2.2
+
+$(PEERS_VENV)/.installed:
+	test -d $(PEERS_VENV) || $(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/pip install --quiet --disable-pip-version-check $(PEERS)
+	touch $@
+
+bench-fault-peers: install $(PEERS_VENV)/.installed
+	$(BIN)/python benchmarks/fault_peers.py $(RUNS) --python $(PEERS_VENV)/bin/python
