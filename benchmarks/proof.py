@@ -52,7 +52,7 @@ def programs(data: str) -> list[Program]:
     given = (str(Path(data).resolve()), "--backbone", "efficientnet_lite0")
     return [
         Program("reference, 8 epochs", REFERENCE, (*given, "--epochs", "8"), "batchnorm_drift", 600.0, True),
-        Program("healthy", HEALTHY, given[:1], "", 600.0, False),
+        Program("healthy", HEALTHY, given, "", 600.0, False),
         Program("reference, 20 epochs at 128 px", REFERENCE, (*given, "--size", "128"), "batchnorm_drift", 0.0, False),
     ]
 

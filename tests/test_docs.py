@@ -28,7 +28,7 @@ import valgap.cli
 from tests.features.pictures import photo_folder, scene
 from tests.processes import forked
 
-pytestmark = pytest.mark.takes(60)
+pytestmark = pytest.mark.takes(10)
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(

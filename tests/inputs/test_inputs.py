@@ -14,7 +14,7 @@ from valgap.diagnosis import diagnose
 from valgap.record.reader import read_record
 from valgap.types import RunRecord
 
-pytestmark = pytest.mark.takes(40)
+pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 

@@ -16,6 +16,8 @@ import valgap
 from tests.processes import forked
 from valgap.record.reader import read_record
 
+pytestmark = pytest.mark.takes(50)
+
 PROGRAM = """
 import sys, time, torch
 import torch.nn.functional as F

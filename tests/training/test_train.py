@@ -23,6 +23,7 @@ from valgap.training import TrainResult, load, predict, train
 from valgap.training.export import export
 from valgap.training.probe import fit_probe
 
+pytestmark = pytest.mark.takes(70)
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "clothing_mini"
 
 
