@@ -12,7 +12,7 @@ from rich.console import Console
 from tests.report.pages import diagnosis, finding, record
 from valgap.report.record_view import show_record
 from valgap.report.terminal import show_briefly, show_details, show_diagnosis
-from valgap.types import Diagnosis
+from valgap.types import Accuracy, Closing, Diagnosis
 
 EVIL = "a\x1b]0;owned\x07\x1b[2J[red]\r\nb"
 
@@ -63,3 +63,11 @@ def test_names_cannot_move_the_cursor(tmp_path: Path) -> None:
     for text in (shown(show_details, one), shown(show_diagnosis, one), shown(show_record, bad)):
         assert "\x1b" not in text and "\x07" not in text and "\r" not in text
         assert "[red]" in text
+
+
+@pytest.mark.parametrize(("probe", "words"), [(0.95, "reaches 95.0%"), (0.2, "does no better: 20.0%")])
+def test_a_sound_run_says_what_limits_it(typical: Diagnosis, probe: float, words: str) -> None:
+    run = replace(typical.run, closing=Closing(numbers={"probe_final": probe}))
+    accuracy = Accuracy(0.7, 0.63, 0.76, 186)
+    text = shown(show_diagnosis, replace(typical, run=run, judged=(), ledger=(), experiments=None, validation=accuracy))
+    assert "Nothing is broken" in text and words in text

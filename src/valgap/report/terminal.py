@@ -121,7 +121,8 @@ def _limits(diagnosis: Diagnosis, console: Console) -> None:
     closing = diagnosis.run.closing
     reached = max((closing.numbers.get(k, 0.0) for k in ("probe_initial", "probe_final")), default=0.0) if closing else 0.0
     if reached:
-        console.print(f"A linear probe on this run's features reaches {reached:.1%}.", highlight=False)
+        does = "reaches" if reached > val.value else "does no better:"
+        console.print(f"A linear probe on this run's features {does} {reached:.1%}.", highlight=False)
 
 
 @dataclass(frozen=True)
