@@ -28,10 +28,10 @@ TOP = 3
 DATA = (SIGNS, CLOTHES, INSECTS, CIFAR)
 INTRODUCTION = (
     "Made by `make bench-faults DATA=FOLDER`. Programs of benchmarks/fault_programs.py on parts of real data sets at 80 px and",
-    "below, recorded by the code of `valgap run` and diagnosed from the record alone (`--budget 0`). The cost of a fault is the",
+    "below, recorded by the code of `valgap run` and diagnosed without re-runs (`--budget 0`). The cost of a fault is the",
     "last validation accuracy of the same program without it, minus its own, one seed each. Where a fault has two names in the",
-    "catalogue, both are right answers; the first is the expected one. The thresholds of the training family were set while",
-    "looking at a part of these very cases, so their rows are no independent test.",
+    "catalogue, both are right answers; the first is the expected one. Thresholds, and which of two causes is named first, were",
+    "set while looking at these very cases: they show that each cause is told apart here, and are no independent test.",
 )
 
 
