@@ -76,7 +76,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     held = images.held_out if images is not None else None
     if images is not None and shift is not None:
         facts += file_evidence(shift, held)
-    if seen is not None and seen.large and not (seen.only_brighter and varied_in_train(seen, images)):
+    if seen is not None and seen.large and (seen.contrast_changed or not varied_in_train(seen, images)):
         return from_inputs(case, seen, facts)
     if images is None or shift is None:
         if seen is None:
@@ -100,13 +100,12 @@ class Seen:
         error = math.hypot(self.train[2], self.val[2])
         change = abs(self.val[0] - self.train[0])
         brighter = change > BRIGHTNESS_CHANGE and change > Z * error
-        ratio = abs(math.log(max(1e-6, self.val[1]) / max(1e-6, self.train[1])))
-        return brighter or ratio > math.log(CONTRAST_RATIO)
+        return brighter or self.contrast_changed
 
     @property
-    def only_brighter(self) -> bool:
-        """Whether the contrast is as before."""
-        return abs(math.log(max(1e-6, self.val[1]) / max(1e-6, self.train[1]))) <= math.log(CONTRAST_RATIO)
+    def contrast_changed(self) -> bool:
+        """Whether the contrast is another by a factor of CONTRAST_RATIO, either way."""
+        return abs(math.log(max(1e-6, self.val[1]) / max(1e-6, self.train[1]))) > math.log(CONTRAST_RATIO)
 
     @property
     def words(self) -> str:
