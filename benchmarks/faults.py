@@ -181,9 +181,9 @@ def proved_page(faulty: Sequence[Answer], healthy: Sequence[Answer], budget: str
     parts = [
         "# Faults, proved",
         "",
-        f"Made by `python benchmarks/faults.py FOLDER --budget {budget}`: the cases of faults.md, every suspicion tried by re-runs.",
-        "An effect is what the removal of that one cause gains, in points, with its 95 % interval; `inconclusive` are effects that",
-        "the validation images (100 as a rule) and the budget cannot tell from the luck of a seed.",
+        f"Made by `python benchmarks/faults.py FOLDER --budget {budget}`: the cases of faults.md, every suspicion tried by",
+        "re-runs. An effect is what the removal of that one cause gains, in points, with its 95 % interval; `inconclusive` are",
+        "effects that the validation images (100 as a rule) and the budget cannot tell from the luck of a seed.",
         "",
         *proved_summary(faulty, healthy),
         *notes,
