@@ -46,8 +46,19 @@ bench-ledger: install
 bench-proof: install
 	$(BIN)/python benchmarks/proof.py $(DATA)
 
-bench-labels bench-leaks bench-shift: $(VENV)/.extras
+bench-labels bench-shift: $(VENV)/.extras
 	$(BIN)/python benchmarks/$(@:bench-%=%).py $(DATA)
+
+# fastdup wants an older numpy than ours.
+FASTDUP_VENV := .venv-fastdup
+
+$(FASTDUP_VENV)/.installed:
+	test -d $(FASTDUP_VENV) || $(PYTHON) -m venv $(FASTDUP_VENV)
+	$(FASTDUP_VENV)/bin/pip install --quiet --disable-pip-version-check fastdup==2.54
+	touch $@
+
+bench-leaks: $(VENV)/.extras $(FASTDUP_VENV)/.installed
+	$(BIN)/python benchmarks/leaks.py $(DATA) --fastdup $(FASTDUP_VENV)/bin/python
 
 bench-check-cost: $(VENV)/.extras
 	$(BIN)/python benchmarks/check_cost.py $(DATA)
@@ -64,8 +75,10 @@ docs: install
 site: docs $(VENV)/.extras
 	$(BIN)/python -m mkdocs build --strict
 
+# Once from the records alone, once with re-runs; the records are used again.
 bench-faults: install
-	$(BIN)/python benchmarks/faults.py $(DATA)
+	$(BIN)/python benchmarks/faults.py $(DATA) --keep $(or $(RUNS),.bench-faults) --seeds 3
+	$(BIN)/python benchmarks/faults.py $(DATA) --keep $(or $(RUNS),.bench-faults) --budget 90s
 
 # The readers of logs, in an environment of their own: what they need is none of ours.
 PEERS_VENV := .venv-peers

@@ -8,6 +8,9 @@ With a budget every suspicion is tried by re-runs, and the page is results/fault
 from __future__ import annotations
 
 import argparse
+import itertools
+import math
+import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -32,9 +35,10 @@ DATA = (SIGNS, CLOTHES, INSECTS, CIFAR)
 INTRODUCTION = (
     "Made by `make bench-faults DATA=FOLDER`. Programs of benchmarks/fault_programs.py on parts of real data sets at 80 px and",
     "below, recorded by the code of `valgap run` and diagnosed without re-runs (`--budget 0`). The cost of a fault is the",
-    "last validation accuracy of the same program without it, minus its own, one seed each. Where a fault has two names in the",
-    "catalogue, both are right answers; the first is the expected one. Thresholds, and which of two causes is named first, were",
-    "set while looking at these very cases: they show that each cause is told apart here, and are no independent test.",
+    "last validation accuracy of the same program without it, minus its own: mean and standard deviation of the seeds. Where",
+    "a fault has two names in the catalogue, both are right answers; the first is the expected one. Thresholds, and which of",
+    "two causes is named first, were set while looking at these very cases: they show that each cause is told apart here, and",
+    "are no independent test.",
 )
 
 
@@ -45,8 +49,7 @@ class Answer:
     case: Case
     named: list[str]  # codes of the suspicions, in order
     hints: list[str]
-    accuracy: float
-    cost: float  # points below the healthy twin; nan for healthy controls
+    costs: list[float]  # points below the healthy twin, of each seed; empty for healthy controls
     seconds: float
     tried: list[Judged] = field(default_factory=list)  # with a verdict from re-runs
 
@@ -54,6 +57,13 @@ class Answer:
         """What re-runs confirmed, of the planted causes or of all others."""
         right = {c for codes in self.case.causes for c in codes}
         return [j for j in self.tried if j.verdict == "confirmed" and (j.check.code in right) == planted]
+
+    @property
+    def cost(self) -> str:
+        """Mean of the costs and their standard deviation, in words."""
+        known = [c for c in self.costs if not math.isnan(c)]
+        spread = f" +- {statistics.stdev(known):.1f}" if len(known) > 1 else ""
+        return f"{statistics.mean(known):+.1f}{spread}" if known else ""
 
     def place(self, codes: Sequence[str]) -> int | None:
         """Where the first of the right answers stands, from 0; None if it does not."""
@@ -72,14 +82,35 @@ class Answer:
 
 def twin_of(case: Case) -> str:
     """A name for the healthy twin; cases with equal twins share it."""
-    return f"{case.data}-{case.style}-{case.settings.replace(' ', '-').replace('=', '')}"
+    return f"twin-{case.data}-{case.style}-{case.settings.replace(' ', '-').replace('=', '')}"
 
 
-def record_cases(cases: Sequence[Case], data: dict[str, str], folder: Path, parallel: int) -> None:
-    """Record every case and the twins of the faulty ones; what lies there already is not repeated."""
-    jobs = {folder / safe(c.name): c.arguments(data[c.data]) for c in cases}
-    jobs |= {folder / f"twin-{twin_of(c)}": c.arguments(data[c.data], "") for c in cases if c.faults}
+def record_cases(cases: Sequence[Case], data: dict[str, str], folder: Path, parallel: int, seeds: int) -> None:
+    """Record every case and the twins of the faulty ones, with further seeds for the cost; nothing is recorded twice."""
+    jobs = {folder / "runs" / safe(c.name): c.arguments(data[c.data]) for c in cases}
+    jobs |= {folder / "runs" / twin_of(c): c.arguments(data[c.data], "") for c in cases if c.faults}
     record_all([(a, o) for o, a in jobs.items()], parallel)
+    faulty = [c for c in cases if c.faults]
+    for seed in range(1, seeds):
+        more = {of_seed(folder, seed) / safe(c.name): c.arguments(data[c.data], seed=seed) for c in faulty}
+        more |= {of_seed(folder, seed) / twin_of(c): c.arguments(data[c.data], "", seed) for c in faulty}
+        record_all([(a, o) for o, a in more.items()], parallel, closing=False)
+
+
+def of_seed(folder: Path, seed: int) -> Path:
+    """Where the records of a seed lie; those of the first are diagnosed."""
+    return folder / ("runs" if seed == 0 else f"seed-{seed}")
+
+
+def costs(case: Case, folder: Path) -> list[float]:
+    """Last validation accuracy of the healthy twin less that of the faulty program, in points, of each recorded seed."""
+    found = []
+    for seed in itertools.count():
+        faulty, twin = (of_seed(folder, seed) / n for n in (safe(case.name), twin_of(case)))
+        if not case.faults or not is_recorded(faulty) or not is_recorded(twin):
+            return found
+        found.append(accuracy(twin) - accuracy(faulty))
+    return found
 
 
 def is_recorded(folder: Path) -> bool:
@@ -118,11 +149,8 @@ def answer(case: Case, folder: Path, budget: str, images: bool) -> tuple[Answer,
         found, everything = [], ()
     seconds = time.monotonic() - begun
     hints = [j.check.code for j in everything if j not in found]
-    reached = accuracy(run)
-    twin = folder / f"twin-{twin_of(case)}"
-    cost = accuracy(twin) - reached if case.faults and is_recorded(twin) else float("nan")
     tried = [j for j in everything if j.verdict != "untested"]
-    return Answer(case, [j.check.code for j in found], hints, reached, cost, seconds, tried), list(everything)
+    return Answer(case, [j.check.code for j in found], hints, costs(case, folder.parent), seconds, tried), list(everything)
 
 
 def table(answers: Sequence[Answer]) -> list[str]:
@@ -136,10 +164,9 @@ def table(answers: Sequence[Answer]) -> list[str]:
         planted = ", ".join("/".join(c) for c in a.case.causes) or "-"
         found = a.found()
         marks = ("yes" if a.first else "**no**", f"{sum(found)} of {len(found)}") if found else ("", "")
-        cost = f"{a.cost:+.1f}" if a.cost == a.cost else ""
         name = f"[{a.case.name}]({a.case.thread})" if a.case.thread else a.case.name
         said = f"{', '.join(a.named) or '-'}{hints}"
-        lines.append(f"| {name} | {a.case.data}, {a.case.style} | {planted} | {cost} | {said} | {marks[0]} | {marks[1]} |")
+        lines.append(f"| {name} | {a.case.data}, {a.case.style} | {planted} | {a.cost} | {said} | {marks[0]} | {marks[1]} |")
     return lines
 
 
@@ -148,9 +175,8 @@ def proved_table(answers: Sequence[Answer]) -> list[str]:
     lines = ["| case | data, style | planted | cost, points | verdicts of the re-runs | seconds |", "|---|---|---|---|---|---|"]
     for a in answers:
         planted = ", ".join("/".join(c) for c in a.case.causes) or "-"
-        cost = f"{a.cost:+.1f}" if a.cost == a.cost else ""
         said = "; ".join(verdict(j) for j in a.tried) or ("-" if a.named else "nothing suspected")
-        lines.append(f"| {a.case.name} | {a.case.data}, {a.case.style} | {planted} | {cost} | {said} | {a.seconds:.0f} |")
+        lines.append(f"| {a.case.name} | {a.case.data}, {a.case.style} | {planted} | {a.cost} | {said} | {a.seconds:.0f} |")
     return lines
 
 
@@ -247,6 +273,7 @@ def main() -> None:
     parser.add_argument("--recorded", action="store_true", help="only the cases that lie in --keep already")
     parser.add_argument("--record-alone", action="store_true", help="measure nothing on the images")
     parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1, help="trainings from which the cost of a fault is measured")
     parser.add_argument("--budget", default="0", help="time for re-runs of each case")
     parser.add_argument("--details", action="store_true", help="print every finding")
     args = parser.parse_args()
@@ -261,7 +288,7 @@ def main() -> None:
         if args.recorded:
             cases = [c for c in cases if is_recorded(folder / "runs" / safe(c.name))]
         else:
-            record_cases(cases, data, folder / "runs", args.parallel)
+            record_cases(cases, data, folder, args.parallel, args.seeds)
         answers = []
         for case in cases:
             said, everything = answer(case, folder / "runs", args.budget, not args.record_alone)

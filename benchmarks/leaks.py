@@ -1,18 +1,21 @@
 """Planted twins of real photographs: which comparison finds them, and how often it pairs different photographs.
 
-    python benchmarks/leaks.py DATA [COUNT]      DATA holds clothing_mini and hymenoptera_256; COUNT originals of each kind
+    python benchmarks/leaks.py DATA [--count 40] [--fastdup PYTHON]      DATA holds clothing_mini and hymenoptera_256
 
 Each kind of alteration makes COUNT validation images out of training images. A false pair is a pair of different
 photographs among the unaltered images. valgap runs whole (features, alignment); imagehash is given its usual threshold
-(distance at most 10 of 64 bits) and the best of its four hashes; cleanvision its near-duplicate default.
+(distance at most 10 of 64 bits); cleanvision, vision-data-doctor and fastdup their defaults, fastdup with ten neighbours an
+image, since an original may have several twins here. fastdup needs an older numpy, and so an environment of its own.
 """
 
 from __future__ import annotations
 
+import argparse
+import itertools
+import os
 import random
-import sys
+import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,14 +101,54 @@ def by_cleanvision(folder: Path) -> set[tuple[str, str]]:
     return found
 
 
+def by_data_doctor(folder: Path) -> set[tuple[str, str]]:
+    """Of the whole folder, for pairs within train, and of train against val."""
+    from data_doctor.leakage import check_leakage
+    from data_doctor.scan import scan_directory
+
+    scan = scan_directory(folder)
+    found = {(p["a"], p["b"]) for p in scan.near_duplicate_pairs}
+    for group in scan.exact_duplicate_groups:
+        found |= set(itertools.combinations(group, 2))
+    leakage = check_leakage(folder / "train", folder / "val")
+    found |= {(f"train/{leak['train']}", f"val/{leak['val']}") for leak in (*leakage.exact_leaks, *leakage.near_leaks)}
+    return {(min(p), max(p)) for p in found}
+
+
+FASTDUP = """
+import sys, fastdup
+folder, work = sys.argv[1:]
+lab = fastdup.create(work_dir=work, input_dir=folder)
+lab.run(nearest_neighbors_k=10, overwrite=True)
+pairs = lab.similarity()
+for a, b in pairs[["filename_from", "filename_to"]].itertuples(index=False):
+    print("PAIR", a, b, sep="\\t")
+"""
+
+
+def by_fastdup(folder: Path, python: str) -> set[tuple[str, str]]:
+    """In a process of the environment that has it."""
+    with tempfile.TemporaryDirectory() as work:
+        done = subprocess.run([python, "-c", FASTDUP, str(folder), work], capture_output=True, text=True, check=True)
+    lines = [line.split("\t")[1:] for line in done.stdout.splitlines() if line.startswith("PAIR")]
+    names = [[str(Path(n).relative_to(folder)) for n in pair] for pair in lines]
+    return {(min(p), max(p)) for p in names}
+
+
 def original(name: str) -> str:
     return Path(name).stem.rsplit("-", 1)[-1]
 
 
 def main() -> None:
+    """Print the table and write it."""
     import imagehash
 
-    data, count = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 60
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--count", type=int, default=40, help="originals of each kind")
+    parser.add_argument("--fastdup", help="the Python of an environment that has fastdup")
+    args = parser.parse_args()
+    data, count = args.data, args.count
     sources = sorted((data / "clothing_mini").glob("*/*/*.jpg"))[::2] + sorted((data / "hymenoptera_256").glob("*/*/*.jpg"))
     lines = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -118,13 +161,16 @@ def main() -> None:
                 for n in ("phash", "dhash", "average_hash", "whash")
             },
             "cleanvision": lambda: by_cleanvision(folder),
+            "vision-data-doctor": lambda: by_data_doctor(folder),
         }
-        lines.append("| who | " + " | ".join(KINDS) + " | false pairs per 1,000 images | seconds |")
+        if args.fastdup:
+            people["fastdup"] = lambda: by_fastdup(folder, args.fastdup)
+        lines.append("| who | " + " | ".join(KINDS) + " | false pairs per 1,000 images | processor seconds |")
         lines.append("|---" * (len(KINDS) + 3) + "|")
         for who, find in people.items():
-            begun = time.perf_counter()
+            begun = sum(os.times()[:4])
             pairs = find()
-            seconds = time.perf_counter() - begun
+            seconds = sum(os.times()[:4]) - begun
             shares = [np.mean([tuple(sorted(p)) in pairs for p in twins[kind]]) for kind in KINDS]
             false = sum(a.startswith("train") and b.startswith("train") and original(a) != original(b) for a, b in pairs)
             cells = [f"{s:.1%}" for s in shares] + [f"{1000 * false / len(sources):.1f}", f"{seconds:.0f}"]

@@ -52,8 +52,8 @@ def chosen(data: Path, factor: int) -> list[Path]:
     return found
 
 
-def record(arguments: Sequence[str], out: Path) -> float:
-    """Run the program in this process under the recorder; returns its seconds with the closing measurements."""
+def record(arguments: Sequence[str], out: Path, closing: bool = True) -> float:
+    """Run the program in this process under the recorder; returns its seconds, with the closing measurements if wanted."""
     from valgap.seams import host
     from valgap.seams.session import Session
 
@@ -64,7 +64,7 @@ def record(arguments: Sequence[str], out: Path) -> float:
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         status, error = host.execute(target, session)
         seconds = session.finish(status, error)
-        session.close(seconds, 60 / seconds if status == 0 else 0.0)  # several programs share the machine
+        session.close(seconds, 60 / seconds if status == 0 and closing else 0.0)  # several programs share the machine
     if status:
         print(f"{' '.join(arguments)}: status {status}: {error}", file=sys.stderr)
     return time.monotonic() - begun
@@ -78,18 +78,18 @@ def _begin() -> None:
     torch.set_num_threads(1)
 
 
-def _one(job: tuple[list[str], str]) -> float:
-    arguments, out = job
+def _one(job: tuple[list[str], str, bool]) -> float:
+    arguments, out, closing = job
     if (Path(out) / "recorded").exists():
         return float((Path(out) / "recorded").read_text())
-    seconds = record(arguments, Path(out))
+    seconds = record(arguments, Path(out), closing)
     (Path(out) / "recorded").write_text(f"{seconds:.1f}")
     print(f"{Path(out).name}: {seconds:.0f} s, processor {sum(os.times()[:2]):.0f} s", file=sys.stderr, flush=True)
     return seconds
 
 
-def record_all(jobs: Sequence[tuple[list[str], Path]], parallel: int = 2) -> list[float]:
+def record_all(jobs: Sequence[tuple[list[str], Path]], parallel: int = 2, closing: bool = True) -> list[float]:
     """Record every (arguments, folder), some at a time; what lies there already is not repeated. Seconds of each."""
     _begin()
     with multiprocessing.get_context("fork").Pool(parallel, maxtasksperchild=1) as pool:
-        return pool.map(_one, [(a, str(o)) for a, o in jobs], chunksize=1)
+        return pool.map(_one, [(a, str(o), closing) for a, o in jobs], chunksize=1)

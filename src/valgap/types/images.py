@@ -86,7 +86,7 @@ class Shift:
     foreign: FloatArray  # (n val,) held-out score of each validation image, high: unlike train
     attribute_auc: Mapping[str, float]  # per attribute: share of (val, train) pairs of a class where val's is larger
     attribute_p: Mapping[str, float]  # permutation p-value of each
-    share_p: float  # p-value of equal class shares (permutation chi-square); nan without labels on both sides
+    share_p: float  # p-value of equal class shares (permutations); nan without labels on both sides
     shares: FloatArray  # (2, C) class shares of train and val
     within_class: bool  # False: some images have no label, so classes are not held apart
 
