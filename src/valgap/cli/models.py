@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from valgap.cli.app import app
 from valgap.cli.console import say
 from valgap.errors import ValgapError
+
+if TYPE_CHECKING:
+    from valgap.seams.session import Session
 
 
 @app.command()
@@ -39,40 +44,55 @@ def train(
     Examples:  valgap train photos/     valgap train photos/ --backbone efficientnet_lite0 --time-limit 5m
 
     valgap train --resume runs/last     after it was killed: the same result as without
+
+    torchrun --nproc-per-node 4 -m valgap train photos/ --unfreeze all     one model on four GPUs
     """
     from rich.console import Console
 
     from valgap.experiments.plan import parse_budget
     from valgap.recipe import Recipe, read_config
     from valgap.recipe import preset as named_preset
-    from valgap.record.location import discard, new_run_directory
-    from valgap.seams.session import Session
+    from valgap.record.location import new_run_directory
     from valgap.training import train as train_folder
+    from valgap.training.ranks import joined
 
     recipe = named_preset(preset) if config is None else read_config(config, named_preset(preset))
     changes = {k: v for k, v in {"unfreeze": unfreeze, "epochs": epochs, "batch_size": batch_size}.items() if v is not None}
     recipe = Recipe.changed(recipe, changes)
     limit = parse_budget(time_limit) if time_limit is not None else None
-    folder = resume or (out if out is not None else new_run_directory("train"))
-    session = Session(folder if resume is None else _next_record(folder), sys.argv, "valgap train", None)
+    with joined() as ranks:
+        folder = ranks.same(lambda: resume or (out if out is not None else new_run_directory("train")))
+        with _recorded(folder, resume is not None) if ranks.first else nullcontext() as session:
+            train_folder(
+                data,
+                folder,
+                backbone=backbone,
+                weights=weights,
+                recipe=recipe,
+                size=size,
+                seed=seed,
+                workers=workers,
+                time_limit_s=limit,
+                test=test,
+                resume=resume is not None,
+                log=[name.strip() for name in log.split(",") if name.strip()],
+                console=Console(),
+                aside=session.aside if session is not None else nullcontext,
+            )
+    if session is not None:
+        say(f"recorded in {session.writer.path}; use it with: valgap predict {folder} IMAGES")
+
+
+@contextmanager
+def _recorded(folder: Path, resumed: bool) -> Iterator[Session]:
+    """A recording of what happens inside; of several processes that train together, the first one's."""
+    from valgap.record.location import discard
+    from valgap.seams.session import Session
+
+    session = Session(folder if not resumed else _next_record(folder), sys.argv, "valgap train", None)
     session.start()
     try:
-        train_folder(
-            data,
-            folder,
-            backbone=backbone,
-            weights=weights,
-            recipe=recipe,
-            size=size,
-            seed=seed,
-            workers=workers,
-            time_limit_s=limit,
-            test=test,
-            resume=resume is not None,
-            log=[name.strip() for name in log.split(",") if name.strip()],
-            console=Console(),
-            aside=session.aside,
-        )
+        yield session
     except BaseException as error:
         session.finish(1, f"{type(error).__name__}: {error}")
         session.close(0.0, 0.0)
@@ -80,7 +100,6 @@ def train(
             discard(session.writer.path)
         raise
     session.close(session.finish(0), 0.0)
-    say(f"recorded in {session.writer.path}; use it with: valgap predict {folder} IMAGES")
 
 
 def _next_record(run: Path) -> Path:

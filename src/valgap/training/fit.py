@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader
 from valgap.engine.extract import is_out_of_memory
 from valgap.recipe import Recipe
 from valgap.training.probe import nll
-from valgap.training.saved import FitStore
+from valgap.training.ranks import ALONE, Ranks, own_share
+from valgap.training.saved import FitStore, below, put_optimizer
 from valgap.training.stages import make_optimizer
 
 # Under a time limit the first steps are timed, and the schedule is cut to what fits into this share of the rest.
@@ -75,7 +76,9 @@ class Fit:
         seed: int,
         store: FitStore | None,
         watch: Watch,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.module, self.head, self.recipe, self.epochs, self.seed = module, head, recipe, epochs, seed
         self.train_loader, self.val_loader, self.store, self.watch = train_loader, val_loader, store, watch
         self.device = next(head.parameters()).device
@@ -91,7 +94,12 @@ class Fit:
 
     def run(self) -> FitResult:
         """Train, choose, and leave the chosen weights in the module. Ctrl-C and the deadline keep the best so far."""
-        if self.store is None or not self.store.restore(self):
+        found = self.ranks.same(self.store.read) if self.store is not None else None
+        if found is not None:
+            self.restore(found)
+        # Where a resumed run's processes lie on other machines, or a library drew weights otherwise, they begin alike.
+        self.ranks.spread(self.module.state_dict().values())
+        if found is None:
             self.finish_epoch(0, float("nan"))
         ended = ""
         try:
@@ -108,6 +116,8 @@ class Fit:
                     break
                 self.finish_epoch(epoch, loss)
         except KeyboardInterrupt:
+            if self.ranks.world > 1:  # the others may be anywhere: what is on disk can be resumed
+                raise
             ended = "interrupted"
         chosen, logits = self.choose()
         return FitResult(self.rows, chosen, logits, ended)
@@ -136,35 +146,55 @@ class Fit:
         base = [g.setdefault("base_lr", g["lr"]) for g in self.optimizer.param_groups]
         self.module.train()
         total, seen, started = 0.0, 0, time.monotonic()
-        for images, target in self.watch.bar(self.train_loader, f"epoch {epoch}/{self.epochs}"):
-            if time.monotonic() > self.watch.deadline:
+        for number, (images, target) in enumerate(self.watch.bar(self.train_loader, f"epoch {epoch}/{self.epochs}")):
+            if self.is_late():
                 return None
             for group, rate in zip(self.optimizer.param_groups, base, strict=True):
                 group["lr"] = rate * self.rate()
-            total += self.learn(images.to(self.device), target.to(self.device)) * len(target)
-            seen += len(target)
+            whole = self.batch_of(number, len(target))
+            total += self.learn(images.to(self.device), target.to(self.device), whole) * whole
+            seen += whole
             self.step += 1
             self.follow()
             if self.step == TIMED_STEPS and math.isfinite(self.watch.deadline):
-                self.shorten((time.monotonic() - started) / TIMED_STEPS)
+                self.total_steps = self.ranks.same(lambda: self.shortened((time.monotonic() - started) / TIMED_STEPS))
             if self.step >= self.total_steps:
                 break
-        return total / max(1, seen)
+        return self.ranks.total(total, self.device) / max(1, seen)
 
-    def shorten(self, step_s: float) -> None:
-        """Let the schedule end within the time that is left, of which a part goes to validation and scores."""
+    def is_late(self) -> bool:
+        """Whether the deadline is over, by the first process's clock."""
+        return math.isfinite(self.watch.deadline) and self.ranks.same(lambda: time.monotonic() > self.watch.deadline)
+
+    def batch_of(self, number: int, own: int) -> int:
+        """Images in the whole batch of that number, of which this process has ``own``."""
+        if self.ranks.world == 1:
+            return own
+        size = self.recipe.batch_size
+        return min(size, len(self.train_loader.dataset) - number * size)  # type: ignore[arg-type]
+
+    def shortened(self, step_s: float) -> int:
+        """Steps after which the schedule ends within the time that is left, of which a part goes to validation and scores."""
         left = TRAINING_SHARE * (self.watch.deadline - time.monotonic()) / step_s
-        self.total_steps = max(self.step, min(self.total_steps, self.step + int(left)))
+        return max(self.step, min(self.total_steps, self.step + int(left)))
 
-    def learn(self, images: torch.Tensor, target: torch.Tensor) -> float:
-        """One optimizer step; returns the loss. Where memory runs out, the batch goes through in halves."""
+    def learn(self, images: torch.Tensor, target: torch.Tensor, whole: int) -> float:
+        """One optimizer step on a batch of ``whole`` images; returns the loss, or this process's part of it."""
+        if self.ranks.world > 1:
+            own = own_share(whole, self.ranks)
+            images, target = images[:own], target[:own]
+        loss = self.gradients(images, target, whole)
+        self.ranks.add_gradients(self.learned().values())
+        nn.utils.clip_grad_norm_(self.learned().values(), self.recipe.clip_norm)
+        self.optimizer.step()
+        return loss
+
+    def gradients(self, images: torch.Tensor, target: torch.Tensor, whole: int) -> float:
+        """The gradients of the batch's mean loss, and the loss. Where memory runs out, the images go through in halves."""
         while True:
             try:
                 self.optimizer.zero_grad()
-                loss = sum(self.part_loss(x, y, len(target)) for x, y in self.parts(images, target))
-                nn.utils.clip_grad_norm_(self.learned().values(), self.recipe.clip_norm)
-                self.optimizer.step()
-                return float(loss)
+                return float(sum(self.part_loss(x, y, whole) for x, y in self.parts(images, target)))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self.micro_batch == 1:
                     raise
@@ -174,7 +204,8 @@ class Fit:
     def parts(self, images: torch.Tensor, target: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The batch, or its parts where it does not fit into memory."""
         if self.micro_batch >= len(target):
-            yield images, target
+            if len(target):
+                yield images, target
         else:
             yield from zip(images.split(self.micro_batch), target.split(self.micro_batch), strict=True)
 
@@ -219,6 +250,8 @@ class Fit:
 
     def finish_epoch(self, epoch: int, train_loss: float) -> None:
         """Validate, keep the epoch if it is among the best, and save what a resumed run needs."""
+        # BatchNorm that is not held saw another part of each batch in every process: the first one's counts.
+        self.ranks.spread(self.module.buffers())
         current = {k: v.detach().clone() for k, v in self.learned().items()}
         if self.mean is not None:
             self.put(self.mean)
@@ -230,12 +263,12 @@ class Fit:
         self.best = sorted([*self.best, (epoch, state, logits)], key=lambda b: self.rows[b[0]].val_loss)
         self.best = self.best[: self.recipe.average_best]
         self.watch.row(row)
-        if self.store is not None:
+        if self.store is not None and self.ranks.first:
             self.store.keep(self)
 
     def validate(self) -> Logits:
         """(N, C) logits of the validation images, in order."""
-        return logits_of(self.module, self.val_loader, self.device, self.watch)
+        return logits_of(self.module, self.val_loader, self.device, self.watch, self.ranks)
 
     def accuracy(self, logits: Logits) -> float:
         """The share of validation images that are right, 0..1."""
@@ -254,6 +287,18 @@ class Fit:
         self.put(state)
         return name, self.validate()
 
+    def restore(self, found: tuple[dict[str, Any], State]) -> None:
+        """Go on from what `FitStore.read` found."""
+        place, tensors = found
+        self.put(below(tensors, "now/"))
+        self.mean = {k: v.to(self.device) for k, v in below(tensors, "mean/").items()} or None
+        self.best = [(n, below(tensors, f"best/{n}/"), tensors[f"logits/{n}"].numpy()) for n in place["best"]]
+        self.step, self.micro_batch = place["step"], place["micro_batch"]
+        self.rows = [EpochRow(**r) for r in place["rows"]]
+        put_optimizer(self.optimizer, tensors)
+        for row in self.rows:
+            self.watch.row(row)
+
     def facts(self) -> dict[str, Any]:
         """The loop's place, for a resumed run."""
         return {"step": self.step, "micro_batch": self.micro_batch, "rows": [asdict(r) for r in self.rows]}
@@ -264,11 +309,11 @@ def precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
-def logits_of(module: nn.Module, loader: DataLoader[Any], device: torch.device, watch: Watch) -> Logits:
-    """(N, C) float32 logits in eval mode, in the loader's order."""
+def logits_of(module: nn.Module, loader: DataLoader[Any], device: torch.device, watch: Watch, ranks: Ranks = ALONE) -> Logits:
+    """(N, C) float32 logits in eval mode, of all images in order; each process answers its part."""
     module.eval()
     found = []
     with torch.no_grad(), precision(device):
         for images, _ in watch.bar(loader, "validation"):
             found.append(module(images.to(device)).float().cpu().numpy())
-    return np.concatenate(found)
+    return ranks.whole(np.concatenate(found) if found else None, len(loader.dataset))  # type: ignore[arg-type]

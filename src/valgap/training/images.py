@@ -16,22 +16,47 @@ from valgap.engine import Rows
 
 
 class ImageDataset(Dataset[tuple[torch.Tensor, int]]):
-    """Images (3, H, W) float32 with class indices. ``class_to_idx`` is train's, for every split."""
+    """Images (3, H, W) float32 with class indices. ``class_to_idx`` is train's, for every split.
+
+    With a seed, what a random transform does to an image depends on seed, epoch and index alone: not on how many
+    processes read, nor on which of those that train together.
+    """
 
     def __init__(
-        self, paths: Sequence[Path], labels: npt.NDArray[Any], classes: Sequence[str], transform: Callable[..., Any]
+        self,
+        paths: Sequence[Path],
+        labels: npt.NDArray[Any],
+        classes: Sequence[str],
+        transform: Callable[..., Any],
+        seed: int | None = None,
     ) -> None:
         self.samples = [(str(p), int(y)) for p, y in zip(paths, labels, strict=True)]
         self.class_to_idx = {name: i for i, name in enumerate(classes)}
         self.transform = transform
-        self.epoch = 0
+        self.seed = seed
+        # In memory that reading processes share: they live for longer than an epoch.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is read; the loop sets it."""
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self._epoch.fill_(value)
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         path, label = self.samples[index]
-        return self.transform(read_rgb(path)), label
+        image = read_rgb(path)
+        if self.seed is None:
+            return self.transform(image), label
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1, np.uint64)[0] >> 1))
+            return self.transform(image), label
 
 
 class StoredDataset(Dataset[tuple[torch.Tensor, int]]):

@@ -15,16 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import SafetensorError
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 
 from valgap.data import ImageTable, load_folder
 from valgap.engine import Cut, Rows, cut_before_last_stage, extract, extract_split
 from valgap.errors import ConfigError, DataError, RecordError
 from valgap.models import LoadedModel, create_model
-from valgap.models.preprocessing import Preprocessing
 from valgap.recipe import RECIPE, Recipe
 from valgap.training.checkpoint import WEIGHTS, facts_of, save
 from valgap.training.decide import Decision, adjustment, flip_keeps_class, take_last_stage
@@ -32,13 +30,16 @@ from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of
 from valgap.training.images import ImageDataset, StoredDataset
 from valgap.training.loggers import Loggers, check_names
 from valgap.training.probe import Probe, fit_probe
+from valgap.training.ranks import ALONE, Ranks, SharedBatches, joined
 from valgap.training.saved import FitStore
 from valgap.training.scores import Scores, fit_temperature, score
+from valgap.training.screen import bar, progress, say
+from valgap.training.settings import Settings
 from valgap.training.stages import Tail, add_dropout, freeze_all_but, hold_batchnorm
 from valgap.training.summary import show_summary
 
-Item = TypeVar("Item")
-SETTINGS, STATE, SUMMARY, DECISION = "settings.json", "state", "summary.json", "decision.json"
+Made = TypeVar("Made")
+STATE, SUMMARY, DECISION = "state", "summary.json", "decision.json"
 STEPS, MIN_EPOCHS, MAX_EPOCHS = 300, 6, 20
 
 
@@ -79,6 +80,9 @@ def train(
 ) -> TrainResult:
     """Train a classifier on the images below ``data`` and keep the best weights in ``out``.
 
+    Under ``torchrun`` its processes train one model together, each with a part of every batch: the same batches, the same
+    images in them, the same learning rate as alone.
+
     Args:
         data: folder with train/ and val/, or with class folders alone (then split); None when resuming.
         out: run directory; must hold no checkpoint yet.
@@ -101,36 +105,48 @@ def train(
     """
     check_names(log)
     started = time.monotonic()
-    screen = console or Console(quiet=True)
+    with joined() as ranks:
+        screen = console if console is not None and ranks.first else Console(quiet=True)
+        asked = Settings(data, backbone, weights, recipe, size, seed, workers, test) if data is not None else None
+        settings = ranks.same(lambda: _begin(out, asked, resume))
+        table = load_folder(settings.data, settings.seed, lambda files: bar(files, "reading images", screen))
+        held_back = load_test(settings.test, table) if settings.test is not None else None
+        for line in table.report.lines():
+            say(line, screen)
+        torch.manual_seed(settings.seed)
+        loaded = create_model(settings.backbone, len(table.classes), settings.weights, lambda text: say(text, screen))
+        if loaded.weights is not None:
+            say(loaded.weights.line(), screen)
+        if not resume and ranks.first:
+            settings.keep(out)
+        limit = started + time_limit_s if time_limit_s is not None else math.inf
+        loggers = Loggers(log if ranks.first else (), out)
+        try:
+            told: dict[str, Any] = {
+                "data": str(settings.data),
+                "backbone": settings.backbone,
+                "weights": settings.weights,
+                "seed": settings.seed,
+            }
+            loggers.settings({**settings.recipe.model_dump(), **told})
+            program = _Program(table, loaded, settings, out, limit, screen, aside, loggers, ranks)
+            result = program.run(started, held_back)
+            ranks.same(lambda: program.finish(result, settings.backbone))
+            loggers.final({"train": result.train, "val": result.val, "test": result.test})
+        finally:
+            loggers.close()
+    return result
+
+
+def _begin(out: Path, asked: Settings | None, resume: bool) -> Settings:
+    """The settings of this training, or of the one that is resumed; refused where it would overwrite something."""
     if (out / WEIGHTS).exists():
         raise RecordError(f"{out} already holds a checkpoint: choose another --out, nothing is overwritten")
     if resume:
-        data, backbone, weights, recipe, size, seed, workers, test = _settings_of(out)
-    if data is None:
+        return Settings.read(out)
+    if asked is None:
         raise DataError("no folder of images given: valgap train PHOTOS/")
-    table = load_folder(data, seed, lambda files: _bar(files, "reading images", screen))
-    held_back = load_test(test, table) if test is not None else None
-    for line in table.report.lines():
-        screen.print(line, markup=False)
-    torch.manual_seed(seed)
-    loaded = create_model(backbone, len(table.classes), weights, lambda text: screen.print(text, markup=False))
-    if loaded.weights is not None:
-        screen.print(loaded.weights.line(), markup=False)
-    preprocessing = loaded.preprocessing.at(size)
-    out.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        _keep_settings(out, data, backbone, weights, recipe, size, seed, workers, test)
-    limit = started + time_limit_s if time_limit_s is not None else math.inf
-    loggers = Loggers(log, out)
-    try:
-        loggers.settings({**recipe.model_dump(), "data": str(data), "backbone": backbone, "weights": weights, "seed": seed})
-        program = _Program(table, loaded, preprocessing, recipe, out, seed, workers, limit, screen, aside, loggers)
-        result = program.run(started, held_back)
-        program.finish(result, backbone)
-        loggers.final({"train": result.train, "val": result.val, "test": result.test})
-    finally:
-        loggers.close()
-    return result
+    return asked
 
 
 class _Program:
@@ -140,20 +156,19 @@ class _Program:
         self,
         table: ImageTable,
         loaded: LoadedModel,
-        preprocessing: Preprocessing,
-        recipe: Recipe,
+        settings: Settings,
         out: Path,
-        seed: int,
-        workers: int,
         limit: float,
         screen: Console,
         aside: Callable[[], AbstractContextManager[None]],
         loggers: Loggers,
+        ranks: Ranks,
     ) -> None:
-        self.loggers = loggers
-        self.table, self.preprocessing, self.recipe, self.out = table, preprocessing, recipe, out
-        self.seed, self.workers, self.limit, self.screen, self.aside = seed, workers, limit, screen, aside
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        self.loggers, self.ranks = loggers, ranks
+        recipe = settings.recipe
+        self.table, self.preprocessing, self.recipe, self.out = table, loaded.preprocessing.at(settings.size), recipe, out
+        self.seed, self.workers, self.limit, self.screen, self.aside = settings.seed, settings.workers, limit, screen, aside
+        self.device = ranks.device()
         self.model, self.head = loaded.model.to(self.device), loaded.head
         self.train_paths, self.train_labels = table.part(val=False)
         self.val_paths, self.val_labels = table.part(val=True)
@@ -209,20 +224,38 @@ class _Program:
         features, self.train_rows = self.see(self.train_paths, "features of train")
         self.seeing_s = time.monotonic() - started
         self.val_features, self.val_rows = self.see(self.val_paths, "features of val")
-        self.probe = fit_probe(features, self.train_labels, self.num_classes, self.recipe, self.seed)
+        self.probe = self.by_first(lambda: fit_probe(features, self.train_labels, self.num_classes, self.recipe, self.seed))
         self.put_head(self.probe.weight, self.probe.bias)
         self.say(f"probe: {self.probe.train_accuracy:.1%} on held-out parts of train, at inverse L2 {self.probe.inverse_l2:g}")
-        self.decision = self.decided() or self.decide(features)
+        self.decision = self.by_first(lambda: self.decided() or self.decide(features))
         for line in self.decision.reasons:
             self.say(line)
 
+    def by_first(self, make: Callable[[], Made]) -> Made:
+        """What the first process makes while the others wait for it; whatever it calls is meant for one process alone."""
+        ranks, self.ranks = self.ranks, ALONE
+        try:
+            return ranks.same(make)
+        finally:
+            self.ranks = ranks
+
     def see(self, paths: list[Path], what: str, view: Any = "plain") -> tuple[npt.NDArray[np.float32], Rows | None]:
-        """(features, activations before the last stage where the network is cut) of images."""
-        with Progress(*_columns(what), console=self.screen, transient=True, disable=not self.screen.is_terminal) as bar:
-            task = bar.add_task("", total=len(paths))
+        """(features, activations before the last stage where the network is cut) of images.
+
+        The processes of one host see a part of them each, and then read what the others left in the cache they share.
+        """
+        if self.ranks.world > 1:
+            self.see_part(paths[self.ranks.local_rank :: self.ranks.local_world], what, view)
+            self.ranks.wait()
+        return self.see_part(paths, what, view)
+
+    def see_part(self, paths: list[Path], what: str, view: Any) -> tuple[npt.NDArray[np.float32], Rows | None]:
+        """The same, by this process."""
+        with progress(what, self.screen) as shown:
+            task = shown.add_task("", total=len(paths))
 
             def tell(done: int, total: int) -> None:
-                bar.update(task, completed=done, total=total)
+                shown.update(task, completed=done, total=total)
 
             if self.cut is None:
                 return extract(self.model, self.head, self.preprocessing, paths, view=view, progress=tell), None
@@ -266,7 +299,7 @@ class _Program:
             tail = self.tail()
             freeze_all_but(self.model, tail)
             views = [self.train_rows]
-            if self.decision.flip and self.time_for_mirrors():
+            if self.decision.flip and self.by_first(self.time_for_mirrors):
                 with self.aside():
                     flipped = self.see(self.train_paths, "features of flipped train", "flipped")[1]
                     views += [flipped] if flipped is not None else []
@@ -315,21 +348,28 @@ class _Program:
         add_dropout(self.head, self.recipe.dropout)
         change = self.preprocessing.train_transform(self.recipe.augment, self.recipe.crop_share, self.decision.flip)
         plain = self.preprocessing.eval_transform()
-        learn = ImageDataset(self.train_paths, self.train_labels, self.table.classes, change)
+        learn = ImageDataset(self.train_paths, self.train_labels, self.table.classes, change, self.seed)
         val = ImageDataset(self.val_paths, self.val_labels, self.table.classes, plain)
         self.model.to(memory_format=torch.channels_last)
         return self.loop(self.model, self.loader(learn, True, self.workers), self.loader(val, False, self.workers), epochs)
 
     def loader(self, dataset: Any, shuffle: bool, workers: int) -> DataLoader[Any]:
-        """A loader whose order depends on the seed alone."""
+        """A loader whose order depends on the seed alone; this process's part of it, where several train together."""
         order = torch.Generator().manual_seed(self.seed)
         batch = self.recipe.batch_size
-        return DataLoader(dataset, batch, shuffle=shuffle, generator=order, num_workers=workers, persistent_workers=workers > 0)
+        more: dict[str, Any] = {"generator": order, "num_workers": workers, "persistent_workers": workers > 0}
+        if self.ranks.world == 1:
+            return DataLoader(dataset, batch, shuffle=shuffle, **more)
+        if shuffle:
+            shared = SharedBatches(RandomSampler(dataset, generator=order), batch, self.ranks)
+            return DataLoader(dataset, batch_sampler=shared, **more)
+        return DataLoader(dataset, batch, sampler=self.ranks.part(len(dataset)), **more)
 
     def loop(self, module: nn.Module, learn: DataLoader[Any], val: DataLoader[Any], epochs: int) -> FitResult:
         """The training loop."""
         self.screen.print(f"{'epoch':>5}  {'train loss':>10}  {'val loss':>8}  {'val accuracy':>12}", highlight=False)
-        return Fit(module, self.head, learn, val, self.recipe, epochs, self.seed, FitStore(self.out / STATE), self.watch).run()
+        store = FitStore(self.out / STATE)
+        return Fit(module, self.head, learn, val, self.recipe, epochs, self.seed, store, self.watch, self.ranks).run()
 
     # -- scores -------------------------------------------------------------------------------
 
@@ -347,9 +387,9 @@ class _Program:
             rows = self.see(paths, what)[1]
             assert rows is not None
             stored = StoredDataset(paths, labels, self.table.classes, [rows], self.seed)
-            return logits_of(self.tail(), self.loader(stored, False, 0), self.device, self.watch)
+            return logits_of(self.tail(), self.loader(stored, False, 0), self.device, self.watch, self.ranks)
         images = ImageDataset(paths, labels, self.table.classes, self.preprocessing.eval_transform())
-        return logits_of(self.model, self.loader(images, False, self.workers), self.device, self.watch)
+        return logits_of(self.model, self.loader(images, False, self.workers), self.device, self.watch, self.ranks)
 
     def finish(self, result: TrainResult, backbone: str) -> None:
         """Write the checkpoint and the summary, show it, and drop what only a resumed run would need."""
@@ -376,11 +416,11 @@ class _Program:
 
     def bar(self, items: Iterable[Any], what: str) -> Iterator[Any]:
         """The items, with a progress bar."""
-        return _bar(items, what, self.screen)
+        return bar(items, what, self.screen)
 
     def say(self, text: str) -> None:
         """One line for the user."""
-        self.screen.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(text, self.screen)
 
     def show_row(self, row: EpochRow) -> None:
         """One line of the table of epochs, and of the loggers."""
@@ -414,51 +454,3 @@ def load_test(folder: Path, table: ImageTable) -> tuple[list[Path], npt.NDArray[
         )
     rows = [(p, table.classes.index(name)) for name, files in found.items() for p in files]
     return [p for p, _ in rows], np.array([y for _, y in rows], np.int64)
-
-
-# -- settings ---------------------------------------------------------------------------------
-
-
-def _keep_settings(
-    out: Path,
-    data: Path,
-    backbone: str,
-    weights: str,
-    recipe: Recipe,
-    size: int | None,
-    seed: int,
-    workers: int,
-    test: Path | None,
-) -> None:
-    body = {
-        "data": str(data.resolve()),
-        "backbone": backbone,
-        "weights": weights,
-        "recipe": recipe.model_dump(),
-        "size": size,
-        "seed": seed,
-        "workers": workers,
-        "test": str(test.resolve()) if test is not None else None,
-    }
-    (out / SETTINGS).write_text(json.dumps(body, indent=1), encoding="utf-8")
-
-
-def _settings_of(out: Path) -> tuple[Path, str, str, Recipe, int | None, int, int, Path | None]:
-    try:
-        body = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
-        test = Path(body["test"]) if body["test"] else None
-        recipe = Recipe(**body["recipe"])
-        return Path(body["data"]), body["backbone"], body["weights"], recipe, body["size"], body["seed"], body["workers"], test
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{out} holds no training that could be resumed (no readable {SETTINGS})") from error
-
-
-def _columns(what: str) -> tuple[TextColumn, BarColumn, MofNCompleteColumn, TimeRemainingColumn]:
-    return TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-
-
-def _bar(items: Iterable[Item], what: str, screen: Console) -> Iterator[Item]:
-    """The items, with a progress bar where the screen is a terminal."""
-    total = len(items)  # type: ignore[arg-type]
-    with Progress(*_columns(what), console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        yield from progress.track(items, total=total)

@@ -45,27 +45,17 @@ class FitStore:
             fit.watch.say(f"{self.folder} cannot be written ({error.strerror}): this run cannot be resumed")
             fit.store = None
 
-    def restore(self, fit: Fit) -> bool:
-        """Put the kept state into ``fit``; False where there is none."""
-        from valgap.training.fit import EpochRow
-
+    def read(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
+        """(place, tensors) of the last whole epoch; None where there is none."""
         try:
             place: dict[str, Any] = json.loads((self.folder / PLACE).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return False
-        tensors = load_file(str(self.folder / place["file"]))
-        fit.put(_below(tensors, "now/"))
-        fit.mean = _below(tensors, "mean/") or None
-        fit.best = [(n, _below(tensors, f"best/{n}/"), tensors[f"logits/{n}"].numpy()) for n in place["best"]]
-        fit.step, fit.micro_batch = place["step"], place["micro_batch"]
-        fit.rows = [EpochRow(**r) for r in place["rows"]]
-        _put_optimizer(fit.optimizer, tensors)
-        for row in fit.rows:
-            fit.watch.row(row)
-        return True
+            return None
+        return place, load_file(str(self.folder / place["file"]))
 
 
-def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
@@ -74,9 +64,10 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tens
     return {f"optimizer/{i}/{k}": v for i, one in state.items() for k, v in one.items() if isinstance(v, torch.Tensor)}
 
 
-def _put_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+def put_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """The optimizer's state, as it was kept."""
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in _below(tensors, "optimizer/").items():
+    for name, tensor in below(tensors, "optimizer/").items():
         number, _, key = name.partition("/")
         state.setdefault(int(number), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

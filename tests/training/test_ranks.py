@@ -1,0 +1,123 @@
+"""Two processes that train together come to what one does: the same batches, images, steps and metrics."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch.utils.data import RandomSampler
+
+from valgap.training.images import ImageDataset
+from valgap.training.ranks import ALONE, Ranks, SharedBatches, own_share
+
+pytestmark = pytest.mark.takes(30)
+# What sums over half batches differ by, in float32, after two epochs of Adam.
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise around two colours; counts that no batch or process divides."""
+    folder, rng = tmp_path_factory.mktemp("squares"), np.random.default_rng(0)
+    for split, count in (("train", 13), ("val", 7)):
+        for label, colour in (("green", 90), ("blue", 130)):
+            (folder / split / label).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.normal(colour, 60, (48, 48, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / split / label / f"{number}.png")
+    return folder
+
+
+def trained(photos: Path, out: Path, processes: int, *options: str) -> dict[str, Any]:
+    """Summary and weights of `valgap train` in so many processes, with a cache of their own."""
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    command = [
+        *start,
+        "-m",
+        "valgap",
+        "train",
+        str(photos),
+        "--out",
+        str(out),
+        "--backbone",
+        "efficientnet_lite0",
+        "--size",
+        "32",
+    ]
+    done = subprocess.run(
+        [sys.executable, *command, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "VALGAP_CACHE": str(out) + "-cache", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return {**summary, "weights": load_file(str(out / "checkpoint.safetensors")), "printed": done.stdout}
+
+
+@pytest.mark.parametrize("unfreeze", ["all", pytest.param("last", marks=pytest.mark.slow)])
+def test_two_processes_equal_one(unfreeze: str, squares: Path, tmp_path: Path) -> None:
+    options = ["--unfreeze", unfreeze, "--epochs", "2", "--batch-size", "8"]
+    one = trained(squares, tmp_path / "one", 1, *options)
+    two = trained(squares, tmp_path / "two", 2, *options)
+    assert two["printed"].count("probe:") == one["printed"].count("probe:") == 1  # one of them prints
+    assert (tmp_path / "two" / "events.jsonl").is_file()  # and records
+    for a, b in zip(one["epochs"], two["epochs"], strict=True):
+        assert a["val_accuracy"] == b["val_accuracy"]
+        assert a["val_loss"] == pytest.approx(b["val_loss"], rel=TOLERANCE)
+        assert (a["train_loss"] is None) == (b["train_loss"] is None)
+        assert a["train_loss"] is None or a["train_loss"] == pytest.approx(b["train_loss"], rel=TOLERANCE)
+    assert one["train"]["n"] == two["train"]["n"] == 26
+    for name, value in one["weights"].items():
+        assert torch.allclose(value.float(), two["weights"][name].float(), rtol=TOLERANCE, atol=TOLERANCE), name
+
+
+def test_the_parts_are_the_batches() -> None:
+    def order() -> RandomSampler:
+        return RandomSampler(range(26), generator=torch.Generator().manual_seed(3))
+
+    whole = list(SharedBatches(order(), 8, ALONE))
+    parts = [list(SharedBatches(order(), 8, Ranks(rank, 3))) for rank in range(3)]
+    assert [len(b) for b in whole] == [8, 8, 8, 2]
+    for number, batch in enumerate(whole):
+        mine = [p[number][: own_share(len(batch), Ranks(rank, 3))] for rank, p in enumerate(parts)]
+        assert sorted(i for part in mine for i in part) == sorted(batch)
+    assert parts[2][3]  # never empty, though none of it counts
+    assert own_share(2, Ranks(2, 3)) == 0
+
+
+def test_alone_nothing_is_shared() -> None:
+    rows = np.arange(6).reshape(3, 2)
+    assert ALONE.same(lambda: 5) == 5
+    assert ALONE.total(2.5, torch.device("cpu")) == 2.5
+    assert ALONE.whole(rows, 3) is rows
+    assert list(ALONE.part(3)) == [0, 1, 2]
+
+
+def test_augmentation_depends_on_seed_epoch_and_index_alone(squares: Path) -> None:
+    paths = sorted((squares / "train" / "green").iterdir())
+    dataset = ImageDataset(paths, np.zeros(len(paths), np.int64), ["green"], lambda image: torch.rand(1), 0)
+    first = [float(dataset[i][0]) for i in range(5)]
+    torch.manual_seed(9)
+    assert [float(dataset[i][0]) for i in reversed(range(5))] == first[::-1]
+    assert len(set(first)) == 5
+    dataset.epoch = 1
+    assert float(dataset[0][0]) != first[0]
+    loader = torch.utils.data.DataLoader(dataset, 1, num_workers=1, persistent_workers=True)
+    epochs = []
+    for epoch in (0, 1):
+        dataset.epoch = epoch
+        epochs.append(float(next(iter(loader))[0]))
+    assert epochs[0] == first[0]  # reading processes that live on are told of the epoch
+    assert epochs[1] != first[0]
