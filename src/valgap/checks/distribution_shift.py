@@ -56,7 +56,13 @@ LARGE_AUC = 0.7
 ATTRIBUTE_DISTANCE = 0.15
 # Classes: the largest change of one class's share that is worth naming.
 SHARE_CHANGE = 0.05
-PHOTOMETRIC = ("brightness", "contrast", "sharpness", "colourfulness", "jpeg_quality", "grey", "bits_per_pixel", "bytes")
+# Named in this order: what one sees first. What of the file alone differs may be compression, or finer detail.
+LOOKS = ("brightness", "contrast", "sharpness", "colourfulness", "grey", "border")
+SHAPE = ("width", "height", "aspect")
+WORDS = {
+    "grey": "greyness", "bytes": "file size", "bits_per_pixel": "bits per pixel", "jpeg_quality": "JPEG quality",
+    "aspect": "aspect ratio",
+}  # fmt: skip
 # What the network saw: a change of mean brightness or of contrast by this much of the full range (or this ratio), beyond
 # the spread of batches. ColorJitter of 0.2 moves whole epochs by less than 0.01.
 BRIGHTNESS_CHANGE = 0.08
@@ -238,10 +244,7 @@ def from_files(case: Case, images: CaseImages, shift: Shift, facts: list[Evidenc
         return Clear(text, tuple(facts), foreign_ranking(images))
     words = []
     if by_kind:
-        light = [n for n in named if n in PHOTOMETRIC]
-        shape = [n for n in named if n not in PHOTOMETRIC]
-        what = "in " + ", ".join((light + shape)[:3]) if named else "in what they show, not in light or format"
-        words.append(f"validation images differ from training images of the same class {what}")
+        words.append(f"validation images differ from training images of the same class in {in_words(named)}")
     if by_share:
         name = class_name(images.rows, top)
         words.append(f"class {name} makes up {shift.shares[1][top]:.0%} of val and {shift.shares[0][top]:.0%} of train")
@@ -255,6 +258,15 @@ def from_files(case: Case, images: CaseImages, shift: Shift, facts: list[Evidenc
         subjects=foreign_images(images) if by_kind else (),
         ranking=foreign_ranking(images),
     )
+
+
+def in_words(named: list[str]) -> str:
+    """What differs, what one sees before what one measures."""
+    if not named:
+        return "what they show, not in light or format"
+    kinds = [[n for n in named if n in LOOKS], [n for n in named if n in SHAPE], [n for n in named if n not in (*LOOKS, *SHAPE)]]
+    told = ", ".join([WORDS.get(n, n) for kind in kinds for n in kind][:3])
+    return told if kinds[0] or kinds[1] else f"{told} (compression, or finer detail)"
 
 
 def cost(images: CaseImages, held: HeldOut | None) -> tuple[float, bool]:

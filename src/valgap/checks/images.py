@@ -64,6 +64,8 @@ def train_positions(case: Case, names: tuple[str, ...] | list[str]) -> list[int]
 
 def drop_from_train(case: Case, names: tuple[str, ...] | list[str]) -> Intervention | Untreatable:
     """These samples are not drawn for training."""
+    if not names:
+        return Untreatable("which images are at fault is not known")
     positions = train_positions(case, names)
     if not positions:
         return Untreatable("the places of these images in the training data set are not known")
