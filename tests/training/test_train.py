@@ -125,7 +125,7 @@ def test_the_preset_in_circulation_moves_batchnorm(photos: Path, tmp_path: Path)
 
 def test_a_time_limit_ends_the_training(photos: Path, tmp_path: Path) -> None:
     recipe = Recipe.changed(QUICK, {"epochs": 500, "patience": 1000, "flip": False})
-    result = train(photos, tmp_path / "a", recipe=recipe, time_limit_s=12, **SETTINGS)
+    result = train(photos, tmp_path / "a", recipe=recipe, time_limit_s=6, **SETTINGS)
     assert result.ended == "the time is up"
     assert (tmp_path / "a" / "checkpoint.safetensors").exists()
 
