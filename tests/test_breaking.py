@@ -24,6 +24,7 @@ from valgap.errors import WeightsError
 from valgap.models import create_model
 from valgap.record.reader import read_record
 
+pytestmark = pytest.mark.takes(15)
 HOSTILE = "x<script>alert(1)<&script>\n$(touch owned)"
 ROOT = Path(__file__).parents[1]
 

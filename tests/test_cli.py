@@ -11,6 +11,7 @@ import pytest
 from tests.processes import forked, fresh
 from valgap.checks import CATALOGUE
 
+pytestmark = pytest.mark.takes(45)
 LOOP = """
 import torch
 from torch import nn

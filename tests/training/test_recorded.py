@@ -17,6 +17,8 @@ from PIL import Image
 from tests.processes import ForkedPopen, forked
 from valgap.record.reader import read_record
 
+pytestmark = pytest.mark.takes(40)
+
 
 @pytest.fixture(scope="module")
 def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
