@@ -1,7 +1,7 @@
 """Python programs in processes of their own: fresh ones, or forked from one in which torch is imported already.
 
-An interpreter that imports torch and torchvision takes 4 s of processor time; a fork of it takes 0.1 s. Programs whose
-start is not what a test is about are forked. The import of torch under the recorder is tested with fresh processes.
+An interpreter that imports torch, timm and the rest takes 9 s of processor time; a fork of it takes 0.1 s. Programs whose
+start is not what a test is about are forked. Their import under the recorder is tested with fresh processes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-PRELOADED = ["torch", "torchvision", "torch._dynamo", "scipy.special", "rich.console", "tests.processes"]
+PRELOADED = [
+    "torch", "torchvision", "torch._dynamo", "scipy.special", "scipy.stats", "sklearn.linear_model", "timm", "rich.console",
+    "tests.processes",
+]  # fmt: skip
 
 
 def fresh(command: Sequence[object], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -41,9 +44,11 @@ def forked(
 class ForkedPopen:
     """Stands in for ``subprocess.Popen([python, "-m", MODULE, ...], stdout=FILE, stderr=STDOUT)`` with a forked process."""
 
-    def __init__(self, command: Sequence[str], stdout: IO[bytes], env: Mapping[str, str], **_: Any) -> None:
+    def __init__(
+        self, command: Sequence[str], stdout: IO[bytes], env: Mapping[str, str] | None = None, cwd: Path | None = None, **_: Any
+    ) -> None:
         output = Path(stdout.name)
-        self._process = _start(list(command[1:]), Path.cwd(), (output, output), env)
+        self._process = _start(list(command[1:]), cwd or Path.cwd(), (output, output), env)
         self.pid: int = self._process.pid
 
     @property

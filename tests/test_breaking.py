@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,13 +17,14 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import valgap
-from tests.processes import fresh
-from tests.test_cli import LOOP, VALIDATION, fresh_valgap, script
+from tests.processes import ForkedPopen, forked
+from tests.test_cli import LOOP, VALIDATION, script
 from tests.test_cli import valgap as command
 from valgap.errors import WeightsError
 from valgap.models import create_model
 from valgap.record.reader import read_record
 
+pytestmark = pytest.mark.takes(15)
 HOSTILE = "x<script>alert(1)<&script>\n$(touch owned)"
 ROOT = Path(__file__).parents[1]
 
@@ -32,16 +32,15 @@ ROOT = Path(__file__).parents[1]
 def test_ctrl_c_leaves_a_usable_record(tmp_path: Path) -> None:
     slow = (LOOP + VALIDATION).replace("range(2)", "range(100000)") + "    print('epoch', epoch, flush=True)\n"
     file = script(tmp_path, slow)
-    asked = [sys.executable, "-m", "valgap.cli", "run", "--out", "r", str(file)]
-    with subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        for line in running.stdout:
-            if line.startswith("epoch 5"):
-                break
-        running.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=60)
-    assert running.returncode == 130, errors
-    assert "KeyboardInterrupt" in errors
+    output = tmp_path / "output.txt"
+    with output.open("wb") as stdout:
+        running = ForkedPopen([sys.executable, "-m", "valgap.cli", "run", "--out", "r", str(file)], stdout, cwd=tmp_path)
+    while "epoch 5\n" not in output.read_text():
+        assert running.poll() is None, output.read_text()
+        time.sleep(0.05)
+    os.kill(running.pid, signal.SIGINT)
+    assert running.wait(60) == 130, output.read_text()
+    assert "KeyboardInterrupt" in output.read_text()
     record = read_record(os.fspath(tmp_path / "r"))
     assert record.exit_status == 130
     assert len(record.of_phase("validation")) >= 5
@@ -77,9 +76,9 @@ def test_a_module_is_run_as_python_runs_it(tmp_path: Path) -> None:
     text = "from package.names import WORD\nimport sys\nprint(WORD, sys.argv[1:], __name__, __package__)\n"
     (package / "names.py").write_text("WORD = 'hello'\n")
     (package / "train.py").write_text(text + LOOP + VALIDATION)
-    done = fresh_valgap("run", "-m", "package.train", "--lr", "0.1", cwd=tmp_path)
+    done = command("run", "-m", "package.train", "--lr", "0.1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    plain = fresh(["-m", "package.train", "--lr", "0.1"], tmp_path)
+    plain = forked(["-m", "package.train", "--lr", "0.1"], tmp_path)
     assert done.stdout == plain.stdout
     assert (tmp_path / "runs" / "last").resolve().name.endswith("package.train")
 

@@ -11,6 +11,7 @@ import pytest
 from tests.processes import forked, fresh
 from valgap.checks import CATALOGUE
 
+pytestmark = pytest.mark.takes(45)
 LOOP = """
 import torch
 from torch import nn
@@ -75,7 +76,7 @@ def test_no_validation_seen(tmp_path: Path) -> None:
 
 
 def test_a_crash_keeps_the_scripts_status_and_traceback(tmp_path: Path) -> None:
-    done = fresh_valgap("run", script(tmp_path, LOOP + VALIDATION + "\nraise KeyError('mine')\n"), cwd=tmp_path)
+    done = valgap("run", script(tmp_path, LOOP + VALIDATION + "\nraise KeyError('mine')\n"), cwd=tmp_path)
     assert done.returncode == 1
     trace = done.stderr[done.stderr.index("Traceback") :]
     assert "KeyError: 'mine'" in trace
@@ -86,7 +87,7 @@ def test_a_crash_keeps_the_scripts_status_and_traceback(tmp_path: Path) -> None:
 def test_a_sound_script(tmp_path: Path) -> None:
     done = fresh_valgap("run", script(tmp_path, LOOP + VALIDATION), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    plain = fresh(["train.py"], tmp_path)
+    plain = forked(["train.py"], tmp_path)
     assert done.stdout == plain.stdout
     shown = valgap("report", "runs/last", cwd=tmp_path)
     assert shown.returncode == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.experiments.test_interventions import spec
+from tests.processes import ForkedPopen, forked
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.runner import Limits, Runner
 from valgap.experiments.scoring import same_answers
@@ -25,17 +24,19 @@ from valgap.types import Intervention
 SHIFT = {"phase": "validation", "scale": [-1.0], "shift": [0.5]}
 
 
-def test_recorded_weights_are_scored_again_and_nothing_is_trained(tmp_path: Path) -> None:
+def test_recorded_weights_are_scored_again_and_nothing_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "r"
     program = spec("")
-    command = [sys.executable, "-m", "valgap.cli", "run", "--out", str(run), program.script]
-    subprocess.run(command, check=True, capture_output=True)
+    done = forked(["-m", "valgap.cli", "run", "--out", run, program.script])
+    assert done.returncode == 0, done.stderr
     recorded = read_record(run)
     last = recorded.last_validation
     assert last is not None
     base = replace(program, weights=str(run / "final.safetensors"))
     runner = Runner(tmp_path / "arms", 2, time.monotonic() + 200)
-    own, treated = runner.run([base, replace(base, interventions=[Intervention("affine", SHIFT)])])
+    with monkeypatch.context() as patch:
+        patch.setattr("subprocess.Popen", ForkedPopen)  # test_diagnose.py scores again in fresh processes
+        own, treated = runner.run([base, replace(base, interventions=[Intervention("affine", SHIFT)])])
     assert own.error is None and treated.error is None, (own.error, treated.error)
     assert same_answers(replace(own, record=recorded, samples=last.samples), own) == 1.0
     assert treated.acted[0] > 0

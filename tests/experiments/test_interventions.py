@@ -14,7 +14,7 @@ from valgap.experiments.arm import ArmSpec
 from valgap.experiments.runner import ArmResult, Runner
 from valgap.types import Intervention, RunRecord
 
-pytestmark = pytest.mark.takes(40)
+pytestmark = pytest.mark.takes(15)
 PROGRAM = Path(__file__).with_name("program.py")
 
 # name, fault of the program, settings, the seams that may and must differ

@@ -16,7 +16,7 @@ import valgap
 from tests.processes import forked
 from valgap.record.reader import read_record
 
-pytestmark = pytest.mark.takes(50)
+pytestmark = pytest.mark.takes(25)
 
 PROGRAM = """
 import sys, time, torch

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.processes import forked
+from tests.processes import ForkedPopen, forked
 from valgap.record.reader import read_record
 from valgap.types import Phase, RunRecord
 
+pytestmark = pytest.mark.takes(45)
 SETUP = """
 import copy, sys, torch
 import torch.nn as nn, torch.nn.functional as F
@@ -307,13 +308,16 @@ def test_readable_after_kill(tmp_path: Path) -> None:
     file.write_text(
         SETUP + "import time\nfit(); check(); print('ready', flush=True)\nfor x, y in train: net(x); time.sleep(60)\n"
     )
-    command = [sys.executable, "-m", "valgap.cli", "run", "--out", str(tmp_path / "run"), str(file)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        while "ready" not in process.stdout.readline():
-            pass
-        time.sleep(0.5)
-        os.kill(process.pid, signal.SIGKILL)
+    output = tmp_path / "output.txt"
+    with output.open("wb") as stdout:
+        command = [sys.executable, "-m", "valgap.cli", "run", "--out", str(tmp_path / "run"), str(file)]
+        process = ForkedPopen(command, stdout)
+    while "ready" not in output.read_text():
+        assert process.poll() is None, output.read_text()
+        time.sleep(0.1)
+    time.sleep(0.5)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL
     run = read_record(tmp_path / "run")
     assert phases(run) == BOTH
     assert run.exit_status is None
@@ -341,8 +345,7 @@ def test_a_full_disk_ends_the_record_not_the_program(tmp_path: Path) -> None:
         + "fit(); check()\nimport os\nsize = os.path.getsize('run/events.jsonl')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (size + 700, size + 700))\nfit(); check(); print('end')\n"
     )
-    command = [sys.executable, "-m", "valgap.cli", "run", "--closing", "0", "--out", "run", "program.py"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = forked(["-m", "valgap.cli", "run", "--closing", "0", "--out", "run", "program.py"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "end" in done.stdout
     assert "record stops early" in done.stderr

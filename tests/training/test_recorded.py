@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.processes import forked
+from tests.processes import ForkedPopen, forked
 from valgap.record.reader import read_record
+
+pytestmark = pytest.mark.takes(40)
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +69,17 @@ def test_ctrl_c_keeps_the_best_so_far(patterns: Path, tmp_path: Path) -> None:
     file = tmp_path / "long.yaml"
     file.write_text("unfreeze: last\nepochs: 2000\npatience: 5000\nflip: false\n")
     command = [sys.executable, "-m", "valgap.cli", *map(str, training(patterns, "--config", file, "--out", "run"))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
-        place = tmp_path / "run" / "state" / "place.json"
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not (place.exists() and json.loads(place.read_text())["rows"][-1]["epoch"] >= 2):
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            time.sleep(0.2)
-        os.kill(process.pid, signal.SIGINT)
-        out, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error
-    assert "ended early: interrupted" in out
+    output = tmp_path / "output.txt"
+    with output.open("wb") as stdout:
+        process = ForkedPopen(command, stdout, cwd=tmp_path)
+    place = tmp_path / "run" / "state" / "place.json"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (place.exists() and json.loads(place.read_text())["rows"][-1]["epoch"] >= 2):
+        assert process.poll() is None, output.read_text()
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(120) == 0, output.read_text()
+    assert "ended early: interrupted" in output.read_text()
     assert (tmp_path / "run" / "checkpoint.safetensors").exists()
     again = valgap("predict", "run", patterns / "val", "--csv", cwd=tmp_path)
     assert again.returncode == 0, again.stderr

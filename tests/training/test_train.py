@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.processes import forked, fresh
 from valgap.errors import ConfigError, DataError, RecordError
 from valgap.models import create_model
 from valgap.recipe import RECIPE, REFERENCE, Recipe
@@ -124,13 +125,14 @@ def test_the_preset_in_circulation_moves_batchnorm(photos: Path, tmp_path: Path)
 
 def test_a_time_limit_ends_the_training(photos: Path, tmp_path: Path) -> None:
     recipe = Recipe.changed(QUICK, {"epochs": 500, "patience": 1000, "flip": False})
-    result = train(photos, tmp_path / "a", recipe=recipe, time_limit_s=12, **SETTINGS)
+    result = train(photos, tmp_path / "a", recipe=recipe, time_limit_s=6, **SETTINGS)
     assert result.ended == "the time is up"
     assert (tmp_path / "a" / "checkpoint.safetensors").exists()
 
 
 def test_killed_and_resumed_is_the_same_to_the_last_bit(photos: Path, tmp_path: Path) -> None:
-    program = (
+    program = tmp_path / "program.py"
+    program.write_text(
         "import sys; from pathlib import Path; from valgap.recipe import *; from valgap.training import train\n"
         "from valgap.training import saved\n"
         "data, out, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]\n"
@@ -145,14 +147,13 @@ def test_killed_and_resumed_is_the_same_to_the_last_bit(photos: Path, tmp_path: 
         "train(None if again else data, out, backbone='efficientnet_lite0', size=32, recipe=recipe, resume=again)\n"
     )
 
-    def run(out: str, mode: str) -> int:
-        command = [sys.executable, "-c", program, str(photos), str(tmp_path / out), mode]
-        return subprocess.run(command, check=False, capture_output=True).returncode
+    def run(how: Callable[[list[object]], subprocess.CompletedProcess[str]], out: str, mode: str) -> int:
+        return how([program, photos, tmp_path / out, mode]).returncode
 
-    assert run("whole", "whole") == 0
-    assert run("cut", "kill") == -signal.SIGKILL
+    assert run(forked, "whole", "whole") == 0
+    assert run(forked, "cut", "kill") == -signal.SIGKILL
     assert not (tmp_path / "cut" / "checkpoint.safetensors").exists()
-    assert run("cut", "resume") == 0
+    assert run(fresh, "cut", "resume") == 0, "in a process that shares nothing with the killed one, its hash seed neither"
     whole, cut = (tmp_path / n / "checkpoint.safetensors" for n in ("whole", "cut"))
     assert whole.read_bytes() == cut.read_bytes()
     numbers = [json.loads((tmp_path / n / "summary.json").read_text()) for n in ("whole", "cut")]
