@@ -88,8 +88,9 @@ def _recorded(folder: Path, resumed: bool) -> Iterator[Session]:
     """A recording of what happens inside; of several processes that train together, the first one's."""
     from valgap.record.location import discard
     from valgap.seams.session import Session
+    from valgap.types import TRAINED
 
-    session = Session(folder if not resumed else _next_record(folder), sys.argv, "valgap train", None)
+    session = Session(folder if not resumed else _next_record(folder), sys.argv, TRAINED, None)
     session.start()
     try:
         yield session

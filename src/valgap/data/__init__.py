@@ -2,5 +2,6 @@
 
 from valgap.data.folder import ImageTable, ReadReport, load_folder
 from valgap.data.images import read_rgb
+from valgap.data.trained import images_of_training
 
-__all__ = ["ImageTable", "ReadReport", "load_folder", "read_rgb"]
+__all__ = ["ImageTable", "ReadReport", "images_of_training", "load_folder", "read_rgb"]

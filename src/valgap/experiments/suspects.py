@@ -11,7 +11,7 @@ from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.placebo import has_placebo
 from valgap.experiments.plan import SEEDS, Length, choose_length
 from valgap.experiments.scoring import is_rescore, is_score
-from valgap.types import Case, Diagnosis, Finding, Intervention, Judged, RunRecord, Untreatable
+from valgap.types import TRAINED, Case, Diagnosis, Finding, Intervention, Judged, RunRecord, Untreatable
 
 SUSPECTED = 0.5
 TOO_SMALL = "not tried: the time budget is too small; give a larger --budget"
@@ -61,7 +61,7 @@ def base_spec(run: RunRecord, treatments: Sequence[Intervention] = ()) -> ArmSpe
     """
     header = run.header
     script, module, argv, cwd = (header.get(k) for k in ("script", "module", "argv", "cwd"))
-    if script in ("watch", "valgap train") or not isinstance(argv, list) or not isinstance(cwd, str):
+    if script in ("watch", TRAINED) or not isinstance(argv, list) or not isinstance(cwd, str):
         raise NotRepeatableError("cannot be tried: only programs recorded by `valgap run` can be run again")
     if not Path(cwd).is_dir() or (not module and not (Path(cwd) / str(script)).is_file()):
         raise NotRepeatableError(f"cannot be tried: {script} is no longer there (looked in {cwd})")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from valgap.data import images_of_training
 from valgap.data.folder import VALIDATION_NAMES
 from valgap.data.images import SUFFIXES
 from valgap.errors import DataError
@@ -24,7 +25,13 @@ COLUMNS = {
 
 
 def rows_of_run(run: RunRecord) -> ImageRows | None:
-    """The images that the last training and validation passes were given; None where no file of them is there."""
+    """The images that the last training and validation passes were given; None where no file of them is there.
+
+    `valgap train` may learn from stored features: its record then names no training image, and its folder counts.
+    """
+    own = images_of_training(run)
+    if own:
+        return _rows(own, sorted({r[2] for r in own if r[2] is not None}), 0)
     train, val = run.last_train, run.last_validation
     if train is None:
         return None
@@ -131,7 +138,7 @@ def _columns(header: list[str], file: Path) -> Mapping[str, str]:
     return found
 
 
-def _rows(found: list[Row], classes: list[str], absent: int) -> ImageRows:
+def _rows(found: Sequence[Row], classes: list[str], absent: int) -> ImageRows:
     index = {name: i for i, name in enumerate(classes)}
     found = sorted(found, key=lambda r: r[3])  # stable: train first
     return ImageRows(

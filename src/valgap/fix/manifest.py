@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,19 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from valgap.data import load_folder
+from valgap.data import images_of_training
 from valgap.errors import ValgapError
 from valgap.exhibits.galleries import pair_of
 from valgap.review.decisions import Decision
 from valgap.review.suspects import labels_of
-from valgap.types import Diagnosis, Finding, RunRecord
+from valgap.types import TRAINED, Diagnosis, Finding, RunRecord
 
 COLUMNS = ("path", "label", "split", "reason")
 LEFT_OUT = "left out"
 # Causes whose subjects are validation images that tell nothing about new images.
 LEAKS = "DAT101"
-TRAINED = "valgap train"  # the script's name in its records
-SETTINGS = "settings.json"  # beside them
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,10 @@ def images_of(run: RunRecord) -> list[tuple[str, str, str]]:
     `valgap train` may learn from stored features, and then its record names no training image: its folder does.
     """
     if run.header.get("script") == TRAINED:
-        return _images_of_folder(run)
+        own = images_of_training(run)
+        if not own:
+            raise ValgapError("the folder that valgap train was given is no longer there")
+        return [("val" if is_val else "train", name, label) for name, _, label, is_val in own]
     found: dict[tuple[str, str], str] = {}
     for split, one in (("train", run.last_train), ("val", run.last_validation)):
         if one is None:
@@ -102,17 +102,6 @@ def images_of(run: RunRecord) -> list[tuple[str, str, str]]:
                 label = labels[target] if 0 <= target < len(labels) else ""
                 found.setdefault((split, run.sample_names[sample]), label)
     return [(split, path, label) for (split, path), label in found.items()]
-
-
-def _images_of_folder(run: RunRecord) -> list[tuple[str, str, str]]:
-    settings = json.loads((Path(run.path) / SETTINGS).read_text(encoding="utf-8"))
-    table = load_folder(Path(str(settings["data"])), int(settings.get("seed", 0)))
-    base = Path(str(run.header.get("cwd", ".")))
-    found = []
-    for path, label, is_val in zip(table.paths, table.labels.tolist(), table.is_val.tolist(), strict=True):
-        name = path.relative_to(base) if path.is_relative_to(base) else path
-        found.append(("val" if is_val else "train", str(name), table.classes[label]))
-    return found
 
 
 def write_manifest(rows: Sequence[Row], file: Path) -> None:

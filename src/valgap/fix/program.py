@@ -12,12 +12,12 @@ from valgap.edits.patch import Edit, Patch, make_patch, program_files
 from valgap.edits.snippets import SNIPPETS
 from valgap.errors import ValgapError
 from valgap.experiments.scoring import is_score
-from valgap.fix.manifest import TRAINED, Row, link_images, plan_images, write_manifest
+from valgap.fix.manifest import Row, link_images, plan_images, write_manifest
 from valgap.fix.retrain import data_interventions, rerun_script, train_again
 from valgap.fix.scores import Score, answers, compare
 from valgap.record.reader import read_record
 from valgap.review.decisions import FILE, Decisions
-from valgap.types import Case, Diagnosis, Finding, Intervention, Judged, RunRecord, Untreatable
+from valgap.types import TRAINED, Case, Diagnosis, Finding, Intervention, Judged, RunRecord, Untreatable
 
 SUSPECTED = 0.5
 # A retraining may take so many times the recorded program's time, and at least so long.

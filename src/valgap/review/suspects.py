@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from valgap.data import images_of_training
 from valgap.exhibits.galleries import pair_of
 from valgap.exhibits.per_class import class_names
 from valgap.types import Diagnosis, Finding, RunRecord
@@ -70,6 +71,9 @@ class _Known:
         self.names = frozenset(run.sample_names)
         self.split: dict[str, str] = {}
         self.label: dict[str, str] = {}
+        own = images_of_training(run)
+        self.split |= {name: "val" if is_val else "train" for name, _, _, is_val in own}
+        self.label |= {name: label for name, _, label, _ in own}
         for split, one in (("val", run.last_validation), ("train", run.last_train)):
             if one is None:
                 continue

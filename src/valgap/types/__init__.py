@@ -42,6 +42,7 @@ from valgap.types.exhibits import (
 )
 from valgap.types.images import Attributes, CaseImages, HeldOut, ImagePair, ImageRows, LabelErrors, LearningCurve, Shift
 from valgap.types.record import (
+    TRAINED,
     Closing,
     DatasetInfo,
     InputStats,
@@ -64,6 +65,7 @@ from valgap.types.record import (
 )
 
 __all__ = [
+    "TRAINED",
     "Accuracy",
     "Attributes",
     "Calibration",

@@ -343,6 +343,10 @@ class SeenInputs:
         return np.asarray(self.low[None, :, None, None] + self.images / np.float32(255) * span, np.float32)
 
 
+# What the records of `valgap train` have for a script.
+TRAINED = "valgap train"
+
+
 @dataclass(frozen=True, repr=False)
 class RunRecord:
     """A run directory, read."""
