@@ -49,16 +49,17 @@ def run(
 
 def _after_run(folder: Path, status: int, problem: str | None) -> int:
     """Print what the record says; returns the exit status (the script's, or 2 where nothing could be recorded)."""
-    from rich.console import Console
-
-    from valgap.diagnosis import diagnose as diagnose_run
-    from valgap.report.terminal import show_diagnosis
-
     if status != 0:
         say(f"the script ended with status {status}; what it did until then is recorded in {folder}")
     if problem is not None:
         say(problem)
         return status or WRONG_USE
+    # Only here: for a script without torch these imports would take ten times as long as the script.
+    from rich.console import Console
+
+    from valgap.diagnosis import diagnose as diagnose_run
+    from valgap.report.terminal import show_diagnosis
+
     try:
         diagnosis = diagnose_run(folder, images=0)  # that takes time of its own: `valgap diagnose`
     except NothingRecordedError as nothing:

@@ -12,11 +12,14 @@ from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
 
 from valgap.recipe import Recipe
 
 # The sweep looks at this many images at most; the chosen strength, which acts per image, is scaled to all of them.
 SWEEP_IMAGES = 4_000
+# Multiplications in one step of a regression (images x features x classes): below, one thread takes milliseconds.
+FEW_PRODUCTS = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -74,20 +77,29 @@ def _some(count: int, seed: int) -> npt.NDArray[np.int64]:
 def _sweep(
     scaled: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], num_classes: int, recipe: Recipe, seed: int
 ) -> tuple[npt.NDArray[np.float32], float]:
-    """(out-of-fold logits (N, C) at the best strength, that strength); of equally accurate ones the strongest penalty."""
+    """(out-of-fold logits (N, C) at the best strength, that strength); of equally accurate ones the strongest penalty.
+
+    The sweep goes from the strongest penalty on, and ends where weaker ones only do harm: two in a row of which each is no
+    more accurate than the one before, at a higher loss. They are those that take longest.
+    """
     folds = min(recipe.probe_folds, int(np.bincount(labels, minlength=num_classes).min()))
     if folds < 2:
         return np.full((len(labels), num_classes), np.nan, np.float32), recipe.probe_inverse_l2[len(recipe.probe_inverse_l2) // 2]
     parts = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(scaled, labels))
     best: tuple[float, float, npt.NDArray[np.float32]] | None = None
+    last, harm = (-1.0, np.inf), 0
     for strength in sorted(recipe.probe_inverse_l2):
         logits = np.empty((len(labels), num_classes), np.float32)
         for fit, out in parts:
             weight, bias = _linear(scaled[fit], labels[fit], num_classes, strength, 200)
             logits[out] = scaled[out] @ weight.T + bias
-        accuracy = float((logits.argmax(1) == labels).mean())
+        accuracy, loss = float((logits.argmax(1) == labels).mean()), nll(logits, labels)
         if best is None or accuracy > best[0]:
             best = accuracy, strength, logits
+        harm = harm + 1 if accuracy <= last[0] and loss > last[1] else 0
+        last = accuracy, loss
+        if harm == 2:
+            break
     assert best is not None
     return best[2], best[1]
 
@@ -96,7 +108,9 @@ def _linear(
     scaled: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], num_classes: int, strength: float, steps: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """(weight (C, D), bias (C,)) of a logistic regression; a class without images gets no weight and a low bias."""
-    with warnings.catch_warnings():
+    # Threads that wait for each other's part of so small a product spin: on a busy machine they took 15 times as long.
+    threads = 1 if scaled.size * num_classes < FEW_PRODUCTS else None
+    with warnings.catch_warnings(), threadpool_limits(threads):
         # Weak penalties on separable data do not converge in time; the sweep then simply does not choose them.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=strength, max_iter=steps).fit(scaled, labels)
