@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -59,6 +59,9 @@ $(FASTDUP_VENV)/.installed:
 
 bench-leaks: $(VENV)/.extras $(FASTDUP_VENV)/.installed
 	$(BIN)/python benchmarks/leaks.py $(DATA) --fastdup $(FASTDUP_VENV)/bin/python
+
+bench-fixed-labels: install
+	$(BIN)/python benchmarks/fixed_labels.py $(DATA)
 
 bench-check-cost: $(VENV)/.extras
 	$(BIN)/python benchmarks/check_cost.py $(DATA)
