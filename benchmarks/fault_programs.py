@@ -459,9 +459,9 @@ def strongly_augmented_val(p: Program) -> None:
     p.val_steps = [transforms.RandomResizedCrop(p.size, scale=(0.08, 0.3)), transforms.RandomRotation(60)]
 
 
-def big_val(p: Program) -> None:
-    """Twice the resolution in validation."""
-    p.val_steps = [transforms.Resize(2 * p.size * 8 // 7), transforms.CenterCrop(2 * p.size)]
+def small_val(p: Program) -> None:
+    """Half the resolution in validation."""
+    p.val_steps = [transforms.Resize(p.size * 4 // 7), transforms.CenterCrop(p.size // 2)]
 
 
 def add(name: str, *values: Any) -> Callable[[Program], None]:
@@ -539,7 +539,7 @@ FAULTS: dict[str, Callable[[Program], None]] = {
     "bgr": both("tensor", flipped),
     "augmented_val": augmented_val,
     "strongly_augmented_val": strongly_augmented_val,
-    "big_val": big_val,
+    "small_val": small_val,
     "plain": plain_training,
     "tiny_crops": crops(0.01, 0.04),
     "scrambled": add("after", scrambled),

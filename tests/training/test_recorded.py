@@ -63,6 +63,9 @@ def test_the_record_is_whole_and_raises_no_alarm(unfreeze: str, patterns: Path, 
     body = json.loads(valgap("diagnose", "run", "--json", cwd=tmp_path).stdout)
     assert body["crashed"] == []
     assert [f["name"] for f in body["findings"] if f["confidence"] >= 0.5] == []
+    # where the head alone learned, no pass names a training image: its folder does
+    judged = {f["code"] for kind in ("findings", "clear") for f in body[kind]}
+    assert {"DAT101", "DAT103", "DAT106", "DAT108"} <= judged
 
 
 def test_ctrl_c_keeps_the_best_so_far(patterns: Path, tmp_path: Path) -> None:

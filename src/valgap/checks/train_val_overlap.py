@@ -42,7 +42,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     """List the twins and compare the accuracy with and without them."""
     train, val = case.run.last_train, case.run.last_validation
     if train is None or val is None:
-        return from_files(case) if case.run.path and not case.run.passes else NotApplicable("a training and a validation pass")
+        alone = case.images is not None or (case.run.path and not case.run.passes)
+        return from_files(case) if alone else NotApplicable("a training and a validation pass")
     own = known_ids(val.samples.sample)
     if len(own) == 0 or len(known_ids(train.samples.sample)) == 0:
         return NotApplicable("the identity of the samples (paths or indices)")
