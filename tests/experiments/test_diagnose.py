@@ -120,3 +120,19 @@ def test_what_cannot_be_run_again_is_inconclusive(shifted: Path, tmp_path: Path)
     assert "no longer there" in first["reason"]
     small = json.loads(valgap("diagnose", "r", "--budget", "1s", "--json", cwd=tmp_path).stdout)
     assert all(f["verdict"] != "confirmed" for f in small["findings"])
+
+
+@pytest.mark.slow
+def test_where_the_machine_is_busier_than_it_was_the_recorded_weights_have_the_word(tmp_path: Path) -> None:
+    source = (ROOT / "tests" / "experiments" / "program.py").read_text()
+    busy = "    if os.path.exists('busy'):\n        time.sleep(30)\n    for images, labels in train_loader:\n"
+    source = source.replace("    for images, labels in train_loader:\n", busy).replace(
+        "import sys\n", "import os, sys, time\n", 1
+    )
+    (tmp_path / "train.py").write_text(source.replace("nn.Dropout(0.2)", "nn.Identity()"))  # one draw suffices then
+    assert valgap("run", "--out", "r", "train.py", "train_validation", cwd=tmp_path).returncode == 0
+    (tmp_path / "busy").touch()
+    body = json.loads(valgap("diagnose", "r", "--budget", "2m", "--json", "--select", "EVA501", cwd=tmp_path).stdout)
+    (finding,) = body["findings"]
+    assert finding["effect_points"] is not None, finding
+    assert any("nothing was trained" in note for note in body["experiments"]["notes"])

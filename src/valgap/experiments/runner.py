@@ -115,7 +115,6 @@ class Runner:
         self.limits, self.gpus = limits, gpus
         self.folder, self.parallel, self.deadline, self.grace = folder, max(1, parallel), deadline, grace
         self.progress = progress
-        self.reused = 0
         self._temporary: dict[Path, Path] = {}
         self._looked = 0.0
         self._done = 0
@@ -140,7 +139,6 @@ class Runner:
             old = self.finished(spec)
             if old is not None:
                 results[i] = old
-                self.reused += 1
         waiting = [i for i in range(len(specs)) if i not in results]
         running: dict[int, _Running] = {}
         self._tell(len(waiting))
