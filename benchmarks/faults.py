@@ -212,6 +212,7 @@ def proved_page(faulty: Sequence[Answer], healthy: Sequence[Answer], budget: str
         "effects that the validation images (100 as a rule) and the budget cannot tell from the luck of a seed.",
         "",
         *proved_summary(faulty, healthy),
+        *summary(faulty, healthy)[1:4],
         *notes,
         "",
         *proved_table([*faulty, *healthy]),

@@ -33,7 +33,8 @@ from valgap.types import (
 SUSPECTED = 0.5
 # A first look at so many images takes minutes on two cores; later ones come from the cache.
 MAX_IMAGES = 20_000
-VERDICT_ORDER = ("confirmed", "untested", "inconclusive", "refuted")
+# What re-runs could not decide is no less likely than what they did not try.
+VERDICT_PLACE = {"confirmed": 0, "untested": 1, "inconclusive": 1, "refuted": 2}
 
 
 def diagnose(
@@ -144,7 +145,7 @@ def order(judged: Sequence[Judged]) -> list[Judged]:
             bet = outcome.confidence >= SUSPECTED
             points = item.effect.value if item.effect is not None else outcome.severity_points * outcome.confidence
             weight = abs(points)
-            return (0, VERDICT_ORDER.index(item.verdict), -float(bet), -weight, -outcome.confidence)
+            return (0, VERDICT_PLACE[item.verdict], -float(bet), -weight, -outcome.confidence)
         return ((Clear, NotApplicable, Crashed).index(type(outcome)) + 1,)
 
     return sorted(judged, key=key)
