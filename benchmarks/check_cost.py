@@ -1,6 +1,6 @@
 """What `valgap check` costs in time and memory, beside cleanvision, cleanlab and a duplicate finder doing the same.
 
-    python benchmarks/check_cost.py DATA [--images 1000,4000] [--only-ours]      DATA holds clothing_mini and hymenoptera_256
+    python benchmarks/check_cost.py DATA [--images 1000,4000,10000] [--only-ours]      DATA holds clothing_mini and hymenoptera_256
 
 Folders of so many files are made out of real photographs, each cropped and encoded anew, so that no two files are equal.
 Every program runs in a process of its own, with an empty cache; its peak memory is that of all its processes' largest.
@@ -102,7 +102,7 @@ def main() -> None:
     """Print the table and write it to results/check_cost.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--images", default="1000,4000", help="sizes, separated by commas")
+    parser.add_argument("--images", default="1000,4000,10000", help="sizes, separated by commas")
     parser.add_argument("--only-ours", action="store_true", help="how cost grows, without the peers")
     args = parser.parse_args()
     sources = [p for name in ("clothing_mini", "hymenoptera_256") for p in sorted((args.data / name).glob("*/*/*.jpg"))]
