@@ -1,6 +1,6 @@
 """What `valgap check` costs in time and memory, beside cleanvision, cleanlab and a duplicate finder doing the same.
 
-    python benchmarks/check_cost.py DATA [--images 1000,4000,10000] [--only-ours]      DATA holds clothing_mini and hymenoptera_256
+    python benchmarks/check_cost.py DATA [--images 1000,4000,10000] [--only-ours]    DATA holds clothing_mini and hymenoptera_256
 
 Folders of so many files are made out of real photographs, each cropped and encoded anew, so that no two files are equal.
 Every program runs in a process of its own, with an empty cache; its peak memory is that of all its processes' largest.

@@ -8,7 +8,7 @@ import pytest
 from tests.checks.cases import found, healthy, inputs, quiet, with_phase
 from tests.checks.pictures import Pictures, case, of_run, pictures
 from valgap.checks.distribution_shift import CHECK
-from valgap.types import Case, Clear, Intervention, NotApplicable
+from valgap.types import Case, Clear, Finding, Intervention, NotApplicable
 
 
 def seen(brightness: float, contrast: float = 0.25) -> Case:
@@ -57,7 +57,8 @@ def test_moved_features_and_attributes_are_named() -> None:
     assert len(finding.subjects) == 20
 
 
-def test_class_shares_are_named() -> None:
+def fewer_cats() -> Pictures:
+    """Of one class only a sixteenth is in val."""
     sound = pictures(300, 400)
     keep = np.flatnonzero(~sound.rows.is_val | (sound.rows.labels != 2) | (np.arange(700) % 16 == 2))
     rows = sound.rows
@@ -69,10 +70,21 @@ def test_class_shares_are_named() -> None:
         is_val=rows.is_val[keep],
     )
     numbers = {k: v[keep] for k, v in sound.attributes.numbers.items()}
-    images = replace(sound, rows=rows, embeddings=sound.embeddings[keep], attributes=replace(sound.attributes, numbers=numbers))
-    finding = found(CHECK.detect(case(images)))
+    return replace(sound, rows=rows, embeddings=sound.embeddings[keep], attributes=replace(sound.attributes, numbers=numbers))
+
+
+def test_class_shares_are_named() -> None:
+    finding = found(CHECK.detect(case(fewer_cats())))
     assert "class cats" in finding.summary
     assert "same class" not in finding.summary
+
+
+def test_shares_of_classes_with_another_index_are_not_compared() -> None:
+    run = healthy().run
+    assert isinstance(CHECK.detect(Case(run, fewer_cats())), Finding)
+    names = {name: (i + 1) % 3 for name, i in (run.datasets[1].class_to_idx or {}).items()}
+    other = replace(run, datasets={**run.datasets, 1: replace(run.datasets[1], class_to_idx=names)})
+    assert isinstance(CHECK.detect(Case(other, fewer_cats())), Clear)
 
 
 def test_sound_sets_are_clear() -> None:

@@ -236,7 +236,9 @@ def from_files(case: Case, images: CaseImages, shift: Shift, facts: list[Evidenc
     named = changed_attributes(shift)
     change = shift.shares[1] - shift.shares[0]
     top = int(np.nanargmax(np.abs(change))) if np.isfinite(change).any() else 0
-    by_share = not lacks_classes(case) and shift.share_p <= P_VALUE and abs(float(change[top])) >= SHARE_CHANGE
+    by_share = (
+        not lacks_classes(case) and same_classes(case) and shift.share_p <= P_VALUE and abs(float(change[top])) >= SHARE_CHANGE
+    )
     by_kind = shift.p_value <= P_VALUE and shift.auc >= LARGE_AUC
     if not by_share and not by_kind:
         small = shift.p_value <= P_VALUE or shift.share_p <= P_VALUE
@@ -258,6 +260,16 @@ def from_files(case: Case, images: CaseImages, shift: Shift, facts: list[Evidenc
         subjects=foreign_images(images) if by_kind else (),
         ranking=foreign_ranking(images),
     )
+
+
+def same_classes(case: Case) -> bool:
+    """Whether one index means one class on both sides, as far as the data sets say; else their shares are of other classes."""
+    maps = [
+        data.class_to_idx
+        for one in (case.run.last_train, case.run.last_validation)
+        if one is not None and (data := case.run.datasets.get(one.dataset)) is not None and data.class_to_idx
+    ]
+    return len(maps) < 2 or maps[0] == maps[1]
 
 
 def in_words(named: list[str]) -> str:

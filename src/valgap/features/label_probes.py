@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize_scalar
 
-from valgap.features.probes import softmax, standardised
+from valgap.features.probes import scaled, softmax
 from valgap.types import FloatArray, IntArray
 
 Array = npt.NDArray[np.float64]
@@ -62,8 +62,8 @@ class DiscriminantProbe:
 
     def __init__(self, blocks: Sequence[FloatArray], splits: Sequence[Split]) -> None:
         train = np.union1d(splits[0][0], splits[0][1])
-        scaled = [standardised(b, train)[:, :-1] / np.sqrt(b.shape[1]) for b in blocks]
-        self._features = np.concatenate(scaled, axis=1).astype(np.float32)
+        parts = [scaled(b, train) / np.float32(np.sqrt(b.shape[1])) for b in blocks]
+        self._features = np.concatenate(parts, axis=1).astype(np.float32, copy=False)
         self._splits = splits
         self._train = train
         self._grams = _grams(self._features, train, splits)
@@ -133,13 +133,14 @@ def _log_loss(scores: Array, labels: IntArray) -> float:
 def kernel_features(blocks: Sequence[FloatArray], train: IntArray, seed: int = 0) -> Small:
     """(N, m) features whose products are Gaussian kernels of the blocks (N, D_b), each scaled to the same median distance."""
     marks = np.sort(np.random.default_rng(seed).permutation(train)[:LANDMARKS])
-    scaled = []
+    parts = []
     for block in blocks:
-        features = standardised(block, train)[:, :-1].astype(np.float32)
-        unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
+        unit = scaled(block, train).astype(np.float32, copy=False)
+        unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-9)
         median = float(np.median(np.maximum(2 - 2 * unit[marks] @ unit[marks].T, 0)))
-        scaled.append(unit * np.float32(np.sqrt(WIDTH / max(1e-9, median) / len(blocks))))
-    points = np.concatenate(scaled, axis=1)
+        unit *= np.float32(np.sqrt(WIDTH / max(1e-9, median) / len(blocks)))
+        parts.append(unit)
+    points = np.concatenate(parts, axis=1)
     among = np.linalg.cholesky(_ridged(_kernel(points[marks], points[marks]), JITTER))
     return np.asarray(solve_triangular(among, _kernel(points, points[marks]).T, lower=True, check_finite=False).T, np.float32)
 

@@ -52,11 +52,19 @@ def held_out(embeddings: npt.NDArray[np.floating], rows: ImageRows) -> HeldOut |
 
 def standardised(embeddings: npt.NDArray[np.floating], reference: IntArray) -> Array:
     """(N, D + 1) features with the mean and spread of the reference rows taken out, and a constant column."""
+    out = np.ones((len(embeddings), embeddings.shape[1] + 1))
+    out[:, :-1] = scaled(embeddings, reference)
+    return out
+
+
+def scaled(embeddings: npt.NDArray[np.floating], reference: IntArray) -> npt.NDArray[np.floating]:
+    """(N, D) features with the mean and spread of the reference rows taken out: one new array, of the type they have."""
     mean, std = embeddings[reference].mean(0), embeddings[reference].std(0)
-    scaled = (embeddings - mean) / (std + 1e-3 * max(1e-12, float(std.mean())))
+    out: npt.NDArray[np.floating] = embeddings - mean
+    out /= std + 1e-3 * max(1e-12, float(std.mean()))
     # A feature that is all but dead on the reference must not explode on other images.
-    scaled = np.clip(scaled, -8, 8)
-    return np.concatenate([scaled, np.ones((len(scaled), 1))], axis=1).astype(np.float64)
+    np.clip(out, -8, 8, out=out)
+    return out
 
 
 def folds_of(labels: IntArray, folds: int = FOLDS, seed: int = 0) -> IntArray:
