@@ -54,13 +54,14 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     train, val = case.run.last_train, case.run.last_validation
     if train is None or val is None or not val.samples.labelled.any():
         return NotApplicable("a training pass and a validation pass with labels")
-    first, second = _map(case, train), _map(case, val)
+    first, second = class_map(case, train), class_map(case, val)
     if first and second and set(first) & set(second):
         return by_name(first, second, val)
     return by_renaming(case, val)
 
 
-def _map(case: Case, one: Pass) -> Mapping[str, int] | None:
+def class_map(case: Case, one: Pass) -> Mapping[str, int] | None:
+    """Class name -> index of the pass's data set; None where it has none."""
     dataset: DatasetInfo | None = case.run.datasets.get(one.dataset)
     return dataset.class_to_idx if dataset is not None else None
 
@@ -138,8 +139,8 @@ def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
 def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     """Validation labels renamed to train's indices; the trained model stays as it is."""
     train, val = case.run.last_train, case.run.last_validation
-    first = _map(case, train) if train is not None else None
-    second = _map(case, val) if val is not None else None
+    first = class_map(case, train) if train is not None else None
+    second = class_map(case, val) if val is not None else None
     if not first or not second:
         return Untreatable("the class maps are not known, only that a renaming fits")
     mapping = {str(second[name]): first[name] for name in sorted(set(first) & set(second))}

@@ -27,6 +27,7 @@ import math
 
 import numpy as np
 
+from valgap.checks.class_index_mismatch import class_map
 from valgap.checks.images import class_name, needed, ranked_places
 from valgap.checks.normalization_mismatch import declared, level_ratio
 from valgap.checks.one_class_validation import lacks_classes
@@ -264,12 +265,11 @@ def from_files(case: Case, images: CaseImages, shift: Shift, facts: list[Evidenc
 
 def same_classes(case: Case) -> bool:
     """Whether one index means one class on both sides, as far as the data sets say; else their shares are of other classes."""
-    maps = [
-        data.class_to_idx
-        for one in (case.run.last_train, case.run.last_validation)
-        if one is not None and (data := case.run.datasets.get(one.dataset)) is not None and data.class_to_idx
-    ]
-    return len(maps) < 2 or maps[0] == maps[1]
+    train, val = case.run.last_train, case.run.last_validation
+    if train is None or val is None:
+        return True
+    first, second = class_map(case, train), class_map(case, val)
+    return not first or not second or first == second
 
 
 def in_words(named: list[str]) -> str:
