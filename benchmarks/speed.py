@@ -1,10 +1,11 @@
 """Speed of `valgap train` and of its engine, on photographs of 500 px with a ResNet-50.
 
-python benchmarks/speed.py DATA [--parts whole extract steps growth] [--reference-epochs 20]
+python benchmarks/speed.py DATA [--parts whole extract steps reading growth agreement] [--reference-epochs 20]
 
-DATA is a folder with train/ and val/ such as hymenoptera_256; its images are enlarged to 500 px. The weights are random (seeded)
-and the same for all: speed does not depend on them, accuracy does (benchmarks/accuracy.py). With fewer --reference-epochs than
-20, the usual script's time is that of its first epoch (with start-up) plus 19 times that of its last, and the table says so.
+DATA holds hymenoptera_256, whose images are enlarged to 500 px, and, for `agreement`, clothing_mini as well. The weights of
+ResNet-50 are random (seeded) and the same for all: speed does not depend on them, accuracy does (benchmarks/accuracy.py). With
+fewer --reference-epochs than 20, the usual script's time is that of its first epoch (with start-up) plus 19 times that of its
+last, and the table says so.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -25,38 +30,46 @@ import torch
 from PIL import Image
 from torch import nn
 
+from valgap.data import load_folder, read_rgb
 from valgap.engine import FeatureStore, cut_before_last_stage, extract, extract_split
-from valgap.engine.forward import OpenVinoForward, TorchForward
+from valgap.engine.decoded import reduced
+from valgap.engine.forward import Forward, OpenVinoForward, TorchForward
 from valgap.engine.reading import read_pixels
 from valgap.engine.split import Normalised, body_of
 from valgap.models import create_model
 from valgap.recipe import RECIPE
+from valgap.training.fit import learning_precision
+from valgap.training.probe import fit_probe
 from valgap.training.stages import Tail, freeze_all_but, hold_batchnorm, make_optimizer
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "examples" / "reference_resnet50.py"
 RESULTS = ROOT / "benchmarks" / "results" / "speed.md"
 ROWS = RESULTS.with_suffix(".jsonl")
+PARTS = ("whole", "extract", "steps", "reading", "growth", "agreement")
 EPOCHS, SIDE = 20, 500
+NETWORKS = (("resnet50", "none"), ("efficientnet_lite0", "default"))
 
 
 def main() -> None:
     """Run the parts and write the table of all that was ever measured here, newest of each part."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--parts", nargs="*", default=["whole", "extract", "steps", "growth"])
+    parser.add_argument("--parts", nargs="*", default=PARTS)
     parser.add_argument("--reference-epochs", type=int, default=EPOCHS)
     parser.add_argument("--growth", type=int, nargs="*", default=[500, 2000, 5000, 20000])
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        data, weights = photographs(args.data, Path(scratch) / "photos"), Path(scratch) / "resnet50.pt"
+        data, weights = photographs(args.data / "hymenoptera_256", Path(scratch) / "photos"), Path(scratch) / "resnet50.pt"
         torch.manual_seed(0)
         torch.save(create_model("resnet50", 1000, "none").model.state_dict(), weights)
         parts = {
             "whole": lambda: whole(data, weights, args.reference_epochs, Path(scratch)),
             "extract": lambda: extraction(data, Path(scratch)),
             "steps": lambda: steps(data, Path(scratch)),
+            "reading": lambda: reading(data, Path(scratch)),
             "growth": lambda: growth(data, args.growth, Path(scratch)),
+            "agreement": lambda: agreement(args.data, Path(scratch)),
         }
         for name in args.parts:
             for row in parts[name]():
@@ -126,97 +139,170 @@ def children_cpu() -> float:
 
 
 def extraction(data: Path, scratch: Path) -> list[dict[str, object]]:
-    """Extraction with reading and caching, against the same network on pixels in memory."""
-    paths = sorted(data.rglob("*.jpg"))[:160]
-    rows: list[dict[str, object]] = []
-    for backbone, weights in (("resnet50", "none"), ("efficientnet_lite0", "default")):
-        loaded = create_model(backbone, 2, weights)
-        pixels = np.stack([read_pixels(p, loaded.preprocessing) for p in paths[:64]])
-        network = Normalised(body_of(loaded.model, loaded.head), loaded.preprocessing.mean, loaded.preprocessing.std).eval()
-        bare = {}
-        for name, forward in (
-            ("fp32", TorchForward(network, torch.device("cpu"), None, "fp32")),
-            ("openvino", OpenVinoForward(network, pixels)),
-        ):
-            forward(pixels[:8])
-            started = time.perf_counter()
-            forward(pixels)
-            bare[name] = len(pixels) / (time.perf_counter() - started)
-        store = FeatureStore(scratch / f"extract-{backbone}")
-        extract(loaded.model, loaded.head, loaded.preprocessing, paths[:64], store=store)  # chooses and remembers the way
-        store.spaces_folder.rename(scratch / f"old-{backbone}")
-        started = time.perf_counter()
-        extract(loaded.model, loaded.head, loaded.preprocessing, paths, store=store)
-        speed = len(paths) / (time.perf_counter() - started)
-        row = {
-            "what": f"{backbone}: extraction",
-            "images_per_s": speed,
-            "bare": bare,
-            "share_of_bare": speed / max(bare.values()),
-        }
-        rows.append(row)
-    return rows
+    """Extraction with reading and caching, against the network on pixels in memory."""
+    paths = sorted(data.rglob("*.jpg"))
+    return [extraction_by(backbone, weights, paths, scratch) for backbone, weights in NETWORKS]
+
+
+def extraction_by(backbone: str, weights: str, paths: list[Path], scratch: Path) -> dict[str, object]:
+    """The first time, when the way is chosen, and later."""
+    loaded = create_model(backbone, 2, weights)
+    pixels = np.stack([read_pixels(p, loaded.preprocessing) for p in paths[:64]])
+    network = Normalised(body_of(loaded.model, loaded.head), loaded.preprocessing.mean, loaded.preprocessing.std).eval()
+    ways: dict[str, Forward] = {
+        "fp32": TorchForward(network, torch.device("cpu"), None, "fp32"),
+        "openvino": OpenVinoForward(network, pixels),
+    }
+    bare = {}
+    for name, forward in ways.items():
+        forward(pixels[:8])
+        bare[name] = len(pixels) / seconds_of(partial(forward, pixels))
+    store, speeds = FeatureStore(scratch / f"extract-{backbone}"), {}
+    for when in ("first", "then"):
+        work = partial(extract, loaded.model, loaded.head, loaded.preprocessing, paths, store=store)
+        speeds[when] = len(paths) / seconds_of(work)
+        store.spaces_folder.rename(scratch / f"{when}-{backbone}")
+    row = {"what": f"{backbone}: extraction", "images_per_s": speeds["then"], "with_choosing_the_way": speeds["first"]}
+    return {**row, "bare": bare, "share_of_bare": speeds["then"] / max(bare.values())}
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Seconds that it takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def steps(data: Path, scratch: Path) -> list[dict[str, object]]:
-    """Optimizer steps on the last stage: stored activations against images through the whole network, as usually written."""
-    from valgap.data import read_rgb
-
+    """Optimizer steps on the last stage and on all layers, as usually written and as `valgap train` takes them."""
     paths = sorted(data.rglob("*.jpg"))[:32]
-    loaded = create_model("resnet50", 2, "none")
-    labels = torch.arange(len(paths)) % 2
+    return [row for backbone, weights in NETWORKS for row in steps_of(backbone, weights, paths, FeatureStore(scratch / backbone))]
+
+
+def steps_of(backbone: str, weights: str, paths: list[Path], store: FeatureStore) -> list[dict[str, object]]:
+    """The steps of one network."""
+    loaded = create_model(backbone, 2, weights)
+    usual = loaded.preprocessing.train_transform("reference", 1.0, True)
+    light = loaded.preprocessing.train_transform("light", RECIPE.crop_share, True)
     cut = cut_before_last_stage(loaded.model, loaded.head)
     assert cut is not None
-    stored = extract_split(loaded.model, loaded.head, cut, loaded.preprocessing, paths, store=FeatureStore(scratch / "steps"))[1]
-    tail = Tail(cut.tail, stored.array.shape[1:])
-    hold_batchnorm(tail)
-    freeze_all_but(loaded.model, tail)
-    change = loaded.preprocessing.train_transform("reference", 1.0, True)
+    activations = extract_split(loaded.model, loaded.head, cut, loaded.preprocessing, paths, store=store)[1]
+    tail = Tail(cut.tail, activations.array.shape[1:])
+    pictures = reduced(paths, loaded.preprocessing, RECIPE.crop_share, store)
 
     def plain() -> torch.Tensor:
-        return loaded.model(torch.stack([change(read_rgb(p)) for p in paths]))
+        return loaded.model(torch.stack([usual(read_rgb(p)) for p in paths]))
 
-    def fast() -> torch.Tensor:
-        return tail(torch.from_numpy(np.array(stored.all(), np.float32)).flatten(1))
+    def stored() -> torch.Tensor:
+        with learning_precision(torch.device("cpu"), RECIPE.precision):
+            return tail(torch.from_numpy(np.array(activations.all(), np.float32)).flatten(1))
+
+    def images() -> torch.Tensor:
+        with learning_precision(torch.device("cpu"), RECIPE.precision):
+            return loaded.model(torch.stack([light(Image.fromarray(p)) for p in pictures]))
 
     rows: list[dict[str, object]] = []
-    speeds = {}
-    for what, forward in (("images through the whole network", plain), ("stored activations", fast)):
-        optimizer = make_optimizer(tail, loaded.head, RECIPE)
-        for repeat in range(3):
-            started = time.perf_counter()
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(forward(), labels).backward()
-            optimizer.step()
-            if repeat:
-                speeds[what] = max(speeds.get(what, 0.0), len(paths) / (time.perf_counter() - started))
-        rows.append({"what": f"last stage of ResNet-50, {what}", "images_per_s": speeds[what]})
-    rows[1]["times_faster"] = speeds["stored activations"] / speeds["images through the whole network"]
+    for what, learning, ways in (("last stage", tail, (plain, stored)), ("all layers", loaded.model, (plain, images))):
+        speeds = []
+        for forward in ways:
+            ours = forward is not plain
+            loaded.model.to(memory_format=torch.channels_last if ours else torch.contiguous_format).train()
+            if ours:
+                hold_batchnorm(loaded.model)
+            freeze_all_but(loaded.model, learning)
+            optimizer = make_optimizer(learning, loaded.head, RECIPE)
+            taken = [seconds_of(partial(one_step, optimizer, forward, len(paths))) for _ in range(4)]
+            speeds.append(len(paths) / min(taken[1:]))
+            rows.append({"what": f"{backbone}: {what}, {'valgap' if ours else 'usual loop'}", "images_per_s": speeds[-1]})
+        rows[-1]["times_faster"] = speeds[1] / speeds[0]
+    return rows
+
+
+def one_step(optimizer: torch.optim.Optimizer, forward: Callable[[], torch.Tensor], count: int) -> None:
+    """Forward, backward, step."""
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(forward().float(), torch.arange(count) % 2).backward()
+    optimizer.step()
+
+
+def reading(data: Path, scratch: Path) -> list[dict[str, object]]:
+    """Augmented training images from photographs of twelve megapixels: decoded in each epoch, and decoded once."""
+    preprocessing = create_model("resnet50", 2, "none").preprocessing
+    change = preprocessing.train_transform("light", RECIPE.crop_share, True)
+    paths = []
+    for number, source in enumerate(sorted(data.rglob("*.jpg"))[:24]):
+        paths.append(scratch / f"large-{number}.jpg")
+        Image.open(source).resize((4000, 3000)).save(paths[-1], quality=92)
+    pictures = reduced(paths, preprocessing, RECIPE.crop_share, FeatureStore(scratch / "large"))
+    usual = len(paths) / seconds_of(lambda: [change(read_rgb(p)) for p in paths])
+    first, later = (len(paths) / seconds_of(lambda: [change(Image.fromarray(p)) for p in pictures]) for _ in range(2))
+    return [
+        {"what": "12 MP photographs, decoded in each epoch", "images_per_s": usual},
+        {"what": "12 MP photographs, valgap, first epoch", "images_per_s": first, "times_faster": first / usual},
+        {"what": "12 MP photographs, valgap, later epochs", "images_per_s": later, "times_faster": later / usual},
+    ]
+
+
+def agreement(root: Path, scratch: Path) -> list[dict[str, object]]:
+    """The probe on features as extracted, against the reference: whole files decoded, torchvision's transform, float32."""
+    rows: list[dict[str, object]] = []
+    for name, size in (("clothing_mini", 224), ("clothing_mini", 96), ("hymenoptera_256", 96)):
+        table = load_folder(root / name, 0)
+        loaded = create_model("efficientnet_lite0", len(table.classes))
+        preprocessing = loaded.preprocessing.at(size)
+        show, body = preprocessing.eval_transform(), body_of(loaded.model, loaded.head)
+        answers, features = {}, {}
+        for way in ("reference", "valgap"):
+            parts = []
+            for val in (False, True):
+                paths, labels = table.part(val)
+                if way == "valgap":
+                    found = extract(loaded.model, loaded.head, preprocessing, paths, store=FeatureStore(scratch / "agreement"))
+                else:
+                    with torch.inference_mode():
+                        found = np.concatenate([body(show(read_rgb(p))[None]).numpy() for p in paths])
+                parts.append((np.asarray(found), labels))
+            probe = fit_probe(*parts[0], len(table.classes), RECIPE, 0)
+            answers[way], features[way] = probe.logits(parts[1][0]).argmax(1), parts[1][0]
+        labels = table.part(True)[1]
+        a, b = features["reference"], features["valgap"]
+        cosine = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+        right = {way: 100 * float((found == labels).mean()) for way, found in answers.items()}
+        rows.append(
+            {
+                "what": f"{name}, {size} px: features as extracted against the reference",
+                "val_accuracy_reference": right["reference"],
+                "val_accuracy": right["valgap"],
+                "answers_that_differ": int((answers["reference"] != answers["valgap"]).sum()),
+                "val_images": len(labels),
+                "least_cosine": float(cosine.min()),
+            }
+        )
     return rows
 
 
 def growth(data: Path, counts: list[int], scratch: Path) -> list[dict[str, object]]:
     """Seconds and peak memory of extraction against the number of (different) images, EfficientNet-Lite0 at 64 px."""
     sources = sorted(data.rglob("*.jpg"))
-    loaded = create_model("efficientnet_lite0", 2)
     rows: list[dict[str, object]] = []
     for count in counts:
         folder = scratch / f"many-{count}"
         folder.mkdir()
         for i in range(count):  # a JPEG with another comment behind it has another content
             (folder / f"{i}.jpg").write_bytes(sources[i % len(sources)].read_bytes() + i.to_bytes(4, "big"))
-        started = time.perf_counter()
-        extract(
-            loaded.model,
-            loaded.head,
-            loaded.preprocessing.at(64),
-            sorted(folder.iterdir()),
-            store=FeatureStore(scratch / f"cache-{count}"),
-        )
-        seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        # In a process of its own: the peak of this one was made by other parts.
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            seconds, peak = pool.submit(extract_all, folder, scratch / f"cache-{count}").result()
         rows.append({"what": f"{count} images", "seconds": seconds, "images_per_s": count / seconds, "peak_mb": peak})
     return rows
+
+
+def extract_all(folder: Path, cache: Path) -> tuple[float, float]:
+    """(seconds, peak memory in MB) of the features of a folder."""
+    loaded = create_model("efficientnet_lite0", 2)
+    preprocessing, paths = loaded.preprocessing.at(64), sorted(folder.iterdir())
+    work = partial(extract, loaded.model, loaded.head, preprocessing, paths, store=FeatureStore(cache))
+    return seconds_of(work), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def table(rows: list[dict[str, object]]) -> str:

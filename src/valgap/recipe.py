@@ -53,6 +53,9 @@ class Recipe(BaseModel):
     # Goyal et al. 2017, section 2.2: warm-up. 100 steps, but at most a tenth of all.
     warmup_steps: int = Field(default=100, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
+    # Steps in bfloat16 where the processor or GPU computes it faster than float32 (weights, sums and scores stay float32):
+    # Micikevicius et al. 2018, "Mixed Precision Training"; Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning".
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     # BatchNorm's statistics are those of the pretraining: with few images and batches of 32 they would only become noisy.
     # Kornblith et al. 2019, A.5, had to lower the momentum; the seed of this project lost ten points to moving statistics.
     hold_batchnorm: bool = True
@@ -101,6 +104,7 @@ REFERENCE = Recipe(
     weight_decay=1e-5,
     clip_norm=1e9,
     decay_norm_and_bias=True,
+    precision="fp32",
     warmup_steps=0,
     schedule="constant",
     hold_batchnorm=False,

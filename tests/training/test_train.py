@@ -115,6 +115,18 @@ def test_all_layers_learn_on_images(photos: Path, tmp_path: Path) -> None:
     assert not any("running" in name for name in moved)
 
 
+def test_steps_in_bfloat16_learn_the_same(photos: Path, trained: TrainResult, tmp_path: Path) -> None:
+    """Emulated where the processor has no such instructions."""
+    half, full = (
+        train(photos, tmp_path / name, recipe=Recipe.changed(QUICK, {"precision": name}), **SETTINGS) for name in ("bf16", "fp32")
+    )
+    for a, b in zip(half.epochs[1:], full.epochs[1:], strict=True):
+        assert a.train_loss == pytest.approx(b.train_loss, rel=0.05)
+        assert a.train_loss != b.train_loss
+    assert abs(half.val.nll - full.val.nll) < 0.05
+    assert {v.dtype for v in load_file(str(half.run / "checkpoint.safetensors")).values()} <= {torch.float32, torch.int64}
+
+
 def test_the_preset_in_circulation_moves_batchnorm(photos: Path, tmp_path: Path) -> None:
     recipe = Recipe.changed(REFERENCE, {"epochs": 1})
     result = train(photos, tmp_path / "a", recipe=recipe, backbone="efficientnet_lite0", size=32)

@@ -36,7 +36,9 @@ def train(
     test: Annotated[Path | None, typer.Option(help="Class folders that are scored once, at the end.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a training that was cut off.")] = None,
     log: Annotated[str, typer.Option(help="The curve for a logger as well: tensorboard, mlflow, wandb (comma between).")] = "",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read images, where all layers learn.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that read images, where all layers learn; default: as many as pay.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train a classifier properly on a folder of images, recorded like any other program.

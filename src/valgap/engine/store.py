@@ -27,6 +27,8 @@ SPARE_BYTES = 512 << 20
 # What else of ours lies in the cache folder. Nothing else is ever deleted there: the user chose the folder.
 OWN_FILES = ("forwards.json", "images-*.sqlite*", "network-*.xml", "network-*.bin")
 ROWS, COLUMNS, FACTS = "rows", "columns.json", "facts.json"
+# Decoded images have a file each, in a folder beside the spaces of features.
+DECODED = ".npy"
 
 
 def cache_folder() -> Path:
@@ -188,7 +190,8 @@ class FeatureStore:
         found = []
         for folder in self.spaces_folder.iterdir() if self.spaces_folder.is_dir() else ():
             size = sum(f.stat().st_size for f in folder.iterdir())
-            rows = (folder / ROWS).stat().st_size // DIGEST_BYTES if (folder / ROWS).exists() else 0
+            listed = folder / ROWS
+            rows = listed.stat().st_size // DIGEST_BYTES if listed.exists() else len(list(folder.glob(f"*{DECODED}")))
             about = (folder / FACTS).read_text(encoding="utf-8") if (folder / FACTS).exists() else ""
             found.append(Usage(folder.name, about, rows, size, time.time() - folder.stat().st_mtime))
         return sorted(found, key=lambda u: u.age_s)

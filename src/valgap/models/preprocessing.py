@@ -24,6 +24,10 @@ PIL_MODES = {
 }
 
 
+# RandomResizedCrop's own smallest crop.
+REFERENCE_CROP = 0.08
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Size in pixels, share of the image that the centre crop keeps (0..1), interpolation, mean and std (0..1)."""
@@ -92,7 +96,7 @@ class Preprocessing:
             "none": [transforms.Resize(self.short_side, mode), transforms.CenterCrop(self.size)],
             "light": [transforms.RandomResizedCrop(self.size, (crop_share, 1.0), interpolation=mode)],
             "reference": [
-                transforms.RandomResizedCrop(self.size, interpolation=mode),
+                transforms.RandomResizedCrop(self.size, (REFERENCE_CROP, 1.0), interpolation=mode),
                 transforms.RandomHorizontalFlip(),
                 transforms.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
                 transforms.RandomRotation(15),

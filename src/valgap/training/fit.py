@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -217,7 +217,7 @@ class Fit:
             share = float(torch.distributions.Beta(self.recipe.mixup, self.recipe.mixup).sample())
             order = torch.randperm(len(target), device=target.device)
             images, other = share * images + (1 - share) * images[order], target[order]
-        with precision(self.device):
+        with learning_precision(self.device, self.recipe.precision):
             logits = self.module(images)
         logits = logits.float()
         loss = self.criterion(logits, target)
@@ -304,8 +304,14 @@ class Fit:
         return {"step": self.step, "micro_batch": self.micro_batch, "rows": [asdict(r) for r in self.rows]}
 
 
-def precision(device: torch.device) -> torch.autocast:
-    """bf16 autocast on CUDA; nothing elsewhere."""
+def learning_precision(device: torch.device, asked: Literal["auto", "fp32", "bf16"]) -> torch.autocast:
+    """bf16 autocast as asked; ``auto``: on CUDA, and on processors that have instructions for it (emulated it is slower)."""
+    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+    return torch.autocast(device.type, torch.bfloat16, enabled={"auto": fast, "bf16": True, "fp32": False}[asked])
+
+
+def scoring_precision(device: torch.device) -> torch.autocast:
+    """bf16 autocast on CUDA; float32 elsewhere, as the model's users will score."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
@@ -313,7 +319,7 @@ def logits_of(module: nn.Module, loader: DataLoader[Any], device: torch.device, 
     """(N, C) float32 logits in eval mode, of all images in order; each process answers its part."""
     module.eval()
     found = []
-    with torch.no_grad(), precision(device):
+    with torch.no_grad(), scoring_precision(device):
         for images, _ in watch.bar(loader, "validation"):
             found.append(module(images.to(device)).float().cpu().numpy())
     return ranks.whole(np.concatenate(found) if found else None, len(loader.dataset))  # type: ignore[arg-type]

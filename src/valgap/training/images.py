@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,28 +10,42 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
 
-from valgap.data import read_rgb
 from valgap.engine import Rows
+from valgap.engine.decoded import Pictures
+from valgap.training.ranks import Ranks
+
+# More reading processes than this wait for each other's disk.
+MOST_WORKERS = 8
+
+
+def usual_workers(device: torch.device, ranks: Ranks) -> int:
+    """Processes that read images: a GPU is kept busy by every core but one; on a processor the network wants them all."""
+    if device.type == "cpu":
+        return 0
+    return min(MOST_WORKERS, max(0, (os.cpu_count() or 1) // ranks.local_world - 1))
 
 
 class ImageDataset(Dataset[tuple[torch.Tensor, int]]):
     """Images (3, H, W) float32 with class indices. ``class_to_idx`` is train's, for every split.
 
-    With a seed, what a random transform does to an image depends on seed, epoch and index alone: not on how many
-    processes read, nor on which of those that train together.
+    Each image is decoded once, where the cache has room, and what ``transform`` gets is an RGB image.
+    With a seed, what a random transform does to it depends on seed, epoch and index alone: not on how many processes read,
+    nor on which of those that train together.
     """
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        pictures: Pictures,
         labels: npt.NDArray[Any],
         classes: Sequence[str],
         transform: Callable[..., Any],
         seed: int | None = None,
     ) -> None:
-        self.samples = [(str(p), int(y)) for p, y in zip(paths, labels, strict=True)]
+        self.pictures = pictures
+        self.samples = [(str(p), int(y)) for p, y in zip(pictures.paths, labels, strict=True)]
         self.class_to_idx = {name: i for i, name in enumerate(classes)}
         self.transform = transform
         self.seed = seed
@@ -50,8 +65,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int]]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        path, label = self.samples[index]
-        image = read_rgb(path)
+        image, label = Image.fromarray(self.pictures[index]), self.samples[index][1]
         if self.seed is None:
             return self.transform(image), label
         with torch.random.fork_rng(devices=[]):

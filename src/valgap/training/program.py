@@ -21,13 +21,15 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from valgap.data import ImageTable, load_folder
 from valgap.engine import Cut, Rows, cut_before_last_stage, extract, extract_split
+from valgap.engine.decoded import reduced
 from valgap.errors import ConfigError, DataError, RecordError
 from valgap.models import LoadedModel, create_model
+from valgap.models.preprocessing import REFERENCE_CROP
 from valgap.recipe import RECIPE, Recipe
 from valgap.training.checkpoint import WEIGHTS, facts_of, save
 from valgap.training.decide import Decision, adjustment, flip_keeps_class, take_last_stage
 from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of
-from valgap.training.images import ImageDataset, StoredDataset
+from valgap.training.images import ImageDataset, StoredDataset, usual_workers
 from valgap.training.loggers import Loggers, check_names
 from valgap.training.probe import Probe, fit_probe
 from valgap.training.ranks import ALONE, Ranks, SharedBatches, joined
@@ -70,7 +72,7 @@ def train(
     recipe: Recipe = RECIPE,
     size: int | None = None,
     seed: int = 0,
-    workers: int = 0,
+    workers: int | None = None,
     time_limit_s: float | None = None,
     test: Path | None = None,
     resume: bool = False,
@@ -90,7 +92,7 @@ def train(
         weights: ``default``, ``none`` or a file.
         recipe: the settings; see `valgap.recipe`.
         size: image side in pixels; None: what the weights expect.
-        workers: processes that read images where all layers are trained.
+        workers: processes that read images where all layers are trained; None: as many as pay.
         time_limit_s: give the best that can be had in so many seconds.
         test: a folder of class folders that is scored once, at the end.
         resume: go on with the training that was begun in ``out``, with its settings.
@@ -167,8 +169,9 @@ class _Program:
         self.loggers, self.ranks = loggers, ranks
         recipe = settings.recipe
         self.table, self.preprocessing, self.recipe, self.out = table, loaded.preprocessing.at(settings.size), recipe, out
-        self.seed, self.workers, self.limit, self.screen, self.aside = settings.seed, settings.workers, limit, screen, aside
+        self.seed, self.limit, self.screen, self.aside = settings.seed, limit, screen, aside
         self.device = ranks.device()
+        self.workers = settings.workers if settings.workers is not None else usual_workers(self.device, ranks)
         self.model, self.head = loaded.model.to(self.device), loaded.head
         self.train_paths, self.train_labels = table.part(val=False)
         self.val_paths, self.val_labels = table.part(val=True)
@@ -347,9 +350,10 @@ class _Program:
             hold_batchnorm(self.model)
         add_dropout(self.head, self.recipe.dropout)
         change = self.preprocessing.train_transform(self.recipe.augment, self.recipe.crop_share, self.decision.flip)
-        plain = self.preprocessing.eval_transform()
-        learn = ImageDataset(self.train_paths, self.train_labels, self.table.classes, change, self.seed)
-        val = ImageDataset(self.val_paths, self.val_labels, self.table.classes, plain)
+        smallest_crop = {"light": self.recipe.crop_share, "reference": REFERENCE_CROP, "none": 1.0}[self.recipe.augment]
+        pictures = reduced(self.train_paths, self.preprocessing, smallest_crop)
+        learn = ImageDataset(pictures, self.train_labels, self.table.classes, change, self.seed)
+        val = self.images(self.val_paths, self.val_labels)
         self.model.to(memory_format=torch.channels_last)
         return self.loop(self.model, self.loader(learn, True, self.workers), self.loader(val, False, self.workers), epochs)
 
@@ -388,8 +392,13 @@ class _Program:
             assert rows is not None
             stored = StoredDataset(paths, labels, self.table.classes, [rows], self.seed)
             return logits_of(self.tail(), self.loader(stored, False, 0), self.device, self.watch, self.ranks)
-        images = ImageDataset(paths, labels, self.table.classes, self.preprocessing.eval_transform())
-        return logits_of(self.model, self.loader(images, False, self.workers), self.device, self.watch, self.ranks)
+        images = self.loader(self.images(paths, labels), False, self.workers)
+        return logits_of(self.model, images, self.device, self.watch, self.ranks)
+
+    def images(self, paths: list[Path], labels: npt.NDArray[np.int64]) -> ImageDataset:
+        """Images as the evaluation transform shows them."""
+        pictures = reduced(paths, self.preprocessing, 1.0)
+        return ImageDataset(pictures, labels, self.table.classes, self.preprocessing.eval_transform())
 
     def finish(self, result: TrainResult, backbone: str) -> None:
         """Write the checkpoint and the summary, show it, and drop what only a resumed run would need."""

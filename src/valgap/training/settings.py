@@ -22,7 +22,7 @@ class Settings:
     recipe: Recipe
     size: int | None
     seed: int
-    workers: int
+    workers: int | None
     test: Path | None
 
     def keep(self, out: Path) -> None:
