@@ -28,6 +28,7 @@ from valgap.models.preprocessing import REFERENCE_CROP
 from valgap.recipe import RECIPE, Recipe
 from valgap.training.checkpoint import WEIGHTS, facts_of, save
 from valgap.training.decide import Decision, adjustment, flip_keeps_class, take_last_stage
+from valgap.training.depthwise import quicken_depthwise
 from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of
 from valgap.training.images import ImageDataset, StoredDataset, usual_workers
 from valgap.training.loggers import Loggers, check_names
@@ -319,6 +320,7 @@ class _Program:
         tail = Tail(self.cut.tail, self.train_rows.array.shape[1:])
         if self.recipe.hold_batchnorm:
             hold_batchnorm(tail)
+        quicken_depthwise(tail)
         return tail
 
     def planned_epochs(self) -> int:
