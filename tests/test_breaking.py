@@ -47,6 +47,27 @@ def test_ctrl_c_leaves_a_usable_record(tmp_path: Path) -> None:
     assert command("diagnose", "r", cwd=tmp_path).returncode == 0
 
 
+def test_a_training_past_torchs_loaders_and_optimizers_is_not_misread(tmp_path: Path) -> None:
+    body = (
+        "import torch\n"
+        "from torch import nn\n"
+        "model, loss = nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), nn.CrossEntropyLoss()\n"
+        "batches = [(torch.randn(8, 3, 8, 8), torch.arange(8) % 2) for _ in range(4)]\n"
+        "for epoch in range(2):\n"
+        "    for images, target in batches:\n"
+        "        loss(model(images), target).backward()\n"
+        "        for p in model.parameters():\n"
+        "            p.data -= 0.1 * p.grad\n"
+        "            p.grad = None\n"
+        "    with torch.no_grad():\n"
+        "        for images, target in batches[:2]:\n"
+        "            loss(model(images), target)\n"
+    )
+    done = command("run", "--out", "r", script(tmp_path, body), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "went past torch's DataLoader and torch's optimizers" in done.stderr
+
+
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     data = tmp_path / "data"
     noise = np.random.default_rng(0)

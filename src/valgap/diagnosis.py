@@ -161,6 +161,12 @@ def _require_something(record: RunRecord, judged: Sequence[Judged]) -> None:
         raise NothingRecordedError(
             f"{record.path} holds no pass of a model over data: was a DataLoader iterated and a model called?"
         )
+    learning = [p for p in record.passes if p.backwards]
+    if learning and not any(p.optimizer_steps or p.loader >= 0 for p in learning):
+        raise NothingRecordedError(
+            "training went past torch's DataLoader and torch's optimizers, as with fastai's own: nothing sound can be said. "
+            "With fastai use torch's DataLoader and OptimWrapper, and valgap.integrations.fastai"
+        )
     found = any(isinstance(j.outcome, Finding) and j.outcome.confidence >= SUSPECTED for j in judged)
     if found:
         return

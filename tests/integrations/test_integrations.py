@@ -96,6 +96,24 @@ def test_fastai_is_asked_for_torchs_loaders_and_optimizer(photos: Path, tmp_path
     assert not (tmp_path / "runs").exists()
 
 
+def test_fastai_alone_is_not_misread(photos: Path, tmp_path: Path) -> None:
+    """A plain `valgap run` sees fastai's own loaders and optimizer go past: it says so, and accuses nobody."""
+    require("fastai")
+    script = tmp_path / "own.py"
+    script.write_text(
+        "import sys\n"
+        "from fastai.vision.all import *\n"
+        "own = ImageDataLoaders.from_folder(sys.argv[1], train='train', valid='val', bs=8, item_tfms=Resize(32), num_workers=0)\n"
+        "net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "learner = Learner(own, net, metrics=accuracy)\n"
+        "with learner.no_bar():\n"
+        "    learner.fit(2)\n"
+    )
+    done = forked(["-m", "valgap.cli", "run", "--out", "r", script, photos], tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "went past torch's DataLoader" in done.stderr
+
+
 def test_a_second_fit_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from valgap.integrations.recording import Recording
 
