@@ -1,6 +1,6 @@
 """Scripts with two faults taken to a fixed run by one command, against the same script without them.
 
-python benchmarks/fixed_script.py DATA          DATA holds clothing_mini
+python benchmarks/fixed_script.py DATA [--faults A,B ...]          DATA holds clothing_mini
 
 Each program is benchmarks/planted.py at 64 px for 3 epochs with two faults planted; `valgap fix RUN --out DIR --budget 8m` proves
 the causes and trains the fixed program. The sound twin is the script without the faults, written by hand. Regained is the share
@@ -9,6 +9,7 @@ of the points between the faulty script and its twin that the fixed run has back
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -53,12 +54,16 @@ def row(faults: str, before: float, twin: float, result: FixResult, script_s: fl
 
 def main() -> None:
     """Print the table and write it."""
-    data = (Path(sys.argv[1]) / "clothing_mini").resolve()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--faults", nargs="*", default=PAIRS)
+    args = parser.parse_args()
+    data = (args.data / "clothing_mini").resolve()
     lines = [HEAD]
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         twin = recorded(data, "", Path("twin"))[0]
-        for number, faults in enumerate(PAIRS):
+        for number, faults in enumerate(args.faults):
             before, script_s = recorded(data, faults, Path(f"run-{number}"))
             started = time.perf_counter()
             result = fix(Path(f"run-{number}"), Path(f"fixed-{number}"), budget=BUDGET)

@@ -313,6 +313,8 @@ def table(rows: list[dict[str, object]]) -> str:
         "",
         "`make bench-speed DATA=FOLDER`. Photographs of 500 px; ResNet-50 at 224 px with random weights unless said. `load` is",
         "the load average at the end of the row: above the number of cores, other programs were running, and only ratios count.",
+        "Measured on two cores without instructions for bfloat16: float32 alone, of which OpenVINO gets close to what they can.",
+        "The usual loop moves BatchNorm and decodes each image in each step; valgap's holds it.",
         "",
         "| part | what | figures | cores, load |",
         "|---|---|---|---|",
