@@ -94,7 +94,13 @@ def test_batchnorm_is_held_after_every_train() -> None:
     new = edit("batchnorm_drift", source) or ""
     assert new.index("net.train()") < new.index("for module in net.modules()") < new.index("for x, y in dl")
     assert edit("batchnorm_drift", source.replace("import torch\n", "")) is None
-    assert edit("batchnorm_drift", source.replace("net.train()", "net.train() if e else net.eval()")) != source
+    conditional = source.replace("net.train()", "net.train() if e else net.eval()\n    net.head.train()")
+    held = edit("batchnorm_drift", conditional) or ""
+    assert held.index("net.head.train()") < held.index("for module in net.modules()") < held.index("for x, y in dl")
+    early = source.replace("    net.train()\n", "").replace("for e", "net.train()\nfor e")
+    assert (edit("batchnorm_drift", early) or "").count("for module in net.modules()") == 1
+    elsewhere = "import torch\ndef begin(net, on):\n    return net.train() if on else net.eval()\n"
+    assert edit("batchnorm_drift", elsewhere + source.replace("    net.train()\n", "    begin(net, e)\n")) is None
 
 
 def test_softmax_between_network_and_loss() -> None:

@@ -41,19 +41,32 @@ def train_in_train_mode(script: Script, facts: Facts) -> str | None:
 
 
 def hold_frozen_batchnorm(script: Script, facts: Facts) -> str | None:
-    """The frozen BatchNorm layers in eval mode after every ``model.train()``."""
+    """The frozen BatchNorm layers in eval mode after every ``model.train()``, and before a loop that one does not lead to."""
     if not any(
         isinstance(n, ast.Import) and any(a.name == "torch" and not a.asname for a in n.names) for n in ast.walk(script.tree)
     ):
         return None
-    changes: list[tuple[int, int, str] | None] = []
-    for call in script.methods("train"):
-        statement = script.statement(call)
-        if isinstance(statement, ast.Expr) and statement.value is call and isinstance(call.func, ast.Attribute):
-            changes.append(script.after(statement, *_hold(ast.unparse(call.func.value))))
-    if not changes:
-        changes = [script.before(script.outermost(loop), *_hold(model)) for loop, model in script.walks(training=True)]
+    calls = [c for c in script.methods("train") if [ast.unparse(a) for a in c.args] != ["False"]]
+    lone = {c: ast.unparse(c.func.value) for c in calls if _is_lone(script, c) and isinstance(c.func, ast.Attribute)}
+    changes, scopes, covered = [], set(), set()
+    for loop, model in script.walks(training=True):
+        scope = script.scope(loop)
+        scopes.add(scope)
+        inside = set(script.methods("train", scope))
+        leading = [c for c in calls if c in inside and script.begin(c) < script.begin(loop)]
+        # The last word before the loop: one on a part of the model, or under a condition, says nothing of the whole.
+        if lone.get(max(leading, key=script.begin)) != model if leading else not lone:
+            changes.append(script.before(script.outermost(loop), *_hold(model)))
+            covered |= {c for c in leading if lone.get(c, "").startswith(f"{model}.")}
+    changes += [script.after(script.statement(c), *_hold(model)) for c, model in lone.items() if c not in covered]
+    if any(c not in lone and script.scope(c) not in scopes for c in calls):
+        return None
     return _changed(script, changes)
+
+
+def _is_lone(script: Script, call: ast.Call) -> bool:
+    statement = script.statement(call)
+    return isinstance(statement, ast.Expr) and statement.value is call
 
 
 def _hold(model: str) -> tuple[str, ...]:
