@@ -164,8 +164,9 @@ def _require_something(record: RunRecord, judged: Sequence[Judged]) -> None:
     learning = [p for p in record.passes if p.backwards]
     if learning and not any(p.optimizer_steps or p.loader >= 0 for p in learning):
         raise NothingRecordedError(
-            "training went past torch's DataLoader and torch's optimizers, as with fastai's own: nothing sound can be said. "
-            "With fastai use torch's DataLoader and OptimWrapper, and valgap.integrations.fastai"
+            "gradients were computed, but no torch DataLoader was iterated and no torch optimizer stepped: nothing sound can be "
+            "said. Is optimizer.step() called? fastai's own loaders and optimizer are no torch ones: use torch's DataLoader and "
+            "OptimWrapper there, and valgap.integrations.fastai"
         )
     found = any(isinstance(j.outcome, Finding) and j.outcome.confidence >= SUSPECTED for j in judged)
     if found:

@@ -104,6 +104,18 @@ def load_folder(root: Path, seed: int = 0, progress: Callable[[Sequence[Path]], 
     return _table(root, rows, classes, report)
 
 
+def load_test(folder: Path, table: ImageTable) -> tuple[list[Path], npt.NDArray[np.int64]]:
+    """(paths, labels) of a folder of class folders, by train's class map. Raises DataError for a class unknown to train."""
+    found = class_images(folder)
+    foreign = sorted(name for name, files in found.items() if files and name not in table.classes)
+    if foreign or not any(found.values()):
+        raise DataError(
+            f"{folder} has classes that train does not have: {', '.join(foreign)}" if foreign else f"{folder} holds no images"
+        )
+    rows = [(p, table.classes.index(name)) for name, files in found.items() for p in files]
+    return [p for p, _ in rows], np.array([y for _, y in rows], np.int64)
+
+
 def _table(root: Path, rows: list[tuple[Path, int, bool]], classes: tuple[str, ...], report: ReadReport) -> ImageTable:
     return ImageTable(
         root=root,

@@ -86,6 +86,11 @@ class Preprocessing:
         )
         return chain
 
+    @staticmethod
+    def smallest_crop(augment: str, crop_share: float) -> float:
+        """The least share of an image, 0..1, that `train_transform` of the same arguments may show."""
+        return {"none": 1.0, "light": crop_share, "reference": REFERENCE_CROP}[augment]
+
     def train_transform(self, augment: str, crop_share: float, flip: bool) -> Callable[[Image.Image], torch.Tensor]:
         """An augmentation by name: ``light``, ``reference`` or ``none``; RGB image -> (3, size, size) float32.
 

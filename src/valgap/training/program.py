@@ -19,12 +19,11 @@ from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
-from valgap.data import ImageTable, load_folder
+from valgap.data import ImageTable, load_folder, load_test
 from valgap.engine import Cut, Rows, cut_before_last_stage, extract, extract_split
 from valgap.engine.decoded import reduced
 from valgap.errors import ConfigError, DataError, RecordError
 from valgap.models import LoadedModel, create_model
-from valgap.models.preprocessing import REFERENCE_CROP
 from valgap.recipe import RECIPE, Recipe
 from valgap.training.checkpoint import WEIGHTS, facts_of, save
 from valgap.training.decide import Decision, adjustment, flip_keeps_class, take_last_stage
@@ -351,9 +350,9 @@ class _Program:
         if self.recipe.hold_batchnorm:
             hold_batchnorm(self.model)
         add_dropout(self.head, self.recipe.dropout)
-        change = self.preprocessing.train_transform(self.recipe.augment, self.recipe.crop_share, self.decision.flip)
-        smallest_crop = {"light": self.recipe.crop_share, "reference": REFERENCE_CROP, "none": 1.0}[self.recipe.augment]
-        pictures = reduced(self.train_paths, self.preprocessing, smallest_crop)
+        augment, share = self.recipe.augment, self.recipe.crop_share
+        change = self.preprocessing.train_transform(augment, share, self.decision.flip)
+        pictures = reduced(self.train_paths, self.preprocessing, self.preprocessing.smallest_crop(augment, share))
         learn = ImageDataset(pictures, self.train_labels, self.table.classes, change, self.seed)
         val = self.images(self.val_paths, self.val_labels)
         self.model.to(memory_format=torch.channels_last)
@@ -451,17 +450,3 @@ def logits_of_rows(head: nn.Module, features: torch.Tensor, device: torch.device
     with torch.no_grad():
         found: npt.NDArray[np.float32] = head(features.to(device)).float().cpu().numpy()
     return found
-
-
-def load_test(folder: Path, table: ImageTable) -> tuple[list[Path], npt.NDArray[np.int64]]:
-    """(paths, labels) of a folder of class folders, by train's class map. Raises DataError for a class unknown to train."""
-    from valgap.data.folder import class_images
-
-    found = class_images(folder)
-    foreign = sorted(name for name, files in found.items() if files and name not in table.classes)
-    if foreign or not any(found.values()):
-        raise DataError(
-            f"{folder} has classes that train does not have: {', '.join(foreign)}" if foreign else f"{folder} holds no images"
-        )
-    rows = [(p, table.classes.index(name)) for name, files in found.items() for p in files]
-    return [p for p, _ in rows], np.array([y for _, y in rows], np.int64)
