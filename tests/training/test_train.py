@@ -178,7 +178,7 @@ def test_a_full_disk_at_the_end_can_be_resumed(photos: Path, tmp_path: Path, mon
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("valgap.training.program.save", full)
+        patch.setattr("valgap.training.result.save", full)
         with pytest.raises(RecordError, match="make room"):
             train(photos, tmp_path / "a", recipe=Recipe.changed(QUICK, {"epochs": 1}), **SETTINGS)
     assert (tmp_path / "a" / "state" / "place.json").exists()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,17 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from valgap.data import ImageTable, load_folder, load_test
-from valgap.engine import Cut, Rows, cut_before_last_stage, extract, extract_split
+from valgap.engine import Cut, Rows, cut_before_last_stage
 from valgap.engine.decoded import reduced
 from valgap.errors import ConfigError, DataError, RecordError
 from valgap.models import LoadedModel, create_model
 from valgap.recipe import RECIPE, Recipe
-from valgap.training.checkpoint import WEIGHTS, facts_of, save
+from valgap.training.checkpoint import WEIGHTS, facts_of
 from valgap.training.decide import Decision, adjustment, flip_keeps_class, take_last_stage
 from valgap.training.depthwise import quicken_depthwise
 from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of
@@ -33,34 +30,18 @@ from valgap.training.images import ImageDataset, StoredDataset, usual_workers
 from valgap.training.loggers import Loggers, check_names
 from valgap.training.probe import Probe, fit_probe
 from valgap.training.ranks import ALONE, Ranks, SharedBatches, joined
+from valgap.training.result import STATE, TrainResult, keep_result
 from valgap.training.saved import FitStore
-from valgap.training.scores import Scores, fit_temperature, score
-from valgap.training.screen import bar, progress, say
+from valgap.training.scores import fit_temperature, score
+from valgap.training.screen import bar, say
 from valgap.training.settings import Settings
+from valgap.training.sight import Sight
 from valgap.training.stages import Tail, add_dropout, freeze_all_but, hold_batchnorm
 from valgap.training.summary import show_summary
 
 Made = TypeVar("Made")
-STATE, SUMMARY, DECISION = "state", "summary.json", "decision.json"
+DECISION = "decision.json"
 STEPS, MIN_EPOCHS, MAX_EPOCHS = 300, 6, 20
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What came out. ``val`` is a little optimistic where it chose the epoch; ``test`` is not."""
-
-    run: Path
-    unfrozen: str  # head, last or all
-    chosen: str  # which weights were kept
-    val: Scores
-    train: Scores  # re-scored as val is
-    test: Scores | None
-    temperature: float
-    calibration_error: float  # of val, after the temperature that was fitted on it
-    epochs: tuple[EpochRow, ...]
-    probe_train_accuracy: float  # cross-validated on train; nan without a probe
-    ended: str  # "", or why training ended early
-    seconds: float
 
 
 def train(
@@ -186,6 +167,7 @@ class _Program:
                 self.cut = cut_before_last_stage(self.model, self.head)
         if recipe.unfreeze == "last" and self.cut is None:
             raise ConfigError("this network cannot be cut before its last stage: choose --unfreeze head or --unfreeze all")
+        self.sight = Sight(self.model, self.head, self.cut, self.preprocessing, screen)
 
     def run(self, started: float, test: tuple[list[Path], npt.NDArray[np.int64]] | None) -> TrainResult:
         """Features, probe, decision, fit, scores."""
@@ -243,26 +225,8 @@ class _Program:
             self.ranks = ranks
 
     def see(self, paths: list[Path], what: str, view: Any = "plain") -> tuple[npt.NDArray[np.float32], Rows | None]:
-        """(features, activations before the last stage where the network is cut) of images.
-
-        The processes of one host see a part of them each, and then read what the others left in the cache they share.
-        """
-        if self.ranks.world > 1:
-            self.see_part(paths[self.ranks.local_rank :: self.ranks.local_world], what, view)
-            self.ranks.wait()
-        return self.see_part(paths, what, view)
-
-    def see_part(self, paths: list[Path], what: str, view: Any) -> tuple[npt.NDArray[np.float32], Rows | None]:
-        """The same, by this process."""
-        with progress(what, self.screen) as shown:
-            task = shown.add_task("", total=len(paths))
-
-            def tell(done: int, total: int) -> None:
-                shown.update(task, completed=done, total=total)
-
-            if self.cut is None:
-                return extract(self.model, self.head, self.preprocessing, paths, view=view, progress=tell), None
-            return extract_split(self.model, self.head, self.cut, self.preprocessing, paths, view=view, progress=tell)
+        """(features, activations before the last stage where the network is cut) of images, by all processes of the host."""
+        return self.sight.see(paths, what, view, self.ranks)
 
     def put_head(self, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]) -> None:
         """Put a linear classifier into the head."""
@@ -403,24 +367,9 @@ class _Program:
 
     def finish(self, result: TrainResult, backbone: str) -> None:
         """Write the checkpoint and the summary, show it, and drop what only a resumed run would need."""
-        try:
-            self.write(result, backbone)
-        except (OSError, SafetensorError) as error:
-            raise RecordError(
-                f"{self.out} cannot be written ({error}): make room, then valgap train --resume {self.out}"
-            ) from error
-        show_summary(result, self.table.classes, self.screen)
-
-    def write(self, result: TrainResult, backbone: str) -> None:
-        """The checkpoint, then the summary; only then what a resumed run would need goes away."""
         facts = facts_of(self.table.classes, backbone, self.recipe, self.seed, self.decision.flip, result.temperature)
-        numbers = without_nan({k: v for k, v in asdict(result).items() if k != "run"})
-        save(self.out, self.model, {**facts, "val": without_nan(asdict(result.val))}, self.preprocessing)
-        (self.out / SUMMARY).write_text(json.dumps(numbers, indent=1), encoding="utf-8")
-        for file in (self.out / STATE).glob("*") if (self.out / STATE).is_dir() else ():
-            file.unlink()
-        if (self.out / STATE).is_dir():
-            (self.out / STATE).rmdir()
+        keep_result(result, self.model, facts, self.preprocessing)
+        show_summary(result, self.table.classes, self.screen)
 
     # -- screen -------------------------------------------------------------------------------
 
@@ -437,11 +386,6 @@ class _Program:
         self.loggers.row(row)
         loss = "-" if math.isnan(row.train_loss) else f"{row.train_loss:.4f}"
         self.say(f"{row.epoch:5d}  {loss:>10}  {row.val_loss:8.4f}  {row.val_accuracy:12.1%}")
-
-
-def without_nan(value: Any) -> Any:
-    """The same with null in place of NaN, which JSON does not have."""
-    return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
 def logits_of_rows(head: nn.Module, features: torch.Tensor, device: torch.device) -> npt.NDArray[np.float32]:

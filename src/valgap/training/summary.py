@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from valgap.training.program import TrainResult
+    from valgap.training.result import TrainResult
 
 LISTED_CLASSES = 12
 LEARNED = {"head": "the head alone", "last": "the last stage and the head", "all": "all layers"}
