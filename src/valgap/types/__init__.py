@@ -6,6 +6,7 @@ accuracy. A sample id is an index into ``RunRecord.sample_names``; -1 means that
 """
 
 from valgap.types.arrays import FloatArray, IntArray, Phase, Verdict
+from valgap.types.closing import Closing, Twin
 from valgap.types.diagnosis import (
     Accuracy,
     Case,
@@ -41,28 +42,18 @@ from valgap.types.exhibits import (
     Setting,
 )
 from valgap.types.images import Attributes, CaseImages, HeldOut, ImagePair, ImageRows, LabelErrors, LearningCurve, Shift
-from valgap.types.record import (
-    TRAINED,
-    Closing,
+from valgap.types.passes import InputStats, LossStats, ModeStats, Pass, SampleTable, SeenInputs, StepTable
+from valgap.types.program import (
     DatasetInfo,
-    InputStats,
     LoaderInfo,
-    LossStats,
     ModelInfo,
-    ModeStats,
     OptimizerInfo,
-    Pass,
-    PrintedNumber,
-    RunRecord,
-    SampleTable,
     ScheduleState,
-    SeenInputs,
     StateSnapshot,
-    StepTable,
     TransformStep,
-    Twin,
     WeightsLoaded,
 )
+from valgap.types.record import TRAINED, PrintedNumber, RunRecord
 
 __all__ = [
     "TRAINED",

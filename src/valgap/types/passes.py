@@ -1,0 +1,163 @@
+"""What the record holds of one pass: its samples, inputs, losses, optimizer steps and module modes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from valgap.types.arrays import FloatArray, IntArray, Phase
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """What one pass said of each sample, in the order in which the model saw them. All arrays (N,)."""
+
+    sample: IntArray  # int32 sample ids, -1 unknown
+    target: IntArray  # int32 class index as given to the loss (or by the loader); -1 unknown
+    prediction: IntArray  # int32 argmax of the logits
+    loss: FloatArray  # float32 cross-entropy (nats) of the target under the logits; nan without target
+    margin: FloatArray  # float32 logit of the target minus the best other logit; nan without target
+    label_prob: FloatArray  # float32 softmax probability of the target, 0..1; nan without target
+    batch: IntArray  # int32 number of the batch within the pass, from 0
+    fingerprint: FloatArray  # float32 fixed projection of the input tensor: equal input, equal number
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """Which samples have a known target, shape (N,)."""
+        return self.target >= 0
+
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """Whether the prediction equals the target, for labelled samples only, shape (n labelled,)."""
+        keep = self.labelled
+        return np.asarray(self.prediction[keep] == self.target[keep])
+
+    @property
+    def accuracy(self) -> float:
+        """Sample-weighted accuracy over labelled samples, 0..1; nan when there is none."""
+        return float(self.correct.mean()) if self.labelled.any() else float("nan")
+
+    @property
+    def mean_loss(self) -> float:
+        """Sample-weighted mean cross-entropy in nats; nan when there is no labelled sample."""
+        return float(self.loss[self.labelled].mean()) if self.labelled.any() else float("nan")
+
+
+@dataclass(frozen=True)
+class InputStats:
+    """Statistics of the image batches that reached the model in one pass (over the sampled batches)."""
+
+    shape: tuple[int, ...]  # (C, H, W) of the first batch
+    shapes: tuple[tuple[int, ...], ...]  # all distinct (C, H, W) seen, at most 16
+    dtype: str  # "float32", "uint8", ...
+    minimum: FloatArray  # (C,) over all sampled batches
+    maximum: FloatArray  # (C,)
+    mean: FloatArray  # (C,)
+    std: FloatArray  # (C,) over pixels and samples
+    batch_means: FloatArray  # (B, C) mean of each sampled batch: their spread is the null of `mean`
+    # Step between neighbouring grey levels per channel, (C,); nan where the values are on no lattice.
+    # An 8-bit image after ToTensor and Normalize(m, s) has quantum 1 / (255 s): s can be read off.
+    quantum: FloatArray
+    # Mean autocorrelation of pixel rows and columns at lags 1..4, (2, 4): [horizontal, vertical].
+    # Falls with the lag in a real image; scrambled layouts rise at the lag of the interleaving.
+    autocorrelation: FloatArray
+    nonfinite: int  # NaN or infinite input values seen in the sampled batches
+    sampled_batches: int
+
+
+@dataclass(frozen=True)
+class LossStats:
+    """What went into and came out of the loss in one pass."""
+
+    name: str  # "cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "custom", ...
+    target_kind: Literal["index", "soft", "onehot", "unknown"]
+    label_smoothing: float
+    class_weights: bool
+    logit_min: float
+    logit_max: float
+    row_sum_min: float  # over samples, of the sum over C of the loss's input
+    row_sum_max: float
+    zero_fraction: float  # exact zeros among the loss's inputs, 0..1
+    num_outputs: int  # C of the loss's input
+    calls_per_batch: float
+
+
+@dataclass(frozen=True)
+class StepTable:
+    """Per optimizer step of a training pass, in order."""
+
+    loss: FloatArray  # (S,) value that was back-propagated last before the step; nan unknown
+    optimizer: IntArray  # (S,) optimizer id
+    backwards: IntArray  # (S,) backward calls since the previous step
+    # 1 where gradients were still there (non-zero) when the first backward after the last step began, 0
+    # where they were clean, -1 where not observed. Gradient accumulation within one step is not counted.
+    stale_gradients: IntArray  # (S,)
+    learning_rate: FloatArray  # (S, K) per parameter group of that optimizer, nan-padded
+    grad_norm: FloatArray  # (S,) global L2 norm before the step; nan where not sampled
+    update_ratio: FloatArray  # (S,) norm of the update / norm of the weights; nan where not sampled
+    nonfinite_grad: IntArray  # (S,) 1 if the sampled gradient norm is NaN or infinite, 0 not, -1 unsampled
+    # (S, G) the same two norms for each of the model's ``layer_groups``; nan where not sampled or nothing moves there
+    group_grad_norm: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    group_update_ratio: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+
+@dataclass(frozen=True)
+class ModeStats:
+    """Module modes while batches of one pass went through the model. Fractions 0..1 over batches."""
+
+    training_flag: float  # root module .training
+    batchnorm_training: float  # BatchNorm layers using batch statistics, over layers and batches
+    dropout_training: float  # active Dropout layers (p > 0), over layers and batches
+    grad_enabled: float  # torch.is_grad_enabled() at the call
+    batchnorm_layers: int
+    dropout_layers: int  # with p > 0
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One walk over a loader (or a run of calls without loader) in which the model was called."""
+
+    index: int  # position in RunRecord.passes
+    phase: Phase  # inferred from what happened, see record/phases.py
+    epoch: int  # training passes completed before this one (its own number for a training pass)
+    loader: int  # id of LoaderInfo, -1 without a loader
+    dataset: int  # id of DatasetInfo, -1 unknown
+    model: int  # id of ModelInfo that was called
+    complete: bool  # the loader ran to its end
+    seconds: float
+    num_batches: int
+    backwards: int
+    optimizer_steps: int
+    zero_grads: int
+    batch_sizes: IntArray  # (B,) images per batch
+    samples: SampleTable
+    inputs: InputStats | None
+    loss: LossStats | None
+    steps: StepTable
+    modes: ModeStats
+    state: int  # position in RunRecord.states of the snapshot at its end, -1 if none
+
+
+@dataclass(frozen=True)
+class SeenInputs:
+    """Small copies of the first image tensors of a pass, as they reached the model."""
+
+    pass_index: int  # position in RunRecord.passes; its first samples are these
+    images: IntArray  # (n, C, h, w) uint8, at most 8 of at most 64 pixels: value = low + image / 255 * (high - low)
+    low: FloatArray  # (C,)
+    high: FloatArray  # (C,)
+
+    @property
+    def values(self) -> FloatArray:
+        """The tensors' values, (n, C, h, w) float32, to within 1/255 of their range."""
+        span = (self.high - self.low)[None, :, None, None]
+        return np.asarray(self.low[None, :, None, None] + self.images / np.float32(255) * span, np.float32)
