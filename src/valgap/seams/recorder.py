@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import array
-import hashlib
 import time
 import traceback
 import weakref
@@ -13,30 +11,29 @@ import numpy as np
 import torch
 
 from valgap.record.writer import RecordWriter
-from valgap.seams.batches import LoadedBatch, as_class_index, find_images, find_logits, read_batch
-from valgap.seams.described import SCHEDULE_SETTINGS, as_float, loader_settings, model_facts, optimizer_settings, plain
-from valgap.seams.inputs import fingerprint, is_sampled, miniatures, quantized
+from valgap.seams.batches import as_class_index, find_images, find_logits, read_batch
+from valgap.seams.described import loader_settings
+from valgap.seams.inputs import fingerprint, miniatures, quantized
+from valgap.seams.model_states import ModelStates
+from valgap.seams.optimizer_steps import OptimizerSteps
 from valgap.seams.samples import Registry, Samples
-from valgap.seams.step_norms import StepMeter
-from valgap.seams.tracked import TrackedModel, unwrap
-from valgap.seams.walk import Call, OpenBatch, StepRow, Walk
+from valgap.seams.schedules import Schedules
+from valgap.seams.tracked import TrackedModel
+from valgap.seams.waiting_batches import WaitingBatches
+from valgap.seams.walk import Call, OpenBatch, Walk
 
-MAX_PENDING = 64
 MAX_SEEN = 4  # passes whose first images are kept small: train and val, and what else is there
 MAX_ERRORS = 20
-MAX_KEPT_RATES = 6_001  # steps of which the learning rate is kept for the closing measurements
-FIRST_STATE = -2  # stands for a pass: the state before the first one
 
 
 class Recorder:
-    """A ``Listener (seams/hooks.py) that writes to a RecordWriter."""
+    """A ``Listener`` (seams/hooks.py) that writes to a RecordWriter."""
 
     def __init__(self, writer: RecordWriter) -> None:
         self.writer = writer
         self.errors: list[str] = []
         self.loaders = Registry()
         self.samples = Samples(writer)
-        self.optimizers = Registry()
         self.models: list[TrackedModel] = []
         self.walks: list[Walk] = []  # those that became passes and are not written yet
         self.num_passes = 0
@@ -49,25 +46,15 @@ class Recorder:
         self.seconds = {"train": 0.0, "eval": 0.0}
         self.images = {"train": 0, "eval": 0}
         self._iterators: weakref.WeakKeyDictionary[Any, Walk] = weakref.WeakKeyDictionary()
-        self._pending: list[LoadedBatch] = []
-        self._sliced: LoadedBatch | None = None  # the one whose micro-batches are being used
+        self._waiting = WaitingBatches()
         self._current: OpenBatch | None = None
         self._open_call: Call | None = None
         self._deferred: list[tuple[str, Any, Any, Any]] | None = None
         self._deferred_grad = False
-        self._last_backward: Walk | None = None
-        self._backwards_since: int = 0
-        self._loss_value: torch.Tensor | None = None
-        self._unscaled: torch.Tensor | None = None
-        self._unclean: dict[int, Any] = {}  # optimizers that stepped and saw no backward since
-        self._stale: torch.Tensor | None = None
-        self._meter = StepMeter()
-        self._model_lines: dict[int, Any] = {}
+        self._steps = OptimizerSteps(writer)
+        self._schedules = Schedules(writer)
+        self._states = ModelStates(writer)
         self._seen: set[tuple[int, bool]] = set()
-        self._trainings: dict[int, _Training] = {}  # by optimizer id
-        self._schedules: list[tuple[weakref.ref[Any], str, Any]] = []  # (schedule, its class, its optimizer)
-        self._states: dict[tuple[int, bytes], int] = {}  # (model, digest of its state) -> the last pass that ended in it
-        self._before_load: bytes | None = None
 
     # -- loader -------------------------------------------------------------------------------
 
@@ -80,7 +67,7 @@ class Recorder:
             self.writer.write("loader", {"id": loader_id, "dataset": dataset_id, **loader_settings(loader)})
         old = self._iterators.get(iterator)
         if old is not None:
-            self._pending = [b for b in self._pending if b.walk is not old]
+            self._waiting.forget(old)
         for walk in self.walks:
             if walk.loader_id == loader_id and not walk.exhausted:
                 walk.exhausted = walk.dead = True  # its loop was left with break
@@ -92,8 +79,7 @@ class Recorder:
         """A loader's iterator returned a batch."""
         walk = self._iterators.get(iterator)
         if walk is not None:
-            self._pending.append(read_batch(walk, indices, batch))
-            del self._pending[:-MAX_PENDING]
+            self._waiting.add(read_batch(walk, indices, batch))
 
     def iteration_ended(self, iterator: Any) -> None:
         """A loader's iterator is exhausted."""
@@ -101,7 +87,7 @@ class Recorder:
         if walk is None:
             return
         walk.exhausted = True
-        if walk.index >= 0 and not walk.backwards and not any(b.walk is walk for b in self._pending):
+        if walk.index >= 0 and not walk.backwards and not self._waiting.any_of(walk):
             self._write_walk(walk)  # an evaluation: at once, before the program reloads other weights
 
     # -- model --------------------------------------------------------------------------------
@@ -113,7 +99,7 @@ class Recorder:
         images = find_images(args)
         if images is None:
             self._deferred = []  # images come by keyword; a loss inside the call waits for them
-            if self._pending:
+            if self._waiting:
                 self._start(self._track(module), grad_enabled)
             return
         self._deferred = None
@@ -143,8 +129,8 @@ class Recorder:
             self.loss_computed(*event)
 
     def _begin(self, module: Any, images: torch.Tensor, grad_enabled: bool) -> None:
-        loaded = self._match(images)
         current = self._current
+        loaded = self._waiting.match(images, current.loaded if current is not None else None)
         if loaded is None and current is not None and (images.ndim == 2 or images.shape[0] == current.size):
             if images.ndim == 2 and current.calls and not current.calls[-1].model.contains(module):
                 last = current.calls[-1]
@@ -186,40 +172,9 @@ class Recorder:
         walk.seen = miniatures(images.detach())
 
     def _start(self, model: TrackedModel, grad_enabled: bool) -> None:
-        """Before the first call with gradients, which moves BatchNorm: remember the state."""
-        if grad_enabled and not model.start_taken:
-            if not model.is_current():
-                model.describe()
-            model.take_start()
-            self._write_state(model, "start", -1)
-
-    def _match(self, images: torch.Tensor) -> LoadedBatch | None:
-        """The loaded batch that these images are: by identity, else the oldest of the loader that is in use."""
-        current = self._current
-        if current is not None and current.loaded is not None and current.loaded.holds(images):
-            return None  # the same batch once more
-        chosen = next((b for b in (*self._pending, self._sliced) if b is not None and b.part(images) is not None), None)
-        if chosen is not None:
-            self._use(chosen)
-            self._sliced = chosen  # its other micro-batches are still to come
-            return chosen.part(images)
-        chosen = next((b for b in self._pending if b.holds(images)), None)
-        if chosen is None:
-            fitting = [b for b in self._pending if b.size and (images.shape[0] == b.size)]
-            if not fitting:
-                fitting = [b for b in self._pending if b.size and images.shape[0] % b.size == 0 and images.ndim >= 4]
-            if not fitting:
-                return None
-            newest = fitting[-1].walk
-            chosen = next(b for b in fitting if b.walk is newest)
-        self._use(chosen)
-        self._sliced = None
-        return chosen
-
-    def _use(self, chosen: LoadedBatch) -> None:
-        """Take a batch out of those that wait, with what the same loader gave before: that was drawn and not used."""
-        place = next((i for i, b in enumerate(self._pending) if b is chosen), -1)
-        self._pending = [b for i, b in enumerate(self._pending) if i > place or b.walk is not chosen.walk]
+        """Before a call: the state at the start is that before the first one with gradients."""
+        if grad_enabled:
+            self._states.write_start(model)
 
     def _loaderless(self, grad_enabled: bool) -> Walk:
         current = self._current
@@ -278,167 +233,54 @@ class Recorder:
 
     def loss_scaled(self, loss: Any) -> None:
         """A GradScaler is about to scale this loss."""
-        if isinstance(loss, torch.Tensor):
-            self._unscaled = loss.detach().clone()
+        self._steps.loss_scaled(loss)
 
     def backward_started(self, tensors: Any) -> None:
         """``backward`` begins."""
-        if isinstance(tensors, (tuple, list)):
-            tensors = tensors[0] if tensors else None
-        walk = self._current.walk if self._current is not None else self._last_backward
-        self._last_backward = walk
-        if walk is not None:
-            walk.backwards += 1
-        self._backwards_since += 1
-        loss = self._unscaled if self._unscaled is not None else tensors
-        self._unscaled = None
-        if isinstance(loss, torch.Tensor):
-            self._loss_value = loss.detach().float().mean() if loss.numel() else None
-        for watched in self._unclean.values():
-            if watched.grad is not None:
-                self._stale = (watched.grad != 0).any()
-            else:
-                self._stale = torch.zeros((), dtype=torch.bool)
-        self._unclean = {}
+        self._steps.backward_started(tensors, self._open_walk())
 
     def gradients_zeroed(self) -> None:
         """``zero_grad`` was called on an optimizer or a module."""
-        walk = self._current.walk if self._current is not None else None
+        walk = self._open_walk()
         if walk is not None:
             walk.zero_grads += 1
 
     def step_started(self, optimizer: torch.optim.Optimizer, has_closure: bool) -> None:
         """An optimizer is about to step; with a closure its gradients are yet to come and are not read."""
-        walk = self._step_walk()
-        self._meter.forget()
-        if walk is None or has_closure or not is_sampled(walk.steps):
-            return
-        self._meter.before(optimizer, self.models)
+        self._steps.step_started(optimizer, has_closure, self._open_walk(), self.models)
 
     def step_ended(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer has stepped."""
-        optimizer_id, new = self.optimizers.number(optimizer)
-        if new:
-            self.writer.write("optimizer", {"id": optimizer_id, **optimizer_settings(optimizer)})
-        parameters = [p for g in optimizer.param_groups for p in g["params"]]
-        for model in self.models:
-            if any(id(p) in model.position for p in parameters[:1] + parameters[-1:]):
-                model.steps += 1
-                model.optimized.update(id(p) for p in parameters)
-        walk = self._step_walk()
-        if walk is None:
-            return
-        rates = [as_float(g.get("lr")) for g in optimizer.param_groups]
-        row = StepRow(optimizer_id, self._backwards_since, rates, self._loss_value, self._stale, self._meter.after())
-        walk.step_rows.append(row)
-        walk.steps += 1
-        if new or optimizer_id not in self._trainings:
-            self._trainings[optimizer_id] = _Training(optimizer)
-        self._trainings[optimizer_id].add(rates)
-        self._backwards_since = 0
-        self._stale = None
-        smallest = min((p for p in parameters if p.requires_grad), key=lambda p: p.numel(), default=None)
-        if smallest is not None:
-            self._unclean[optimizer_id] = smallest
+        self._steps.step_ended(optimizer, self._open_walk(), self.models)
 
     def training_of(self, parameter: torch.Tensor) -> tuple[str, dict[str, Any], list[float]] | None:
         """(optimizer class, settings of its group, learning rate of each step) of what trained a parameter last."""
-        for number in sorted(self._trainings, reverse=True):
-            place = self._trainings[number].places.get(id(parameter))
-            if place is not None:
-                training = self._trainings[number]
-                return training.kind, training.groups[place], list(training.rates[place])
-        return None
+        return self._steps.training_of(parameter)
 
     def schedule_made(self, schedule: Any) -> None:
         """A learning-rate schedule was made."""
-        optimizer = getattr(schedule, "optimizer", None)
-        self._schedules.append((weakref.ref(schedule), type(schedule).__name__, optimizer and weakref.ref(optimizer)))
+        self._schedules.add(schedule)
 
-    def _write_schedules(self, walk: Walk) -> None:
-        """Where every living schedule stands at the end of a training pass."""
-        for reference, kind, of in self._schedules:
-            schedule, optimizer = reference(), of() if of else None
-            if schedule is None or optimizer is None:
-                continue
-            settings = {k: plain(getattr(schedule, k, None)) for k in SCHEDULE_SETTINGS}
-            self.writer.write(
-                "schedule",
-                {
-                    "pass": walk.index,
-                    "optimizer": self.optimizers.number(optimizer)[0],
-                    "kind": kind,
-                    "steps": int(getattr(schedule, "last_epoch", -1)),
-                    "settings": {k: v for k, v in settings.items() if v is not None},
-                },
-            )
-
-    def _step_walk(self) -> Walk | None:
-        if self._current is not None:
-            return self._current.walk
-        return self._last_backward if self._last_backward is not None and not self._last_backward.written else None
+    def _open_walk(self) -> Walk | None:
+        return self._current.walk if self._current is not None else None
 
     # -- state --------------------------------------------------------------------------------
 
     def weights_loading(self, module: Any) -> None:
         """A module is about to load weights: what is open belongs to the old ones."""
         self._settle(keep=None, everything=True)
-        model = self._trained_holder(module)
-        self._before_load = _digest(*model.snapshot()) if model is not None else None
-
-    def _trained_holder(self, module: Any) -> TrackedModel | None:
-        """The model that has been trained and is this module."""
-        return next((m for m in self.models if m.steps and m.contains(module)), None)
+        self._states.loading(module, self.models)
 
     def weights_loaded(self, module: Any, state: Any, strict: bool, result: Any) -> None:
         """``load_state_dict`` returned."""
-        if next(module.parameters(), None) is None or not hasattr(state, "keys"):
-            return
-        given = len(state)
-        missing = list(getattr(result, "missing_keys", []) or [])
-        unexpected = list(getattr(result, "unexpected_keys", []) or [])
-        trained = any(m.steps for m in self.models if m.contains(module))
-        for model in self.models:
-            if model.contains(module) and not model.steps:
-                model.start_taken = False  # the start is after the last load
-        self.writer.write(
-            "weights_loaded",
-            {
-                "model_kind": type(unwrap(module)).__name__,
-                "before_training": not trained,
-                "strict": bool(strict),
-                "given": given,
-                "matched": given - len(unexpected),
-                "missing": len(missing),
-                "unexpected": len(unexpected),
-                "examples": [*missing[:3], *unexpected[:3]],
-                "expected": len(module.state_dict()),
-                "after_pass": self.num_passes - 1,
-                **self._what_loading_did(module, state),
-            },
-        )
-
-    def _what_loading_did(self, module: Any, state: Any) -> dict[str, Any]:
-        """Whether a trained model's weights changed, whether they were its own tensors, which pass ended in the new state."""
-        model = self._trained_holder(module)
-        if model is None or self._before_load is None:
-            return {"changed": None, "state_of_pass": -1, "own_tensors": False}
-        now = _digest(*model.snapshot())
-        living = {t.data_ptr() for _, t, is_parameter, _ in model.tensors if is_parameter and t.numel()}
-        given = {t.data_ptr() for t in state.values() if isinstance(t, torch.Tensor) and t.numel()}
-        return {
-            "changed": now != self._before_load,
-            "state_of_pass": self._states.get((model.id, now), -1),
-            "own_tensors": bool(living) and living <= given,
-        }
+        self._states.loaded(module, state, strict, result, self.models, self.num_passes - 1)
 
     # -- writing ------------------------------------------------------------------------------
 
     def _settle(self, keep: Walk | None, everything: bool = False) -> None:
         """Write the walks that have ended, except ``keep``."""
-        waiting = {id(b.walk) for b in self._pending}
         for walk in list(self.walks):
-            ended = walk.exhausted and id(walk) not in waiting
+            ended = walk.exhausted and not self._waiting.any_of(walk)
             if walk is not keep and (ended or (everything and walk.exhausted)):
                 self._write_walk(walk)
 
@@ -461,11 +303,11 @@ class Recorder:
             walk.seen = None
         if model is None:
             return
-        if walk.steps or model.id not in self._model_lines:
-            self._write_model(model)
-        self._write_state(model, "pass", walk.index)
         if walk.steps:
-            self._write_schedules(walk)
+            self._states.write_model(model)
+        self._states.write_state(model, "pass", walk.index)
+        if walk.steps:
+            self._schedules.write(walk.index, self._steps.optimizers)
         loader = walk.loader
         facts = {"model": model, "walk": walk, "dataset": walk.dataset_id}
         if kind == "train":
@@ -485,23 +327,6 @@ class Recorder:
             state = {name: t.detach().to("cpu", copy=True) for name, t, _, _ in model.tensors}
             self.best = (accuracy, walk.index, state)
 
-    def _write_model(self, model: TrackedModel) -> None:
-        body = model_facts(model)
-        key = hashlib.blake2b(repr({k: str(v) for k, v in body.items()}).encode()).hexdigest()
-        if self._model_lines.get(model.id) != key:
-            self._model_lines[model.id] = key
-            self.writer.write("model", body)
-
-    def _write_state(self, model: TrackedModel, moment: str, pass_index: int) -> None:
-        if model.id not in self._model_lines:
-            self._write_model(model)
-        sums, norms = model.snapshot()
-        self._states[model.id, _digest(sums, norms)] = FIRST_STATE if moment == "start" else pass_index
-        self.writer.write(
-            "state",
-            {"model": model.id, "moment": moment, "pass": pass_index, "sums": sums.numpy(), "norms": norms.numpy()},
-        )
-
     def finish(self) -> None:
         """Write everything that is still open; the program has ended."""
         self._close_current()
@@ -514,27 +339,6 @@ class Recorder:
             text = f"{where}: {''.join(traceback.format_exception(error))}"
             self.errors.append(text)
             self.writer.write("recorder_error", {"text": text[-4000:]})
-
-
-class _Training:
-    """How one optimizer trains: its settings, which parameter is in which group, and the rates of its first steps."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self.kind = type(optimizer).__name__
-        self.groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-        self.places = {id(p): i for i, g in enumerate(optimizer.param_groups) for p in g["params"]}
-        self.rates = [array.array("f") for _ in self.groups]
-
-    def add(self, rates: list[float]) -> None:
-        """One step at these rates, one per group."""
-        for kept, rate in zip(self.rates, rates, strict=False):
-            if len(kept) < MAX_KEPT_RATES:
-                kept.append(rate)
-
-
-def _digest(sums: torch.Tensor, norms: torch.Tensor) -> bytes:
-    """Equal states, equal digests."""
-    return hashlib.blake2b(torch.stack([sums, norms]).numpy().tobytes(), digest_size=16).digest()
 
 
 def _modes(model: TrackedModel, grad_enabled: bool) -> tuple[float, float, float, float]:

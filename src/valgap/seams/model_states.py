@@ -1,0 +1,108 @@
+"""The states of the models: at the start, at the end of every pass, and around a load of weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from valgap.record.writer import RecordWriter
+from valgap.seams.described import model_facts
+from valgap.seams.tracked import TrackedModel, unwrap
+
+FIRST_STATE = -2  # stands for a pass: the state before the first one
+
+
+class ModelStates:
+    """Writes models and their states, and knows a state again when it is loaded."""
+
+    def __init__(self, writer: RecordWriter) -> None:
+        self.writer = writer
+        self._written: dict[int, str] = {}  # model -> digest of its facts as they stand in the record
+        self._last_pass: dict[tuple[int, bytes], int] = {}  # (model, digest of its state) -> the last pass that ended in it
+        self._before_load: bytes | None = None
+
+    def write_start(self, model: TrackedModel) -> None:
+        """Before the first call with gradients, which moves BatchNorm: remember the state. Later calls do nothing."""
+        if not model.start_taken:
+            if not model.is_current():
+                model.describe()
+            model.take_start()
+            self.write_state(model, "start", -1)
+
+    def write_model(self, model: TrackedModel) -> None:
+        """Write what is to be said of a model, where it is not what the record says already."""
+        body = model_facts(model)
+        key = hashlib.blake2b(repr({k: str(v) for k, v in body.items()}).encode()).hexdigest()
+        if self._written.get(model.id) != key:
+            self._written[model.id] = key
+            self.writer.write("model", body)
+
+    def write_state(self, model: TrackedModel, moment: str, pass_index: int) -> None:
+        """Write sums and norms of a model's tensors as they are now."""
+        if model.id not in self._written:
+            self.write_model(model)
+        sums, norms = model.snapshot()
+        self._last_pass[model.id, _digest(sums, norms)] = FIRST_STATE if moment == "start" else pass_index
+        self.writer.write(
+            "state",
+            {"model": model.id, "moment": moment, "pass": pass_index, "sums": sums.numpy(), "norms": norms.numpy()},
+        )
+
+    def loading(self, module: Any, models: Sequence[TrackedModel]) -> None:
+        """A module is about to load weights."""
+        model = _trained_holder(module, models)
+        self._before_load = _digest(*model.snapshot()) if model is not None else None
+
+    def loaded(self, module: Any, state: Any, strict: bool, result: Any, models: Sequence[TrackedModel], last_pass: int) -> None:
+        """``load_state_dict`` returned ``result``; ``last_pass`` is the one that began last, -1 for none."""
+        if next(module.parameters(), None) is None or not hasattr(state, "keys"):
+            return
+        given = len(state)
+        missing = list(getattr(result, "missing_keys", []) or [])
+        unexpected = list(getattr(result, "unexpected_keys", []) or [])
+        trained = _trained_holder(module, models)
+        for model in models:
+            if model.contains(module) and not model.steps:
+                model.start_taken = False  # the start is after the last load
+        self.writer.write(
+            "weights_loaded",
+            {
+                "model_kind": type(unwrap(module)).__name__,
+                "before_training": trained is None,
+                "strict": bool(strict),
+                "given": given,
+                "matched": given - len(unexpected),
+                "missing": len(missing),
+                "unexpected": len(unexpected),
+                "examples": [*missing[:3], *unexpected[:3]],
+                "expected": len(module.state_dict()),
+                "after_pass": last_pass,
+                **self._what_loading_did(trained, state),
+            },
+        )
+
+    def _what_loading_did(self, model: TrackedModel | None, state: Any) -> dict[str, Any]:
+        """Whether a trained model's weights changed, whether they were its own tensors, which pass ended in the new state."""
+        if model is None or self._before_load is None:
+            return {"changed": None, "state_of_pass": -1, "own_tensors": False}
+        now = _digest(*model.snapshot())
+        living = {t.data_ptr() for _, t, is_parameter, _ in model.tensors if is_parameter and t.numel()}
+        given = {t.data_ptr() for t in state.values() if isinstance(t, torch.Tensor) and t.numel()}
+        return {
+            "changed": now != self._before_load,
+            "state_of_pass": self._last_pass.get((model.id, now), -1),
+            "own_tensors": bool(living) and living <= given,
+        }
+
+
+def _trained_holder(module: Any, models: Sequence[TrackedModel]) -> TrackedModel | None:
+    """The model that has been trained and is this module."""
+    return next((m for m in models if m.steps and m.contains(module)), None)
+
+
+def _digest(sums: torch.Tensor, norms: torch.Tensor) -> bytes:
+    """Equal states, equal digests."""
+    return hashlib.blake2b(torch.stack([sums, norms]).numpy().tobytes(), digest_size=16).digest()

@@ -1,0 +1,126 @@
+"""The optimizers of a program and their steps, with the backwards that led to each."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from valgap.record.writer import RecordWriter
+from valgap.seams.described import as_float, optimizer_settings
+from valgap.seams.inputs import is_sampled
+from valgap.seams.samples import Registry
+from valgap.seams.step_norms import StepMeter
+from valgap.seams.tracked import TrackedModel
+from valgap.seams.walk import StepRow, Walk
+
+MAX_KEPT_RATES = 6_001  # steps of which the learning rate is kept for the closing measurements
+
+
+class OptimizerSteps:
+    """Adds each step to the walk that it belongs to: that of the open batch, else that of the last backward."""
+
+    def __init__(self, writer: RecordWriter) -> None:
+        self.writer = writer
+        self.optimizers = Registry()
+        self._last_backward: Walk | None = None
+        self._backwards_since = 0
+        self._loss: torch.Tensor | None = None  # what the last backward began at
+        self._unscaled: torch.Tensor | None = None
+        self._unclean: dict[int, torch.Tensor] = {}  # a parameter of each optimizer that stepped and saw no backward since
+        self._stale: torch.Tensor | None = None
+        self._meter = StepMeter()
+        self._trainings: dict[int, _Training] = {}  # by optimizer id
+
+    def loss_scaled(self, loss: Any) -> None:
+        """A GradScaler is about to scale this loss."""
+        if isinstance(loss, torch.Tensor):
+            self._unscaled = loss.detach().clone()
+
+    def backward_started(self, tensors: Any, open_walk: Walk | None) -> None:
+        """``backward`` begins."""
+        if isinstance(tensors, (tuple, list)):
+            tensors = tensors[0] if tensors else None
+        walk = open_walk if open_walk is not None else self._last_backward
+        self._last_backward = walk
+        if walk is not None:
+            walk.backwards += 1
+        self._backwards_since += 1
+        loss = self._unscaled if self._unscaled is not None else tensors
+        self._unscaled = None
+        if isinstance(loss, torch.Tensor):
+            self._loss = loss.detach().float().mean() if loss.numel() else None
+        for watched in self._unclean.values():
+            if watched.grad is not None:
+                self._stale = (watched.grad != 0).any()
+            else:
+                self._stale = torch.zeros((), dtype=torch.bool)
+        self._unclean = {}
+
+    def step_started(
+        self, optimizer: torch.optim.Optimizer, has_closure: bool, open_walk: Walk | None, models: Sequence[TrackedModel]
+    ) -> None:
+        """An optimizer is about to step; with a closure its gradients are yet to come and are not read."""
+        walk = self._walk(open_walk)
+        self._meter.forget()
+        if walk is None or has_closure or not is_sampled(walk.steps):
+            return
+        self._meter.before(optimizer, models)
+
+    def step_ended(self, optimizer: torch.optim.Optimizer, open_walk: Walk | None, models: Sequence[TrackedModel]) -> None:
+        """An optimizer has stepped."""
+        optimizer_id, new = self.optimizers.number(optimizer)
+        if new:
+            self.writer.write("optimizer", {"id": optimizer_id, **optimizer_settings(optimizer)})
+        parameters = [p for g in optimizer.param_groups for p in g["params"]]
+        for model in models:
+            if any(id(p) in model.position for p in parameters[:1] + parameters[-1:]):
+                model.steps += 1
+                model.optimized.update(id(p) for p in parameters)
+        walk = self._walk(open_walk)
+        if walk is None:
+            return
+        rates = [as_float(g.get("lr")) for g in optimizer.param_groups]
+        row = StepRow(optimizer_id, self._backwards_since, rates, self._loss, self._stale, self._meter.after())
+        walk.step_rows.append(row)
+        walk.steps += 1
+        if new or optimizer_id not in self._trainings:
+            self._trainings[optimizer_id] = _Training(optimizer)
+        self._trainings[optimizer_id].add(rates)
+        self._backwards_since = 0
+        self._stale = None
+        smallest = min((p for p in parameters if p.requires_grad), key=lambda p: p.numel(), default=None)
+        if smallest is not None:
+            self._unclean[optimizer_id] = smallest
+
+    def _walk(self, open_walk: Walk | None) -> Walk | None:
+        if open_walk is not None:
+            return open_walk
+        return self._last_backward if self._last_backward is not None and not self._last_backward.written else None
+
+    def training_of(self, parameter: torch.Tensor) -> tuple[str, dict[str, Any], list[float]] | None:
+        """(optimizer class, settings of its group, learning rate of each step) of what trained a parameter last."""
+        for number in sorted(self._trainings, reverse=True):
+            place = self._trainings[number].places.get(id(parameter))
+            if place is not None:
+                training = self._trainings[number]
+                return training.kind, training.groups[place], list(training.rates[place])
+        return None
+
+
+class _Training:
+    """How one optimizer trains: its settings, which parameter is in which group, and the rates of its first steps."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.kind = type(optimizer).__name__
+        self.groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        self.places = {id(p): i for i, g in enumerate(optimizer.param_groups) for p in g["params"]}
+        self.rates = [array.array("f") for _ in self.groups]
+
+    def add(self, rates: list[float]) -> None:
+        """One step at these rates, one per group."""
+        for kept, rate in zip(self.rates, rates, strict=False):
+            if len(kept) < MAX_KEPT_RATES:
+                kept.append(rate)

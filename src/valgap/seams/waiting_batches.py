@@ -1,0 +1,64 @@
+"""The batches that loaders handed out and no model call has used yet."""
+
+from __future__ import annotations
+
+import torch
+
+from valgap.seams.batches import LoadedBatch
+from valgap.seams.walk import Walk
+
+MAX_WAITING = 64
+
+
+class WaitingBatches:
+    """They wait in the order in which they were loaded; beyond ``MAX_WAITING`` the oldest are forgotten."""
+
+    def __init__(self) -> None:
+        self._waiting: list[LoadedBatch] = []
+        self._sliced: LoadedBatch | None = None  # the one whose micro-batches are being used
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, batch: LoadedBatch) -> None:
+        """A loader handed out this batch."""
+        self._waiting.append(batch)
+        del self._waiting[:-MAX_WAITING]
+
+    def forget(self, walk: Walk) -> None:
+        """No batch of this walk waits any more."""
+        self._waiting = [b for b in self._waiting if b.walk is not walk]
+
+    def any_of(self, walk: Walk) -> bool:
+        """Whether a batch of this walk still waits."""
+        return any(b.walk is walk for b in self._waiting)
+
+    def match(self, images: torch.Tensor, in_use: LoadedBatch | None) -> LoadedBatch | None:
+        """The batch that these images are: by identity, else the oldest of the loader that is in use.
+
+        None where it is the one ``in_use`` once more, and where no batch fits. A batch that is returned waits no longer.
+        """
+        if in_use is not None and in_use.holds(images):
+            return None
+        chosen = next((b for b in (*self._waiting, self._sliced) if b is not None and b.part(images) is not None), None)
+        if chosen is not None:
+            self._use(chosen)
+            self._sliced = chosen  # its other micro-batches are still to come
+            return chosen.part(images)
+        chosen = next((b for b in self._waiting if b.holds(images)), None) or self._fitting(images)
+        if chosen is not None:
+            self._use(chosen)
+            self._sliced = None
+        return chosen
+
+    def _fitting(self, images: torch.Tensor) -> LoadedBatch | None:
+        """The oldest batch with the size of these images, of the loader that gave the newest such batch."""
+        fitting = [b for b in self._waiting if b.size and images.shape[0] == b.size]
+        if not fitting:
+            fitting = [b for b in self._waiting if b.size and images.shape[0] % b.size == 0 and images.ndim >= 4]
+        return next((b for b in fitting if b.walk is fitting[-1].walk), None)
+
+    def _use(self, chosen: LoadedBatch) -> None:
+        """Take a batch out of those that wait, with what the same loader gave before: that was drawn and not used."""
+        place = next((i for i, b in enumerate(self._waiting) if b is chosen), -1)
+        self._waiting = [b for i, b in enumerate(self._waiting) if i > place or b.walk is not chosen.walk]
