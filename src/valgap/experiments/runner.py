@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 
 from valgap.experiments.arm import FEATURES, RESULT_FILE, SPEC_FILE, ArmSpec
-from valgap.experiments.sandbox import environment
+from valgap.experiments.offline import environment
 from valgap.record.reader import read_record
 from valgap.types import Pass, RunRecord, SampleTable
 

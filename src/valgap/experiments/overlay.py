@@ -1,0 +1,196 @@
+"""The overlay: what a program wrote, renamed or deleted, as copies and marks in a scratch folder, over the originals."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import stat
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+GONE = ".valgap-deleted."
+# What the overlay needs of os, and what file_functions.py replaces there.
+OS_FUNCTIONS = (
+    "open",
+    "stat",
+    "lstat",
+    "listdir",
+    "scandir",
+    "access",
+    "readlink",
+    "mkdir",
+    "rmdir",
+    "unlink",
+    "remove",
+    "rename",
+    "replace",
+    "symlink",
+    "link",
+    "truncate",
+    "chmod",
+    "utime",
+    "getcwd",
+    "chdir",
+)
+
+
+class Overlay:
+    """Where paths lead: to the copy below ``world`` first, the mark of a deletion next, the original last.
+
+    Below the folders ``free`` every path leads to itself. ``real`` holds the functions of os, and ``open_real`` is open,
+    as they were when the overlay was made: they may be replaced by others that ask it.
+    """
+
+    def __init__(self, world: str, free: tuple[str, ...]) -> None:
+        self.world = world
+        self.free = free
+        self.real: Any = SimpleNamespace(**{name: getattr(os, name) for name in OS_FUNCTIONS})
+        self.open_real = io.open
+        self._resolving = threading.local()
+
+    # -- what is there ------------------------------------------------------------------------
+
+    def is_free(self, path: str) -> bool:
+        """Whether an absolute path leads to itself."""
+        return any(path == f or path.startswith(f + os.sep) for f in self.free)
+
+    def absolute(self, path: Any) -> str | None:
+        """The path, its folder resolved; None for what is no path (a file descriptor)."""
+        if isinstance(path, int) or getattr(self._resolving, "on", False):
+            return None
+        folder, name = os.path.split(os.path.join(self.real.getcwd(), os.fsdecode(path)))
+        self._resolving.on = True  # realpath asks os.lstat, which may ask us
+        try:
+            folder = os.path.realpath(folder)
+        finally:
+            self._resolving.on = False
+        return os.path.normpath(os.path.join(folder, name)) if name else folder
+
+    def covered(self, path: Any) -> str | None:
+        """The absolute path where the overlay covers it; None for a free one, and for a file descriptor."""
+        absolute = self.absolute(path)
+        return None if absolute is None or self.is_free(absolute) else absolute
+
+    def exists(self, path: Any) -> bool:
+        """Whether the program sees something at ``path``."""
+        return self.visible(self.absolute(path) or "")
+
+    def visible(self, absolute: str) -> bool:
+        """Whether the program sees something at an absolute path."""
+        return self._there(self._copy(absolute)) or (not self._gone(absolute) and self._there(absolute))
+
+    def marked(self, absolute: str) -> bool:
+        """Whether the program deleted what was at this very path."""
+        return self._there(self._mark(absolute))
+
+    def names(self, path: Any) -> list[str] | None:
+        """What the program sees in a folder that has a copy; None for any other, which is read where `read` leads."""
+        absolute = self.covered(path)
+        if absolute is None or not self._there(self._copy(absolute)):
+            return None
+        own = self.real.listdir(self._copy(absolute))
+        marks = {n.removeprefix(GONE) for n in own if n.startswith(GONE)}
+        seen = [n for n in own if not n.startswith(GONE)]
+        if self._there(absolute) and not self.marked(absolute):
+            seen += [n for n in self.real.listdir(absolute) if n not in marks and n not in seen]
+        return seen
+
+    def _copy(self, path: str) -> str:
+        return self.world + path
+
+    def _mark(self, path: str) -> str:
+        folder, name = os.path.split(self._copy(path))
+        return os.path.join(folder, GONE + name)
+
+    def _there(self, path: str) -> bool:
+        try:
+            self.real.lstat(path)
+        except OSError:
+            return False
+        return True
+
+    def _gone(self, path: str) -> bool:
+        """Whether the program deleted this original, or a folder above it, and made nothing new there."""
+        if self._there(self._copy(path)):
+            return False
+        while len(path) > 1:
+            if self.marked(path):
+                return True
+            path = os.path.dirname(path)
+        return False
+
+    # -- where a path leads -------------------------------------------------------------------
+
+    def read(self, path: Any) -> Any:
+        """Where a read of ``path`` leads."""
+        absolute = self.covered(path)
+        if absolute is None:
+            return path
+        copy = self._copy(absolute)
+        if self._there(copy) or self._gone(absolute):
+            return copy
+        return path
+
+    def write(self, path: Any, keep: bool = False) -> Any:
+        """Where a write to ``path`` leads; with ``keep`` the original's content is copied there first."""
+        absolute = self.covered(path)
+        if absolute is None:
+            return path
+        copy = self._copy(absolute)
+        if not self.visible(os.path.dirname(absolute)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(path))
+        self._mkdirs(os.path.dirname(copy))
+        if keep and not self._there(copy) and not self._gone(absolute) and self._there(absolute):
+            self._bring(absolute, copy)
+        if self.marked(absolute):
+            self.real.unlink(self._mark(absolute))
+        return copy
+
+    def _mkdirs(self, folder: str) -> None:
+        if self._there(folder):
+            return
+        self._mkdirs(os.path.dirname(folder))
+        try:
+            self.real.mkdir(folder)
+        except FileExistsError:
+            pass
+
+    def _bring(self, original: str, copy: str) -> None:
+        """Copy an original file, folder or link into the world."""
+        mode = self.real.lstat(original).st_mode
+        if stat.S_ISLNK(mode):
+            self.real.symlink(self.real.readlink(original), copy)
+        elif stat.S_ISDIR(mode):
+            self._mkdirs(copy)
+            for name in self.real.listdir(original):
+                if not self._there(os.path.join(copy, name)) and not self._there(os.path.join(copy, GONE + name)):
+                    self._bring(os.path.join(original, name), os.path.join(copy, name))
+        else:
+            with self.open_real(original, "rb") as source, self.open_real(copy, "wb") as target:
+                shutil.copyfileobj(source, target)
+
+    # -- deleting -----------------------------------------------------------------------------
+
+    def forget(self, absolute: str) -> None:
+        """Delete what the program sees at an absolute path: its copy for good, the original by a mark."""
+        copy = self._copy(absolute)
+        if self._there(copy):
+            self._erase(copy)
+        if self._there(absolute):
+            self.mark(absolute)
+
+    def mark(self, absolute: str) -> None:
+        """Hide the original at an absolute path, and what is in it."""
+        self._mkdirs(os.path.dirname(self._copy(absolute)))
+        self.open_real(self._mark(absolute), "wb").close()
+
+    def _erase(self, copy: str) -> None:
+        if os.path.isdir(copy) and not os.path.islink(copy):
+            for name in self.real.listdir(copy):
+                self._erase(os.path.join(copy, name))
+            self.real.rmdir(copy)
+        else:
+            self.real.unlink(copy)
