@@ -214,7 +214,8 @@ def call(command: list[str], environment: dict[str, str]) -> str:
 def table(rows: list[dict[str, object]]) -> str:
     """The rows as a Markdown table: mean and standard deviation over seeds."""
     cells: dict[tuple[str, object, object, str], list[dict[str, object]]] = defaultdict(list)
-    for row in rows:
+    # Of a seed that was run again the later row counts.
+    for row in {(r["set"], r["size"], r["images"], r["program"], r["seed"]): r for r in rows}.values():
         cells[str(row["set"]), row["size"], row["images"], str(row["program"])].append(row)
     lines = [
         "# Accuracy from the same weights on the same images",

@@ -22,6 +22,7 @@ from valgap.types import (
     IntArray,
     LabelErrors,
     LearningCurve,
+    OtherKinds,
     RunRecord,
     Shift,
 )
@@ -41,6 +42,7 @@ class Pictures:
     unreadable: Mapping[int, str] = field(default_factory=dict)
     oddities: Mapping[str, IntArray] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    other_kinds: OtherKinds | None = None
 
     def _found(self, name: str, found: Any) -> Any:
         if isinstance(found, str):

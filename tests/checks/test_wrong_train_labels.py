@@ -8,7 +8,7 @@ import pytest
 from tests.checks.cases import found, healthy, quiet
 from tests.checks.pictures import case, pictures, relabelled, two_classes
 from valgap.checks.wrong_train_labels import CHECK
-from valgap.types import Case, Clear, Finding, Intervention, NotApplicable
+from valgap.types import Case, Clear, Finding, Intervention, NotApplicable, OtherKinds
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.3])
@@ -36,6 +36,29 @@ def test_sound_labels_are_clear_and_ranked_all_the_same() -> None:
     outcome = CHECK.detect(case(pictures(400, 100)))
     assert isinstance(outcome, Clear)
     assert len(outcome.ranking) == 400
+
+
+def test_another_kind_of_thing_is_ranked_but_no_suspect() -> None:
+    sound = pictures(400, 100, apart=5)
+    score = np.full(500, np.nan)
+    score[[7, 12]] = 0.9, 0.8
+    named = tuple("fly" if i in (7, 12) else "" for i in range(500))
+    outcome = CHECK.detect(case(replace(sound, other_kinds=OtherKinds(score, named))))
+    assert isinstance(outcome, Clear)
+    first = outcome.ranking[:2]
+    assert [r.path for r in first] == [sound.rows.names[7], sound.rows.names[12]]
+    assert [(r.seen, r.likely, r.score) for r in first] == [
+        ("fly", None, pytest.approx(0.36)),
+        ("fly", None, pytest.approx(0.32)),
+    ]
+    assert {r.seen for r in outcome.ranking[2:]} == {None}
+    # a label that the probes find wrong keeps its likely class
+    labels = sound.rows.labels.copy()
+    labels[7] = (labels[7] + 1) % 4
+    ranked = CHECK.detect(case(replace(relabelled(sound, labels), other_kinds=OtherKinds(score, named))))
+    assert isinstance(ranked, Clear)
+    one = next(r for r in ranked.ranking if r.path == sound.rows.names[7])
+    assert one.likely == sound.rows.classes[sound.rows.labels[7]]
 
 
 def test_hard_classes_are_no_wrong_labels() -> None:

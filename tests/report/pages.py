@@ -24,6 +24,7 @@ from valgap.types import (
     Finding,
     Judged,
     LedgerLine,
+    Outcome,
     Ranked,
     RunRecord,
     SeenInputs,
@@ -48,7 +49,7 @@ def record(folder: Path, **changes: Any) -> RunRecord:
     return replace(run, path=str(folder / "run"), header=header, seen=seen, **changes)
 
 
-def diagnosis(run: RunRecord, *findings: tuple[str, Finding]) -> Diagnosis:
+def diagnosis(run: RunRecord, *findings: tuple[str, Outcome]) -> Diagnosis:
     """The run judged by the whole catalogue, with findings put in by code; the first one is confirmed."""
     from valgap.types import Case
 

@@ -17,6 +17,7 @@ from PIL import Image
 from tests.report.pages import CHROMEDRIVER, CHROMIUM, HOSTILE, browser, diagnosis, finding, record, suspects
 from valgap.review import Decisions, ReviewServer, Suspect, suspects_of
 from valgap.review.suspects import labels_of
+from valgap.types import Clear, Ranked
 
 LABELS = ["ant", "bee", HOSTILE]
 
@@ -27,7 +28,7 @@ def server(tmp_path: Path) -> Iterator[ReviewServer]:
     for i in range(20):
         file = tmp_path / f"{i}.png"
         Image.new("RGB", (900, 600), (i * 12, 0, 0)).save(file)
-        found.append(Suspect(f"{HOSTILE}{i}", file, "DAT104", "wrong_train_labels", "train", "ant", "bee", 0.9))
+        found.append(Suspect(f"{HOSTILE}{i}", file, "DAT104", "wrong_train_labels", "train", "ant", "bee", "", 0.9))
     (tmp_path / "page.jpg").write_text("<html><script>alert(1)</script>")
     found[3] = replace(found[3], file=tmp_path / "page.jpg")
     found[4] = replace(found[4], beside=found[5].file)
@@ -129,6 +130,19 @@ def test_suspects_come_from_findings_each_once(tmp_path: Path) -> None:
     assert found[2].split == "val" and found[2].beside == tmp_path / names[1]
     assert [s.path for s in suspects_of(one, ["DAT"])] == [names[200], names[0]]
     assert labels_of(run) == ["ant", "bee", "cat", "dog"]
+
+
+def test_without_a_finding_about_labels_the_least_certain_are_shown(tmp_path: Path) -> None:
+    run = record(tmp_path)
+    names = run.sample_names
+    ranking = (Ranked(names[4], 0.3, "ant", None, "fly"), *suspects(names, 2), Ranked(names[5], 0.05, "ant", "bee"))
+    one = diagnosis(run, ("MOD302", finding(subjects=names[9:10])), ("DAT104", Clear("hardly any", (), ranking)))
+    found = suspects_of(one)
+    assert [s.path for s in found] == [names[9], names[4], names[0], names[1]]
+    assert (found[1].given, found[1].likely, found[1].seen, found[1].cause) == ("ant", "", "fly", "DAT104")
+    # with a finding about labels its own suspects are the ones
+    likely = finding(ranking=suspects(names, 5), subjects=names[:2])
+    assert [s.path for s in suspects_of(diagnosis(run, ("DAT104", likely)))] == [names[0], names[1]]
 
 
 @pytest.mark.skipif(CHROMIUM is None or CHROMEDRIVER is None, reason="no Chromium with its driver is installed")

@@ -12,8 +12,9 @@ What else looks like this
     Images that are hard, or show two classes, rank high too: look at them before dropping any. The estimated share takes
     errors that fall on all classes alike for wrong labels, and errors that follow pairs of classes only as far as they are
     significant: below some 1,000 images, confusions between two similar classes are undercounted. An image of something
-    else that looks like its class to the network (a hoverfly among bees) is not found. When labels and images do not
-    belong together at all, see DAT113; wrong labels in validation are DAT105.
+    else (a hoverfly among bees) is ranked only where its class has a word among ImageNet's 1,000 and the pretrained
+    network has another word of that kind for the image; such images are never suspects by that alone. When labels and
+    images do not belong together at all, see DAT113; wrong labels in validation are DAT105.
 
 Remedy
     Look at the ranking from the top; relabel or drop what is wrong.

@@ -27,7 +27,7 @@ def review(
     from valgap.diagnosis import diagnose as diagnose_run
     from valgap.review import Decisions, ReviewServer, suspects_of
     from valgap.review.decisions import FILE
-    from valgap.review.suspects import labels_of
+    from valgap.review.suspects import is_likely, labels_of
 
     decisions = Decisions(run_directory / FILE)
     diagnosis = diagnose_run(run_directory)
@@ -35,6 +35,8 @@ def review(
     if not suspects:
         say("no finding of this run is about image files that are still there: nothing to review")
         return
+    if not any(is_likely(j) for j in diagnosis.findings if j.check.code in {s.cause for s in suspects}):
+        say("no finding of this run is about its images; these labels are the least certain ones, and most may be right")
     server = ReviewServer(suspects, labels_of(diagnosis.run), decisions, port)
     print(f"{len(suspects)} suspect images, {len(decisions)} decided so far; Ctrl-C ends\n{server.address}", flush=True)
     if open_page:

@@ -105,8 +105,8 @@ def pair_of(subject: str, names: frozenset[str]) -> tuple[str, ...]:
 
 
 def _suspect(ranked: Ranked, album: Album) -> Picture:
-    labels = f"given {ranked.given}" if ranked.given else "", f"likely {ranked.likely}" if ranked.likely else ""
-    return album.picture(ranked.path, *labels, f"score {ranked.score:.2f}")
+    said = ("given", ranked.given), ("likely", ranked.likely), ("looks like:", ranked.seen)
+    return album.picture(ranked.path, *(f"{how} {what}" if what else "" for how, what in said), f"score {ranked.score:.2f}")
 
 
 def mistakes(run: RunRecord, album: Album) -> Gallery | None:

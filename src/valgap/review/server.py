@@ -65,7 +65,7 @@ class ReviewServer(ThreadingHTTPServer):
             rows.append(
                 {
                     "path": printable(s.path), "cause": s.cause, "name": s.name, "split": s.split, "given": s.given,
-                    "likely": s.likely, "score": s.score, "pair": s.beside is not None, "decision": decided,
+                    "likely": s.likely, "seen": s.seen, "score": s.score, "pair": s.beside is not None, "decision": decided,
                 }
             )  # fmt: skip
         return {"suspects": rows, "labels": self.labels}

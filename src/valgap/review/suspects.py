@@ -10,9 +10,12 @@ from pathlib import Path
 from valgap.data import images_of_training
 from valgap.exhibits.galleries import pair_of
 from valgap.exhibits.per_class import class_names
-from valgap.types import Diagnosis, Finding, RunRecord
+from valgap.types import Clear, Diagnosis, Finding, Judged, Outcome, Ranked, RunRecord
 
 LIKELY = 0.5
+# Where no finding is about labels, so many of the least certain ones are worth a look, down to this score.
+LABEL_CHECKS = ("DAT104", "DAT105")
+UNCERTAIN, LEAST_SCORE = 20, 0.1
 
 
 @dataclass(frozen=True)
@@ -26,41 +29,60 @@ class Suspect:
     split: str  # "train", "val" or ""
     given: str
     likely: str
+    seen: str  # what the pretrained network calls it, where that is no class
     score: float
     beside: Path | None = None  # its copy, where it is one
 
 
 def suspects_of(diagnosis: Diagnosis, codes: Sequence[str] = ()) -> list[Suspect]:
-    """What the likely findings (of these codes, if any are given) name or rank, each image once."""
+    """What the likely findings (of these codes, if any are given) name or rank, each image once; then uncertain labels."""
     run = diagnosis.run
     known = _Known(run)
     found: dict[str, Suspect] = {}
-    for judged in diagnosis.findings:
-        finding = judged.outcome
-        chosen = not codes or any(judged.check.code.startswith(c.upper()) for c in codes)
-        if not isinstance(finding, Finding) or finding.confidence < LIKELY or not chosen:
-            continue
-        for path, beside, given, likely, score in _named(finding, known.names):
-            file = known.file(path)
-            if path in found or file is None:
+    chosen = [j for j in diagnosis.judged if not codes or any(j.check.code.startswith(c.upper()) for c in codes)]
+    likely = [j for j in chosen if is_likely(j)]
+    uncertain = [j for j in chosen if j.check.code in LABEL_CHECKS and j not in likely]
+    for judged in likely + sorted(uncertain, key=lambda j: j.check.code):
+        for ranked, beside in _named(judged.outcome, known.names) if judged in likely else _least_certain(judged.outcome):
+            file = known.file(ranked.path)
+            if ranked.path in found or file is None:
                 continue
-            other = known.file(beside) if beside else None
-            given = given or known.label.get(path, "")
-            found[path] = Suspect(
-                path, file, judged.check.code, judged.check.name, known.split.get(path, ""), given, likely, score, other
+            found[ranked.path] = Suspect(
+                path=ranked.path,
+                file=file,
+                cause=judged.check.code,
+                name=judged.check.name,
+                split=known.split.get(ranked.path, ""),
+                given=ranked.given or known.label.get(ranked.path, ""),
+                likely=ranked.likely or "",
+                seen=ranked.seen or "",
+                score=ranked.score,
+                beside=known.file(beside) if beside else None,
             )
     return list(found.values())
 
 
-def _named(finding: Finding, names: frozenset[str]) -> Iterator[tuple[str, str, str, str, float]]:
-    """(path, its copy, given, likely, score) of each image, the most suspect first."""
-    above = set(finding.subjects)
-    ranked = [r for r in finding.ranking if r.path in above] or list(finding.ranking)
+def is_likely(judged: Judged) -> bool:
+    """Whether it is a finding that we would bet on."""
+    return isinstance(judged.outcome, Finding) and judged.outcome.confidence >= LIKELY
+
+
+def _named(outcome: Outcome, names: frozenset[str]) -> Iterator[tuple[Ranked, str]]:
+    """(image, its copy) of all that a finding is about, the most suspect first."""
+    assert isinstance(outcome, Finding)
+    above = set(outcome.subjects)
+    ranked = [r for r in outcome.ranking if r.path in above] or list(outcome.ranking)
     for one in ranked:
-        yield one.path, "", one.given or "", one.likely or "", one.score
-    for subject in () if ranked else finding.subjects:
+        yield one, ""
+    for subject in () if ranked else outcome.subjects:
         pair = pair_of(subject, names)
-        yield pair[0], pair[1] if len(pair) > 1 else "", "", "", 0.0
+        yield Ranked(pair[0], 0.0), pair[1] if len(pair) > 1 else ""
+
+
+def _least_certain(outcome: Outcome) -> Iterator[tuple[Ranked, str]]:
+    """The head of a ranking that no finding was made of."""
+    if isinstance(outcome, (Finding, Clear)):
+        yield from ((r, "") for r in outcome.ranking[:UNCERTAIN] if r.score >= LEAST_SCORE)
 
 
 class _Known:

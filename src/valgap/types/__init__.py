@@ -41,7 +41,17 @@ from valgap.types.exhibits import (
     Series,
     Setting,
 )
-from valgap.types.images import Attributes, CaseImages, HeldOut, ImagePair, ImageRows, LabelErrors, LearningCurve, Shift
+from valgap.types.images import (
+    Attributes,
+    CaseImages,
+    HeldOut,
+    ImagePair,
+    ImageRows,
+    LabelErrors,
+    LearningCurve,
+    OtherKinds,
+    Shift,
+)
 from valgap.types.passes import InputStats, LossStats, ModeStats, Pass, SampleTable, SeenInputs, StepTable
 from valgap.types.program import (
     DatasetInfo,
@@ -98,6 +108,7 @@ __all__ = [
     "ModelInfo",
     "NotApplicable",
     "OptimizerInfo",
+    "OtherKinds",
     "Outcome",
     "Pass",
     "Phase",

@@ -50,6 +50,7 @@ class Ranked:
     score: float
     given: str | None = None
     likely: str | None = None
+    seen: str | None = None  # what the pretrained network calls it, where that is no class here: "fly"
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,14 @@ class LabelErrors:
 
 
 @dataclass(frozen=True)
+class OtherKinds:
+    """What the pretrained network calls images instead of their class: other things of the same kind, of no class here."""
+
+    score: FloatArray  # (N,) probability of the most probable one, 0..1; nan where it was not looked for
+    name: tuple[str, ...]  # (N,) its name in ImageNet, such as "fly"; "" where there is no score
+
+
+@dataclass(frozen=True)
 class Shift:
     """How well a classifier tells validation images from training images of the same class. F features, A attributes."""
 
@@ -128,6 +136,8 @@ class CaseImages(Protocol):
     def held_out(self) -> HeldOut | None: ...
     @property
     def label_errors(self) -> LabelErrors | None: ...
+    @property
+    def other_kinds(self) -> OtherKinds | None: ...
     @property
     def shift(self) -> Shift | None: ...
     @property

@@ -24,7 +24,7 @@ function show() {
   $("beside").hidden = !one.pair;
   if (one.pair) { $("beside").src = `image/${state.at}/beside`; $("beside").alt = "its copy"; } else { $("beside").removeAttribute("src"); }
   $("what").textContent = `${one.cause} ${one.name}` + (one.split ? `, in ${one.split}` : "") + (one.score ? `, score ${one.score.toFixed(2)}` : "");
-  $("labels").textContent = (one.given ? `given ${one.given}` : "") + (one.likely ? `, likely ${one.likely}` : "");
+  $("labels").textContent = (one.given ? `given ${one.given}` : "") + (one.likely ? `, likely ${one.likely}` : "") + (one.seen ? `, looks like: ${one.seen}` : "");
   $("path").textContent = one.path;
   $("decided").textContent = one.decision ? `decided: ${one.decision.kind}${one.decision.label ? " as " + one.decision.label : ""}` : "";
   for (const button of document.querySelectorAll("[data-do]")) button.classList.toggle("on", !!one.decision && button.dataset.do === one.decision.kind);
