@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -74,6 +74,9 @@ bench-speed: install
 
 bench-accuracy: $(VENV)/.extras
 	$(BIN)/python benchmarks/accuracy.py $(DATA)
+
+bench-budget: $(VENV)/.extras
+	$(BIN)/python benchmarks/budget.py $(DATA)
 
 docs: install
 	$(BIN)/python docs/generate_causes.py

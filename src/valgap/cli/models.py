@@ -27,7 +27,7 @@ def train(
     backbone: Annotated[str, typer.Option(help="Any timm or torchvision name; efficientnet_lite0 is bundled.")] = "resnet50",
     weights: Annotated[str, typer.Option(help="default (downloaded on first use), none, or a file.")] = "default",
     unfreeze: Annotated[str | None, typer.Option(help="What learns: head, last, all, or auto (tried on held-out train).")] = None,
-    epochs: Annotated[int | None, typer.Option(min=0, help="Default: about 300 steps.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Default: 100 steps for the last stage, 300 for all.")] = None,
     size: Annotated[int | None, typer.Option(min=32, help="Pixels; default: what the weights expect.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     preset: Annotated[str, typer.Option(help="recipe, or reference: the settings in circulation.")] = "recipe",

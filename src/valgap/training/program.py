@@ -41,7 +41,9 @@ from valgap.training.summary import show_summary
 
 Made = TypeVar("Made")
 DECISION = "decision.json"
-STEPS, MIN_EPOCHS, MAX_EPOCHS = 300, 6, 20
+# (steps, epochs at least) by what learns, see `Recipe.epochs`; and epochs at most.
+BUDGETS = {"last": (100, 3), "all": (300, 6)}
+MAX_EPOCHS = 20
 
 
 def train(
@@ -291,7 +293,8 @@ class _Program:
         if self.recipe.epochs is not None:
             return self.recipe.epochs
         per_epoch = max(1, len(self.train_labels) // self.recipe.batch_size)
-        return min(MAX_EPOCHS, max(MIN_EPOCHS, round(STEPS / per_epoch)))
+        steps, fewest = BUDGETS["all" if self.decision.unfreeze == "all" or self.recipe.start != "probe" else "last"]
+        return min(MAX_EPOCHS, max(fewest, round(steps / per_epoch)))
 
     def stored_val(self, features: bool) -> StoredDataset:
         """Val as stored features, or as stored activations."""
