@@ -10,6 +10,7 @@ of the points between the faulty script and its twin that the fixed run has back
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import subprocess
@@ -18,7 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from rich.console import Console
+
 from valgap.fix import FixResult, fix
+from valgap.report.fix_view import show_fix
 
 PLANTED = Path(__file__).resolve().parent / "planted.py"
 RESULTS = Path(__file__).parent / "results" / "fixed_script.md"
@@ -52,6 +56,13 @@ def row(faults: str, before: float, twin: float, result: FixResult, script_s: fl
     return f"| {faults.replace(',', ' + ')} | " + " | ".join(cells) + " |"
 
 
+def printed(result: FixResult) -> str:
+    """What the command prints of it."""
+    text = io.StringIO()
+    show_fix(result, Console(file=text, width=130))
+    return text.getvalue()
+
+
 def main() -> None:
     """Print the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -59,7 +70,7 @@ def main() -> None:
     parser.add_argument("--faults", nargs="*", default=PAIRS)
     args = parser.parse_args()
     data = (args.data / "clothing_mini").resolve()
-    lines = [HEAD]
+    lines, told = [HEAD], []
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         twin = recorded(data, "", Path("twin"))[0]
@@ -68,10 +79,17 @@ def main() -> None:
             started = time.perf_counter()
             result = fix(Path(f"run-{number}"), Path(f"fixed-{number}"), budget=BUDGET)
             lines.append(row(faults, before, twin, result, script_s, time.perf_counter() - started))
-            print(lines[-1], flush=True)
+            told.append(printed(result))
+            print(lines[-1], told[-1], sep="\n", flush=True)
     about = "\n".join((__doc__ or "").splitlines()[4:])
     command = "`make bench-fixed-script DATA=FOLDER`"
-    RESULTS.write_text(f"# Two faults, fixed by one command\n\n{command}\n\n{about}\n\n" + "\n".join(lines) + "\n")
+    RESULTS.write_text(
+        f"# Two faults, fixed by one command\n\n{command}\n\n{about}\n\n"
+        + "\n".join(lines)
+        + "\n\n"
+        + "What `valgap fix` prints of each:\n\n"
+        + "\n".join(f"```\n{text}```\n" for text in told)
+    )
 
 
 if __name__ == "__main__":
