@@ -123,6 +123,32 @@ def test_nothing_to_mend(home: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+RENUMBERED = PROGRAM.replace("val_tf = transforms.Compose([transforms.ToTensor()])", "val_tf = train_tf").replace(
+    'val_set = datasets.ImageFolder("photos/val", val_tf)',
+    """class Warmest(datasets.ImageFolder):
+    def find_classes(self, folder):
+        return ["warm", "cold"], {"warm": 0, "cold": 1}
+val_set = Warmest("photos/val", val_tf)""",
+)
+
+
+def test_labels_that_validation_numbers_otherwise_are_counted_by_name(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").symlink_to(home / "photos")
+    (tmp_path / "helper.py").write_text((home / "helper.py").read_text())
+    (tmp_path / "train.py").write_text(RENUMBERED)
+    done = forked(["-m", "valgap.cli", "run", "--out", "r", "train.py"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    result = fix(tmp_path / "r", tmp_path / "out", budget="0", suspected=True, retrain=False)
+    assert "class_index_mismatch" in result.remedied and "class_index_mismatch" in result.by_hand
+    assert result.run is None
+    (score,) = result.scores
+    assert score.before.value < 0.3 and score.after.value == pytest.approx(1 - score.before.value)
+    assert "class_index_mismatch" in (tmp_path / "out" / "edits.txt").read_text()
+
+
 def test_plan_of_images(tmp_path: Path) -> None:
     run = record(tmp_path)
     names = run.sample_names
@@ -181,6 +207,11 @@ def test_scores_of_cleaned_validation(tmp_path: Path) -> None:
     run = record(tmp_path)
     told = answers(replace(run, path="x"))
     assert sum(right for right, _ in told.values()) == int(run.passes[-1].samples.correct.sum())
+    table = run.passes[-1].samples
+    turned = {str(c): (c + 1) % 4 for c in range(3)}  # and train has no class 3
+    counted = answers(run, targets=turned)
+    right = [turned.get(str(t)) == p for t, p in zip(table.target.tolist(), table.prediction.tolist(), strict=True)]
+    assert sum(r for r, _ in counted.values()) == sum(right)
 
 
 def test_links_of_a_retraining_are_the_images_they_lead_to(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,7 @@ def fix(
     base = Path(str(run.header.get("cwd", ".")))
     linked = link_images(rows, out / "data", base) if links or own else {}
     acts, remedied, by_hand = _share_out(run, chosen, patch)
+    targets = _right_targets(run, chosen)
     new = None
     if retrain and own:
         new = train_again(run, out, out / "data")
@@ -88,7 +89,9 @@ def fix(
     scores: list[Score] = []
     if new is not None:
         renamed = {str((out / "data").resolve() / link): path for link, path in linked.items()} if own else None
-        scores = compare(answers(run), answers(read_record(new), renamed), rows)
+        scores = compare(answers(run), answers(read_record(new), renamed, targets), rows)
+    elif targets is not None:  # the trained model is sound: its answers are counted under the right labels
+        scores = compare(answers(run), answers(run, targets=targets), rows)
     return FixResult(out, diagnosis, tuple(remedied), tuple(by_hand), tuple(rows), patch, new, tuple(scores))
 
 
@@ -147,6 +150,9 @@ def _share_out(run: RunRecord, chosen: Sequence[Judged], patch: Patch | None) ->
         treatment = None if patch is None else _treatment(run, judged)
         if name in edited or judged.check.code == "DAT101":
             remedied.append(name)
+        elif treatment is not None and treatment.name == "score_renamed":
+            remedied.append(name)
+            by_hand.append(name)  # what is counted before and after has it removed; the script still numbers them so
         elif treatment is not None and not is_score(treatment) and treatment.name != "arguments":
             acts.append(treatment)
             remedied.append(name)
@@ -154,6 +160,16 @@ def _share_out(run: RunRecord, chosen: Sequence[Judged], patch: Patch | None) ->
         else:
             by_hand.append(name)
     return acts, remedied, by_hand
+
+
+def _right_targets(run: RunRecord, chosen: Sequence[Judged]) -> Mapping[str, int] | None:
+    """Train's index by validation's, where a chosen cause is that they differ."""
+    for treatment in (_treatment(run, judged) for judged in chosen):
+        if treatment is not None and treatment.name == "score_renamed":
+            mapping = treatment.settings["mapping"]
+            assert isinstance(mapping, dict)
+            return mapping
+    return None
 
 
 def _files(run: RunRecord) -> list[Path]:

@@ -25,10 +25,13 @@ class Score:
     gain: Effect
 
 
-def answers(run: RunRecord, renamed: Mapping[str, str] | None = None) -> dict[str, tuple[bool, str]]:
-    """Path -> (whether the program counted it as right, the class answered), of the last validation pass.
+def answers(
+    run: RunRecord, renamed: Mapping[str, str] | None = None, targets: Mapping[str, int] | None = None
+) -> dict[str, tuple[bool, str]]:
+    """Path -> (whether it counts as right, the class answered), of the last validation pass.
 
-    ``renamed`` gives other paths by absolute ones, where a run went over links.
+    ``renamed`` gives other paths by absolute ones, where a run went over links; ``targets`` the train index by the program's
+    own index of a label, where validation numbers its classes otherwise (a class that train lacks is never right).
     """
     last = run.last_validation
     if last is None:
@@ -41,7 +44,8 @@ def answers(run: RunRecord, renamed: Mapping[str, str] | None = None) -> dict[st
         if 0 <= sample < len(run.sample_names) and target >= 0:
             path = run.sample_names[sample]
             name = classes[answer] if 0 <= answer < len(classes) else ""
-            found[(renamed or {}).get(str(base / path), path)] = (target == answer, name)
+            true = target if targets is None else targets.get(str(target))
+            found[(renamed or {}).get(str(base / path), path)] = (true == answer, name)
     return found
 
 
