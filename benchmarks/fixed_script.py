@@ -57,10 +57,10 @@ def row(faults: str, before: float, twin: float, result: FixResult, script_s: fl
 
 
 def printed(result: FixResult) -> str:
-    """What the command prints of it."""
+    """What the command prints of it, with paths from the repository on."""
     text = io.StringIO()
     show_fix(result, Console(file=text, width=130))
-    return text.getvalue()
+    return text.getvalue().replace(f"{PLANTED.parents[1]}/", "")
 
 
 def main() -> None:
