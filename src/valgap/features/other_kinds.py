@@ -46,8 +46,12 @@ class Concepts:
 
     def of_kind(self, concept: int) -> npt.NDArray[np.bool_]:
         """(K,) those of the concept's kind, itself among them; none where it has no kind."""
+        return self.of(self.kind[concept] or "")
+
+    def of(self, kind: str) -> npt.NDArray[np.bool_]:
+        """(K,) the concepts of a kind; none of one that is not known."""
         found = np.zeros(len(self.names), bool)
-        found[self.members.get(self.kind[concept] or "", [])] = True
+        found[self.members.get(kind, [])] = True
         return found
 
 
@@ -145,7 +149,7 @@ def _closer_look(
 ) -> Array:
     """(n, K) what each image is called where a thing of its class's kind is seen; from the image and its mirror image."""
     kinds = sorted({concepts().kind[concept] or "" for concept, _ in own.values()})
-    masks = torch.stack([torch.from_numpy(_mask(kind)) for kind in kinds])
+    masks = torch.stack([torch.from_numpy(concepts().of(kind)) for kind in kinds])
     eyes = SeenOfKind(network, network.get_classifier(), masks).eval().requires_grad_(False)  # type: ignore[operator]
     square = replace(preprocessing, size=CLOSER_SIDE, crop_share=1.0)
     files = [Path(p) for p in paths]
@@ -153,9 +157,3 @@ def _closer_look(
     of_kind = np.mean(twice, axis=0).reshape(len(files), len(kinds), -1)
     mine = np.array([kinds.index(concepts().kind[own[int(c)][0]] or "") for c in labels])
     return np.asarray(of_kind[np.arange(len(files)), mine], np.float64)
-
-
-def _mask(kind: str) -> npt.NDArray[np.bool_]:
-    found = np.zeros(len(concepts().names), bool)
-    found[concepts().members[kind]] = True
-    return found
