@@ -1,9 +1,10 @@
 """Validation accuracy from the same weights on the same images: `valgap train` against the usual script.
 
-python benchmarks/accuracy.py DATA [--seeds 5] [--size 224] [--epochs 8] [--sets NAME ...] [--programs NAME ...]
+python benchmarks/accuracy.py DATA [--seeds 5] [--size 224] [--epochs 8] [--sets NAME ...] [--programs NAME ...] [--again]
 
 DATA holds the sets as folders. Each program is a process of its own with EfficientNet-Lite0's ImageNet weights. Rows are kept
-in a file as they come; the table is made of all rows in it (benchmarks/results/accuracy.jsonl), so that parts can be run apart.
+in a file as they come (benchmarks/results/accuracy.jsonl), and the table is made of all rows in it, so that parts can be run
+apart; rows that are there are run once more only with --again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -114,18 +116,30 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10**9, help="at most so many training images of a set")
     parser.add_argument("--sets", nargs="*", default=SETS)
     parser.add_argument("--programs", nargs="*", default=list(NAMES))
+    parser.add_argument("--again", action="store_true", help="also the rows that the file holds")
     args = parser.parse_args()
+    done = set() if args.again else {key(row) for row in rows_so_far()}
     with tempfile.TemporaryDirectory() as scratch:
-        for name in args.sets:
+        for seed, name, program in product(range(args.seeds), args.sets, args.programs):
+            what = {"set": name, "program": program, "seed": seed, "size": args.size, "images": args.images}
+            if key(what) in done:
+                continue
             data, test = images_of(args.data, name, Path(scratch), args.images)
-            for seed in range(args.seeds):
-                for program in args.programs:
-                    row = run(program, data, test, args.size, args.epochs, seed, Path(scratch))
-                    row |= {"set": name, "program": program, "seed": seed, "size": args.size, "images": args.images}
-                    with ROWS.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(row) + "\n")
-                    print(row, flush=True)
-    TABLE.write_text(table([json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]), encoding="utf-8")
+            row = run(program, data, test, args.size, args.epochs, seed, Path(scratch)) | what
+            with ROWS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(row, flush=True)
+            TABLE.write_text(table(rows_so_far()), encoding="utf-8")
+
+
+def rows_so_far() -> list[dict[str, object]]:
+    """The rows of the file, oldest first."""
+    return [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()] if ROWS.exists() else []
+
+
+def key(row: dict[str, object]) -> tuple[object, ...]:
+    """What makes two rows the same measurement."""
+    return tuple(row[part] for part in ("set", "size", "images", "program", "seed"))
 
 
 def images_of(root: Path, name: str, scratch: Path, most: int) -> tuple[Path, Path | None]:
@@ -169,7 +183,7 @@ def solar_cells(target: Path, most: int) -> Path:
     return target
 
 
-def run(program: str, data: Path, test: Path | None, size: int, epochs: int, seed: int, scratch: Path) -> dict[str, float | None]:
+def run(program: str, data: Path, test: Path | None, size: int, epochs: int, seed: int, scratch: Path) -> dict[str, object]:
     """Best and last val accuracy, val loss, test accuracy and seconds of one process."""
     environment = {**os.environ, "VALGAP_CACHE": str(scratch / "cache" / f"{time.time_ns()}")}
     started, worked = time.perf_counter(), cpu_seconds()
@@ -215,7 +229,7 @@ def table(rows: list[dict[str, object]]) -> str:
     """The rows as a Markdown table: mean and standard deviation over seeds."""
     cells: dict[tuple[str, object, object, str], list[dict[str, object]]] = defaultdict(list)
     # Of a seed that was run again the later row counts.
-    for row in {(r["set"], r["size"], r["images"], r["program"], r["seed"]): r for r in rows}.values():
+    for row in {key(row): row for row in rows}.values():
         cells[str(row["set"]), row["size"], row["images"], str(row["program"])].append(row)
     lines = [
         "# Accuracy from the same weights on the same images",

@@ -31,7 +31,7 @@ from PIL import Image
 from torch import nn
 
 from valgap.data import load_folder, read_rgb
-from valgap.engine import FeatureStore, cut_before_last_stage, extract, extract_split
+from valgap.engine import FeatureStore, SplitNetwork, cut_before_last_stage, extract
 from valgap.engine.decoded import reduced
 from valgap.engine.forward import Forward, OpenVinoForward, TorchForward
 from valgap.engine.reading import read_pixels
@@ -186,7 +186,7 @@ def steps_of(backbone: str, weights: str, paths: list[Path], store: FeatureStore
     light = loaded.preprocessing.train_transform("light", RECIPE.crop_share, True)
     cut = cut_before_last_stage(loaded.model, loaded.head)
     assert cut is not None
-    activations = extract_split(loaded.model, loaded.head, cut, loaded.preprocessing, paths, store=store)[1]
+    activations = SplitNetwork(loaded.model, loaded.head, cut, loaded.preprocessing).extract(paths, store=store)[1]
     tail = Tail(cut.tail, activations.array.shape[1:])
     pictures = reduced(paths, loaded.preprocessing, RECIPE.crop_share, store)
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from valgap.data import read_rgb
-from valgap.engine import FeatureStore, cut_before_last_stage, extract, extract_split
+from valgap.engine import FeatureStore, SplitNetwork, cut_before_last_stage, extract
 from valgap.engine.forward import MIN_COSINE, OpenVinoForward, TorchForward, _timed, agreement, choose_forward, kept_network
 from valgap.engine.reading import read_pixels
 from valgap.engine.split import Normalised, body_of
@@ -109,13 +109,29 @@ def test_split_features_come_from_the_activations(loaded: LoadedModel, photos: l
     store, preprocessing = FeatureStore(tmp_path), loaded.preprocessing.at(64)
     cut = cut_before_last_stage(loaded.model.eval(), loaded.head)
     assert cut is not None
-    features, activations = extract_split(loaded.model, loaded.head, cut, preprocessing, photos, store=store)
+    features, activations = SplitNetwork(loaded.model, loaded.head, cut, preprocessing).extract(photos, store=store)
     assert agreement(expected_features(loaded, photos, 64), features) > MIN_COSINE
     rest = body_of(cut.tail, loaded.head)
     with torch.no_grad():
         again = rest(torch.from_numpy(np.array(activations.all())).float()).numpy()
     assert agreement(again, features) > MIN_COSINE
     assert np.array_equal(activations[3], activations.all()[3])
+
+
+def test_what_was_seen_before_training_is_found_after_it(photos: list[Path], tmp_path: Path) -> None:
+    loaded = create_model("efficientnet_lite0", 3, "default")
+    store = FeatureStore(tmp_path)
+    cut = cut_before_last_stage(loaded.model.eval(), loaded.head)
+    assert cut is not None
+    split = SplitNetwork(loaded.model, loaded.head, cut, loaded.preprocessing.at(64))
+    before, _ = split.extract(photos, store=store)
+    with torch.no_grad():
+        for parameter in cut.tail.parameters():
+            parameter += 1
+    computed: list[int] = []
+    after, _ = split.extract(photos, store=store, progress=lambda done, total: computed.append(done))
+    assert not computed
+    assert np.array_equal(before, after)
 
 
 def test_the_cache_is_bounded_and_the_oldest_goes(loaded: LoadedModel, photos: list[Path], tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The frozen-feature engine: each image through the network once, by the fastest way, into a cache on disk."""
 
-from valgap.engine.extract import Rows, extract, extract_split
+from valgap.engine.extract import Rows, SplitNetwork, extract
 from valgap.engine.split import Cut, cut_before_last_stage
 from valgap.engine.store import FeatureStore, cache_folder
 
-__all__ = ["Cut", "FeatureStore", "Rows", "cache_folder", "cut_before_last_stage", "extract", "extract_split"]
+__all__ = ["Cut", "FeatureStore", "Rows", "SplitNetwork", "cache_folder", "cut_before_last_stage", "extract"]

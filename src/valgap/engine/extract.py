@@ -87,23 +87,20 @@ def extract(
     return _run(body, key, preprocessing, paths, view, store, progress, _device(model))[FEATURES].all()
 
 
-def extract_split(
-    model: nn.Module,
-    head: nn.Module,
-    cut: Cut,
-    preprocessing: Preprocessing,
-    paths: Sequence[Path],
-    *,
-    view: View = "plain",
-    store: FeatureStore | None = None,
-    progress: Progress | None = None,
-) -> tuple[npt.NDArray[np.float32], Rows]:
-    """(features (N, D), activations before the last stage (N, ...) float16) of a network that was cut; as `extract`."""
-    rest = body_of(cut.tail, head)
-    network = FrontAndFeatures(copy.deepcopy(cut.front), rest).eval().requires_grad_(False)
-    key = _key(network, preprocessing, cut.name)
-    found = _run(network, key, preprocessing, paths, view, store, progress, _device(model))
-    return found[FEATURES].all(), found[ACTIVATIONS]
+class SplitNetwork:
+    """A frozen copy of a network that was cut before its last stage: it goes on seeing as it did when the original learns."""
+
+    def __init__(self, model: nn.Module, head: nn.Module, cut: Cut, preprocessing: Preprocessing) -> None:
+        network = FrontAndFeatures(copy.deepcopy(cut.front), body_of(cut.tail, head))
+        self.network, self.preprocessing, self.device = network.eval().requires_grad_(False), preprocessing, _device(model)
+        self.key = _key(self.network, preprocessing, cut.name)
+
+    def extract(
+        self, paths: Sequence[Path], *, view: View = "plain", store: FeatureStore | None = None, progress: Progress | None = None
+    ) -> tuple[npt.NDArray[np.float32], Rows]:
+        """(features (N, D), activations before the last stage (N, ...) float16); as `extract`."""
+        found = _run(self.network, self.key, self.preprocessing, paths, view, store, progress, self.device)
+        return found[FEATURES].all(), found[ACTIVATIONS]
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy.typing as npt
 from rich.console import Console
 from torch import nn
 
-from valgap.engine import Cut, Rows, extract, extract_split
+from valgap.engine import Cut, Rows, SplitNetwork, extract
 from valgap.models import Preprocessing
 from valgap.training.ranks import Ranks
 from valgap.training.screen import progress
@@ -19,15 +18,12 @@ from valgap.training.screen import progress
 Seen = tuple[npt.NDArray[np.float32], Rows | None]
 
 
-@dataclass(frozen=True)
 class Sight:
     """A network, where it is cut before its last stage (None: nowhere), and how images reach it."""
 
-    model: nn.Module
-    head: nn.Module
-    cut: Cut | None
-    preprocessing: Preprocessing
-    screen: Console
+    def __init__(self, model: nn.Module, head: nn.Module, cut: Cut | None, preprocessing: Preprocessing, screen: Console) -> None:
+        self.model, self.head, self.preprocessing, self.screen = model, head, preprocessing, screen
+        self.split = SplitNetwork(model, head, cut, preprocessing) if cut is not None else None
 
     def see(self, paths: list[Path], what: str, view: Any, ranks: Ranks) -> Seen:
         """(features (N, D), activations before the last stage where the network is cut) of images, with a progress bar.
@@ -46,6 +42,6 @@ class Sight:
             def tell(done: int, total: int) -> None:
                 shown.update(task, completed=done, total=total)
 
-            if self.cut is None:
+            if self.split is None:
                 return extract(self.model, self.head, self.preprocessing, paths, view=view, progress=tell), None
-            return extract_split(self.model, self.head, self.cut, self.preprocessing, paths, view=view, progress=tell)
+            return self.split.extract(paths, view=view, progress=tell)
