@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
+from valgap.allocator import freed_memory_kept
 from valgap.data import ImageTable, load_folder, load_test
 from valgap.engine import Cut, Rows, cut_before_last_stage
 from valgap.engine.decoded import reduced
@@ -23,8 +24,8 @@ from valgap.errors import ConfigError, DataError, RecordError
 from valgap.models import LoadedModel, create_model
 from valgap.recipe import RECIPE, Recipe
 from valgap.training.checkpoint import WEIGHTS, facts_of
+from valgap.training.convolutions import quicken_convolutions
 from valgap.training.decide import Decision, adjustment, flip_keeps_class, take_last_stage
-from valgap.training.depthwise import quicken_depthwise
 from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of
 from valgap.training.images import ImageDataset, StoredDataset, usual_workers
 from valgap.training.loggers import Loggers, check_names
@@ -90,7 +91,7 @@ def train(
     """
     check_names(log)
     started = time.monotonic()
-    with joined() as ranks:
+    with freed_memory_kept(), joined() as ranks:
         screen = console if console is not None and ranks.first else Console(quiet=True)
         asked = Settings(data, backbone, weights, recipe, size, seed, workers, test) if data is not None else None
         settings = ranks.same(lambda: _begin(out, asked, resume))
@@ -285,7 +286,7 @@ class _Program:
         tail = Tail(self.cut.tail, self.train_rows.array.shape[1:])
         if self.recipe.hold_batchnorm:
             hold_batchnorm(tail)
-        quicken_depthwise(tail)
+        quicken_convolutions(tail)
         return tail
 
     def planned_epochs(self) -> int:
@@ -323,6 +324,7 @@ class _Program:
         learn = ImageDataset(pictures, self.train_labels, self.table.classes, change, self.seed)
         val = self.images(self.val_paths, self.val_labels)
         self.model.to(memory_format=torch.channels_last)
+        quicken_convolutions(self.model)
         return self.loop(self.model, self.loader(learn, True, self.workers), self.loader(val, False, self.workers), epochs)
 
     def loader(self, dataset: Any, shuffle: bool, workers: int) -> DataLoader[Any]:

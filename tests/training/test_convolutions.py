@@ -1,0 +1,79 @@
+"""Convolutions as matrix products against the convolution itself, in double precision."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from valgap.training import convolutions
+from valgap.training.convolutions import POINTWISE_SIDE, quicken_convolutions
+
+
+@pytest.mark.parametrize(("side", "high", "wide", "bias"), [(5, 3, 3, False), (5, 2, 3, True), (7, 4, 1, True), (7, 1, 1, False)])
+def test_a_wide_depthwise_kernel_is_the_convolution(
+    side: int, high: int, wide: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(6, 6, side, padding=side // 2, groups=6, bias=bias).double()
+    quick = copy.deepcopy(plain)
+    quicken_convolutions(quick)
+    calls = []
+    product = convolutions._as_product
+    monkeypatch.setattr(convolutions, "_as_product", lambda *given: calls.append(1) or product(*given))
+    images = torch.randn(4, 6, high, wide, dtype=torch.float64)
+    outputs, gradients = [], []
+    for conv in (plain, copy.deepcopy(quick)):  # a copy of a quickened one has its own weights
+        given = images.clone().requires_grad_(True)
+        found = conv(given)
+        found.square().sum().backward()
+        outputs.append(found)
+        gradients.append([given.grad, *(p.grad for p in conv.parameters())])
+    assert torch.allclose(*outputs)
+    assert all(torch.allclose(a, b) for a, b in zip(*gradients, strict=True))
+    assert calls == [1]
+    assert quick.weight.grad is None
+
+
+@pytest.mark.parametrize(("stride", "side", "bias"), [(1, 3, False), (2, 7, True), ((2, 1), 4, False), (1, POINTWISE_SIDE, True)])
+def test_a_pointwise_kernel_is_the_convolution(stride: Any, side: int, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(6, 10, 1, stride=stride, bias=bias).double()
+    quick = copy.deepcopy(plain)
+    quicken_convolutions(quick)
+    images = torch.randn(4, 6, side, side, dtype=torch.float64)
+    outputs, gradients = [], []
+    for conv in (plain, quick):
+        given = images.clone().requires_grad_(True)
+        if conv is quick:
+            monkeypatch.setattr(nn.Conv2d, "_conv_forward", None)
+        found = conv(given)
+        found.square().sum().backward()
+        outputs.append(found)
+        gradients.append([given.grad, *(p.grad for p in conv.parameters())])
+    assert torch.allclose(*outputs)
+    assert all(torch.allclose(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_all_else_is_left_to_the_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolutions, "_as_product", None)
+    small, large = torch.randn(2, 6, 3, 3), torch.randn(2, 6, 4, 4)
+    for images, conv in (
+        (large, nn.Conv2d(6, 6, 5, padding=2, groups=6)),
+        (small, nn.Conv2d(6, 6, 1, padding=1)),
+        (small, nn.Conv2d(6, 6, 1, groups=3)),
+        (small, nn.Conv2d(6, 6, 3, padding=1, groups=6)),
+        (small, nn.Conv2d(6, 6, 5, padding=2, groups=3)),
+        (small, nn.Conv2d(6, 6, 5, padding=2, groups=6, stride=2)),
+        (small, nn.Conv2d(6, 6, 5, padding=2, groups=6).requires_grad_(False)),
+    ):
+        expected = conv(images)
+        quicken_convolutions(conv)
+        assert torch.equal(conv(images), expected)
+    with torch.no_grad():
+        conv = nn.Conv2d(6, 6, 5, padding=2, groups=6)
+        quicken_convolutions(conv)
+        conv(small)
