@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -77,6 +77,9 @@ bench-accuracy: $(VENV)/.extras
 
 bench-budget: $(VENV)/.extras
 	$(BIN)/python benchmarks/budget.py $(DATA)
+
+bench-trial: $(VENV)/.extras
+	$(BIN)/python benchmarks/trial.py $(DATA)
 
 docs: install
 	$(BIN)/python docs/generate_causes.py

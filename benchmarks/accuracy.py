@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=SETS)
     parser.add_argument("--programs", nargs="*", default=list(NAMES))
     parser.add_argument("--again", action="store_true", help="also the rows that the file holds")
+    parser.add_argument("--untimed", action="store_true", help="keep no seconds: other programs are running")
     args = parser.parse_args()
     done = set() if args.again else {key(row) for row in rows_so_far()}
     with tempfile.TemporaryDirectory() as scratch:
@@ -126,6 +127,8 @@ def main() -> None:
                 continue
             data, test = images_of(args.data, name, Path(scratch), args.images)
             row = run(program, data, test, args.size, args.epochs, seed, Path(scratch)) | what
+            if args.untimed:
+                row |= {"seconds": None, "cpu": None}
             with ROWS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, flush=True)
