@@ -1,6 +1,6 @@
 """Speed of `valgap train` and of its engine, on photographs of 500 px with a ResNet-50.
 
-python benchmarks/speed.py DATA [--parts whole extract steps reading growth agreement] [--reference-epochs 20]
+python benchmarks/speed.py DATA [--parts limits whole extract steps reading growth agreement] [--reference-epochs 20]
 
 DATA holds hymenoptera_256, whose images are enlarged to 500 px, and, for `agreement`, clothing_mini as well. The weights of
 ResNet-50 are random (seeded) and the same for all: speed does not depend on them, accuracy does (benchmarks/accuracy.py). With
@@ -29,6 +29,7 @@ import psutil
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from valgap.allocator import freed_memory_kept
 from valgap.data import load_folder, read_rgb
@@ -48,7 +49,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "examples" / "reference_resnet50.py"
 RESULTS = ROOT / "benchmarks" / "results" / "speed.md"
 ROWS = RESULTS.with_suffix(".jsonl")
-PARTS = ("whole", "extract", "steps", "reading", "growth", "agreement")
+PARTS = ("limits", "whole", "extract", "steps", "reading", "growth", "agreement")
 EPOCHS, SIDE = 20, 500
 NETWORKS = (("resnet50", "none"), ("efficientnet_lite0", "default"))
 
@@ -66,6 +67,7 @@ def main() -> None:
         torch.manual_seed(0)
         torch.save(create_model("resnet50", 1000, "none").model.state_dict(), weights)
         parts = {
+            "limits": limits,
             "whole": lambda: whole(data, weights, args.reference_epochs, Path(scratch)),
             "extract": lambda: extraction(data, Path(scratch)),
             "steps": lambda: steps(data, Path(scratch)),
@@ -91,6 +93,23 @@ def photographs(source: Path, target: Path) -> Path:
         share = SIDE / max(image.size)
         image.resize((round(image.width * share), round(image.height * share))).save(place, quality=90)
     return target
+
+
+def limits() -> list[dict[str, object]]:
+    """What the arithmetic units can do, and how many images per second of 224 px that leaves: no program is faster in float32."""
+    side = 4096
+    left, right = torch.randn(side, side), torch.randn(side, side)
+    peak = 2 * side**3 / min(seconds_of(lambda: left @ right) for _ in range(5)) / 1e9
+    rows: list[dict[str, object]] = [{"what": "float32 product of large matrices", "gflop_per_s": peak}]
+    for backbone, _ in NETWORKS:
+        model, images = create_model(backbone, 1000, "none").model.eval(), torch.randn(1, 3, 224, 224)
+        with FlopCounterMode(display=False) as counted, torch.no_grad():
+            model(images)
+        seen = counted.get_total_flops() / 1e9
+        # Gradients of activations and of weights take as much as the forward pass each.
+        most = {"images_per_s_seen": peak / seen, "images_per_s_learned": peak / (3 * seen)}
+        rows.append({"what": f"{backbone}: at most", "gflop_per_image": seen, **most})
+    return rows
 
 
 def whole(data: Path, weights: Path, epochs: int, scratch: Path) -> list[dict[str, object]]:
@@ -332,8 +351,10 @@ def table(rows: list[dict[str, object]]) -> str:
         "",
         "`make bench-speed DATA=FOLDER`. Photographs of 500 px; ResNet-50 at 224 px with random weights unless said. `load` is",
         "the load average at the end of the row: above the number of cores, other programs were running, and only ratios count.",
-        "Measured on two cores without instructions for bfloat16: float32 alone, of which OpenVINO gets close to what they can.",
-        "The usual loop moves BatchNorm and decodes each image in each step; valgap's holds it.",
+        "Measured on two cores without instructions for bfloat16: float32 alone. `limits` is what their arithmetic units leave",
+        "possible: images that the network sees, and images that all of its layers learn from. Whole: 397 images pass the network",
+        "once, where the usual script sends them through 20 times. Steps: the usual loop moves BatchNorm and decodes each image in",
+        "each step; valgap's holds it.",
         "",
         "| part | what | figures | cores, load |",
         "|---|---|---|---|",
