@@ -31,7 +31,6 @@ from PIL import Image
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from valgap.allocator import freed_memory_kept
 from valgap.data import load_folder, read_rgb
 from valgap.engine import FeatureStore, SplitNetwork, cut_before_last_stage, extract
 from valgap.engine.decoded import reduced
@@ -40,6 +39,7 @@ from valgap.engine.reading import read_pixels
 from valgap.engine.split import Normalised, body_of
 from valgap.models import create_model
 from valgap.recipe import RECIPE
+from valgap.training.allocator import freed_memory_kept
 from valgap.training.convolutions import quicken_convolutions
 from valgap.training.fit import learning_precision
 from valgap.training.probe import fit_probe

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from valgap.allocator import freed_memory_kept
 from valgap.experiments.edited import edited_target, put_in_place
 from valgap.experiments.sandbox import Sandbox
 from valgap.seams import host
@@ -116,9 +115,7 @@ def main() -> None:
     """The arm's process: the spec lies in the folder given as the only argument."""
     folder = Path(sys.argv[1]).resolve()
     spec = ArmSpec.from_json(json.loads((folder / SPEC_FILE).read_text()))
-    with freed_memory_kept():
-        code = run_arm(spec, folder)
-    sys.exit(code)
+    sys.exit(run_arm(spec, folder))
 
 
 if __name__ == "__main__":
