@@ -13,6 +13,22 @@ from valgap.training import convolutions
 from valgap.training.convolutions import POINTWISE_SIDE, quicken_convolutions
 
 
+def learned(conv: nn.Conv2d, images: torch.Tensor) -> list[torch.Tensor | None]:
+    """The output, and the gradients of images and parameters."""
+    given = images.clone().requires_grad_(True)
+    found = conv(given)
+    found.square().sum().backward()
+    return [found, given.grad, *(p.grad for p in conv.parameters())]
+
+
+def assert_agree(expected: list[torch.Tensor | None], found: list[torch.Tensor | None]) -> None:
+    """All of them are there and the same up to rounding."""
+    for one, other in zip(expected, found, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.allclose(one, other)
+
+
 @pytest.mark.parametrize(("side", "high", "wide", "bias"), [(5, 3, 3, False), (5, 2, 3, True), (7, 4, 1, True), (7, 1, 1, False)])
 def test_a_wide_depthwise_kernel_is_the_convolution(
     side: int, high: int, wide: int, bias: bool, monkeypatch: pytest.MonkeyPatch
@@ -25,15 +41,7 @@ def test_a_wide_depthwise_kernel_is_the_convolution(
     product = convolutions._as_product
     monkeypatch.setattr(convolutions, "_as_product", lambda *given: calls.append(1) or product(*given))
     images = torch.randn(4, 6, high, wide, dtype=torch.float64)
-    outputs, gradients = [], []
-    for conv in (plain, copy.deepcopy(quick)):  # a copy of a quickened one has its own weights
-        given = images.clone().requires_grad_(True)
-        found = conv(given)
-        found.square().sum().backward()
-        outputs.append(found)
-        gradients.append([given.grad, *(p.grad for p in conv.parameters())])
-    assert torch.allclose(*outputs)
-    assert all(torch.allclose(a, b) for a, b in zip(*gradients, strict=True))
+    assert_agree(learned(plain, images), learned(copy.deepcopy(quick), images))  # a copy has weights of its own
     assert calls == [1]
     assert quick.weight.grad is None
 
@@ -45,17 +53,9 @@ def test_a_pointwise_kernel_is_the_convolution(stride: Any, side: int, bias: boo
     quick = copy.deepcopy(plain)
     quicken_convolutions(quick)
     images = torch.randn(4, 6, side, side, dtype=torch.float64)
-    outputs, gradients = [], []
-    for conv in (plain, quick):
-        given = images.clone().requires_grad_(True)
-        if conv is quick:
-            monkeypatch.setattr(nn.Conv2d, "_conv_forward", None)
-        found = conv(given)
-        found.square().sum().backward()
-        outputs.append(found)
-        gradients.append([given.grad, *(p.grad for p in conv.parameters())])
-    assert torch.allclose(*outputs)
-    assert all(torch.allclose(a, b) for a, b in zip(*gradients, strict=True))
+    expected = learned(plain, images)
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", None)
+    assert_agree(expected, learned(quick, images))
 
 
 def test_all_else_is_left_to_the_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
