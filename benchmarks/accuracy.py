@@ -34,6 +34,7 @@ SETS = ("clothing_mini", "hymenoptera_256", "sign_digits_mini", "cifar10n_clean"
 SOLAR_VAL = 500
 NAMES = {
     "valgap": "valgap train",
+    "all": "valgap train --unfreeze all",
     "reference": "usual script, as is",
     "held": "usual script, BatchNorm held",
     "fastai": "fastai fine_tune(5)",
@@ -191,9 +192,10 @@ def run(program: str, data: Path, test: Path | None, size: int, epochs: int, see
     environment = {**os.environ, "VALGAP_CACHE": str(scratch / "cache" / f"{time.time_ns()}")}
     started, worked = time.perf_counter(), cpu_seconds()
     common = ["--backbone", "efficientnet_lite0", "--size", str(size), "--seed", str(seed)]
-    if program == "valgap":
+    if program in ("valgap", "all"):
         out = scratch / f"run-{time.time_ns()}"
         more = ["--test", str(test)] if test is not None else []
+        more += ["--unfreeze", "all"] if program == "all" else []
         command = [sys.executable, "-m", "valgap.cli", "train", str(data), *common, "--out", str(out), *more]
         call(command, environment)
         body = json.loads((out / "summary.json").read_text(encoding="utf-8"))
