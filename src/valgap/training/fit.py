@@ -323,3 +323,11 @@ def logits_of(module: nn.Module, loader: DataLoader[Any], device: torch.device, 
         for images, _ in watch.bar(loader, "validation"):
             found.append(module(images.to(device)).float().cpu().numpy())
     return ranks.whole(np.concatenate(found) if found else None, len(loader.dataset))  # type: ignore[arg-type]
+
+
+def logits_of_rows(head: nn.Module, features: torch.Tensor, device: torch.device) -> npt.NDArray[np.float32]:
+    """(N, C) logits of features (N, D)."""
+    head.eval()
+    with torch.no_grad():
+        found: npt.NDArray[np.float32] = head(features.to(device)).float().cpu().numpy()
+    return found

@@ -26,7 +26,7 @@ from valgap.training.allocator import freed_memory_kept
 from valgap.training.checkpoint import WEIGHTS, facts_of
 from valgap.training.convolutions import quicken_convolutions
 from valgap.training.decide import Decision, adjustment, flip_keeps_class, take_last_stage
-from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of
+from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of, logits_of_rows
 from valgap.training.images import ImageDataset, StoredDataset, usual_workers
 from valgap.training.loggers import Loggers, check_names
 from valgap.training.probe import Probe, fit_probe
@@ -391,11 +391,3 @@ class _Program:
         self.loggers.row(row)
         loss = "-" if math.isnan(row.train_loss) else f"{row.train_loss:.4f}"
         self.say(f"{row.epoch:5d}  {loss:>10}  {row.val_loss:8.4f}  {row.val_accuracy:12.1%}")
-
-
-def logits_of_rows(head: nn.Module, features: torch.Tensor, device: torch.device) -> npt.NDArray[np.float32]:
-    """(N, C) logits of features (N, D)."""
-    head.eval()
-    with torch.no_grad():
-        found: npt.NDArray[np.float32] = head(features.to(device)).float().cpu().numpy()
-    return found
