@@ -32,7 +32,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from valgap.data import load_folder, read_rgb
-from valgap.engine import FeatureStore, SplitNetwork, cut_before_last_stage, extract
+from valgap.engine import FeatureStore, SplitNetwork, cut_before_last, extract
 from valgap.engine.decoded import reduced
 from valgap.engine.forward import Forward, OpenVinoForward, TorchForward
 from valgap.engine.reading import read_pixels
@@ -217,7 +217,7 @@ def usual_steps(backbone: str, weights: str, paths: list[Path], what: str) -> fl
     show = loaded.preprocessing.train_transform("reference", 1.0, True)
     model = loaded.model.train()
     if what == "last stage":
-        cut = cut_before_last_stage(loaded.model, loaded.head)
+        cut = cut_before_last(1, loaded.model, loaded.head)
         assert cut is not None
         freeze_all_but(model, cut.tail)
     optimizer = make_optimizer(model, loaded.head, RECIPE)
@@ -229,7 +229,7 @@ def valgap_steps(backbone: str, weights: str, paths: list[Path], what: str, stor
     loaded = create_model(backbone, 2, weights)
     show = loaded.preprocessing.train_transform("light", RECIPE.crop_share, True)
     if what == "last stage":
-        cut = cut_before_last_stage(loaded.model, loaded.head)
+        cut = cut_before_last(1, loaded.model, loaded.head)
         assert cut is not None
         activations = SplitNetwork(loaded.model, loaded.head, cut, loaded.preprocessing).extract(paths, store=store)[1]
         module: nn.Module = Tail(cut.tail, activations.array.shape[1:])

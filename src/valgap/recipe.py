@@ -21,9 +21,10 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # What learns: the head alone (a probe on frozen features), the last stage as well, or all layers. ``auto`` tries the last
-    # stage on a part of train that was held out, and takes it only where it is better there. Never decided on val.
-    unfreeze: Literal["auto", "head", "last", "all"] = "auto"
+    # What learns: the head alone (a probe on frozen features), the last stage as well, the last two, or all layers. ``auto``
+    # tries the last two (or one, where their activations would fill the cache) on a part of train that was held out, and
+    # takes them only where they are better there. Never decided on val.
+    unfreeze: Literal["auto", "head", "last", "last2", "all"] = "auto"
     # How the head begins. LP-FT: from the probe's optimum, since a random head distorts the features in its first steps.
     # Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", section 3.
     start: Literal["probe", "random"] = "probe"
@@ -33,10 +34,9 @@ class Recipe(BaseModel):
     probe_inverse_l2: tuple[float, ...] = Field(default=(1e-4, 1e-3, 1e-2, 1e-1, 1.0), min_length=1)
     probe_folds: int = Field(default=5, ge=2, le=20)
 
-    # None: for the last stage as many epochs as make about 100 steps, at least 3; for all layers, or from a random head, 300
-    # steps, at least 6; at most 20. Big Transfer (Kolesnikov et al. 2020, section 3.3) counts in steps, 500 for its smallest
-    # tasks from a random head. From the probe's optimum 75 steps did as well as 300 on four sets of 500 to 2,000 images
-    # (benchmarks/results/budget.md); the 300 of all layers are our choice, not calibrated.
+    # None: as many epochs as make about 100 steps, at least 3; from a random head 300 steps, at least 6; at most 20. Big
+    # Transfer (Kolesnikov et al. 2020, section 3.3) counts in steps, 500 for its smallest tasks from a random head.
+    # benchmarks/results/budget.md has what 50 and 100 did.
     epochs: int | None = Field(default=None, ge=0)
     batch_size: int = Field(default=32, ge=1)
     # SGD with Nesterov momentum .9 and cosine: Kornblith et al. 2019, A.5. The rate is the one knob that matters: Li et al.
@@ -44,8 +44,10 @@ class Recipe(BaseModel):
     optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: float = Field(default=1e-2, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    # Pretrained layers move a tenth as fast as the new head: Howard and Ruder 2018, section 3.2 (discriminative rates).
-    backbone_rate: float = Field(default=0.1, ge=0)
+    # Of the pretrained layers, as a share of the head's rate. None: three times, from the probe's head; it is at its optimum
+    # already, and what has to move in few steps are the layers (benchmarks/results/budget.md: 1 and .1 gain less, 10 throws
+    # the features of two sets of six away). From a random head a tenth: Howard and Ruder 2018, section 3.2.
+    backbone_rate: float | None = Field(default=None, ge=0)
     # Li et al. 2020 use 1e-4; on no BatchNorm and no bias: He et al. 2019, "Bag of Tricks", section 3.1.
     weight_decay: float = Field(default=1e-4, ge=0)
     decay_norm_and_bias: bool = False

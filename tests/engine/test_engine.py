@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from valgap.data import read_rgb
-from valgap.engine import FeatureStore, SplitNetwork, cut_before_last_stage, extract
+from valgap.engine import FeatureStore, SplitNetwork, cut_before_last, extract
 from valgap.engine.forward import MIN_COSINE, OpenVinoForward, TorchForward, _timed, agreement, choose_forward, kept_network
 from valgap.engine.reading import read_pixels
 from valgap.engine.split import Normalised, body_of
@@ -88,14 +89,29 @@ def test_other_content_under_the_same_name_and_other_weights_are_new(
     assert len(store.usage()) == 2
 
 
-@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "resnet18", "vit_tiny_patch16_224", "convnext_atto", "densenet121"])
-def test_the_cut_network_is_the_network(backbone: str, photos: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("backbone", "last", "last_two"),
+    [
+        ("efficientnet_lite0", "blocks.5", "blocks.3"),
+        ("resnet18", "layer4.0", "layer3.0"),
+        ("convnext_atto", "stages.3", "stages.2"),
+        ("densenet121", "features.denseblock3", "features.transition1"),
+        ("vit_tiny_patch16_224", "blocks.5", None),
+        ("vgg11_bn", "pre_logits", None),
+    ],
+)
+@pytest.mark.parametrize("stages", [1, 2])
+def test_the_cut_network_is_the_network(backbone: str, last: str, last_two: str | None, stages: Literal[1, 2]) -> None:
     weights = "default" if backbone == "efficientnet_lite0" else "none"
     torch.manual_seed(0)
     whole = create_model(backbone, 3, weights)
-    cut = cut_before_last_stage(whole.model.eval(), whole.head)
-    assert cut is not None
-    size = 224 if "vit" in backbone else 64
+    size = 64 if backbone not in ("vit_tiny_patch16_224", "vgg11_bn") else 224
+    cut = cut_before_last(stages, whole.model.train(), whole.head, size)
+    assert whole.model.training
+    assert (cut.name if cut is not None else None) == (last if stages == 1 else last_two)
+    if cut is None:
+        return
+    whole.model.eval()
     images = torch.randn(2, 3, size, size)
     with torch.no_grad():
         assert torch.allclose(cut.tail(cut.front(images)), whole.model(images), atol=1e-5)
@@ -107,7 +123,7 @@ def test_the_cut_network_is_the_network(backbone: str, photos: list[Path], tmp_p
 
 def test_split_features_come_from_the_activations(loaded: LoadedModel, photos: list[Path], tmp_path: Path) -> None:
     store, preprocessing = FeatureStore(tmp_path), loaded.preprocessing.at(64)
-    cut = cut_before_last_stage(loaded.model.eval(), loaded.head)
+    cut = cut_before_last(1, loaded.model.eval(), loaded.head)
     assert cut is not None
     features, activations = SplitNetwork(loaded.model, loaded.head, cut, preprocessing).extract(photos, store=store)
     assert agreement(expected_features(loaded, photos, 64), features) > MIN_COSINE
@@ -121,7 +137,7 @@ def test_split_features_come_from_the_activations(loaded: LoadedModel, photos: l
 def test_what_was_seen_before_training_is_found_after_it(photos: list[Path], tmp_path: Path) -> None:
     loaded = create_model("efficientnet_lite0", 3, "default")
     store = FeatureStore(tmp_path)
-    cut = cut_before_last_stage(loaded.model.eval(), loaded.head)
+    cut = cut_before_last(1, loaded.model.eval(), loaded.head)
     assert cut is not None
     split = SplitNetwork(loaded.model, loaded.head, cut, loaded.preprocessing.at(64))
     before, _ = split.extract(photos, store=store)

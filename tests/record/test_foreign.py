@@ -85,7 +85,8 @@ def test_a_file_that_is_still_being_written(tmp_path: Path) -> None:
         ("val_loss", "val_loss"), ("Loss/train", "train_loss"), ("validAcc", "val_accuracy"), ("eval_top1", "val_accuracy"),
         ("epoch_val_accuracy", "val_accuracy"), ("test/acc", "val_accuracy"), ("lr-SGD", "learning_rate"),
         ("learning_rate", "learning_rate"),
-        ("top5_acc", None), ("best_val_acc", None), ("accumulated", None), ("grad_norm", None), ("evaluation_time", None),
+        ("top5_acc", None), ("best_val_acc", None),  ("accumulated", None), ("grad_norm", None), ("evaluation_time", None),
+        ("final/val_accuracy", None),
     ],
 )  # fmt: skip
 def test_names(name: str, expected: str | None) -> None:

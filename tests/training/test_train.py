@@ -23,6 +23,8 @@ from valgap.record.foreign import read_log
 from valgap.training import TrainResult, load, predict, train
 from valgap.training.export import export
 from valgap.training.probe import fit_probe
+from valgap.training.stages import cut_for
+from valgap.training.summary import summary_lines
 
 pytestmark = pytest.mark.takes(70)
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "clothing_mini"
@@ -105,6 +107,20 @@ def test_the_head_alone_is_the_probe(photos: Path, tmp_path: Path) -> None:
     assert moved_tensors(result.run) == ["classifier.weight", "classifier.bias"]
     with pytest.raises(RecordError, match="nothing is overwritten"):
         train(photos, tmp_path / "a", recipe=recipe, **SETTINGS)
+
+
+def test_the_last_two_stages_learn_where_their_activations_fit(photos: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    result = train(photos, tmp_path / "a", recipe=Recipe.changed(QUICK, {"unfreeze": "last2"}), **SETTINGS)
+    moved = moved_tensors(result.run)
+    assert any("blocks.3" in name for name in moved)
+    assert not any("blocks.2" in name or "running" in name for name in moved)
+    assert "the last two stages and the head learned" in "\n".join(summary_lines(result, ("hat", "pants", "shoes")))
+    model = create_model("efficientnet_lite0", 3)
+    for rows, stages in ((100, 2), (200, 1)):
+        monkeypatch.setenv("VALGAP_CACHE_GB", str(100 * 40 * 8 * 8 * 2 / 2**30))  # holds 100 rows at 64 px
+        cut = cut_for("auto", model.model, model.head, 64, rows)
+        assert cut is not None
+        assert cut.stages == stages
 
 
 def test_all_layers_learn_on_images(photos: Path, tmp_path: Path) -> None:

@@ -26,8 +26,10 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run directory; default runs/DATE-TIME-train.")] = None,
     backbone: Annotated[str, typer.Option(help="Any timm or torchvision name; efficientnet_lite0 is bundled.")] = "resnet50",
     weights: Annotated[str, typer.Option(help="default (downloaded on first use), none, or a file.")] = "default",
-    unfreeze: Annotated[str | None, typer.Option(help="What learns: head, last, all, or auto (tried on held-out train).")] = None,
-    epochs: Annotated[int | None, typer.Option(min=0, help="Default: 100 steps for the last stage, 300 for all.")] = None,
+    unfreeze: Annotated[
+        str | None, typer.Option(help="What learns: head, last (stage), last2 (stages), all, or auto (tried on held-out train).")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Default: as many as make 100 steps, at least 3.")] = None,
     size: Annotated[int | None, typer.Option(min=32, help="Pixels; default: what the weights expect.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     preset: Annotated[str, typer.Option(help="recipe, or reference: the settings in circulation.")] = "recipe",

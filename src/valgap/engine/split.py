@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import fx, nn
@@ -13,6 +14,8 @@ from torch import fx, nn
 # The last stage begins at the latest boundary that leaves this share of the body's parameters behind it. That is layer4
 # of a ResNet (64 % of ResNet-50), the blocks after the last halving of an EfficientNet, the later half of a transformer.
 LAST_STAGE_SHARE = 0.5
+# A map that is halved once may fall from 5 to 3 pixels or from 4 to 2, one that is halved twice from 5 to 2.
+MORE_THAN_HALVED = 2
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Cut:
     front: nn.Module  # images (N, 3, H, W) -> activations (N, ...)
     tail: nn.Module  # activations -> logits (N, C)
     name: str  # the first module of the tail
+    stages: Literal[1, 2]  # how many of the last ones the tail holds
 
 
 def body_of(model: nn.Module, head: nn.Module) -> nn.Module:
@@ -35,23 +39,27 @@ def body_of(model: nn.Module, head: nn.Module) -> nn.Module:
     return body
 
 
-def cut_before_last_stage(model: nn.Module, head: nn.Module) -> Cut | None:
-    """The network cut before its last stage; None where it cannot: not traceable, or several tensors cross."""
-    name = last_stage(model, head)
-    if name is None:
-        return None
+def cut_before_last(stages: Literal[1, 2], model: nn.Module, head: nn.Module, size: int = 224) -> Cut | None:
+    """The network cut before its last stage, or its last two; ``size`` is the side of its images in pixels.
+
+    None where it cannot: not traceable, several tensors cross, or, for two stages, it does not work at several resolutions.
+    """
     training = model.training
     try:
-        graph = _PieceTracer(model.eval()).trace(model)
+        model.eval()
+        name = last_stage(model, head) if stages == 1 else last_two_stages(model, head, size)
+        if name is None:
+            return None
+        graph = _PieceTracer(model).trace(model)
         _settle_options(graph)
-        return _cut(model, graph, name)
+        return _cut(model, graph, name, stages)
     except Exception:  # tracing fails in as many ways as there are programs
         return None
     finally:
         model.train(training)
 
 
-def _cut(model: nn.Module, graph: fx.Graph, name: str) -> Cut | None:
+def _cut(model: nn.Module, graph: fx.Graph, name: str, stages: Literal[1, 2]) -> Cut | None:
     """The traced network cut before the first call of the module ``name``; its modules are shared, not copied."""
     nodes = list(graph.nodes)
     first = next(i for i, n in enumerate(nodes) if n.op == "call_module" and n.target == name)
@@ -67,7 +75,7 @@ def _cut(model: nn.Module, graph: fx.Graph, name: str) -> Cut | None:
     copied = {crossing[0]: tail.placeholder("activations")}
     for node in behind:
         copied[node] = tail.node_copy(node, copied.__getitem__)
-    return Cut(fx.GraphModule(model, front), fx.GraphModule(model, tail), name)
+    return Cut(fx.GraphModule(model, front), fx.GraphModule(model, tail), name, stages)
 
 
 class _PieceTracer(fx.Tracer):
@@ -109,6 +117,38 @@ def last_stage(model: nn.Module, head: nn.Module) -> str | None:
     return None
 
 
+def last_two_stages(model: nn.Module, head: nn.Module, size: int) -> str | None:
+    """The name of the module with which the last stage but one begins: the latest whose maps are halved twice on their way
+    to the last stage's. layer3 of a ResNet, blocks.3 of an EfficientNet; None for a network without maps of several sizes.
+    """
+    last = last_stage(model, head)
+    given, made = _map_sides(model, size)
+    before = list(given)[1 : list(given).index(last)] if last in given else []  # the first piece takes the images themselves
+    found = [name for name in before if given[name] > MORE_THAN_HALVED * made.get(str(last), math.inf)]
+    return found[-1] if found else None
+
+
+def _map_sides(model: nn.Module, size: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Sides of the maps that go into each piece, and that come out of it, in pixels; in order, of pieces with maps alone."""
+    given: dict[str, int] = {}
+    made: dict[str, int] = {}
+
+    def note(name: str, inputs: Any, output: Any) -> None:
+        if inputs and isinstance(output, torch.Tensor) and inputs[0].ndim == output.ndim == 4:
+            # The third is a side of (N, C, H, W) as well as of (N, H, W, C).
+            given.setdefault(name, inputs[0].shape[2])
+            made.setdefault(name, output.shape[2])
+
+    hooks = [m.register_forward_hook(lambda _, i, o, name=name: note(name, i, o)) for name, m in stages(model)]
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, 3, size, size, device=next(model.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return given, made
+
+
 def stages(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The network's pieces in order: its children, with the children of plain sequences in their place."""
     for name, child in model.named_children():
@@ -141,7 +181,7 @@ class Normalised(nn.Module):
 
 
 class FrontAndFeatures(nn.Module):
-    """Images -> (features (N, D), activations before the last stage (N, ...)), in one pass."""
+    """Images -> (features (N, D), activations before the cut (N, ...)), in one pass."""
 
     def __init__(self, front: nn.Module, rest: nn.Module) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ TRAINING = re.compile(r"(?<![a-z])(train|training|trn)(?![a-z])")
 RATE = re.compile(r"(?<![a-z])(lr|learning[ _]?rate)(?![a-z])")
 LOSS = re.compile(r"loss|nll|cross[ _]?entropy")
 ACCURACY = re.compile(r"(?<![a-z])(acc|accuracy|top[ _-]?1|acc1|prec1)(?![a-z0-9])")
-OTHER = re.compile(r"top[ _-]?[2-9]|balanced|best|per[ _]class")
+OTHER = re.compile(r"top[ _-]?[2-9]|balanced|best|final|per[ _]class")
 STEP_NAMES = ("epoch", "step", "global_step", "iteration", "iter")
 MAX_BYTES = 256 << 20
 

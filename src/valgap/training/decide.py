@@ -20,16 +20,17 @@ from valgap.engine import Rows
 from valgap.training.fit import Fit, Watch
 from valgap.training.images import StoredDataset
 from valgap.training.probe import Probe, fit_head, nll
+from valgap.training.stages import FROM_PROBE, STAGES
 
 if TYPE_CHECKING:
     from valgap.training.program import _Program
 
 HELD_OUT_SHARE = 0.2
 MIN_HELD_OUT = 20
-# With so accurate a probe on held-out train there is nothing that the last stage could show on a fifth of it.
+# With so accurate a probe on held-out train there is nothing that more could show on a fifth of it.
 PROBE_ENOUGH = 0.99
-# One epoch tells less, four no more than two (`make bench-trial`).
-TRIAL_EPOCHS = 2
+# In whole epochs. 50 steps tell no more, and the loss, or a gain demanded, refuses more of what pays (`make bench-trial`).
+TRIAL_STEPS = 25
 # Flips are used where the probe of the unflipped is right on at most this share fewer of the flipped held-out images.
 # Our choice: photographs of things are expected to lose a point or two, digits many.
 FLIP_LOSS = 0.04
@@ -40,16 +41,20 @@ ADJUSTMENT_GAIN = 0.02
 
 @dataclass
 class Decision:
-    """What learns (head, last or all), whether images are flipped, what is added to the logits (C,), and why."""
+    """What learns (head, last, last2 or all), whether images are flipped, what is added to the logits (C,), and why.
+
+    ``backbone_rate`` is the rate of the pretrained layers that was better in a trial; None where none was tried.
+    """
 
     unfreeze: str
     flip: bool
     bias: npt.NDArray[np.float64]
     reasons: list[str]
+    backbone_rate: float | None = None
 
     def write(self, file: Path) -> None:
         """Keep it for a resumed run; a full disk is told by the loop."""
-        body = {"unfreeze": self.unfreeze, "flip": self.flip, "bias": self.bias.tolist(), "reasons": self.reasons}
+        body = {**vars(self), "bias": self.bias.tolist()}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.with_suffix(".part").write_text(json.dumps(body), encoding="utf-8")
@@ -61,7 +66,7 @@ class Decision:
     def read(cls, file: Path) -> Decision:
         """What was kept."""
         body = json.loads(file.read_text(encoding="utf-8"))
-        return cls(body["unfreeze"], body["flip"], np.array(body["bias"]), body["reasons"])
+        return cls(**{**body, "bias": np.array(body["bias"])})
 
 
 def flip_keeps_class(program: _Program, features: npt.NDArray[np.float32], reasons: list[str]) -> bool:
@@ -90,51 +95,65 @@ def _halves(labels: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.in
     return fit, out
 
 
-def take_last_stage(program: _Program, features: npt.NDArray[np.float32], reasons: list[str]) -> Literal["head", "last"]:
-    """``last`` where training the last stage beats the probe on held-out train, in accuracy or, at equal accuracy, in loss."""
+def what_learns(program: _Program, features: npt.NDArray[np.float32], reasons: list[str]) -> tuple[str, float | None]:
+    """(what learns, at which rate of the pretrained layers): the stages behind the cut, where a trial of them does no harm.
+
+    That is, where it is as accurate as the probe on held-out train. At the usual rate first, which is high, then at a tenth.
+    Else ``head``.
+    """
     probe, labels = program.probe, program.train_labels
     assert probe is not None
     counts = np.bincount(labels, minlength=program.num_classes)
     held_out = round(HELD_OUT_SHARE * len(labels))
     if program.train_rows is None:
-        reasons.append("the head alone learns: this network cannot be cut before its last stage (--unfreeze all trains all)")
-        return "head"
+        reasons.append("the head alone learns: this network cannot be cut in two (--unfreeze all trains all)")
+        return "head", None
     if probe.train_accuracy >= PROBE_ENOUGH or counts.min() < 5 or held_out < MIN_HELD_OUT or held_out < program.num_classes:
         few = probe.train_accuracy < PROBE_ENOUGH
         reasons.append(f"the head alone learns: {'too few images to compare' if few else 'the probe is nearly perfect on train'}")
-        return "head"
-    tried = try_last_stage(program, features, held_out, TRIAL_EPOCHS)
-    if tried is None:
-        reasons.append("the head alone learns: the time limit leaves no room to try the last stage")
-        return "head"
-    reasons.append(
-        f"{'the last stage learns too' if tried.better else 'the head alone learns'}: on {held_out} held-out training images "
-        f"the last stage is {100 * tried.gain:+.1f} points against the probe"
-    )
-    return "last" if tried.better else "head"
+        return "head", None
+    unfreeze = program.behind_cut()
+    stages, verb = STAGES[unfreeze], "learns" if unfreeze == "last" else "learn"
+    asked = program.recipe.backbone_rate
+    gains: list[str] = []
+    for rate in (FROM_PROBE, FROM_PROBE / 10) if asked is None else (asked,):
+        tried = try_stages(program, features, held_out, TRIAL_STEPS, rate)
+        if tried is None:
+            reasons.append(f"the head alone learns: the time limit leaves no room to try {stages}")
+            return "head", None
+        gains.append(f"{100 * tried.gain:+.1f}")
+        found = f"on {held_out} held-out training images training {stages} is {', at a lower rate '.join(gains)} points"
+        if tried.harmless:
+            reasons.append(f"{stages} {verb} too: {found} against the probe")
+            return unfreeze, rate
+    reasons.append(f"the head alone learns: {found} against the probe")
+    return "head", None
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a short training of the last stage gained on held-out training images: accuracy 0..1, and fall of the loss, nats."""
+    """What a short training behind the cut gained on held-out training images: accuracy 0..1, and fall of the loss, nats."""
 
     gain: float
     loss_fall: float
 
     @property
-    def better(self) -> bool:
-        """Whether it beats the probe in accuracy or, at equal accuracy, in loss."""
-        return self.gain > 0 or (self.gain == 0 and self.loss_fall > 0)
+    def harmless(self) -> bool:
+        """Whether it is as accurate as the probe. So short a trial shows a fraction of what training gains, and mostly chance."""
+        return self.gain >= 0
 
 
-def try_last_stage(program: _Program, features: npt.NDArray[np.float32], held_out: int, epochs: int) -> Trial | None:
-    """The last stage against the probe on so many held-out training images, after so many epochs; None where time is up."""
+def try_stages(
+    program: _Program, features: npt.NDArray[np.float32], held_out: int, steps: int, rate: float = FROM_PROBE
+) -> Trial | None:
+    """What is behind the cut, trained for about so many steps, against the probe on held-out images; None where time is up."""
     labels, probe = program.train_labels, program.probe
     assert probe is not None
     fit, out = next(StratifiedShuffleSplit(1, test_size=held_out, random_state=program.seed).split(labels, labels))
     weight, bias = fit_head(features[fit], labels[fit], program.num_classes, probe.inverse_l2)
     before = features[out] @ weight.T + bias
-    after = _trial(program, fit, out, weight, bias, epochs)
+    epochs = max(1, round(steps * program.recipe.batch_size / len(fit)))
+    after = _trial(program, fit, out, weight, bias, epochs, rate)
     if after is None:
         return None
     gain = float((after.argmax(1) == labels[out]).mean() - (before.argmax(1) == labels[out]).mean())
@@ -148,8 +167,9 @@ def _trial(
     weight: npt.NDArray[np.float32],
     bias: npt.NDArray[np.float32],
     epochs: int,
+    rate: float,
 ) -> npt.NDArray[np.float32] | None:
-    """Logits (M, C) of the held-out images after a short training of a copy of the last stage; None where time is up."""
+    """Logits (M, C) of the held-out images after a short training of a copy of these stages; None where time is up."""
     rows = program.train_rows
     assert rows is not None
     # The copy's head is found again by its place among the modules.
@@ -164,7 +184,7 @@ def _trial(
     epochs = max(1, min(epochs, program.planned_epochs()))
     remaining = program.limit - time.monotonic()
     watch = Watch(time.monotonic() + remaining / 3 if math.isfinite(remaining) else math.inf, program.bar)
-    recipe = program.recipe.model_copy(update={"average_best": 1, "patience": 1000, "ema": 0.0})
+    recipe = program.recipe.model_copy(update={"average_best": 1, "patience": 1000, "ema": 0.0, "backbone_rate": rate})
     sets = [
         StoredDataset(
             [program.train_paths[i] for i in part],

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from valgap.data import ImageTable, load_folder, load_test
-from valgap.engine import Cut, Rows, cut_before_last_stage
+from valgap.engine import Rows
 from valgap.engine.decoded import reduced
 from valgap.errors import ConfigError, DataError, RecordError
 from valgap.models import LoadedModel, create_model
@@ -25,7 +25,7 @@ from valgap.recipe import RECIPE, Recipe
 from valgap.training.allocator import freed_memory_kept
 from valgap.training.checkpoint import WEIGHTS, facts_of
 from valgap.training.convolutions import quicken_convolutions
-from valgap.training.decide import Decision, adjustment, flip_keeps_class, take_last_stage
+from valgap.training.decide import Decision, adjustment, flip_keeps_class, what_learns
 from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of, logits_of_rows
 from valgap.training.images import ImageDataset, StoredDataset, usual_workers
 from valgap.training.loggers import Loggers, check_names
@@ -37,14 +37,11 @@ from valgap.training.scores import fit_temperature, score
 from valgap.training.screen import bar, say
 from valgap.training.settings import Settings
 from valgap.training.sight import Sight
-from valgap.training.stages import Tail, add_dropout, freeze_all_but, hold_batchnorm
+from valgap.training.stages import LAST, Tail, add_dropout, cut_for, freeze_all_but, hold_batchnorm, usual_epochs
 from valgap.training.summary import show_summary
 
 Made = TypeVar("Made")
 DECISION = "decision.json"
-# (steps, epochs at least) by what learns, see `Recipe.epochs`; and epochs at most.
-BUDGETS = {"last": (100, 3), "all": (300, 6)}
-MAX_EPOCHS = 20
 
 
 def train(
@@ -164,13 +161,14 @@ class _Program:
         self.probe: Probe | None = None
         self.seeing_s = 0.0  # what the features of train took
         self.decision = Decision(recipe.unfreeze, recipe.flip is not False, np.zeros(self.num_classes), [])
-        self.cut: Cut | None = None
-        if recipe.unfreeze in ("auto", "last"):
-            with aside():
-                self.cut = cut_before_last_stage(self.model, self.head)
-        if recipe.unfreeze == "last" and self.cut is None:
-            raise ConfigError("this network cannot be cut before its last stage: choose --unfreeze head or --unfreeze all")
-        self.sight = Sight(self.model, self.head, self.cut, self.preprocessing, screen)
+        known = self.decided()
+        unfreeze = known.unfreeze if known is not None and known.unfreeze in LAST else recipe.unfreeze
+        with aside():
+            rows = 2 * len(self.train_paths) + len(self.val_paths)  # train also mirrored
+            self.cut = cut_for(unfreeze, self.model, self.head, self.preprocessing.size, rows)
+        if unfreeze in LAST and self.cut is None:
+            raise ConfigError(f"this network cannot be cut for --unfreeze {unfreeze}: choose head or all")
+        self.sight = Sight(self.model, self.head, self.cut, self.preprocessing, screen, rows)
 
     def run(self, started: float, test: tuple[list[Path], npt.NDArray[np.int64]] | None) -> TrainResult:
         """Features, probe, decision, fit, scores."""
@@ -218,6 +216,8 @@ class _Program:
         self.decision = self.by_first(lambda: self.decided() or self.decide(features))
         for line in self.decision.reasons:
             self.say(line)
+        if self.decision.backbone_rate is not None:
+            self.recipe = self.recipe.model_copy(update={"backbone_rate": self.decision.backbone_rate})
 
     def by_first(self, make: Callable[[], Made]) -> Made:
         """What the first process makes while the others wait for it; whatever it calls is meant for one process alone."""
@@ -246,14 +246,15 @@ class _Program:
         """What learns, whether images are flipped, and how classes are weighed: all by train alone."""
         assert self.probe is not None
         reasons: list[str] = []
-        unfreeze = self.recipe.unfreeze
+        unfreeze: str = self.recipe.unfreeze
+        rate = None
         flip = bool(self.recipe.flip)
         if unfreeze != "head" and self.recipe.flip is None and self.recipe.augment != "none":
             flip = flip_keeps_class(self, features, reasons)
         if unfreeze == "auto":
-            unfreeze = take_last_stage(self, features, reasons)
+            unfreeze, rate = what_learns(self, features, reasons)
         bias = adjustment(self.probe, self.train_labels, self.num_classes, self.recipe.imbalance, reasons)
-        decision = Decision(unfreeze, flip, bias, reasons)
+        decision = Decision(unfreeze, flip, bias, reasons, rate)
         decision.write(self.out / STATE / DECISION)
         return decision
 
@@ -265,7 +266,7 @@ class _Program:
         unfreeze, probed = self.decision.unfreeze, self.probe is not None
         if unfreeze == "head" and probed:
             return self.fit_stored(self.head, [], self.stored_val(features=True), 0)
-        if unfreeze == "last" and probed and self.train_rows is not None and self.val_rows is not None:
+        if unfreeze in LAST and probed and self.train_rows is not None and self.val_rows is not None:
             tail = self.tail()
             freeze_all_but(self.model, tail)
             views = [self.train_rows]
@@ -281,7 +282,7 @@ class _Program:
         return self.limit - time.monotonic() > 3 * self.seeing_s
 
     def tail(self) -> Tail:
-        """The last stage and the head as a module, its BatchNorm held."""
+        """What is behind the cut as a module, its BatchNorm held."""
         assert self.cut is not None and self.train_rows is not None
         tail = Tail(self.cut.tail, self.train_rows.array.shape[1:])
         if self.recipe.hold_batchnorm:
@@ -289,13 +290,15 @@ class _Program:
         quicken_convolutions(tail)
         return tail
 
+    def behind_cut(self) -> str:
+        """What learns where everything behind the cut does: last or last2."""
+        assert self.cut is not None
+        return next(name for name, stages in LAST.items() if stages == self.cut.stages)
+
     def planned_epochs(self) -> int:
         """The recipe's, or as many as make the usual number of steps."""
-        if self.recipe.epochs is not None:
-            return self.recipe.epochs
-        per_epoch = max(1, len(self.train_labels) // self.recipe.batch_size)
-        steps, fewest = BUDGETS["all" if self.decision.unfreeze == "all" or self.recipe.start != "probe" else "last"]
-        return min(MAX_EPOCHS, max(fewest, round(steps / per_epoch)))
+        learns = self.decision.unfreeze
+        return usual_epochs(self.recipe, self.behind_cut() if learns == "auto" else learns, len(self.train_labels))
 
     def stored_val(self, features: bool) -> StoredDataset:
         """Val as stored features, or as stored activations."""
@@ -313,7 +316,7 @@ class _Program:
         """Train on images through the whole network; what is frozen runs along."""
         if self.decision.unfreeze == "all":
             self.model.requires_grad_(True)
-        elif self.decision.unfreeze == "last" and self.cut is not None:
+        elif self.decision.unfreeze in LAST and self.cut is not None:
             freeze_all_but(self.model, self.cut.tail)
         if self.recipe.hold_batchnorm:
             hold_batchnorm(self.model)
@@ -357,7 +360,7 @@ class _Program:
         if self.decision.unfreeze == "head" and self.probe is not None:
             features = torch.from_numpy(np.array(self.see(paths, what)[0]))
             return logits_of_rows(self.head, features, self.device)
-        if self.decision.unfreeze == "last" and self.probe is not None and self.cut is not None:
+        if self.decision.unfreeze in LAST and self.probe is not None and self.cut is not None:
             rows = self.see(paths, what)[1]
             assert rows is not None
             stored = StoredDataset(paths, labels, self.table.classes, [rows], self.seed)

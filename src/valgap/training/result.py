@@ -24,7 +24,7 @@ class TrainResult:
     """What came out. ``val`` is a little optimistic where it chose the epoch; ``test`` is not."""
 
     run: Path
-    unfrozen: str  # head, last or all
+    unfrozen: str  # head, last, last2 or all
     chosen: str  # which weights were kept
     val: Scores
     train: Scores  # re-scored as val is

@@ -1,4 +1,4 @@
-"""What the frozen network sees of images: features, and activations before its last stage."""
+"""What the frozen network sees of images: features, and activations before the stages that may learn."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ Seen = tuple[npt.NDArray[np.float32], Rows | None]
 
 
 class Sight:
-    """A network, where it is cut before its last stage (None: nowhere), and how images reach it."""
+    """A network, where it is cut (None: nowhere), and how images reach it."""
 
-    def __init__(self, model: nn.Module, head: nn.Module, cut: Cut | None, preprocessing: Preprocessing, screen: Console) -> None:
+    def __init__(
+        self, model: nn.Module, head: nn.Module, cut: Cut | None, preprocessing: Preprocessing, screen: Console, images: int
+    ) -> None:
+        """``images``: about how many it will see in all."""
         self.model, self.head, self.preprocessing, self.screen = model, head, preprocessing, screen
-        self.split = SplitNetwork(model, head, cut, preprocessing) if cut is not None else None
+        self.split = SplitNetwork(model, head, cut, preprocessing, images) if cut is not None else None
 
     def see(self, paths: list[Path], what: str, view: Any, ranks: Ranks) -> Seen:
-        """(features (N, D), activations before the last stage where the network is cut) of images, with a progress bar.
+        """(features (N, D), activations before the cut where there is one) of images, with a progress bar.
 
         The processes of one host see a part of them each, and then read what the others left in the cache they share.
         """

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from valgap.training.stages import STAGES
+
 if TYPE_CHECKING:
     from valgap.training.result import TrainResult
 
 LISTED_CLASSES = 12
-LEARNED = {"head": "the head alone", "last": "the last stage and the head", "all": "all layers"}
+LEARNED = {"head": "the head alone", **{k: f"{v} and the head" for k, v in STAGES.items()}, "all": "all layers"}
 
 
 def show_summary(result: TrainResult, classes: tuple[str, ...], screen: Console) -> None:
