@@ -1,7 +1,8 @@
 """How many layers should learn, for how long and how fast: val accuracy and loss.
 
 python benchmarks/budget.py DATA [--unfreeze last last2 all] [--rates 0.1 1] [--steps 50 100] [--seeds 0 1] [--sets NAME ...]
-    [--size 96] [--images 1000] [--backbone NAME --weights FILE]
+    [--size 96] [--images 1000] [--batch 16]
+    [--backbone NAME --weights FILE]
 
 Every budget has a cosine schedule of its own, as `valgap train` would plan it. Rows go to benchmarks/results/budget.jsonl
 as they come, those that are there are not run again, and the table is made of all rows.
@@ -25,7 +26,7 @@ import valgap
 from valgap.recipe import RECIPE, Recipe
 
 ROWS = Path(__file__).resolve().parent / "results" / "budget.jsonl"
-KEY = ("backbone", "set", "images", "size", "seed", "unfreeze", "rate", "epochs")
+KEY = ("backbone", "set", "images", "size", "seed", "unfreeze", "rate", "batch", "epochs")
 
 
 def main() -> None:
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--images", type=int, default=1000, help="at most so many training images of a set")
     parser.add_argument("--sets", nargs="*", default=SETS)
+    parser.add_argument("--batch", type=int, default=RECIPE.batch_size)
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--weights", default="default")
     args = parser.parse_args()
@@ -48,8 +50,10 @@ def main() -> None:
             data, _ = images_of(args.data.resolve(), name, Path(scratch), args.images)
             images = sum(1 for p in (data / "train").rglob("*") if p.is_file())
             for seed, unfreeze, rate, steps in itertools.product(args.seeds, args.unfreeze, args.rates, args.steps):
-                epochs = max(2, round(steps / (images / RECIPE.batch_size)))
-                row = dict(zip(KEY, (args.backbone, name, images, args.size, seed, unfreeze, rate, epochs), strict=True))
+                epochs = max(2, round(steps / (images / args.batch)))
+                row = dict(
+                    zip(KEY, (args.backbone, name, images, args.size, seed, unfreeze, rate, args.batch, epochs), strict=True)
+                )
                 if tuple(row.values()) in done:
                     continue
                 done.add(tuple(row.values()))
@@ -68,7 +72,9 @@ def rows_so_far() -> list[dict[str, Any]]:
 
 def trained(data: Path, out: Path, row: dict[str, Any], weights: str) -> dict[str, Any]:
     """What one training came to: what val chose among its epochs, its last epoch, and the probe it began with."""
-    recipe = Recipe.changed(RECIPE, {k: row[k] for k in ("unfreeze", "epochs")} | {"backbone_rate": row["rate"]})
+    recipe = Recipe.changed(
+        RECIPE, {k: row[k] for k in ("unfreeze", "epochs")} | {"backbone_rate": row["rate"], "batch_size": row["batch"]}
+    )
     started = time.process_time()
     how: dict[str, Any] = {"recipe": recipe, "weights": weights, **{k: row[k] for k in ("backbone", "size", "seed")}}
     result = valgap.train(data, out, **how)
@@ -85,35 +91,37 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# How many layers learn, for how long, how fast",
         "",
-        "`make bench-budget DATA=FOLDER`: from the probe's optimum, batches of 32, each budget with a cosine",
+        "`make bench-budget DATA=FOLDER`: from the probe's optimum, each budget with a cosine",
         "schedule of its own. `rate` is the backbone's, as a share of the head's .01. Points and loss are against the probe with",
         "which the same run began, means over sets, each the mean over its seeds. `kept` is what val chose among the epochs, a",
         "little optimistic; `last epoch` was not chosen by val.",
         "",
-        "| network | px | learns | rate | steps | sets | runs | points, kept | last epoch | loss, kept | last epoch |",
+        "| network | px | learns | rate | steps x batch | sets | runs | points, kept | last epoch | loss, kept | last epoch |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     kinds: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        kind = tuple(row[k] for k in ("backbone", "size", "unfreeze", "rate", "asked_steps"))
+        kind = tuple(row[k] for k in ("backbone", "size", "unfreeze", "rate", "batch", "asked_steps"))
         kinds[kind][f"{row['set']} ({row['images']})"].append(row)
     columns = (("accuracy", "probe"), ("last", "probe"), ("nll", "probe_nll"), ("last_nll", "probe_nll"))
-    for (backbone, px, unfreeze, rate, steps), sets in sorted(kinds.items()):
+    for (backbone, px, unfreeze, rate, batch, steps), sets in sorted(kinds.items()):
         gains = [np.mean([np.mean([r[key] - r[base] for r in found]) for found in sets.values()]) for key, base in columns]
         runs = sum(len(found) for found in sets.values())
         parts = [f"{100 * gains[0]:+.2f}", f"{100 * gains[1]:+.2f}", f"{gains[2]:+.3f}", f"{gains[3]:+.3f}"]
         lines.append(
-            f"| {backbone} | {px} | {unfreeze} | {rate:g} | {steps} | {len(sets)} | {runs} | " + " | ".join(parts) + " |"
+            f"| {backbone} | {px} | {unfreeze} | {rate:g} | {steps} x {batch} | {len(sets)} | {runs} | "
+            + " | ".join(parts)
+            + " |"
         )
     lines += [
         "",
-        "| network | set (train images) | learns | rate | steps | epochs | seeds | val accuracy | loss | probe | its loss |",
+        "| network | set (train images) | learns | rate | steps x batch | epochs | seeds | accuracy | loss | probe | its loss |",
     ]
     lines += ["|---|---|---|---|---|---|---|---|---|---|---|"]
     by_set = [(kind[0], name, *kind[2:], found) for kind, sets in kinds.items() for name, found in sets.items()]
-    for backbone, name, unfreeze, rate, steps, found in sorted(by_set, key=lambda s: s[:5]):
+    for backbone, name, unfreeze, rate, batch, steps, found in sorted(by_set, key=lambda s: s[:6]):
         mean = {k: float(np.mean([r[k] for r in found])) for k in ("epochs", "accuracy", "nll", "probe", "probe_nll")}
-        parts = [backbone, name, unfreeze, f"{rate:g}", steps, f"{mean['epochs']:.0f}", len(found)]
+        parts = [backbone, name, unfreeze, f"{rate:g}", f"{steps} x {batch}", f"{mean['epochs']:.0f}", len(found)]
         parts += [f"{mean['accuracy']:.1%}", f"{mean['nll']:.3f}", f"{mean['probe']:.1%}", f"{mean['probe_nll']:.3f}"]
         lines.append("| " + " | ".join(map(str, parts)) + " |")
     return "\n".join(lines) + "\n"

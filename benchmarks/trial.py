@@ -117,7 +117,8 @@ def trial(row: dict[str, Any], steps: int) -> Trial:
 
 
 RULES: dict[str, Callable[[dict[str, Any], int], bool]] = {
-    "as accurate as the probe": lambda row, steps: trial(row, steps).harmless,
+    "at most 5 points less accurate": lambda row, steps: trial(row, steps).harmless,
+    "as accurate as the probe": lambda row, steps: trial(row, steps).gain >= 0,
     "more accurate": lambda row, steps: trial(row, steps).gain > 0,
     "lower loss": lambda row, steps: trial(row, steps).loss_fall > 0,
 }
