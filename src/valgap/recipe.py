@@ -23,7 +23,7 @@ class Recipe(BaseModel):
 
     # What learns: the head alone (a probe on frozen features), the last stage as well, the last two, or all layers. ``auto``
     # tries the last two (or one, where their activations would fill the cache) on a part of train that was held out, and
-    # takes them only where they are better there. Never decided on val.
+    # takes them unless they do harm there. Val then chooses among the epochs, of which the probe is one.
     unfreeze: Literal["auto", "head", "last", "last2", "all"] = "auto"
     # How the head begins. LP-FT: from the probe's optimum, since a random head distorts the features in its first steps.
     # Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", section 3.
