@@ -34,8 +34,9 @@ class Recipe(BaseModel):
     probe_inverse_l2: tuple[float, ...] = Field(default=(1e-4, 1e-3, 1e-2, 1e-1, 1.0), min_length=1)
     probe_folds: int = Field(default=5, ge=2, le=20)
 
-    # None: as many epochs as make about 100 steps, at least 2; from a random head 600 steps, at least 6; at most 20. Big
-    # Transfer (Kolesnikov et al. 2020, section 3.3) counts in steps, 500 for its smallest tasks from a random head.
+    # None: as many epochs as make about 100 steps, at least 2; for all layers, on fresh crops, 200, at least 3; from a random
+    # head 600, at least 6; at most 20. Big Transfer (Kolesnikov et al. 2020, section 3.3) counts in steps as well, 500 for
+    # its smallest tasks from a random head.
     epochs: int | None = Field(default=None, ge=0)
     # 100 steps of 16 images gain nearly what 100 of 32 do, and more than 50 of 32 (benchmarks/results/budget.md).
     batch_size: int = Field(default=16, ge=1)

@@ -29,7 +29,7 @@ def train(
     unfreeze: Annotated[
         str | None, typer.Option(help="What learns: head, last (stage), last2 (stages), all, or auto (tried on held-out train).")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=0, help="Default: as many as make 100 steps, at least 2.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Default: as many as make 100 steps (all layers: 200).")] = None,
     size: Annotated[int | None, typer.Option(min=32, help="Pixels; default: what the weights expect.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     preset: Annotated[str, typer.Option(help="recipe, or reference: the settings in circulation.")] = "recipe",

@@ -19,7 +19,7 @@ from valgap.recipe import Recipe
 LAST: dict[str, Literal[1, 2]] = {"last": 1, "last2": 2}
 STAGES = {"last": "the last stage", "last2": "the last two stages"}
 # (steps, epochs at least) by what learns, or from a random head, see `Recipe.epochs`; and epochs at most.
-BUDGETS = {"last": (100, 2), "last2": (100, 2), "all": (100, 2), "random": (600, 6)}
+BUDGETS = {"last": (100, 2), "last2": (100, 2), "all": (200, 3), "random": (600, 6)}
 MAX_EPOCHS = 20
 # The usual rates of pretrained layers, see `Recipe.backbone_rate`.
 FROM_PROBE, FROM_RANDOM = 3.0, 0.1
