@@ -242,6 +242,7 @@ def table(rows: list[dict[str, object]]) -> str:
         "`make bench-accuracy DATA=FOLDER`. EfficientNet-Lite0 with ImageNet weights; mean over seeds, +- standard deviation.",
         "`best` is the best epoch on val for every program (that flatters all alike), `last` the last one of the usual script.",
         "Seconds are of the whole process on two shared cores; where other programs were running only processor seconds compare.",
+        "Rows at 224 px were made before the last two stages learned.",
         "Digits lose their class when mirrored, which fastai's and Lightning's usual augmentation does. ultralytics classify and",
         "AutoGluon take weights from their own hubs and have no way to these: not in the table.",
         "",
