@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from safetensors.torch import load_file
 
 from tests.processes import forked, fresh
@@ -121,6 +122,25 @@ def test_the_last_two_stages_learn_where_their_activations_fit(photos: Path, tmp
         cut = cut_for("auto", model.model, model.head, 64, rows)
         assert cut is not None
         assert cut.stages == stages
+
+
+def test_a_rate_that_does_harm_is_refused_after_a_lower_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label in ("dress", "hat", "pants", "shirt", "shoes"):
+        for split, count in (("train", 22), ("val", 8)):
+            (tmp_path / "photos" / split / label).mkdir(parents=True)
+            for file in sorted((DATA / split / label).iterdir())[:count]:
+                (tmp_path / "photos" / split / label / file.name).symlink_to(file)
+    recipe = Recipe.changed(RECIPE, {"learning_rate": 1000.0})
+    result = train(tmp_path / "photos", tmp_path / "a", recipe=recipe, console=Console(width=200), **SETTINGS)
+    assert result.unfrozen == "head"
+    assert "at a lower rate -" in capsys.readouterr().out
+
+
+def test_without_a_probe_the_head_learns(photos: Path, tmp_path: Path) -> None:
+    recipe = Recipe.changed(RECIPE, {"start": "random", "epochs": 1})
+    result = train(photos, tmp_path / "a", recipe=recipe, backbone="efficientnet_lite0", size=32)
+    assert result.unfrozen == "head"
+    assert set(moved_tensors(result.run)) <= {"classifier.weight", "classifier.bias"}
 
 
 def test_all_layers_learn_on_images(photos: Path, tmp_path: Path) -> None:

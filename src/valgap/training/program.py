@@ -160,9 +160,11 @@ class _Program:
         self.watch = Watch(limit, self.bar, self.show_row, self.say, aside)
         self.probe: Probe | None = None
         self.seeing_s = 0.0  # what the features of train took
-        self.decision = Decision(recipe.unfreeze, recipe.flip is not False, np.zeros(self.num_classes), [])
+        # Without a probe there is nothing that a trial could be compared with: the head learns.
+        learns = "head" if recipe.unfreeze == "auto" and recipe.start != "probe" else recipe.unfreeze
+        self.decision = Decision(learns, recipe.flip is not False, np.zeros(self.num_classes), [])
         known = self.decided()
-        unfreeze = known.unfreeze if known is not None and known.unfreeze in LAST else recipe.unfreeze
+        unfreeze = known.unfreeze if known is not None and known.unfreeze in LAST else learns
         with aside():
             rows = 2 * len(self.train_paths) + len(self.val_paths)  # train also mirrored
             self.cut = cut_for(unfreeze, self.model, self.head, self.preprocessing.size, rows)
