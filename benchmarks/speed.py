@@ -34,7 +34,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from valgap.data import load_folder, read_rgb
 from valgap.engine import FeatureStore, SplitNetwork, cut_before_last, extract
 from valgap.engine.decoded import reduced
-from valgap.engine.forward import Forward, OpenVinoForward, TorchForward
+from valgap.engine.extract import FORWARDS
+from valgap.engine.forward import Forward, OpenVinoForward, TorchForward, candidates
 from valgap.engine.reading import read_pixels
 from valgap.engine.split import Normalised, body_of
 from valgap.models import create_model
@@ -174,6 +175,8 @@ def extraction_by(backbone: str, weights: str, paths: list[Path], scratch: Path)
         "fp32": TorchForward(network, torch.device("cpu"), None, "fp32"),
         "openvino": OpenVinoForward(network, pixels),
     }
+    if "openvino bf16" in candidates(torch.device("cpu")):
+        ways["openvino bf16"] = OpenVinoForward(network, pixels, precision="bf16")
     bare = {}
     for name, forward in ways.items():
         forward(pixels[:8])
@@ -184,7 +187,9 @@ def extraction_by(backbone: str, weights: str, paths: list[Path], scratch: Path)
         speeds[when] = len(paths) / seconds_of(work)
         store.spaces_folder.rename(scratch / f"{when}-{backbone}")
     row = {"what": f"{backbone}: extraction", "images_per_s": speeds["then"], "with_choosing_the_way": speeds["first"]}
-    return {**row, "bare": bare, "share_of_bare": speeds["then"] / max(bare.values())}
+    (chosen,) = json.loads((store.folder / FORWARDS).read_text(encoding="utf-8")).values()
+    row |= {"way": chosen["name"], "cosine to fp32": chosen["cosine"], "bare": bare}
+    return {**row, "share_of_bare": {name: speeds["then"] / speed for name, speed in bare.items()}}
 
 
 def seconds_of(work: Callable[[], object]) -> float:

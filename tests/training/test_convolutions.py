@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import Conv2dSame, StdConv2d
 from torch import nn
 
 from valgap.training import convolutions
@@ -77,3 +78,47 @@ def test_all_else_is_left_to_the_convolution(monkeypatch: pytest.MonkeyPatch) ->
         conv = nn.Conv2d(6, 6, 5, padding=2, groups=6)
         quicken_convolutions(conv)
         conv(small)
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        StdConv2d(6, 10, 1),  # its weights are standardised in each pass
+        Conv2dSame(6, 6, 5, stride=2, groups=6),  # it pads by the size of the map
+        Conv2dSame(6, 6, 5, groups=6),
+        nn.Conv2d(6, 6, 3, padding=1, groups=6, stride=2),
+    ],
+)
+def test_kinds_with_a_forward_of_their_own_keep_it(plain: nn.Conv2d) -> None:
+    torch.manual_seed(0)
+    plain = plain.double()
+    quick = copy.deepcopy(plain)
+    quicken_convolutions(quick)
+    images = torch.randn(4, 6, 3, 3, dtype=torch.float64)
+    assert_agree(learned(plain, images), learned(quick, images))
+
+
+@pytest.mark.parametrize("side", [3, 6])
+@pytest.mark.parametrize(
+    "plain",
+    [
+        nn.Conv2d(6, 6, 5, padding=2, groups=6),
+        nn.Conv2d(6, 6, 3, padding=1, groups=6, stride=2),
+        Conv2dSame(6, 6, 5, stride=2, groups=6),
+    ],
+)
+def test_a_slow_depthwise_kernel_under_bfloat16_is_the_one_in_float32(plain: nn.Conv2d, side: int) -> None:
+    torch.manual_seed(0)
+    quick = copy.deepcopy(plain)
+    quicken_convolutions(quick)
+    images = torch.randn(4, 6, side, side).bfloat16()
+    expected = learned(copy.deepcopy(plain), images.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = learned(quick, images)
+    assert found[0] is not None
+    assert expected[0] is not None
+    assert torch.equal(found[0], expected[0].bfloat16())  # weights were not rounded; what follows goes on in bfloat16
+    for one, other in zip(expected, found, strict=True):
+        assert one is not None
+        assert other is not None
+        assert (one - other.float()).norm() < 0.01 * one.norm()

@@ -29,7 +29,7 @@ HELD_OUT_SHARE = 0.2
 MIN_HELD_OUT = 20
 # With so accurate a probe on held-out train there is nothing that more could show on a fifth of it.
 PROBE_ENOUGH = 0.99
-# In whole epochs; 50 steps tell no more. A gain demanded, or a lower loss, refuses most of what pays (`make bench-trial`): a
+# 50 steps tell no more. A gain demanded, or a lower loss, refuses most of what pays (`make bench-trial`): a
 # trial is to refuse what does clear harm, a fall of accuracy by more than this.
 TRIAL_STEPS = 25
 HARM = 0.05
@@ -148,14 +148,13 @@ class Trial:
 def try_stages(
     program: _Program, features: npt.NDArray[np.float32], held_out: int, steps: int, rate: float = FROM_PROBE
 ) -> Trial | None:
-    """What is behind the cut, trained for about so many steps, against the probe on held-out images; None where time is up."""
+    """What is behind the cut, trained for so many steps, against the probe on held-out images; None where time is up."""
     labels, probe = program.train_labels, program.probe
     assert probe is not None
     fit, out = next(StratifiedShuffleSplit(1, test_size=held_out, random_state=program.seed).split(labels, labels))
     weight, bias = fit_head(features[fit], labels[fit], program.num_classes, probe.inverse_l2)
     before = features[out] @ weight.T + bias
-    epochs = max(1, round(steps * program.recipe.batch_size / len(fit)))
-    after = _trial(program, fit, out, weight, bias, epochs, rate)
+    after = _trial(program, fit, out, weight, bias, steps, rate)
     if after is None:
         return None
     gain = float((after.argmax(1) == labels[out]).mean() - (before.argmax(1) == labels[out]).mean())
@@ -168,7 +167,7 @@ def _trial(
     out: npt.NDArray[np.int64],
     weight: npt.NDArray[np.float32],
     bias: npt.NDArray[np.float32],
-    epochs: int,
+    steps: int,
     rate: float,
 ) -> npt.NDArray[np.float32] | None:
     """Logits (M, C) of the held-out images after a short training of a copy of these stages; None where time is up."""
@@ -183,7 +182,6 @@ def _trial(
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(weight))  # type: ignore[operator]
         head.bias.copy_(torch.from_numpy(bias))  # type: ignore[operator]
-    epochs = max(1, min(epochs, program.planned_epochs()))
     remaining = program.limit - time.monotonic()
     watch = Watch(time.monotonic() + remaining / 3 if math.isfinite(remaining) else math.inf, program.bar)
     recipe = program.recipe.model_copy(update={"average_best": 1, "patience": 1000, "ema": 0.0, "backbone_rate": rate})
@@ -202,7 +200,9 @@ def _trial(
         DataLoader(sets[0], recipe.batch_size, shuffle=True, generator=order),
         DataLoader(sets[1], recipe.batch_size),
     ]
+    epochs = max(1, min(math.ceil(steps / len(loaders[0])), program.planned_epochs()))
     trial = Fit(learner, head, loaders[0], loaders[1], recipe, epochs, program.seed, None, watch)
+    trial.total_steps = min(steps, trial.total_steps)
     for epoch in range(1, epochs + 1):
         if trial.train_epoch(epoch) is None:
             return None

@@ -77,8 +77,10 @@ class Fit:
         store: FitStore | None,
         watch: Watch,
         ranks: Ranks = ALONE,
+        known: Logits | None = None,
     ) -> None:
-        self.ranks = ranks
+        """``known``: the val logits (N, C) of the module as it is now, where they need not be found out again."""
+        self.ranks, self.known = ranks, known
         self.module, self.head, self.recipe, self.epochs, self.seed = module, head, recipe, epochs, seed
         self.train_loader, self.val_loader, self.store, self.watch = train_loader, val_loader, store, watch
         self.device = next(head.parameters()).device
@@ -255,7 +257,7 @@ class Fit:
         current = {k: v.detach().clone() for k, v in self.learned().items()}
         if self.mean is not None:
             self.put(self.mean)
-        logits = self.validate()
+        logits = self.validate() if epoch or self.known is None else self.known
         state = {k: v.detach().clone() for k, v in self.learned().items()}
         self.put(current)
         row = EpochRow(epoch, train_loss, self.accuracy(logits), nll(logits, self.val_labels))
@@ -285,6 +287,7 @@ class Fit:
                 options.insert(0, (f"mean of epochs {numbers}", mean, self.validate()))
         name, state, _ = max(options, key=lambda o: (self.accuracy(o[2]), -nll(o[2], self.val_labels)))
         self.put(state)
+        # Once more, though it is known: BatchNorm that was not held has moved on since, and a record ends with what is kept.
         return name, self.validate()
 
     def restore(self, found: tuple[dict[str, Any], State]) -> None:

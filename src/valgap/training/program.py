@@ -348,7 +348,10 @@ class _Program:
         """The training loop."""
         self.screen.print(f"{'epoch':>5}  {'train loss':>10}  {'val loss':>8}  {'val accuracy':>12}", highlight=False)
         store = FitStore(self.out / STATE)
-        return Fit(module, self.head, learn, val, self.recipe, epochs, self.seed, store, self.watch, self.ranks).run()
+        known = None
+        if self.probe is not None:
+            known = logits_of_rows(self.head, torch.from_numpy(np.array(self.val_features)), self.device)
+        return Fit(module, self.head, learn, val, self.recipe, epochs, self.seed, store, self.watch, self.ranks, known).run()
 
     # -- scores -------------------------------------------------------------------------------
 
