@@ -155,14 +155,14 @@ def _compute(
     A recorder that listens to the program's own thread does not see these calls: they are no pass of the program.
     """
     with ThreadPoolExecutor(1) as lane:
-        name = f"{key} {device} {torch.get_num_threads()}"
+        name = f"{key} {device} {torch.get_num_threads()} {expected}"
         chosen = _forwards.get(name)
         if chosen is None:
             sample = np.stack([read_pixels(p, preprocessing, view) for p in paths[:TRIED_IMAGES]])
             whole = Normalised(network, preprocessing.mean, preprocessing.std).eval()
             count = max(len(paths), expected)
             chosen = lane.submit(choose_forward, whole, device, sample, count, store.folder / FORWARDS).result()
-            if chosen.name != "fp32":  # which may only mean that there were few images
+            if expected or chosen.name != "fp32":  # which may only mean that there are few images in this call
                 for old in list(_forwards)[: max(0, len(_forwards) - KEPT_FORWARDS + 1)]:
                     del _forwards[old]
                 _forwards[name] = chosen

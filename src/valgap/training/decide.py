@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.model_selection import StratifiedShuffleSplit
 from torch.utils.data import DataLoader
 
 from valgap.engine import Rows
@@ -90,11 +89,19 @@ def flip_keeps_class(program: _Program, features: npt.NDArray[np.float32], reaso
 
 
 def _halves(labels: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
-    """(to fit on, to look at): a stratified half each; None where a class has one image only."""
-    if np.bincount(labels)[np.unique(labels)].min() < 2:
-        return None
-    fit, out = next(StratifiedShuffleSplit(1, test_size=0.5, random_state=seed).split(labels, labels))
-    return fit, out
+    """(to fit on, to look at): a stratified half each, in random order; None where a class has one image only."""
+    return None if np.bincount(labels)[np.unique(labels)].min() < 2 else _held_out(labels, len(labels) // 2, seed)
+
+
+def _held_out(labels: npt.NDArray[np.int64], count: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(to fit on, ``count`` to look at), drawn at random, of each class its share; the first of these are stratified as well."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    sizes = np.bincount(labels)
+    # How far down its class each one stands, 0..1.
+    place = (np.concatenate([np.arange(n) for n in sizes]) + 0.5) / np.repeat(sizes, sizes)
+    order = order[np.argsort(place, kind="stable")]
+    return np.sort(order[count:]), order[:count]
 
 
 def what_learns(program: _Program, features: npt.NDArray[np.float32], reasons: list[str]) -> tuple[str, float | None]:
@@ -151,7 +158,7 @@ def try_stages(
     """What is behind the cut, trained for so many steps, against the probe on held-out images; None where time is up."""
     labels, probe = program.train_labels, program.probe
     assert probe is not None
-    fit, out = next(StratifiedShuffleSplit(1, test_size=held_out, random_state=program.seed).split(labels, labels))
+    fit, out = _held_out(labels, held_out, program.seed)
     weight, bias = fit_head(features[fit], labels[fit], program.num_classes, probe.inverse_l2)
     before = features[out] @ weight.T + bias
     after = _trial(program, fit, out, weight, bias, steps, rate)

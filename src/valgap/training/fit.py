@@ -328,9 +328,9 @@ def logits_of(module: nn.Module, loader: DataLoader[Any], device: torch.device, 
     return ranks.whole(np.concatenate(found) if found else None, len(loader.dataset))  # type: ignore[arg-type]
 
 
-def logits_of_rows(head: nn.Module, features: torch.Tensor, device: torch.device) -> npt.NDArray[np.float32]:
+def logits_of_rows(head: nn.Module, features: npt.NDArray[np.float32], device: torch.device) -> npt.NDArray[np.float32]:
     """(N, C) logits of features (N, D)."""
     head.eval()
     with torch.no_grad():
-        found: npt.NDArray[np.float32] = head(features.to(device)).float().cpu().numpy()
+        found: npt.NDArray[np.float32] = head(torch.from_numpy(np.array(features)).to(device)).float().cpu().numpy()
     return found

@@ -19,6 +19,8 @@ from valgap.training.ranks import Ranks
 
 # More reading processes than this wait for each other's disk.
 MOST_WORKERS = 8
+# Without gradients so many take less memory than a usual batch that is learned from, and less time than in more parts.
+SCORED_AT_ONCE = 64
 
 
 def usual_workers(device: torch.device, ranks: Ranks) -> int:

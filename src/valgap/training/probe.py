@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize
 from scipy.special import log_softmax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from valgap.recipe import Recipe
@@ -20,6 +17,9 @@ from valgap.recipe import Recipe
 SWEEP_IMAGES = 4_000
 # Multiplications in one step of a regression (images x features x classes): below, one thread takes milliseconds.
 FEW_PRODUCTS = 200_000_000
+# The regression ends where no slope of its mean loss is steeper, as scikit-learn's does.
+TOLERANCE = 1e-4
+Linear = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]  # weight (C, D), bias (C,)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ def fit_probe(
     """The probe of features (N, D) and labels (N,); the standardisation is folded into weight and bias."""
     mean, std = features.mean(0), features.std(0) + 1e-6
     swept = _some(len(labels), seed)
-    held_out, strength = _sweep((features[swept] - mean) / std, labels[swept], num_classes, recipe, seed)
+    with _threads_that_pay(features[swept].size * num_classes):
+        held_out, strength = _sweep((features[swept] - mean) / std, labels[swept], num_classes, recipe, seed)
     weight, bias = fit_head(features, labels, num_classes, strength * len(swept) / len(labels))
     right = held_out.argmax(1) == labels[swept]
     return Probe(
@@ -63,9 +64,15 @@ def fit_head(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """(weight (C, D), bias (C,)) on raw features at one strength, without a sweep."""
     mean, std = features.mean(0), features.std(0) + 1e-6
-    weight, bias = _linear((features - mean) / std, labels, num_classes, inverse_l2, 1000)
+    with _threads_that_pay(features.size * num_classes):
+        weight, bias = _linear((features - mean) / std, labels, num_classes, inverse_l2, 1000)
     raw = weight / std
     return raw.astype(np.float32), (bias - raw @ mean).astype(np.float32)
+
+
+def _threads_that_pay(products: int) -> threadpool_limits:
+    # Threads that wait for each other's part of so small a product spin: on a busy machine they took 15 times as long.
+    return threadpool_limits(1 if products < FEW_PRODUCTS else None)
 
 
 def _some(count: int, seed: int) -> npt.NDArray[np.int64]:
@@ -85,14 +92,16 @@ def _sweep(
     folds = min(recipe.probe_folds, int(np.bincount(labels, minlength=num_classes).min()))
     if folds < 2:
         return np.full((len(labels), num_classes), np.nan, np.float32), recipe.probe_inverse_l2[len(recipe.probe_inverse_l2) // 2]
-    parts = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(scaled, labels))
+    fold = stratified_folds(labels, folds, seed)
+    parts = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(folds)]
+    found: list[Linear | None] = [None] * folds  # each goes on from its last, stronger penalty
     best: tuple[float, float, npt.NDArray[np.float32]] | None = None
     last, harm = (-1.0, np.inf), 0
     for strength in sorted(recipe.probe_inverse_l2):
         logits = np.empty((len(labels), num_classes), np.float32)
-        for fit, out in parts:
-            weight, bias = _linear(scaled[fit], labels[fit], num_classes, strength, 200)
-            logits[out] = scaled[out] @ weight.T + bias
+        for k, (fit, out) in enumerate(parts):
+            found[k] = weight, bias = _linear(scaled[fit], labels[fit], num_classes, strength, 200, found[k])
+            logits[out] = scaled[out] @ weight.astype(np.float32).T + bias
         accuracy, loss = float((logits.argmax(1) == labels).mean()), nll(logits, labels)
         if best is None or accuracy > best[0]:
             best = accuracy, strength, logits
@@ -105,24 +114,50 @@ def _sweep(
 
 
 def _linear(
-    scaled: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], num_classes: int, strength: float, steps: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(weight (C, D), bias (C,)) of a logistic regression; a class without images gets no weight and a low bias."""
-    # Threads that wait for each other's part of so small a product spin: on a busy machine they took 15 times as long.
-    threads = 1 if scaled.size * num_classes < FEW_PRODUCTS else None
-    with warnings.catch_warnings(), threadpool_limits(threads):
-        # Weak penalties on separable data do not converge in time; the sweep then simply does not choose them.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(C=strength, max_iter=steps).fit(scaled, labels)
-    weight, bias = model.coef_, model.intercept_
-    if len(weight) == 1:  # two classes: one row; logits [0, z]
-        weight = np.concatenate([np.zeros_like(weight), weight])
-        bias = np.concatenate([np.zeros_like(bias), bias])
-    if len(weight) == num_classes:
-        return weight, bias
-    full_weight, full_bias = np.zeros((num_classes, scaled.shape[1])), np.full(num_classes, -1e3)
-    full_weight[model.classes_], full_bias[model.classes_] = weight, bias
-    return full_weight, full_bias
+    scaled: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    num_classes: int,
+    strength: float,
+    steps: int,
+    start: Linear | None = None,
+) -> Linear:
+    """The logistic regression with the least (mean loss + L2 / 2), of strength / N for the weights, none for biases; by L-BFGS.
+
+    ``strength`` is scikit-learn's C. A class without images gets no weight and a low bias.
+    """
+    classes, codes = np.unique(labels, return_inverse=True)
+    count, width = len(labels), scaled.shape[1]
+    target = np.eye(len(classes), dtype=np.float32)[codes]
+    # Of two classes only the difference of their weights is penalised: it lies in both, half in each.
+    l2 = (2.0 if len(classes) == 2 else 1.0) / (strength * count)
+
+    def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        both = flat.reshape(len(classes), width + 1)
+        weight = both[:, :width]
+        logits = scaled @ weight.astype(np.float32).T + both[:, width].astype(np.float32)
+        logits -= logits.max(1, keepdims=True)
+        shares = np.exp(logits)
+        total = shares.sum(1, keepdims=True)
+        value = float(np.log(total).sum() - (logits * target).sum()) / count
+        error = (shares / total - target) / count
+        slope = np.column_stack([error.T @ scaled + l2 * weight, error.sum(0)])
+        return value + 0.5 * l2 * float(np.square(weight).sum()), slope.ravel()
+
+    begin = np.zeros((len(classes), width + 1)) if start is None else np.column_stack(start)[classes]
+    options: Any = {"maxiter": steps, "gtol": TOLERANCE, "ftol": 64 * np.finfo(float).eps, "maxls": 50}
+    found = minimize(loss, begin.ravel(), jac=True, method="L-BFGS-B", options=options).x.reshape(len(classes), -1)
+    weight, bias = np.zeros((num_classes, width)), np.full(num_classes, -1e3)
+    weight[classes], bias[classes] = found[:, :width], found[:, width]
+    return weight, bias
+
+
+def stratified_folds(labels: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """(N,) the fold of each image, 0..folds-1: the images of a class are dealt out in random order, one fold after the other."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    dealt = order[np.argsort(labels[order], kind="stable")]
+    found = np.empty(len(labels), np.int64)
+    found[dealt] = np.arange(len(labels)) % folds
+    return found
 
 
 def nll(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> float:

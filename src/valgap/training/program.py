@@ -27,7 +27,7 @@ from valgap.training.checkpoint import WEIGHTS, facts_of
 from valgap.training.convolutions import quicken_convolutions
 from valgap.training.decide import Decision, adjustment, flip_keeps_class, what_learns
 from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of, logits_of_rows
-from valgap.training.images import ImageDataset, StoredDataset, usual_workers
+from valgap.training.images import SCORED_AT_ONCE, ImageDataset, StoredDataset, usual_workers
 from valgap.training.loggers import Loggers, check_names
 from valgap.training.probe import Probe, fit_probe
 from valgap.training.ranks import ALONE, Ranks, SharedBatches, joined
@@ -335,7 +335,7 @@ class _Program:
     def loader(self, dataset: Any, shuffle: bool, workers: int) -> DataLoader[Any]:
         """A loader whose order depends on the seed alone; this process's part of it, where several train together."""
         order = torch.Generator().manual_seed(self.seed)
-        batch = self.recipe.batch_size
+        batch = self.recipe.batch_size if shuffle else max(self.recipe.batch_size, SCORED_AT_ONCE)
         more: dict[str, Any] = {"generator": order, "num_workers": workers, "persistent_workers": workers > 0}
         if self.ranks.world == 1:
             return DataLoader(dataset, batch, shuffle=shuffle, **more)
@@ -348,9 +348,7 @@ class _Program:
         """The training loop."""
         self.screen.print(f"{'epoch':>5}  {'train loss':>10}  {'val loss':>8}  {'val accuracy':>12}", highlight=False)
         store = FitStore(self.out / STATE)
-        known = None
-        if self.probe is not None:
-            known = logits_of_rows(self.head, torch.from_numpy(np.array(self.val_features)), self.device)
+        known = logits_of_rows(self.head, self.val_features, self.device) if self.probe is not None else None
         return Fit(module, self.head, learn, val, self.recipe, epochs, self.seed, store, self.watch, self.ranks, known).run()
 
     # -- scores -------------------------------------------------------------------------------
@@ -363,8 +361,7 @@ class _Program:
     def logits(self, paths: list[Path], labels: npt.NDArray[np.int64], what: str) -> npt.NDArray[np.float32]:
         """(N, C) logits of images in eval mode under the evaluation transform; from what is stored, where it is."""
         if self.decision.unfreeze == "head" and self.probe is not None:
-            features = torch.from_numpy(np.array(self.see(paths, what)[0]))
-            return logits_of_rows(self.head, features, self.device)
+            return logits_of_rows(self.head, self.see(paths, what)[0], self.device)
         if self.decision.unfreeze in LAST and self.probe is not None and self.cut is not None:
             rows = self.see(paths, what)[1]
             assert rows is not None
