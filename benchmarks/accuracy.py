@@ -241,8 +241,7 @@ def table(rows: list[dict[str, object]]) -> str:
         "",
         "`make bench-accuracy DATA=FOLDER`. EfficientNet-Lite0 with ImageNet weights; mean over seeds, +- standard deviation.",
         "`best` is the best epoch on val for every program (that flatters all alike), `last` the last one of the usual script.",
-        "Seconds are of the whole process on two shared cores; where other programs were running only processor seconds compare.",
-        "Rows at 224 px were made before the last two stages learned.",
+        "Seconds are of the whole process on two cores with bfloat16 (AVX-512); rows without any were run elsewhere.",
         "Digits lose their class when mirrored, which fastai's and Lightning's usual augmentation does. ultralytics classify and",
         "AutoGluon take weights from their own hubs and have no way to these: not in the table.",
         "",
@@ -265,7 +264,8 @@ def numbers(rows: list[dict[str, object]], key: str, scale: float, digits: int) 
     if not values:
         return "-"
     spread = f" +- {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.{digits}f}{spread}"
+    fewer = f" ({len(values)} of them)" if len(values) < len(rows) else ""
+    return f"{np.mean(values):.{digits}f}{spread}{fewer}"
 
 
 if __name__ == "__main__":

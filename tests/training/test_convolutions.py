@@ -30,7 +30,9 @@ def assert_agree(expected: list[torch.Tensor | None], found: list[torch.Tensor |
         assert torch.allclose(one, other)
 
 
-@pytest.mark.parametrize(("side", "high", "wide", "bias"), [(5, 3, 3, False), (5, 2, 3, True), (7, 4, 1, True), (7, 1, 1, False)])
+@pytest.mark.parametrize(
+    ("side", "high", "wide", "bias"), [(5, 3, 3, False), (5, 4, 7, True), (7, 4, 5, True), (5, 14, 14, False)]
+)
 def test_a_wide_depthwise_kernel_is_the_convolution(
     side: int, high: int, wide: int, bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,13 +40,24 @@ def test_a_wide_depthwise_kernel_is_the_convolution(
     plain = nn.Conv2d(6, 6, side, padding=side // 2, groups=6, bias=bias).double()
     quick = copy.deepcopy(plain)
     quicken_convolutions(quick)
-    calls = []
-    product = convolutions._as_product
-    monkeypatch.setattr(convolutions, "_as_product", lambda *given: calls.append(1) or product(*given))
-    images = torch.randn(4, 6, high, wide, dtype=torch.float64)
-    assert_agree(learned(plain, images), learned(copy.deepcopy(quick), images))  # a copy has weights of its own
-    assert calls == [1]
+    images = torch.randn(4, 6, high, wide, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    expected = learned(plain, images)
+    monkeypatch.setattr(nn.Conv2d, "forward", None)
+    assert_agree(expected, learned(copy.deepcopy(quick), images))  # a copy has weights of its own
     assert quick.weight.grad is None
+
+
+def test_a_depthwise_kernel_on_images_that_need_no_gradient() -> None:
+    torch.manual_seed(0)
+    quick = nn.Conv2d(6, 6, 5, padding=2, groups=6, bias=False)
+    plain = copy.deepcopy(quick)
+    quicken_convolutions(quick)
+    images = torch.randn(2, 6, 8, 8)
+    for conv in (plain, quick):
+        conv(images).square().sum().backward()
+    assert plain.weight.grad is not None
+    assert quick.weight.grad is not None
+    assert torch.allclose(plain.weight.grad, quick.weight.grad, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("stride", "side", "bias"), [(1, 3, False), (2, 7, True), ((2, 1), 4, False), (1, POINTWISE_SIDE, True)])
@@ -60,10 +73,12 @@ def test_a_pointwise_kernel_is_the_convolution(stride: Any, side: int, bias: boo
 
 
 def test_all_else_is_left_to_the_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolutions, "_as_product", None)
-    small, large = torch.randn(2, 6, 3, 3), torch.randn(2, 6, 4, 4)
+    monkeypatch.setattr(convolutions, "_Depthwise", None)
+    small = torch.randn(2, 6, 3, 3)
     for images, conv in (
-        (large, nn.Conv2d(6, 6, 5, padding=2, groups=6)),
+        (small, nn.Conv2d(6, 6, 7, padding=3, groups=6)),
+        (small, nn.Conv2d(6, 6, 5, padding=1, groups=6)),
+        (small, nn.Conv2d(6, 6, (5, 3), padding=(2, 1), groups=6)),
         (small, nn.Conv2d(6, 6, 1, padding=1)),
         (small, nn.Conv2d(6, 6, 1, groups=3)),
         (small, nn.Conv2d(6, 6, 3, padding=1, groups=6)),
