@@ -235,6 +235,37 @@ def test_ways_agree_and_a_wrong_one_is_refused(
     assert memory.exists()
 
 
+@pytest.mark.parametrize("agrees", [True, False])
+def test_where_bfloat16_agrees_no_other_way_is_tried(
+    agrees: bool, loaded: LoadedModel, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = Normalised(body_of(loaded.model, loaded.head), (0.5,) * 3, (0.5,) * 3).eval()
+    pixels = np.stack([read_pixels(p, loaded.preprocessing.at(64)) for p in photos])
+    found = TorchForward(body, torch.device("cpu"), None, "fp32")(pixels)[0]
+    tried = []
+
+    class Fast:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __call__(self, given: np.ndarray) -> tuple[np.ndarray, ...]:
+            wrong = self.name == "openvino bf16" and not agrees
+            return (np.roll(found, 1, axis=1)[: len(given)] if wrong else found[: len(given)],)
+
+    def build(name: str, *_: object) -> Fast:
+        tried.append(name)
+        return Fast(name)
+
+    monkeypatch.setattr("valgap.engine.forward.candidates", lambda device: ["openvino bf16", "openvino", "bf16"])
+    monkeypatch.setattr("valgap.engine.forward._build", build)
+    chosen = choose_forward(body, torch.device("cpu"), pixels, 10**9, tmp_path / "forwards.json")
+    if agrees:
+        assert (chosen.name, tried) == ("openvino bf16", ["openvino bf16"])
+    else:
+        assert chosen.name in ("openvino", "bf16")
+        assert tried == ["openvino bf16", "openvino", "bf16"]
+
+
 def test_a_slow_beginning_is_not_the_speed() -> None:
     """A way whose second call still warms up, as OpenVINO's does in some processes."""
 
