@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from valgap.cli.app import CHECK_CRASHED, DONE, FOUND, app
-from valgap.cli.console import codes, images_bar, page_beside, page_of, reruns_bar, say, write_new
+from valgap.cli.console import codes, images_bar, page_beside, page_of, quick_imports, reruns_bar, say, write_new
 from valgap.errors import ValgapError
 
 JUnitFile = Annotated[
@@ -39,12 +39,13 @@ def diagnose(
 
     Examples:  valgap diagnose runs/last --budget 10m     valgap diagnose runs/last --json --fail-on suspected
     """
-    from rich.console import Console
+    with quick_imports():
+        from rich.console import Console
 
-    from valgap.diagnosis import diagnose as diagnose_run
-    from valgap.record.foreign import is_log
-    from valgap.report.as_json import diagnosis_to_json
-    from valgap.report.terminal import show_briefly, show_details, show_diagnosis
+        from valgap.diagnosis import diagnose as diagnose_run
+        from valgap.record.foreign import is_log
+        from valgap.report.as_json import diagnosis_to_json
+        from valgap.report.terminal import show_briefly, show_details, show_diagnosis
 
     if fail_on not in (None, "confirmed", "suspected"):
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
@@ -98,11 +99,12 @@ def check(
 
     Examples:  valgap check photos/     valgap check photos/ --junit valgap.xml --fail-on suspected     valgap check list.csv
     """
-    from rich.console import Console
+    with quick_imports():
+        from rich.console import Console
 
-    from valgap.diagnosis import check as check_data
-    from valgap.report.as_json import diagnosis_to_json
-    from valgap.report.terminal import show_details, show_diagnosis
+        from valgap.diagnosis import check as check_data
+        from valgap.report.as_json import diagnosis_to_json
+        from valgap.report.terminal import show_details, show_diagnosis
 
     if fail_on not in (None, "confirmed", "suspected"):
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from valgap.cli.app import app
-from valgap.cli.console import say
+from valgap.cli.console import quick_imports, say
 from valgap.errors import ValgapError
 
 if TYPE_CHECKING:
@@ -51,14 +51,15 @@ def train(
 
     torchrun --nproc-per-node 4 -m valgap train photos/ --unfreeze all     one model on four GPUs
     """
-    from rich.console import Console
+    with quick_imports():
+        from rich.console import Console
 
-    from valgap.experiments.plan import parse_budget
-    from valgap.recipe import Recipe, read_config
-    from valgap.recipe import preset as named_preset
-    from valgap.record.location import new_run_directory
-    from valgap.training import train as train_folder
-    from valgap.training.ranks import joined
+        from valgap.experiments.plan import parse_budget
+        from valgap.recipe import Recipe, read_config
+        from valgap.recipe import preset as named_preset
+        from valgap.record.location import new_run_directory
+        from valgap.training import train as train_folder
+        from valgap.training.ranks import joined
 
     recipe = named_preset(preset) if config is None else read_config(config, named_preset(preset))
     changes = {k: v for k, v in {"unfreeze": unfreeze, "epochs": epochs, "batch_size": batch_size}.items() if v is not None}
@@ -132,7 +133,8 @@ def predict(
     """
     import csv
 
-    from valgap.training import load
+    with quick_imports():
+        from valgap.training import load
 
     classifier = load(run_directory)
     if tta and not classifier.flip:
@@ -159,7 +161,8 @@ def export(
 
     Examples:  valgap export runs/last --format onnx     valgap export runs/last --format torchscript --out model.pt
     """
-    from valgap.training.export import export as export_model
+    with quick_imports():
+        from valgap.training.export import export as export_model
 
     done = export_model(run_directory, format, out)
     print(f"{done.path}: {done.about}")
