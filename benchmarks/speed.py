@@ -294,7 +294,7 @@ def agreement(root: Path, scratch: Path) -> list[dict[str, object]]:
         loaded = create_model("efficientnet_lite0", len(table.classes))
         preprocessing = loaded.preprocessing.at(size)
         show, body = preprocessing.eval_transform(), body_of(loaded.model, loaded.head)
-        answers, features = {}, {}
+        answers, features, strengths = {}, {}, {}
         for way in ("reference", "valgap"):
             parts = []
             for val in (False, True):
@@ -307,6 +307,7 @@ def agreement(root: Path, scratch: Path) -> list[dict[str, object]]:
                 parts.append((np.asarray(found), labels))
             probe = fit_probe(*parts[0], len(table.classes), RECIPE, 0)
             answers[way], features[way] = probe.logits(parts[1][0]).argmax(1), parts[1][0]
+            strengths[way] = probe.inverse_l2
         labels = table.part(True)[1]
         a, b = features["reference"], features["valgap"]
         cosine = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
@@ -319,6 +320,7 @@ def agreement(root: Path, scratch: Path) -> list[dict[str, object]]:
                 "answers_that_differ": int((answers["reference"] != answers["valgap"]).sum()),
                 "val_images": len(labels),
                 "least_cosine": float(cosine.min()),
+                "inverse_l2": strengths,
             }
         )
     return rows
