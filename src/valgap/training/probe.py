@@ -45,7 +45,7 @@ def fit_probe(
     """The probe of features (N, D) and labels (N,); the standardisation is folded into weight and bias."""
     mean, std = features.mean(0), features.std(0) + 1e-6
     swept = _some(len(labels), seed)
-    with _threads_that_pay(features[swept].size * num_classes):
+    with _threads_that_pay(len(swept) * features.shape[1] * num_classes):
         held_out, strength = _sweep((features[swept] - mean) / std, labels[swept], num_classes, recipe, seed)
     weight, bias = fit_head(features, labels, num_classes, strength * len(swept) / len(labels))
     right = held_out.argmax(1) == labels[swept]
