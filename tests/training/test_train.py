@@ -138,6 +138,14 @@ def test_a_rate_that_does_harm_is_refused_after_a_lower_one(tmp_path: Path, caps
     assert "at a lower rate -" in capsys.readouterr().out
 
 
+def test_epoch_0_is_what_a_pass_would_find(photos: Path, tmp_path: Path) -> None:
+    """It is told by the features; the scores at the end come from a pass behind the cut."""
+    result = train(photos, tmp_path / "a", recipe=Recipe.changed(QUICK, {"unfreeze": "last", "epochs": 0}), **SETTINGS)
+    assert [row.epoch for row in result.epochs] == [0]
+    assert result.epochs[0].val_accuracy == result.val.accuracy
+    assert result.epochs[0].val_loss == pytest.approx(result.val.nll, rel=1e-2)
+
+
 def test_without_a_probe_the_head_learns(photos: Path, tmp_path: Path) -> None:
     recipe = Recipe.changed(RECIPE, {"start": "random", "epochs": 1})
     result = train(photos, tmp_path / "a", recipe=recipe, backbone="efficientnet_lite0", size=32)

@@ -26,7 +26,7 @@ def codes(text: str) -> list[str]:
 @contextmanager
 def quick_imports() -> Iterator[None]:
     """Imports without the collector, which would go over all that torch and its kin make, again and again, and once more at
-    the end of the process: nearly two seconds of five, and none of it is garbage.
+    the end of the process, and none of it is garbage.
     """
     was_on = gc.isenabled()
     gc.disable()

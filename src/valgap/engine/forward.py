@@ -196,10 +196,10 @@ def candidates(device: torch.device) -> list[str]:
     """The ways that this machine offers beside fp32, in the order in which they are tried."""
     if device.type == "cuda":
         return ["bf16"]
-    found = ["openvino"] if importlib.util.find_spec("openvino") is not None else ["compiled"]
-    if torch.cpu._is_avx512_bf16_supported():  # emulated elsewhere, and slower than fp32
-        found = [SECOND_TO_NONE, "openvino", "bf16"] if "openvino" in found else ["bf16", "compiled"]
-    return found
+    bf16 = torch.cpu._is_avx512_bf16_supported()  # emulated elsewhere, and slower than fp32
+    if importlib.util.find_spec("openvino") is not None:
+        return [SECOND_TO_NONE, "openvino", "bf16"] if bf16 else ["openvino"]
+    return ["bf16", "compiled"] if bf16 else ["compiled"]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Convolutions that learn faster in another way, on processors: with the same results up to rounding.
 
 On maps of up to 14 x 14 a 1 x 1 convolution with its gradients takes 1.1 to 1.7 times as long as the same product by a linear
-layer. Of depthwise kernels that are wide the library's gradient of the weight takes most of an EfficientNet's step: see
+layer. Of depthwise kernels that are wide the library's gradient of the weight takes much of an EfficientNet's step: see
 `_Depthwise`. In bfloat16 the gradients of those, and of kernels that go in steps of two, take 3 to 20 times as long as in
 float32, so that they stay in float32.
 """
@@ -68,7 +68,7 @@ def _depthwise(self: nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
         return type(self).forward(self, images)
     with torch.autocast("cpu", enabled=False):
         exact = images.to(self.weight.dtype)
-        # The kernel is flipped and moved over the map, which has to be larger than what hangs over its border.
+        # On maps of less than half the kernel's side the library is the faster one.
         if not _is_centred(self) or 2 * min(images.shape[2:]) <= self.kernel_size[0]:
             return type(self).forward(self, exact).to(images.dtype)
         found: torch.Tensor = _Depthwise.apply(exact, self.weight)
