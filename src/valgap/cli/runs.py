@@ -28,7 +28,7 @@ def run(
 
     Examples:  valgap run train.py --epochs 20     valgap run --out runs/a -m package.train --lr 0.1
     """
-    from valgap.record.location import new_run_directory
+    from valgap.record.place import place_of, shared_run_directory
     from valgap.seams import host
     from valgap.seams.session import Session
 
@@ -37,13 +37,17 @@ def run(
         raise ValgapError("no script given: valgap run SCRIPT [ARGS], or valgap run -m MODULE [ARGS]")
     target = host.module_target(module, given) if module is not None else host.script_target(given[0], given[1:])
     name = module if module is not None else given[0]
-    folder = out if out is not None else new_run_directory(Path(name).stem if module is None else module)
-    session = Session(folder, target.argv, name, module)
+    place = place_of()
+    folder = shared_run_directory(out, Path(name).stem if module is None else module, place)
+    session = Session(folder, target.argv, name, module, place=place)
+    session.closing = closing
     status, error = host.execute(target, session)
     seconds = session.finish(status, error)
     session.close(seconds, closing if status == 0 else 0.0, say)
     if session.writer.stopped:
         say(f"the record stops early: {session.writer.stopped}")
+    if not session.leads:  # rank 0 tells of all
+        raise typer.Exit(status)
     raise typer.Exit(_after_run(folder, status, session.problem))
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from valgap.errors import RecordError
-from valgap.record.encoding import EVENTS_FILE
+from valgap.record.encoding import EVENTS_FILE, PARTS
 
 RUNS = "runs"
 LAST = "last"
@@ -61,3 +61,13 @@ def discard(folder: Path) -> None:
             folder.parent.rmdir()
     except OSError:
         pass  # something else lies there: it stays
+
+
+def part_files(folder: Path) -> list[Path]:
+    """The files of a run's further processes, in the order of their names."""
+    return sorted((folder / PARTS).glob("*.jsonl"))
+
+
+def has_parts(folder: Path) -> bool:
+    """Whether a process beside the first one has recorded anything."""
+    return bool(part_files(folder))

@@ -87,8 +87,8 @@ class ClosingMeasurements:
     def _save_weights(self) -> None:
         from safetensors.torch import save_file
 
-        if self.model is None:
-            return
+        if self.model is None or (self.writer.name and (self.writer.path / "final.safetensors").exists()):
+            return  # nothing was trained, or another process of the program has written its own
         final = {name: t.detach().cpu().contiguous().clone() for name, t, _, _ in self.model.tensors}
         save_file(final, str(self.writer.path / "final.safetensors"))
         if self.recorder.best is not None:

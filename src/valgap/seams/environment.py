@@ -13,7 +13,7 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "Pillow", "lightning", "tra
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED", "WORLD_SIZE", "RANK")
 
 
-def describe(argv: list[str], script: str) -> dict[str, Any]:
+def describe(argv: list[str], script: str, with_git: bool = True) -> dict[str, Any]:
     """JSON-ready facts about the machine and the call; no secrets, only named variables."""
     return {
         "argv": argv,
@@ -25,7 +25,7 @@ def describe(argv: list[str], script: str) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "packages": {name: v for name in PACKAGES if (v := _version(name)) is not None},
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
-        "git": _git(),
+        **({"git": _git()} if with_git else {}),  # one process of a job asks
     }
 
 

@@ -129,7 +129,7 @@ def execute(target: Target, session: Session) -> tuple[int, str | None]:
 
     Its traceback goes to standard error without our frames. SystemExit is its status; Ctrl-C is 130.
     """
-    finder = AfterImport({"torch": session.hook_torch, "torch._dynamo.eval_frame": session.hook_compiler})
+    finder = AfterImport(session.after_imports())
     saved = sys.modules["__main__"], sys.argv, list(sys.path)
     rest = _without_our_folder(sys.path)
     sys.meta_path.insert(0, finder)

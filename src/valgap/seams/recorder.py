@@ -16,6 +16,7 @@ from valgap.seams.described import loader_settings
 from valgap.seams.inputs import fingerprint, miniatures, quantized
 from valgap.seams.model_states import ModelStates
 from valgap.seams.optimizer_steps import OptimizerSteps
+from valgap.seams.ranks import Ranks
 from valgap.seams.samples import Registry, Samples
 from valgap.seams.schedules import Schedules
 from valgap.seams.tracked import TrackedModel
@@ -54,6 +55,7 @@ class Recorder:
         self._steps = OptimizerSteps(writer)
         self._schedules = Schedules(writer)
         self._states = ModelStates(writer)
+        self._ranks = Ranks(writer)
         self._seen: set[tuple[int, bool]] = set()
 
     # -- loader -------------------------------------------------------------------------------
@@ -94,6 +96,7 @@ class Recorder:
 
     def model_called(self, module: Any, args: tuple[Any, ...], grad_enabled: bool) -> None:
         """An outermost module call begins."""
+        self._ranks.model_called(module, grad_enabled)
         self._open_call = None
         self._deferred_grad = grad_enabled
         images = find_images(args)
@@ -154,6 +157,7 @@ class Recorder:
             self.num_passes += 1
             walk.started = time.perf_counter()
             self.walks.append(walk)
+            self._ranks.pass_begun()
             self.writer.write("pass_begin", {"pass": walk.index, "loader": walk.loader_id, "dataset": walk.dataset_id})
         self._start(tracked, grad_enabled)
         self._current = OpenBatch(walk, walk.num_batches, int(images.shape[0]), loaded, fingerprint(images))
@@ -252,10 +256,20 @@ class Recorder:
     def step_ended(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer has stepped."""
         self._steps.step_ended(optimizer, self._open_walk(), self.models)
+        self._ranks.stepped()
 
     def training_of(self, parameter: torch.Tensor) -> tuple[str, dict[str, Any], list[float]] | None:
         """(optimizer class, settings of its group, learning rate of each step) of what trained a parameter last."""
         return self._steps.training_of(parameter)
+
+    @property
+    def rank(self) -> int | None:
+        """The program's rank in its group of processes; None where it has joined none."""
+        return self._ranks.rank
+
+    def wrapper_made(self, wrapper: Any) -> None:
+        """A model was wrapped in DistributedDataParallel."""
+        self._ranks.wrapper_made(wrapper)
 
     def schedule_made(self, schedule: Any) -> None:
         """A learning-rate schedule was made."""
@@ -306,6 +320,7 @@ class Recorder:
         if walk.steps:
             self._states.write_model(model)
         self._states.write_state(model, "pass", walk.index)
+        self._ranks.pass_written(walk.index, model, bool(walk.steps))
         if walk.steps:
             self._schedules.write(walk.index, self._steps.optimizers)
         loader = walk.loader

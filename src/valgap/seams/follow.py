@@ -1,0 +1,27 @@
+"""Run as a file by processes that a recorded program starts: ``follow.py ORIGIN SCRIPT [ARGS]`` or ``ORIGIN -m MODULE [ARGS]``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """The program's exit status; it runs as Python would run it, and is recorded where it calls a model."""
+    home = __file__.rsplit("/valgap/", 1)[0]
+    here = sys.path.pop(0)  # this file's folder
+    sys.path.append(home)
+    try:
+        from valgap.errors import ScriptError
+        from valgap.seams.children import run_command
+    finally:
+        sys.path.remove(home)
+        sys.path.insert(0, here)
+    try:
+        return run_command(sys.argv[1], sys.argv[2:])
+    except ScriptError as error:
+        print(f"{sys.executable}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
