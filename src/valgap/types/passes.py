@@ -145,6 +145,8 @@ class Pass:
     steps: StepTable
     modes: ModeStats
     state: int  # position in RunRecord.states of the snapshot at its end, -1 if none
+    processes: int = 1  # that shared it; `samples` then holds each known sample of theirs once
+    repeated: int = 0  # samples left out of `samples` because another process, or padding, had shown them before
 
 
 @dataclass(frozen=True)

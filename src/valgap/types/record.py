@@ -17,6 +17,7 @@ from valgap.types.program import (
     StateSnapshot,
     WeightsLoaded,
 )
+from valgap.types.ranks import RankInfo
 
 # What the records of `valgap train` have for a script.
 TRAINED = "valgap train"
@@ -55,6 +56,8 @@ class RunRecord:
     seconds: float
     seen: tuple[SeenInputs, ...] = ()  # of the first pass over each data set
     schedules: tuple[ScheduleState, ...] = ()
+    ranks: tuple[RankInfo, ...] = ()  # the processes of a program of several; empty for a process alone
+    unseen: tuple[str, ...] = ()  # what keeps a sound result from being told sound, a sentence each; see record/whole.py
 
     def __repr__(self) -> str:
         return f"RunRecord({self.path!r}: {len(self.passes)} passes, exit status {self.exit_status})"
@@ -67,6 +70,11 @@ class RunRecord:
     def of_phase(self, phase: Phase) -> tuple[Pass, ...]:
         """All passes of one phase with the trained model's data, in order."""
         return tuple(p for p in self.passes if p.phase == phase)
+
+    @property
+    def group(self) -> tuple[RankInfo, ...]:
+        """The processes that trained as one group, by rank; empty where none did."""
+        return tuple(sorted((r for r in self.ranks if r.rank is not None and r.passes), key=lambda r: r.rank or 0))
 
     @property
     def last_train(self) -> Pass | None:
