@@ -12,6 +12,9 @@ from valgap.cli.app import WRONG_USE, app
 from valgap.cli.console import PAGE, holds_verdicts, page_of, say, write_new
 from valgap.errors import NothingRecordedError, ValgapError
 
+# Other ranks end with the first one; what they still have to write takes less than this.
+PARTS_S = 10.0
+
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def run(
@@ -28,6 +31,7 @@ def run(
 
     Examples:  valgap run train.py --epochs 20     valgap run --out runs/a -m package.train --lr 0.1
     """
+    from valgap.record.location import wait_for_parts
     from valgap.record.place import place_of, shared_run_directory
     from valgap.seams import host
     from valgap.seams.session import Session
@@ -48,6 +52,7 @@ def run(
         say(f"the record stops early: {session.writer.stopped}")
     if not session.leads:  # rank 0 tells of all
         raise typer.Exit(status)
+    wait_for_parts(folder, PARTS_S)
     raise typer.Exit(_after_run(folder, status, session.problem))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import time
 from pathlib import Path
@@ -11,6 +13,8 @@ from valgap.record.encoding import EVENTS_FILE, PARTS
 
 RUNS = "runs"
 LAST = "last"
+POLL_S = 0.05
+LAST_BYTES = 4096  # hold a part's last line, and what closing measurements that were skipped add to it
 
 
 def new_run_directory(name: str) -> Path:
@@ -66,6 +70,27 @@ def discard(folder: Path) -> None:
 def part_files(folder: Path) -> list[Path]:
     """The files of a run's further processes, in the order of their names."""
     return sorted((folder / PARTS).glob("*.jsonl"))
+
+
+def wait_for_parts(folder: Path, most_s: float) -> None:
+    """Wait until the processes of a job that end with this one have written their last line; not for those that are gone."""
+    until = time.monotonic() + most_s
+    while time.monotonic() < until and any(_is_open(f) for f in part_files(folder)):
+        time.sleep(POLL_S)
+
+
+def _is_open(file: Path) -> bool:
+    with file.open("rb") as stream:
+        header = stream.readline()
+        stream.seek(max(0, file.stat().st_size - LAST_BYTES))
+        if b'"t":"end"' in stream.read():
+            return False
+    try:
+        pid = json.loads(header)["pid"]
+        os.kill(pid, 0)  # no signal: only asks whether it is there
+    except (ValueError, KeyError, TypeError, OSError):
+        return False  # gone, or on another machine
+    return True
 
 
 def has_parts(folder: Path) -> bool:

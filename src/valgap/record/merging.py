@@ -91,7 +91,9 @@ def merge(parts: Sequence[Part]) -> RunRecord:
     states, places = _states(leading)
     passes = _passes(shared, places)
     record = _record(main, lead, leading, known, passes, states)
-    return replace(record, ranks=tuple(_info(p, states) for p in parts if p.record.passes or p is main), unseen=_left_out(left_out))
+    return replace(
+        record, ranks=tuple(_info(p, states) for p in parts if p.record.passes or p is main), unseen=_left_out(left_out)
+    )
 
 
 def _left_out(units: Sequence[Sequence[Part]]) -> tuple[str, ...]:
@@ -227,7 +229,12 @@ def _mean_loss(tables: Sequence[StepTable]) -> StepTable:
 
 
 def _record(
-    main: Part, lead: Part, leading: Sequence[Part], known: Identities, passes: tuple[Pass, ...], states: tuple[StateSnapshot, ...]
+    main: Part,
+    lead: Part,
+    leading: Sequence[Part],
+    known: Identities,
+    passes: tuple[Pass, ...],
+    states: tuple[StateSnapshot, ...],
 ) -> RunRecord:
     """The merged record but for its processes."""
     ordered = [lead, *(p for p in leading if p is not lead)]
@@ -255,9 +262,7 @@ def _record(
             for p in leading
             for s in p.record.schedules
         ),
-        printed=tuple(
-            replace(n, after_pass=_place(by_id[i], n.after_pass)) for i in printing for n in by_id[i].record.printed
-        ),
+        printed=tuple(replace(n, after_pass=_place(by_id[i], n.after_pass)) for i in printing for n in by_id[i].record.printed),
         closing=closing,
         recorder_errors=tuple(e for p in (main, *(q for q in leading if q is not main)) for e in p.record.recorder_errors),
         seen=tuple(

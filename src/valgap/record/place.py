@@ -119,5 +119,3 @@ def _drop_old(folder: Path) -> None:
                 claim.unlink()
         except OSError:
             pass  # another process was faster
-
-

@@ -11,18 +11,12 @@ Workers of a DataLoader stay what they are. A process in which no model is calle
 
 from __future__ import annotations
 
-import atexit
-import json
+import contextlib
 import os
-import shutil
-import site
-import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from valgap.seams.session import Session
@@ -48,8 +42,7 @@ except Exception:
 """
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a process comes from: what it must know to record its part."""
 
     out: str  # the run directory, absolute
@@ -57,6 +50,20 @@ class Origin:
     parent: int
     how: str  # "fork", "spawn" or "command"
     closing: float  # share of its time that closing measurements may take
+
+    @property
+    def text(self) -> str:
+        """As one argument of a command."""
+        import json
+
+        return json.dumps(self._asdict())
+
+    @classmethod
+    def read(cls, text: str) -> Origin:
+        """The inverse of ``text``."""
+        import json
+
+        return cls(**json.loads(text))
 
     @classmethod
     def of(cls, session: Session, how: str) -> Origin:
@@ -72,7 +79,7 @@ class _Arrival:
         self.origin = origin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return exec, (ARRIVE.format(home=PACKAGE_HOME, origin=json.dumps(asdict(self.origin))), {})
+        return exec, (ARRIVE.format(home=PACKAGE_HOME, origin=self.origin.text), {})
 
 
 class Children:
@@ -83,16 +90,17 @@ class Children:
         self.started = 0
         self.unseen = ""  # the last Python command that was not followed
         self._undo: list[Callable[[], None]] = []
+        self._followed_modules: set[str] = set()
 
     def attach(self) -> None:
         """Prepare what starts processes, as far as it is imported."""
-        self._follow_commands()
-        if "multiprocessing.spawn" in sys.modules:
-            self._follow_spawned()
+        for name, follow in self.after_imports().items():
+            if name in sys.modules:
+                follow()
 
     def after_imports(self) -> dict[str, Callable[[], None]]:
         """What is to be prepared once it has been imported."""
-        return {"multiprocessing.spawn": self._follow_spawned}
+        return {"subprocess": self._follow_commands, "multiprocessing.spawn": self._follow_spawned}
 
     def detach(self) -> None:
         """Start processes as ever."""
@@ -104,7 +112,10 @@ class Children:
         return {"started": self.started, "unseen": self.unseen}
 
     def _follow_spawned(self) -> None:
-        spawn = sys.modules["multiprocessing.spawn"]
+        if "spawn" in self._followed_modules:
+            return
+        self._followed_modules.add("spawn")
+        spawn: Any = sys.modules["multiprocessing.spawn"]
         original = spawn.get_preparation_data
 
         def get_preparation_data(name: str) -> dict[str, Any]:
@@ -116,33 +127,35 @@ class Children:
                 data = {"valgap": _Arrival(Origin.of(self.session, "spawn")), **data}
             return data
 
-        spawn.get_preparation_data = get_preparation_data  # type: ignore[attr-defined]
+        spawn.get_preparation_data = get_preparation_data
 
         def undo() -> None:
             if spawn.get_preparation_data is get_preparation_data:
-                spawn.get_preparation_data = original  # type: ignore[attr-defined]
+                spawn.get_preparation_data = original
 
         self._undo.append(undo)
 
     def _follow_commands(self) -> None:
-        original: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+        if "subprocess" in self._followed_modules:
+            return
+        self._followed_modules.add("subprocess")
+        subprocess: Any = sys.modules["subprocess"]
+        original = subprocess.Popen._execute_child
 
         def _execute_child(process: Any, args: Any, executable: Any, *rest: Any, **named: Any) -> Any:
             followed = None
-            try:
+            with contextlib.suppress(Exception):  # the command then runs as it is
                 # preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell
                 followed = self._followed(process.args, executable, rest[3], rest[7])
-            except Exception:
-                pass  # the command then runs as it is
             if followed is not None:
                 args, executable = followed, followed[0]
             return original(process, args, executable, *rest, **named)
 
-        subprocess.Popen._execute_child = _execute_child  # type: ignore[attr-defined]
+        subprocess.Popen._execute_child = _execute_child
 
         def undo() -> None:
             if subprocess.Popen.__dict__.get("_execute_child") is _execute_child:
-                subprocess.Popen._execute_child = original  # type: ignore[attr-defined]
+                subprocess.Popen._execute_child = original
 
         self._undo.append(undo)
 
@@ -163,23 +176,25 @@ class Children:
             self._not_followed(" ".join(words) if program and program[0] != "-m" else "")
             return None
         self.started += 1
-        return [sys.executable, *options, FOLLOW, json.dumps(asdict(Origin.of(self.session, "command"))), *program]
+        return [sys.executable, *options, FOLLOW, Origin.of(self.session, "command").text, *program]
 
     def _not_followed(self, text: str) -> None:
         self.unseen = text[:200] or self.unseen
 
     def end_with_process(self, session: Session) -> None:
         """The part ends when its process does: before multiprocessing ends a child, or at exit."""
-        util = sys.modules.get("multiprocessing.util")
+        import atexit
+
+        util: Any = sys.modules.get("multiprocessing.util")
         if util is not None:
-            original: Any = util._exit_function  # type: ignore[attr-defined]
+            original = util._exit_function
 
             def _exit_function(*args: Any, **kwargs: Any) -> None:
-                util._exit_function = original  # type: ignore[attr-defined]
+                util._exit_function = original
                 end(session, sys.exc_info()[1])
                 original(*args, **kwargs)
 
-            util._exit_function = _exit_function  # type: ignore[attr-defined]
+            util._exit_function = _exit_function
         atexit.register(end, session, None)
 
 
@@ -203,7 +218,7 @@ def arrive(origin: str) -> None:
     from valgap.seams.host import AfterImport
     from valgap.seams.session import Session
 
-    came = Origin(**json.loads(origin))
+    came = Origin.read(origin)
     session = Session(Path(came.out), list(sys.argv), "", origin=came)
     sys.meta_path.insert(0, AfterImport(session.after_imports()))
     session.start()
@@ -217,7 +232,7 @@ def run_command(origin: str, words: Sequence[str]) -> int:
     from valgap.seams import host
     from valgap.seams.session import Session
 
-    came = Origin(**json.loads(origin))
+    came = Origin.read(origin)
     module = words[1] if words[0] == "-m" else None
     target = host.module_target(module, words[2:]) if module is not None else host.script_target(words[0], words[1:])
     session = Session(Path(came.out), target.argv, module or words[0], module, place=place_of(), origin=came)
@@ -235,6 +250,8 @@ def split_command(words: Sequence[str]) -> tuple[list[str], list[str]] | None:
 
     The second list is empty for code given otherwise, such as with ``-c``.
     """
+    import shutil
+
     found = shutil.which(words[0]) or words[0]
     if not _is_this_python(found):
         return ([], [found, *words[1:]]) if _is_launcher(found) else None
@@ -283,6 +300,9 @@ def is_training(program: Sequence[str], cwd: Path) -> bool:
 
 
 def _belongs_to_library(script: Path) -> bool:
+    import site
+    import sysconfig
+
     whole = str(script.resolve())
     homes = {sysconfig.get_path(n) for n in ("stdlib", "platstdlib", "purelib", "platlib")} | set(site.getsitepackages())
     return any(whole.startswith(str(Path(h).resolve()) + os.sep) for h in homes if h)

@@ -1,4 +1,4 @@
-"""Run as a file by processes that a recorded program starts: ``follow.py ORIGIN SCRIPT [ARGS]`` or ``ORIGIN -m MODULE [ARGS]``."""
+"""Run as a file in processes that a recorded program starts: ``follow.py ORIGIN SCRIPT [ARGS]`` or ``-m MODULE [ARGS]``."""
 
 from __future__ import annotations
 

@@ -90,6 +90,8 @@ class Session:
         """Put the hooks on torch, which has just been imported."""
         if self._seams is not None:
             return
+        if self.children is not None:
+            self.children.attach()  # torch has imported what starts processes
         from valgap.seams.hooks import Seams
         from valgap.seams.recorder import Recorder
 
