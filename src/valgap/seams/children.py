@@ -1,8 +1,8 @@
 """The processes that a recorded program starts: each that calls a model records a part of its own.
 
 - A fork has our hooks already. It gets a recorder of its own at the first thing it does with torch.
-- A spawned process, or one out of multiprocessing's fork server, is a fresh interpreter. What it is given to prepare itself holds one
-  entry more, which begins the recording when it is unpickled.
+- A spawned process, or one out of multiprocessing's fork server, is a fresh interpreter. What it is given to prepare
+  itself holds one entry more, which begins the recording when it is unpickled.
 - A command that runs a Python script of the user's, or a launcher of such scripts, with this interpreter is run by
   ``follow.py``. ``Popen.args`` and the child's own ``sys.argv`` are as the program wrote them.
 

@@ -158,7 +158,7 @@ class Session:
             self.acting.detach()
         if self.children is not None:
             self.children.detach()
-            if self.children.started and not self.writer.waiting:
+            if (self.children.started or self.children.unseen) and not self.writer.waiting:
                 self.writer.write("children", self.children.facts())
         if self.recorder is not None:
             try:
