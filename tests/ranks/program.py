@@ -1,7 +1,7 @@
 """A training of a tiny network on 24 tensors, validated on 37: alone, as a rank, or in processes that it starts itself.
 
-program.py HOW [SECONDS_A_STEP]: ``env`` (torchrun's variables), ``alone``, ``fork`` or ``spawn`` (two ranks), ``hogwild`` (two
-processes train one shared model, the first one tests it), ``shell`` (the training runs in a process that a shell starts),
+program.py HOW [SECONDS_A_STEP]: ``env`` (torchrun's variables), ``alone``, ``fork``, ``spawn`` or ``pair`` (two ranks),
+``hogwild`` (two processes train one shared model, the first one tests it), ``shell`` (a shell starts Python),
 ``command`` (in one that it starts with this interpreter).
 """
 
@@ -107,9 +107,16 @@ if __name__ == "__main__":
         rank(0, 1)
     elif how in ("fork", "spawn"):
         mp.start_processes(started, (int(os.environ["PORT"]),), nprocs=2, start_method=how)
+    elif how == "pair":  # nobody ends the other when one is killed
+        ranks = [mp.get_context("fork").Process(target=started, args=(i, int(os.environ["PORT"]))) for i in range(2)]
+        for one in ranks:
+            one.start()
+        for one in ranks:
+            one.join()
+        sys.exit(max(abs(one.exitcode) for one in ranks))
     elif how == "hogwild":
         hogwild()
     elif how == "shell":
-        sys.exit(subprocess.call(f"{sys.executable} {__file__} alone", shell=True))
+        sys.exit(subprocess.call(f"{sys.executable} -c pass", shell=True))
     elif how == "command":
         sys.exit(subprocess.run([sys.executable, "-u", __file__, "alone"]).returncode)
