@@ -16,7 +16,7 @@ import valgap
 from valgap import diagnosis as flow
 from valgap.errors import NothingRecordedError
 from valgap.exhibits import gather
-from valgap.exhibits.answer import answer
+from valgap.exhibits.answer import two_sentences
 from valgap.record.reader import read_record
 from valgap.report.as_html import diagnosis_to_html
 from valgap.report.as_json import diagnosis_to_json
@@ -65,7 +65,7 @@ def test_only_a_training_and_a_validation_of_one_model_can_be_sound(tmp_path: Pa
     page = diagnosis_to_html(one, gather(one, {}))
     body = diagnosis_to_json(one)["record"]
     assert body["seen_whole"] == (not words) and body["unseen"] == list(record.unseen)
-    for text in (screen(show_diagnosis, one), page, answer(one)):
+    for text in (screen(show_diagnosis, one), page, two_sentences(one)):
         assert ("Nothing is broken" in text) == (not words) and words in text
     killed = replace(one, run=replace(record, unseen=(*record.unseen, "the program ended with status 1")))
     assert "Nothing is broken" not in screen(show_diagnosis, killed)
