@@ -56,6 +56,7 @@ class Session:
         from valgap.seams.hooks import Seams
         from valgap.seams.recorder import Recorder
 
+        self.writer.write("environment", environment.surroundings())
         self.recorder = Recorder(self.writer)
         self._seams = Seams(self.recorder)
         if self._make_acting is not None:

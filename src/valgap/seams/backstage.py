@@ -1,0 +1,87 @@
+"""Keeps what valgap has imported apart from what the program imports under the same names."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from valgap.seams.after_import import found
+
+
+class Backstage:
+    """While a program runs, the modules of ours that its own folder shadows are hidden, so that it imports its own.
+
+    A script beside a file ``click.py``, ``record.py`` or ``calendar.py`` expects that file. Under plain Python it would get
+    it, except for the few modules that every interpreter starts with.
+    """
+
+    def __init__(self, entry: str | None) -> None:
+        self._entry = entry
+        self._hidden: dict[str, ModuleType] = {}
+        self._names: set[str] = set()
+
+    def hide(self) -> None:
+        """Take the shadowed modules out of ``sys.modules``; ``sys.path`` must be the program's."""
+        beside = _names_in(self._entry)
+        ours = {name.partition(".")[0] for name in _imported_by_us()}
+        for name in sorted(ours & beside):
+            spec, loaded = found(name), getattr(sys.modules[name], "__spec__", None)
+            # A folder without __init__.py shadows nothing: a package elsewhere comes before it.
+            if spec is not None and spec.loader is not None and loaded is not None and spec.origin != loaded.origin:
+                self._names.add(name)
+        self._hidden = self._taken()
+
+    @contextmanager
+    def ours(self) -> Iterator[None]:
+        """Inside, what was hidden is there again, in the place of the program's own."""
+        theirs = self._taken()
+        sys.modules.update(self._hidden)
+        try:
+            yield
+        finally:
+            self._hidden = self._taken()
+            sys.modules.update(theirs)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, nothing from the program's folder is there, and nothing of it can be imported: for after its end."""
+        path = list(sys.path)
+        with self.ours():
+            theirs = {name: module for name, module in list(sys.modules.items()) if self._is_theirs(name, module)}
+            for name in theirs:
+                del sys.modules[name]
+            if self._entry in sys.path:
+                sys.path.remove(self._entry)
+            try:
+                yield
+            finally:
+                sys.modules.update(theirs)
+                sys.path[:] = path
+
+    def _taken(self) -> dict[str, ModuleType]:
+        names = [name for name in list(sys.modules) if name.partition(".")[0] in self._names]
+        return {name: sys.modules.pop(name) for name in names}
+
+    def _is_theirs(self, name: str, module: ModuleType) -> bool:
+        if self._entry is None or name == "__main__" or name.partition(".")[0] == "valgap":
+            return False
+        file = getattr(module, "__file__", None)
+        return isinstance(file, str) and os.path.dirname(file) == os.path.join(self._entry, *name.split(".")[:-1])
+
+
+def _names_in(folder: str | None) -> set[str]:
+    """The names that could be imported from a folder."""
+    try:
+        return {name.partition(".")[0] for name in os.listdir(folder)} if folder is not None else set()
+    except OSError:
+        return set()  # an archive: nobody gives one a name of ours
+
+
+def _imported_by_us() -> list[str]:
+    """What was imported since the interpreter was ready: from runpy, the console script or this package on."""
+    names = list(sys.modules)
+    first = min(names.index(name) for name in ("runpy", "re", "valgap") if name in sys.modules)
+    return [name for name in names[first:] if name != "__main__"]
