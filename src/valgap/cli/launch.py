@@ -124,7 +124,7 @@ def run(call: Call) -> NoReturn:
 def _close(session: Session, ending: Ending, closing: float, words: LastWords) -> None:
     """End the record, measure, and say what there is to be said of the run."""
     status, folder = ending.status, session.writer.path.absolute()
-    with ending.backstage.ours():
+    with ending.once_more():
         seconds = session.finish(status, ending.error)
         session.close(seconds, closing if status == 0 else 0.0, _say_now)
     if session.writer.stopped:

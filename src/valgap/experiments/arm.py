@@ -76,7 +76,7 @@ def run_arm(spec: ArmSpec, folder: Path) -> int:
     if ending.elsewhere:
         ending.leave()
     status = ending.status
-    with ending.backstage.ours():
+    with ending.once_more():
         seconds = session.finish(status, ending.error)
         if status == 0 and spec.rescore:
             _rescore(session, spec.rescore)

@@ -81,7 +81,6 @@ def _names_in(folder: str | None) -> set[str]:
 
 
 def _imported_by_us() -> list[str]:
-    """What was imported since the interpreter was ready: from runpy, the console script or this package on."""
+    """What was imported since the interpreter was ready: ``site``, with all that it starts, is the last before a program."""
     names = list(sys.modules)
-    first = min(names.index(name) for name in ("runpy", "re", "valgap") if name in sys.modules)
-    return [name for name in names[first:] if name != "__main__"]
+    return [name for name in names[names.index("site") + 1 if "site" in names else 0 :] if name != "__main__"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, NoReturn
 
 from valgap.seams.backstage import Backstage
@@ -23,19 +25,36 @@ class Ending:
         self.interrupted = interrupted
         self.elsewhere = False  # this is a process that the program forked, and no recording is its business
         self.backstage = Backstage(None)
-        self.forgotten: tuple[str, ...] = ()  # names that __main__ loses when a script has ended
+        self._forgotten: dict[str, Any] = {}
+        self._main: dict[str, Any] = {}
 
     @property
     def status(self) -> int:
         """The exit status as a shell shows it."""
         if self.interrupted:
             return INTERRUPTED
-        return self.code & 0xFF if isinstance(self.code, int) else 0
+        if not isinstance(self.code, int):
+            return 0
+        return self.code & 0xFF if abs(self.code) <= sys.maxsize else 0xFF
+
+    def forget(self, main: ModuleType, *names: str) -> None:
+        """Take names out of ``__main__``, as Python does when a script has ended."""
+        self._main = main.__dict__
+        self._forgotten = {name: self._main.pop(name) for name in names if name in self._main}
+
+    @contextlib.contextmanager
+    def once_more(self) -> Iterator[None]:
+        """Inside, the program's classes can be used as before its end, and ours beside them."""
+        self._main.update(self._forgotten)
+        try:
+            with self.backstage.ours():
+                yield
+        finally:
+            for name in self._forgotten:
+                self._main.pop(name, None)
 
     def leave(self) -> NoReturn:
         """End this process likewise: with the same exit status, or by the signal that Ctrl-C sends."""
-        for name in self.forgotten:
-            vars(sys.modules["__main__"]).pop(name, None)
         if self.interrupted:
             # Python itself then ends by SIGINT. The traceback is on the screen already.
             hook = sys.excepthook
@@ -137,6 +156,6 @@ def _shortened(trace: TracebackType | None) -> TracebackType | None:
         if Path(trace.tb_frame.f_code.co_filename).parent != OUR_FILES:
             kept.append(trace)
         trace = trace.tb_next
-    for one, following in zip(kept, [*kept[1:], None], strict=True):
+    for one, following in zip_longest(kept, kept[1:]):
         one.tb_next = following
     return kept[0] if kept else None

@@ -118,20 +118,31 @@ def execute(target: Target, session: Session) -> Ending:
     process = os.getpid()
     backstage = Backstage(target.path_entry)
     finder = AfterImport({"torch": lambda: _torch_is_there(session, backstage)})
-    _set_the_stage(target, _main_module(target))
+    main = _main_module(target)
+    _set_the_stage(target, main)
     backstage.hide()
     sys.meta_path.insert(0, finder)
     session.start()
     if "torch" in sys.modules:
         _torch_is_there(session, backstage)
-    error = _run(target)
-    flush_both()
-    refused = isinstance(error, NoProgramError)
-    ending = _told_by_python(target, error) if isinstance(error, NoProgramError) else ended_by(error)
+    code, error = _compiled(target)
+    if error is None:
+        try:
+            if code is None:
+                # What the interpreter itself calls for -m, folders and archives: its frames stand in their tracebacks.
+                runpy._run_module_as_main(str(target.module), target.module != "__main__")  # type: ignore[attr-defined]
+            else:
+                exec(code, main.__dict__)
+        except BaseException as raised:
+            error = raised
+        flush_both()
+        ending = ended_by(error)
+        if code is not None and not isinstance(error, SystemExit):
+            ending.forget(main, "__file__", "__cached__")
+    else:
+        ending = _told_by_python(target, error)
     ending.backstage = backstage
     ending.elsewhere = os.getpid() != process
-    if target.module is None and not refused and not isinstance(error, SystemExit):
-        ending.forgotten = ("__file__", "__cached__")
     if finder in sys.meta_path:
         sys.meta_path.remove(finder)
     if not ending.elsewhere:
@@ -139,33 +150,19 @@ def execute(target: Target, session: Session) -> Ending:
     return ending
 
 
-class NoProgramError(Exception):
-    """The script is not valid Python."""
-
-
-def _run(target: Target) -> BaseException | None:
+def _compiled(target: Target) -> tuple[types.CodeType | None, BaseException | None]:
+    """(the code of a script, why there is none); neither where runpy finds the code."""
+    if target.source is None:
+        return None, None
     try:
-        if target.module is not None:
-            # What the interpreter itself calls for -m, folders and archives: its frames stand in their tracebacks.
-            runpy._run_module_as_main(target.module, target.module != "__main__")  # type: ignore[attr-defined]
-        else:
-            exec(_compiled(target), sys.modules["__main__"].__dict__)
-    except BaseException as raised:
-        return raised
-    return None
-
-
-def _compiled(target: Target) -> types.CodeType:
-    if target.file.endswith(".pyc"):
-        return SourcelessFileLoader("__main__", target.file).get_code("__main__")  # type: ignore[return-value]
-    assert target.source is not None
-    try:
-        return compile(target.source, target.file, "exec", dont_inherit=True)
+        if target.file.endswith(".pyc"):
+            return SourcelessFileLoader("__main__", target.file).get_code("__main__"), None
+        return compile(target.source, target.file, "exec", dont_inherit=True), None
     except Exception as error:
-        raise NoProgramError(f"{type(error).__name__}: {error}") from error
+        return None, error
 
 
-def _told_by_python(target: Target, error: NoProgramError) -> Ending:
+def _told_by_python(target: Target, error: BaseException) -> Ending:
     """Let the interpreter itself say what is wrong with a script: its words depend on how it reads a file."""
     import subprocess
 
@@ -173,8 +170,8 @@ def _told_by_python(target: Target, error: NoProgramError) -> Ending:
     try:
         status = subprocess.run([sys.executable, *options, *target.given], check=False).returncode
     except OSError:
-        return ended_by(error.__cause__)
-    return Ending(status, str(error))
+        return ended_by(error)
+    return Ending(status, f"{type(error).__name__}: {error}")
 
 
 def _main_module(target: Target) -> types.ModuleType:
@@ -200,7 +197,10 @@ def _set_the_stage(target: Target, main: types.ModuleType) -> None:
 
 def _interpreter_options() -> list[str]:
     """How the interpreter was started, without our command: ``python -O -m valgap run x.py`` gives ``python -O``."""
-    lead = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
+    own = sys.argv[1:]
+    lead, rest = sys.orig_argv[: -len(own)], sys.orig_argv[-len(own) :]
+    if rest != own or len(lead) < 2:
+        return [sys.executable]  # called by a program
     if getattr(sys.modules["__main__"], "__spec__", None) is None:
         return lead[:-1]
     cluster = lead[-1] if lead[-1].startswith("-") else lead[-2]  # -mvalgap, or -m valgap
