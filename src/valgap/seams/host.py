@@ -67,7 +67,7 @@ def module_target(name: str, arguments: Sequence[str]) -> Target:
     """
     here = os.getcwd()
     before = list(sys.path)
-    sys.path[:] = [here, *_path_of_others()]
+    sys.path[:] = [*([] if _safe_path() else [here]), *_path_of_others()]
     try:
         spec = found(name.partition(".")[0])
     except (ImportError, ValueError) as error:

@@ -67,7 +67,7 @@ def failed(call):
 
 
 def relative():
-    from . import seen  # noqa: F401
+    from . import nothing  # noqa: F401
 
 
 def thread():
