@@ -14,7 +14,8 @@ import runpy
 import sys
 import threading
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from valgap.seams.after_import import AfterImport, found, when_imported
 from valgap.seams.backstage import Backstage
 from valgap.seams.ending import Ending, ended_by, flush_both
 from valgap.seams.session import Session
+
+COMPILER = "torch._dynamo.eval_frame"  # imported late or never: nothing in sys.meta_path waits for it
 
 
 class Target(NamedTuple):
@@ -117,14 +120,22 @@ def execute(target: Target, session: Session) -> Ending:
     """Run the program to its end, and leave its world as it is for its threads and exit handlers."""
     process = os.getpid()
     backstage = Backstage(target.path_entry)
-    finder = AfterImport({"torch": lambda: _torch_is_there(session, backstage)})
+    hooks = {name: partial(_behind, backstage, hook) for name, hook in session.after_imports().items()}
+    compiler = hooks.pop(COMPILER)
+    torch = hooks["torch"]
+
+    def torch_is_there() -> None:
+        torch()
+        when_imported(sys.modules["torch"], COMPILER.removeprefix("torch."), compiler)
+
+    finder = AfterImport({**hooks, "torch": torch_is_there})
     main = _main_module(target)
     _set_the_stage(target, main)
     backstage.hide()
     sys.meta_path.insert(0, finder)
     session.start()
     if "torch" in sys.modules:
-        _torch_is_there(session, backstage)
+        torch_is_there()
     code, error = _compiled(target)
     if error is None:
         try:
@@ -208,14 +219,9 @@ def _interpreter_options() -> list[str]:
     return [*lead[: lead.index(cluster)], *([options] if options != "-" else [])]
 
 
-def _torch_is_there(session: Session, backstage: Backstage) -> None:
-    def compiler() -> None:
-        with backstage.ours():
-            session.hook_compiler()
-
+def _behind(backstage: Backstage, hook: Callable[[], None]) -> None:
     with backstage.ours():
-        session.hook_torch()
-    when_imported(sys.modules["torch"], "_dynamo.eval_frame", compiler)
+        hook()
 
 
 def _wait_for_threads() -> None:

@@ -49,6 +49,10 @@ class Session:
         if "torch" in sys.modules:
             self.hook_torch()
 
+    def after_imports(self) -> dict[str, Callable[[], None]]:
+        """What is to be done right after a module has been imported, by its name."""
+        return {"torch": self.hook_torch, "torch._dynamo.eval_frame": self.hook_compiler}
+
     def hook_torch(self) -> None:
         """Put the hooks on torch, which has just been imported."""
         if self._seams is not None:
