@@ -323,7 +323,23 @@ def test_the_moment_after_an_import_is_caught_without_a_frame_of_ours(tmp_path: 
     ], done.stdout + done.stderr
 
 
-def record_of(done: subprocess.CompletedProcess[str], folder: Path) -> list[dict[str, Any]]:
+def test_valgap_finds_its_libraries_past_the_scripts_own(tmp_path: Path) -> None:
+    (tmp_path / "rich").mkdir()
+    (tmp_path / "rich" / "__init__.py").write_text("x = 1")
+    (tmp_path / "yaml.py").write_text("x = 2")
+    (tmp_path / "mine.py").write_text("x = 3")
+    (tmp_path / "program.py").write_text(
+        "import sys\nfrom valgap.seams.backstage import Backstage\nimport rich, yaml, mine\n"
+        "with Backstage(sys.path[0]).alone():\n"
+        "    from rich.console import Console\n    import yaml as installed\n"
+        "    print(hasattr(installed, 'safe_load'), 'mine' in sys.modules)\n"
+        "print(sys.modules['rich'] is rich, sys.modules['yaml'] is yaml, rich.x, yaml.x)\n"
+    )
+    done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stdout.splitlines() == ["True True", "True True 1 2"], done.stderr
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
 
 
@@ -339,7 +355,7 @@ def test_valgaps_own_words_come_last(tmp_path: Path) -> None:
     assert words.index("handler") < words.index(
         "valgap: the script never imported torch: valgap records PyTorch training scripts"
     )
-    assert record_of(done, tmp_path / "record")[-1]["exit_status"] == 130
+    assert events(tmp_path / "record")[-1]["exit_status"] == 130
 
 
 def test_what_cannot_be_run_is_said_before_anything_is_written(tmp_path: Path) -> None:

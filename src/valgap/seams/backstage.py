@@ -47,14 +47,13 @@ class Backstage:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Inside, nothing from the program's folder is there, and nothing of it can be imported: for after its end."""
+        """Inside, what the program's folder shadows is imported from where it is installed: for after the program's end."""
         path = list(sys.path)
         with self.ours():
-            theirs = {name: module for name, module in list(sys.modules.items()) if self._is_theirs(name, module)}
-            for name in theirs:
-                del sys.modules[name]
             if self._entry in sys.path:
                 sys.path.remove(self._entry)
+            shadows = {name for name in list(sys.modules) if self._shadows(name)}
+            theirs = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in shadows}
             try:
                 yield
             finally:
@@ -65,11 +64,15 @@ class Backstage:
         names = [name for name in list(sys.modules) if name.partition(".")[0] in self._names]
         return {name: sys.modules.pop(name) for name in names}
 
-    def _is_theirs(self, name: str, module: ModuleType) -> bool:
-        if self._entry is None or name == "__main__" or name.partition(".")[0] == "valgap":
+    def _shadows(self, name: str) -> bool:
+        """Whether this module comes from the program's folder, and another one would be found without that."""
+        file = getattr(sys.modules[name], "__file__", None)
+        if self._entry is None or name == "__main__" or "." in name or not isinstance(file, str):
             return False
-        file = getattr(module, "__file__", None)
-        return isinstance(file, str) and os.path.dirname(file) == os.path.join(self._entry, *name.split(".")[:-1])
+        if not file.startswith(os.path.join(self._entry, name)):
+            return False
+        spec = found(name)
+        return spec is not None and spec.origin != file
 
 
 def _names_in(folder: str | None) -> set[str]:
