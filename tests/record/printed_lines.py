@@ -483,7 +483,7 @@ ENTRIES = (
     # several models, best so far, other metrics
     _e("mean teacher", "student acc 70.83 | teacher acc 75.00", "70.83 acc % ? value", "75 acc % ? model"),
     _e("ema", "val acc 0.7083 (ema 0.7292)", "0.7083 acc share val value", "0.7292 acc share val model"),
-    _e("best", "Epoch 7 val_acc=0.7083 best_acc=0.7500", "0.7083 acc share val value", "0.75 acc share ? best"),
+    _e("best", "Epoch 7 val_acc=0.7083 best_acc=0.7500", "0.7083 acc share val value", "0.75 acc share val best"),
     _e("best", "val acc: 70.83% (best: 75.00% at epoch 5)", "70.83 acc % val value", "75 acc % val best"),
     _e("other metrics", "val f1 0.71 precision 0.70 recall 0.72 balanced accuracy 0.69 auc 0.88"),
     _e("other metrics", "Top-1 error: 29.17  Top-5 error: 4.17"),
