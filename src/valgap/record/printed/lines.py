@@ -14,8 +14,8 @@ from valgap.types import PrintedNumber
 
 PHASE_WORD = re.compile(r"(?<![a-z])(train|val|valid|test|eval|dev)\w*", re.IGNORECASE)
 MAX_LABEL = 60
-# A heading without a colon speaks of so many lines.
-HEADED_LINES = 2
+# A heading speaks of the lines that are indented below it, and of so many others (with a colon, without one).
+HEADED_LINES = (4, 2)
 DONE = {"finished", "complete", "completed", "done", "saving", "saved", "loading", "loaded", "start", "starting"}
 
 
@@ -65,7 +65,7 @@ class _Reader:
         line = read_line(text)
         self._apply_heading(line, text)
         if line.heads and line.words:
-            self.heading = _Heading(meaning_of(line.words), line.words, _indent(text), 10**6)
+            self.heading = _Heading(meaning_of(line.words), line.words, _indent(text), HEADED_LINES[0])
         return _as_printed(line, text, spoken)
 
     def _without_numbers(self, text: str) -> None:
@@ -78,15 +78,16 @@ class _Reader:
             self.heading = None
             return
         colon = text.rstrip().endswith((":", "{"))
-        self.heading = _Heading(meaning_of(words), words, _indent(text), 10**6 if colon else HEADED_LINES)
+        self.heading = _Heading(meaning_of(words), words, _indent(text), HEADED_LINES[0 if colon else 1])
 
     def _apply_heading(self, line: Line, text: str) -> None:
         heading = self.heading
         if heading is None:
             return
-        heading.lines_left -= 1
-        listed = heading.said.metric == "accuracy" and any(n.metric != "other" for n in line.numbers)
-        if heading.lines_left < 0 or (listed and _indent(text) <= heading.indent):
+        below = _indent(text) > heading.indent
+        listed = heading.said.metric == "accuracy" and heading.said.kind == "class" and any(n.metric != "other" for n in line.numbers)
+        heading.lines_left -= not below
+        if heading.lines_left < 0 or (listed and not below):
             self.heading = None
             return
         for number in line.numbers:

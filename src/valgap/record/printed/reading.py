@@ -372,7 +372,9 @@ class _Reader:
     def _words_after(self) -> list[str]:
         """The words behind the number, unless they are the label of the next one."""
         words: list[str] = []
-        for token in self.tokens[self.at + 1 :]:
+        for place, token in enumerate(self.tokens[self.at + 1 :], self.at + 1):
+            if token.integer and (after := self.tokens[place + 1 : place + 2]) and after[0].text.lower() in COUNTED:
+                break  # "accuracy after 3 epochs": what is counted there takes no label
             if token.kind == "word":
                 words.append(token.text)
             elif token.text == "%" and not words:

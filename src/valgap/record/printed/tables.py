@@ -9,8 +9,10 @@ from valgap.record.printed.reading import Found
 from valgap.record.printed.tokens import Token, tokens_of
 from valgap.record.printed.words import meaning_of
 
-BAR_BEHIND = re.compile(r":?\s*\d+%\s*(?:\||━|\[).*$")
+BAR_BEHIND = re.compile(r":?\s*\d+%\s*(?:\|[^|]*\|\s*\d+/\d|[━╸╺╴─]{3}|\[[=#>. -]{4}).*$")
 MAX_WORDS = 4  # in one cell of a header
+# Words of sentences, not of columns.
+IN_SENTENCES = {"the", "a", "an", "of", "on", "for", "in", "at", "to", "with", "is", "and", "from", "not", "did"}
 CLASSES = {"class", "classes", "name", "names", "category", "label"}
 WHOLE = {"all", "overall", "total", "val", "test", "valid", "validation"}
 
@@ -34,6 +36,8 @@ class Header:
         plain = [bool(n) or _is_plain(cell) for n, cell in zip(read, cells, strict=True)]
         if not any(read) or not all(plain):
             return None
+        if self.mark == "blank" and any(n is None and any(t.kind == "word" for t in tokens_of(c)) for n, c in list(zip(read, cells, strict=True))[1:]):
+            return None  # a sentence of as many words
         name = next((c for c, n in zip(cells, read, strict=True) if n is None), "")
         per_class = names[0].lower() in CLASSES and bool(name) and name.lower() not in WHOLE
         found = []
@@ -57,7 +61,7 @@ def header_of(text: str) -> Header | None:
         cells = _cells(text, mark)
         if len(cells) < 2 or any(len(c.split()) > MAX_WORDS or not c for c in cells):
             continue
-        if mark == "blank" and any(":" in c or "=" in c for c in cells):
+        if mark == "blank" and any(":" in c or "=" in c or c.lower() in IN_SENTENCES for c in cells):
             continue
         if any(meaning_of(c.split()).metric not in ("", "other") for c in cells):
             return Header(tuple(cells), mark)
