@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from valgap.record.drawn import last_state
+
 Kind = Literal["number", "word", "opaque", "bar", "mark"]
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[()][A-Z0-9]|\x08")
@@ -53,11 +55,6 @@ class Token:
     def integer(self) -> bool:
         """Whether it is a number without a point."""
         return self.kind == "number" and self.text.lstrip("+-").isdigit()
-
-
-def last_state(line: str) -> str:
-    """What a terminal shows of a line that was drawn over: the last state that is not blank."""
-    return next((part for part in reversed(line.split("\r")) if part.strip()), "")
 
 
 def cleaned(line: str) -> str:
