@@ -82,8 +82,8 @@ def _around(run: RunRecord, number: PrintedNumber, last_told: int) -> tuple[Pass
 
 
 def other_truths(run: RunRecord, one: Told) -> Iterable[float]:
-    """Right accuracies of whatever else was recorded: passes before and after, re-scores, training where no side is said."""
-    for other in run.passes:
+    """Right accuracies of whatever else was there to print: passes so far, re-scores, training where no side is said."""
+    for other in run.passes[: one.number.after_pass + 1]:
         if other.samples.labelled.any() and (other.phase != "train" or not one.number.side):
             yield other.samples.accuracy
             if other.phase == "train":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,7 @@ MANY, MOST = 10_000, 40_000
 # Lines without a digit before one with digits: the names of a table's columns, a heading.
 HEADINGS = 3
 
+DIGIT = re.compile(r"\d")
 # (passes begun, whether the newest is still running)
 Moment = tuple[int, bool]
 
@@ -93,23 +95,19 @@ class _Ear:
             self._tell_drawn()
         *whole, rest = (self.rest + text).split("\n")
         for line in whole:
-            self._line(last_state(line), now)
+            self._line(last_state(line) if "\r" in line else line, now)
             self._drawn = None
-        self.rest = self._redraw(rest, now)[-4 * MAX_LENGTH :]
+        self.rest = self._redraw(rest, now)[-4 * MAX_LENGTH :] if "\r" in rest else rest
 
     def _redraw(self, rest: str, now: Moment) -> str:
         """What is kept of a line that has no end yet: its last state."""
-        if "\r" not in rest:
-            return rest
-        for state in rest.split("\r")[:-1]:
-            if state.strip():
-                self._drawn = (state, now)
-            elif state:
+        last = ""
+        for last in rest.split("\r"):
+            if last.strip():
+                self._drawn = (last, now)
+            elif last:
                 self._tell_drawn()  # wiped with blanks
-        last = rest.rsplit("\r", 1)[-1]
-        if last.strip():
-            self._drawn = (last, now)
-        return "\r" + (self._drawn[0] if self._drawn is not None and not last.strip() else last)
+        return "\r" + (self._drawn[0] if self._drawn is not None else last)
 
     def _tell_drawn(self) -> None:
         drawn, self._drawn = self._drawn, None
@@ -142,8 +140,8 @@ class _Stretch:
         if moment != self._now:
             self.end()
             self._now, self._here = moment, 0
-        if not any(c.isdigit() for c in line):
-            if line.strip():
+        if DIGIT.search(line) is None:
+            if line:
                 self._headings.append(line)
             return
         for one in (*self._headings, line):
