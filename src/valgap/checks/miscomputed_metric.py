@@ -138,10 +138,8 @@ def wrong_accuracies(run: RunRecord, one: Pass) -> dict[str, float]:
     if train is not None and len(train.samples):
         found["divided by the size of the training set"] = right / len(train.samples)
     before = [p for p in run.of_phase("validation") if p.index < one.index and p.dataset == one.dataset]
-    if before:
-        found["counted on from earlier passes, without a reset"] = (
-            sum(int(p.samples.correct.sum()) for p in before) + right
-        ) / seen
+    counted = sum(int(p.samples.correct.sum()) for p in before)
+    found["counted on from earlier passes, without a reset"] = (counted + right) / seen
     if (last := last_batch(one)) > 0:
         found["that of the last batch alone"] = last
     return found

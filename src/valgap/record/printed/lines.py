@@ -85,7 +85,9 @@ class _Reader:
         if heading is None:
             return
         below = _indent(text) > heading.indent
-        listed = heading.said.metric == "accuracy" and heading.said.kind == "class" and any(n.metric != "other" for n in line.numbers)
+        listed = (
+            heading.said.metric == "accuracy" and heading.said.kind == "class" and any(n.metric != "other" for n in line.numbers)
+        )
         heading.lines_left -= not below
         if heading.lines_left < 0 or (listed and not below):
             self.heading = None
@@ -145,13 +147,20 @@ def _series(one: Found) -> str:
 
 
 def _in_one_unit(numbers: list[PrintedNumber]) -> list[PrintedNumber]:
-    """Accuracies of one series are in one unit: a value above 1 in one of them says percent for all."""
+    """Numbers of one series are printed alike: a value above 1 says percent for all, the most decimals how fine all are."""
     units: dict[str, str] = {}
+    decimals: dict[str, int] = {}
     for number in numbers:
+        decimals[number.series] = max(number.decimals, decimals.get(number.series, 0))
         if number.unit is not None and units.get(number.series) != "percent":
             units[number.series] = number.unit
     family = ("accuracy", "top_k")
-    return [replace(n, unit=units[n.series]) if n.metric in family and n.series in units else n for n in numbers]
+    return [
+        replace(n, decimals=decimals[n.series], unit=units.get(n.series) if n.metric in family else None)
+        if n.metric != "other"
+        else n
+        for n in numbers
+    ]
 
 
 def _indent(text: str) -> int:

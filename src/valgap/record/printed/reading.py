@@ -297,7 +297,7 @@ class _Reader:
             found.kind = first.kind
 
     def _fraction(self, token: Token) -> bool:
-        """"34/48", "34 of 48": a progress, or so many right answers of so many."""
+        """ "34/48", "34 of 48": a progress, or so many right answers of so many."""
         middle, whole = self._text(), self._peek(2)
         if not (token.integer and middle in ("/", "of") and whole is not None and whole.integer):
             return False
@@ -362,7 +362,7 @@ class _Reader:
         return any(w.lower() in COUNTED for w in after[:3])
 
     def _is_bar_percent(self) -> bool:
-        """"40%|####": how far a bar has come."""
+        """ "40%|####": how far a bar has come."""
         after = self._peek(2) if self._text() == "%" else self._peek()
         return after is not None and after.kind == "bar"
 
@@ -391,7 +391,7 @@ class _Reader:
     # -- the line as a whole ------------------------------------------------------------------
 
     def _bare_beside_prefixed(self) -> None:
-        """"accuracy: 0.9 - val_accuracy: 0.8": the metric without a prefix is of training."""
+        """ "accuracy: 0.9 - val_accuracy: 0.8": the metric without a prefix is of training."""
         for one in self.line.numbers:
             if one.own_side or one.metric == "other":
                 continue

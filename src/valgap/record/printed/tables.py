@@ -36,7 +36,9 @@ class Header:
         plain = [bool(n) or _is_plain(cell) for n, cell in zip(read, cells, strict=True)]
         if not any(read) or not all(plain):
             return None
-        if self.mark == "blank" and any(n is None and any(t.kind == "word" for t in tokens_of(c)) for n, c in list(zip(read, cells, strict=True))[1:]):
+        if self.mark == "blank" and any(
+            n is None and any(t.kind == "word" for t in tokens_of(c)) for n, c in list(zip(read, cells, strict=True))[1:]
+        ):
             return None  # a sentence of as many words
         name = next((c for c, n in zip(cells, read, strict=True) if n is None), "")
         per_class = names[0].lower() in CLASSES and bool(name) and name.lower() not in WHOLE

@@ -14,7 +14,9 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?
 UPRIGHT = str.maketrans({c: "|" for c in "┃│║┆┊"} | {c: " " for c in "\u00a0\u2009\u202f"})
 # A rule between parts of a text or a table: nothing but lines and crosses.
 RULE = re.compile(r"^[\s|+:=_*#~\-\u2500-\u257f]*$")
-LEVEL = re.compile(r"^(.{0,100}?)(?<![A-Za-z])(?:DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|SUCCESS)\b\]?(?::[\w.]+:|\s*\|?\s*[\w.<>]+:[\w.<>]+:\d+\s+-|:)?")
+LEVEL = re.compile(
+    r"^(.{0,100}?)(?<![A-Za-z])(?:DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|SUCCESS)\b\]?(?::[\w.]+:|\s*\|?\s*[\w.<>]+:[\w.<>]+:\d+\s+-|:)?"
+)
 LOGGER = re.compile(r"^[\s:|-]*[\w.]+\s+[-|]\s+")
 GLOG = re.compile(r"^[IWEF]\d{4} [\d:.]+\s+\d+ \S+\] ")
 

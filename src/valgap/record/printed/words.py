@@ -7,7 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 TRAIN = {"train", "training", "trn", "trainset"}
-VAL = {"val", "valid", "validation", "validate", "validating", "eval", "evaluation", "evaluating", "evaluate", "dev", "holdout", "heldout"}
+VAL = {
+    "val",
+    "valid",
+    "validation",
+    "validate",
+    "validating",
+    "eval",
+    "evaluation",
+    "evaluating",
+    "evaluate",
+    "dev",
+    "holdout",
+    "heldout",
+}
 TEST = {"test", "testing", "tst", "testset"}
 ACCURACY = {"acc", "accuracy", "accuracies", "accu"}
 WITH_K = {"prec", "precision", "top", "hit", "hits", "recall"}  # an accuracy only with a k: "prec@1", "top5"
@@ -21,7 +34,21 @@ OTHER = {
     "confidence", "stop", "min", "minimum", "lowest", "median", "var", "variance", "ci", "norm", "grad", "decay", "momentum",
 }  # fmt: skip
 BEST = {"best", "max", "maximum", "highest", "peak", "improved", "improve", "previous", "prev", "record"}
-MODEL = {"ema", "teacher", "swa", "averaged", "shadow", "polyak", "ensemble", "tta", "knn", "linear", "probe", "swag", "lookahead"}
+MODEL = {
+    "ema",
+    "teacher",
+    "swa",
+    "averaged",
+    "shadow",
+    "polyak",
+    "ensemble",
+    "tta",
+    "knn",
+    "linear",
+    "probe",
+    "swag",
+    "lookahead",
+}
 AVERAGE = {"avg", "average", "mean", "aver"}
 RUNNING = {"running", "batch", "step", "iter", "current", "cur", "smoothed"}
 CLASS = {"class", "classwise", "perclass", "cls"}
@@ -130,7 +157,7 @@ def _kind(parts: list[str], metric: str) -> str:
 
 
 def _names_a_class(parts: list[str]) -> bool:
-    """"accuracy of plane": a noun after "of" or "for" that is none of the words for the whole."""
+    """ "accuracy of plane": a noun after "of" or "for" that is none of the words for the whole."""
     place = next((i for i, p in enumerate(parts) if p in ACCURACY), len(parts))
     rest = parts[place + 1 :]
     if not rest or rest[0] not in ("of", "for"):
