@@ -36,7 +36,7 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable, P
 NOTABLE_POINTS = 0.5
 # Numbers of one print that need not fit, for a pass that was printed in another way.
 STRAY_SHARE = 0.1
-# Accuracies of one program lie within about this range; so often a number that has nothing to do with a formula fits it by chance.
+# Accuracies of one program lie within about this range: by it and their decimals, numbers that mean something else fit by chance.
 USUAL_RANGE = 0.2
 MAX_CHANCE = 0.01
 # An integer division: so many zeros in a row, with an accuracy and a number of right answers well above 0.

@@ -136,6 +136,8 @@ class _Reader:
         elif text == "}" and self.context:
             self._conclude()
             _, self.side = self.context.pop()
+        elif text in ("[", "(") and self._is_list():
+            pass  # "[0.5, 0.6]": a history, or a figure of each class
         elif text == "(":
             self._parenthesis()
         elif text == ")":
@@ -144,6 +146,21 @@ class _Reader:
                 self._conclude()
         elif text in SEPARATORS or (text == "-" and token.gap and self._gap_after()):
             self._separator(text)
+
+    def _is_list(self) -> bool:
+        """Go over a list of several numbers, if one begins here; the words before it go on."""
+        inside = []
+        for token in self.tokens[self.at + 1 :]:
+            if token.kind != "number" and token.text != ",":
+                break
+            inside.append(token)
+        numbers = [t for t in inside if t.kind == "number"]
+        if len(numbers) < 2 or len(inside) < 2 * len(numbers) - 1:
+            return False
+        self.line.numbers += [Found(t) for t in numbers]
+        self.at += len(inside)
+        self.last = None
+        return True
 
     def _parenthesis(self) -> None:
         inside = []
@@ -224,6 +241,9 @@ class _Reader:
             self._in_parenthesis(found)
         else:
             self._label(found, self.phrase)
+        after = self._peek()
+        if after is not None and after.kind == "number" and not (after.integer or token.integer):
+            found.metric = "other"  # several figures under one name
         self._after(found)
 
     def _pass_by(self, found: Found) -> None:
@@ -267,8 +287,15 @@ class _Reader:
         found.side = said.side or around or self.side
         found.kind = self.model or said.kind
         found.percent = self.phrase_percent
+        if said.metric in ("accuracy", "top_k") and self._is_no_share(found, words):
+            found.metric = "other"
         if self.model:
             self.spoken.add((said.metric, said.k))
+
+    def _is_no_share(self, found: Found, words: list[str]) -> bool:
+        """Whether it is too large for a share, or a count of right answers."""
+        counts = {p for w in words for p in parts_of(w)} & RIGHT and found.token.integer and not self._percent_follows()
+        return bool(counts) or not 0 <= found.value <= 100
 
     def _in_parenthesis(self, found: Found) -> None:
         first = self.inherit
@@ -285,10 +312,10 @@ class _Reader:
         if self.phrase:
             found.kind = said.kind or "other"
             return
-        if first.metric in ("accuracy", "top_k") and any(abs(first.value + found.value - whole) < 0.011 for whole in (1, 100)):
-            if first.kind != "count":
-                found.metric = "other"  # "76.1 (23.9)": accuracy and error
-                return
+        share = first.metric in ("accuracy", "top_k") and first.kind != "count"
+        if share and any(abs(first.value + found.value - whole) < 0.011 for whole in (1, 100)):
+            found.metric = "other"  # "76.1 (23.9)": accuracy and error
+            return
         if first.kind == "count":
             found.kind = ""
         elif first.kind in ("", "average"):

@@ -11,7 +11,7 @@ from valgap.record.drawn import last_state
 Kind = Literal["number", "word", "opaque", "bar", "mark"]
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[()][A-Z0-9]|\x08")
-UPRIGHT = str.maketrans({c: "|" for c in "┃│║┆┊"} | {c: " " for c in "\u00a0\u2009\u202f"})
+UPRIGHT = str.maketrans(dict.fromkeys("┃│║┆┊", "|") | dict.fromkeys("\xa0\u2009\u202f", " "))
 # A rule between parts of a text or a table: nothing but lines and crosses.
 RULE = re.compile(r"^[\s|+:=_*#~\-\u2500-\u257f]*$")
 LEVEL = re.compile(
@@ -80,7 +80,7 @@ def tokens_of(text: str) -> list[Token]:
     found: list[Token] = []
     end = 0
     for match in TOKEN.finditer(text):
-        kind: Kind = next(k for k in ("opaque", "bar", "number", "word", "mark") if match.group(k) is not None)  # type: ignore[assignment]
+        kind: Kind = next(k for k in ("opaque", "bar", "number", "word", "mark") if match.group(k) is not None)
         if match.group("suffix"):
             kind = "opaque"
         gap = sum(4 if c == "\t" else 1 for c in text[end : match.start()])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-TRAIN = {"train", "training", "trn", "trainset"}
+TRAIN = {"train", "tr", "training", "trn", "trainset"}
 VAL = {
     "val",
     "valid",
@@ -27,11 +27,12 @@ WITH_K = {"prec", "precision", "top", "hit", "hits", "recall"}  # an accuracy on
 LOSS = {"loss", "losses", "nll", "xent", "crossentropy", "cost"}
 # Words that make another quantity of what stands beside them.
 OTHER = {
-    "f1", "auc", "auroc", "map", "balanced", "macro", "micro", "weighted", "error", "err", "errors", "gap", "diff", "difference",
-    "delta", "improvement", "change", "target", "threshold", "goal", "patience", "chance", "baseline", "majority", "random", "std",
-    "weight", "weights", "smoothing", "scale", "ratio", "split", "size", "count", "num", "number", "time", "lr", "rate", "iou", "dice",
-    "miou", "macc", "pixel", "source", "noise", "noisy", "adv", "adversarial", "robust", "pgd", "fgsm", "corrupted", "kappa",
-    "confidence", "stop", "min", "minimum", "lowest", "median", "var", "variance", "ci", "norm", "grad", "decay", "momentum",
+    "f1", "auc", "auroc", "map", "balanced", "macro", "micro", "weighted", "error", "err", "errors", "gap", "diff",
+    "difference", "delta", "improvement", "change", "target", "threshold", "goal", "patience", "chance", "baseline",
+    "majority", "random", "std", "weight", "weights", "smoothing", "scale", "ratio", "split", "size", "count", "num",
+    "number", "time", "lr", "rate", "iou", "dice", "miou", "macc", "pixel", "source", "noise", "noisy", "adv", "adversarial",
+    "robust", "pgd", "fgsm", "corrupted", "kappa", "confidence", "stop", "min", "minimum", "lowest", "median", "var",
+    "variance", "ci", "norm", "grad", "decay", "momentum",
 }  # fmt: skip
 BEST = {"best", "max", "maximum", "highest", "peak", "improved", "improve", "previous", "prev", "record"}
 MODEL = {
@@ -48,25 +49,30 @@ MODEL = {
     "probe",
     "swag",
     "lookahead",
+    "head",
+    "aux",
+    "auxiliary",
 }
 AVERAGE = {"avg", "average", "mean", "aver"}
 RUNNING = {"running", "batch", "step", "iter", "current", "cur", "smoothed"}
 CLASS = {"class", "classwise", "perclass", "cls"}
 COUNTED = {
-    "images", "image", "samples", "sample", "examples", "epochs", "classes", "batches", "steps", "iterations", "files", "pictures",
-    "points", "parameters", "params", "workers", "seconds", "minutes", "hours", "ms", "sec", "secs", "s", "times", "folds", "runs",
-    "mb", "gb", "kb", "mib", "gib",
+    "images", "image", "samples", "sample", "examples", "epochs", "classes", "batches", "steps", "iterations", "files",
+    "pictures", "points", "parameters", "params", "workers", "seconds", "minutes", "hours", "ms", "sec", "secs", "s", "times",
+    "folds", "runs", "mb", "gb", "kb", "mib", "gib",
 }  # fmt: skip
 INDEXED = {
-    "epoch", "epochs", "ep", "step", "iter", "iteration", "batch", "fold", "class", "stage", "layer", "run", "seed", "trial", "rank",
-    "gpu", "device", "round", "label", "head", "level", "task", "crop", "worker", "it", "global_step", "dataloader",
+    "epoch", "epochs", "ep", "step", "iter", "iteration", "batch", "fold", "class", "stage", "layer", "run", "seed", "trial",
+    "rank", "gpu", "device", "round", "label", "head", "level", "task", "crop", "worker", "it", "global_step", "dataloader",
 }  # fmt: skip
 # Words after "accuracy of" that name no class.
 WHOLE = {
-    "the", "a", "an", "our", "this", "its", "network", "net", "model", "classifier", "on", "in", "at", "for", "of", "all", "overall",
-    "total", "set", "data", "dataset", "split", "is", "was", "are", "with", "and", "over", "after", "using", "best", "final", "epoch",
-    "whole", "full", "new", "fold", "rate", "score", "percent",
+    "the", "a", "an", "our", "this", "its", "network", "net", "model", "classifier", "on", "in", "at", "for", "of", "all",
+    "overall", "total", "set", "data", "dataset", "split", "is", "was", "are", "with", "and", "over", "after", "using",
+    "best", "final", "epoch", "whole", "full", "new", "fold", "rate", "score", "percent",
 }  # fmt: skip
+# "acc.2": the second of several.
+NUMBERED = re.compile(r"[A-Za-z]\.\d+$")
 PARTS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|@")
 
 
@@ -101,6 +107,8 @@ def meaning_of(words: Sequence[str]) -> Meaning:
     """What the words before (or after) a number say together."""
     parts = [p for word in words for p in parts_of(word)]
     metric, k = _metric(parts)
+    if metric and any(NUMBERED.search(word) for word in words):
+        metric = "other"
     return Meaning(metric, k, side_of(parts), _kind(parts, metric))
 
 
