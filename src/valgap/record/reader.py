@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from valgap.record.encoding import EVENTS_FILE, SCHEMA, decode
 from valgap.record.location import part_files
 from valgap.record.merging import Part, merge
 from valgap.record.phases import PassFacts, infer_phases
-from valgap.record.printed import numbers_in
+from valgap.record.printed import Spoken, numbers_of
 from valgap.record.whole import whole
 from valgap.types import (
     Closing,
@@ -211,7 +212,15 @@ class _Assembler:
         return tuple(names)
 
     def _printed(self) -> tuple[PrintedNumber, ...]:
-        return tuple(n for e in self.of("printed") for n in numbers_in(str(e["line"]), int(e["after_pass"])))
+        begun = sorted(self.positions)  # passes that came to nothing have no position: the one before them counts
+        return numbers_of(
+            Spoken(
+                line=str(e["line"]),
+                after_pass=bisect_right(begun, int(e["after_pass"])) - 1,
+                running=bool(e.get("running", False)),
+            )
+            for e in self.of("printed")
+        )
 
     def _model(self, event: dict[str, Any]) -> ModelInfo:
         loads = [e for e in self.of("weights_loaded") if e["before_training"]]

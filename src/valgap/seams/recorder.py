@@ -49,6 +49,7 @@ class Recorder:
         self._iterators: weakref.WeakKeyDictionary[Any, Walk] = weakref.WeakKeyDictionary()
         self._waiting = WaitingBatches()
         self._current: OpenBatch | None = None
+        self._newest: Walk | None = None  # the last that became a pass
         self._open_call: Call | None = None
         self._deferred: list[tuple[str, Any, Any, Any]] | None = None
         self._deferred_grad = False
@@ -57,6 +58,16 @@ class Recorder:
         self._states = ModelStates(writer)
         self._ranks = Ranks(writer)
         self._seen: set[tuple[int, bool]] = set()
+
+    @property
+    def pass_running(self) -> bool:
+        """Whether the newest pass has batches to come, or an older one goes on since."""
+        newest, current = self._newest, self._current
+        if newest is None:
+            return False
+        if current is not None and current.walk is not newest and not current.walk.exhausted:
+            return True
+        return newest.loader_id >= 0 and not newest.exhausted and not 0 <= newest.length <= newest.num_batches
 
     # -- loader -------------------------------------------------------------------------------
 
@@ -156,6 +167,7 @@ class Recorder:
             walk.index = self.num_passes
             self.num_passes += 1
             walk.started = time.perf_counter()
+            self._newest = walk
             self.walks.append(walk)
             self._ranks.pass_begun()
             self.writer.write("pass_begin", {"pass": walk.index, "loader": walk.loader_id, "dataset": walk.dataset_id})

@@ -25,12 +25,24 @@ TRAINED = "valgap train"
 
 @dataclass(frozen=True)
 class PrintedNumber:
-    """A number that the script printed or logged, with the words before it."""
+    """A number that the script printed or logged, with the words before it and what they mean."""
 
     label: str  # the words before the number in that line, lower case, at most 60 characters
     value: float
     after_pass: int  # index of the pass that had begun last; -1 before any
     line: str
+    decimals: int = 0  # digits after the point, as printed
+    metric: str = "other"  # "accuracy", "top_k", "loss" or "other"
+    k: int = 1  # of a top-k accuracy
+    unit: str | None = None  # of an accuracy: "percent" or "share"; None where it cannot be known
+    side: str = ""  # "train", "val", "test"; "" where it is not said
+    # "value"; "running" (of a batch, or so far), "average" (of a meter), "best" (so far), "class" (of one class), "model" (of
+    # another model: averaged, a teacher), "count" (right answers), "other"
+    kind: str = "value"
+    epoch: float | None = None  # as its line says
+    finished: bool | None = None  # whether the progress in its line is at its end; None where the line shows none
+    running: bool = False  # printed before that pass was over
+    series: str = ""  # equal for numbers at the same place of the same print
 
 
 @dataclass(frozen=True, repr=False)
