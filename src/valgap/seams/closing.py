@@ -27,6 +27,7 @@ from valgap.seams.source import Source, preserved
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.twins import twin_rows
 from valgap.seams.views import View, mode_at, unchanged, validation_views
+from valgap.seams.worker_draws import worker_numbers
 
 # Shares of the budget: validation first, since most causes are judged by it.
 VALIDATION_SHARE = 0.4
@@ -56,6 +57,9 @@ class ClosingMeasurements:
             else:
                 with preserved(self.model):
                     self.attempts.make("rescores", self._rescore)
+            if self.recorder.last_train is not None and self.recorder.last_train[0] is not None:
+                loader = self.recorder.last_train[0]
+                self.attempts.numbers("workers", lambda: worker_numbers(loader))
         self.writer.write("closing_end", {"seconds": round(time.perf_counter() - self.attempts.started, 3)})
 
     def rescore_under(self, acts: Sequence[Act]) -> None:
