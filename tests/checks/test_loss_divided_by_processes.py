@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.checks.cases import found, healthy
-from tests.checks.ranks import of_ranks, own_steps, two_ranks
+from tests.checks.ranks import WRAPPING, of_ranks, own_steps, two_ranks
 from valgap.checks.loss_divided_by_processes import CHECK
 from valgap.types import Case, Clear, Finding, NotApplicable, OptimizerInfo
 
@@ -35,6 +35,11 @@ def test_adam_does_not_feel_it() -> None:
 def test_the_mean_loss_and_other_scales_are_silent() -> None:
     assert isinstance(CHECK.detect(scaled(1.0)), Clear)
     assert isinstance(CHECK.detect(scaled(0.7)), Clear)
+
+
+def test_gradients_put_together_by_hand_are_not_judged() -> None:
+    by_hand = of_ranks(scaled(0.5), wrappings=(replace(WRAPPING, wrapper=None, wrapped=False),))
+    assert isinstance(CHECK.detect(by_hand), NotApplicable)
 
 
 def test_accumulation_is_not_judged() -> None:

@@ -40,6 +40,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     ranks = trained_together(case.run)
     if not ranks:
         return NotApplicable(NO_GROUP)
+    if not any(w.wrapped for r in ranks for w in r.wrappings):
+        return NotApplicable("a DistributedDataParallel wrapper: how gradients are put together by hand is not seen")
     processes = max(r.world_size for r in ranks)
     ratios = np.concatenate([r for p in ranks[0].training() if (r := _ratios(p)) is not None] or [np.zeros(0)])
     if len(ratios) < FEWEST:

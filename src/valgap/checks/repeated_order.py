@@ -22,6 +22,7 @@ Source
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,7 +43,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if not orders:
         orders = [[p.samples.sample for p in run.of_phase("train") if p.complete]]
     orders = [[o for o in of_one if len(o) >= FEWEST and (o >= 0).all()] for of_one in orders]
-    pairs = [(a, b) for of_one in orders for a, b in zip(of_one, of_one[1:], strict=False)]
+    pairs = [(a, b) for of_one in orders for a, b in itertools.pairwise(of_one)]
     if not pairs:
         return NotApplicable(f"two whole training passes over at least {FEWEST} known samples")
     same = sum(np.array_equal(a, b) for a, b in pairs)
