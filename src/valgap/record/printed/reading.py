@@ -370,13 +370,13 @@ class _Reader:
 
     def _is_index(self) -> bool:
         word = self._index_word()
-        return word in INDEXED or (parts_of(word)[-1:] or [""])[0] in EPOCH
+        return word in INDEXED or (parts_of(word)[-1:] or ("",))[0] in EPOCH
 
     def _index(self, token: Token) -> None:
         found = Found(token, words=tuple(self.phrase), labelled=True)
         self.line.numbers.append(found)
         word = self._index_word()
-        if (parts_of(word)[-1:] or [""])[0] in EPOCH:
+        if (parts_of(word)[-1:] or ("",))[0] in EPOCH:
             self.line.epoch = found.value
         if word in ("class", "label"):
             return  # "class 3 accuracy 0.5": the word goes on
