@@ -81,7 +81,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
 
 
 def claimed(run: RunRecord, members: list[Told]) -> tuple[str, tuple[Told, Pass], int] | None:
-    """(the wrong formula that gives all numbers of a print, the number that is farthest off with its pass, how many); None for none."""
+    """(the wrong formula that gives all numbers of a print, its number farthest off with its pass, how many); None for none."""
     if len({len(t.passes) for t in members}) != 1:
         return None
     if any(_fits(members, values) for values in other_series(run, members).values()):
