@@ -81,7 +81,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
 
 
 def claimed(run: RunRecord, members: list[Told]) -> tuple[str, tuple[Told, Pass], int] | None:
-    """(the only wrong formula that gives all numbers of a print, its last number with its pass, how many); None for none."""
+    """(the wrong formula that gives all numbers of a print, its number farthest off with its pass, how many); None for none."""
     if len({len(t.passes) for t in members}) != 1:
         return None
     if any(_fits(members, values) for values in other_series(run, members).values()):
@@ -101,11 +101,16 @@ def claimed(run: RunRecord, members: list[Told]) -> tuple[str, tuple[Told, Pass]
             if not told_apart or not _fits(members, values):
                 continue
             if _zeros(told_apart) if name == CUT else _chance(told_apart, len(tables[-1])) <= MAX_CHANCE:
-                found.setdefault(name, (told_apart[-1], len(told_apart)))
+                found.setdefault(name, (max(told_apart, key=_deviation), len(told_apart)))
     if not found:
         return None
     name, (last, fits) = next(iter(found.items()))
     return name, last, fits
+
+
+def _deviation(pair: tuple[Told, Pass]) -> float:
+    """How far a printed number is from its pass's accuracy, as a share."""
+    return min(abs(value - pair[1].samples.accuracy) for value, _ in pair[0].readings)
 
 
 def _fits(members: list[Told], values: list[float]) -> bool:

@@ -92,6 +92,7 @@ class _Ear:
             return
         now = self._moment()
         if self._drawn is not None and self._drawn[1] != now:
+            self._drawn = (last_state(self.rest) or self._drawn[0], self._drawn[1])
             self._tell_drawn()
         *whole, rest = (self.rest + text).split("\n")
         for line in whole:
@@ -116,11 +117,12 @@ class _Ear:
 
     def end(self) -> None:
         """Nothing more is written."""
+        text = last_state(self.rest)
         if self._drawn is not None:
-            self._tell_drawn()
-        elif last_state(self.rest):
-            self._line(last_state(self.rest), self._moment())
-        self.rest = ""
+            self._line(text or self._drawn[0], self._drawn[1])
+        elif text:
+            self._line(text, self._moment())
+        self.rest, self._drawn = "", None
 
 
 class _Stretch:

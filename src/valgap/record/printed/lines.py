@@ -56,7 +56,10 @@ class _Reader:
                     yield from self._line(text, replace(one, line=part))
 
     def _line(self, text: str, spoken: Spoken) -> list[PrintedNumber]:
-        if not any(t.kind == "number" for t in tokens_of(text)) or header_of(text) is not None:
+        tokens = tokens_of(text)
+        # A header has no numbers but those of a bar behind it.
+        barred = any(t.kind == "bar" for t in tokens)
+        if not any(t.kind == "number" for t in tokens) or (barred and header_of(text) is not None):
             self._without_numbers(text)
             return _as_printed(read_line(text), text, spoken) if any(c.isdigit() for c in text) else []
         row = self.header.row(text) if self.header is not None else None

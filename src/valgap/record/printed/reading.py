@@ -295,7 +295,7 @@ class _Reader:
     def _is_no_share(self, found: Found, words: list[str]) -> bool:
         """Whether it is too large for a share, or a count of right answers."""
         counts = {p for w in words for p in parts_of(w)} & RIGHT and found.token.integer and not self._percent_follows()
-        return bool(counts) or not 0 <= found.value <= 100
+        return bool(counts) or found.value < 0 or (found.value > 100 and not self._percent_follows())
 
     def _in_parenthesis(self, found: Found) -> None:
         first = self.inherit
@@ -310,7 +310,9 @@ class _Reader:
         if found.metric == "other":
             return
         if self.phrase:
-            found.kind = said.kind or "other"
+            found.kind = said.kind or first.kind
+            if not (said.kind or said.side or said.metric):
+                found.metric = "other"  # "(n=48)"
             return
         share = first.metric in ("accuracy", "top_k") and first.kind != "count"
         if share and any(abs(first.value + found.value - whole) < 0.011 for whole in (1, 100)):
@@ -368,13 +370,13 @@ class _Reader:
 
     def _is_index(self) -> bool:
         word = self._index_word()
-        return word in INDEXED or (parts_of(word)[-1:] or [""])[0] in EPOCH
+        return word in INDEXED or (parts_of(word)[-1:] or ("",))[0] in EPOCH
 
     def _index(self, token: Token) -> None:
         found = Found(token, words=tuple(self.phrase), labelled=True)
         self.line.numbers.append(found)
         word = self._index_word()
-        if (parts_of(word)[-1:] or [""])[0] in EPOCH:
+        if (parts_of(word)[-1:] or ("",))[0] in EPOCH:
             self.line.epoch = found.value
         if word in ("class", "label"):
             return  # "class 3 accuracy 0.5": the word goes on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from valgap.record.drawn import last_state
@@ -43,7 +44,10 @@ TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True)
+KINDS: dict[str, Kind] = {k: k for k in ("opaque", "bar", "number", "word", "mark")} | {"suffix": "opaque"}
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A piece of a line."""
 
@@ -75,14 +79,13 @@ def is_rule(text: str) -> bool:
     return RULE.match(text) is not None
 
 
+@lru_cache(maxsize=64)
 def tokens_of(text: str) -> list[Token]:
     """The tokens of a cleaned line. A number with a unit stuck to it ("12.1s", "3GB") is opaque."""
     found: list[Token] = []
     end = 0
     for match in TOKEN.finditer(text):
-        kind: Kind = next(k for k in ("opaque", "bar", "number", "word", "mark") if match.group(k) is not None)
-        if match.group("suffix"):
-            kind = "opaque"
+        kind: Kind = KINDS[match.lastgroup or "mark"]
         gap = sum(4 if c == "\t" else 1 for c in text[end : match.start()])
         found.append(Token(kind, match.group(), match.start(), match.end(), gap))
         end = match.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 TRAIN = {"train", "tr", "training", "trn", "trainset"}
 VAL = {
@@ -86,11 +87,15 @@ class Meaning:
     kind: str = ""
 
 
-def parts_of(word: str) -> list[str]:
+NOTHING = Meaning()
+
+
+@lru_cache(maxsize=8192)
+def parts_of(word: str) -> tuple[str, ...]:
     """The words in an identifier, lower case: "eval/accuracy_top1" -> eval, accuracy, top, 1."""
-    if word.lower() in MODEL | OTHER:
-        return [word.lower()]
-    return _joined([m.lower() for m in PARTS.findall(word)])
+    if word.lower() in MODEL or word.lower() in OTHER:
+        return (word.lower(),)
+    return tuple(_joined([m.lower() for m in PARTS.findall(word)]))
 
 
 def _joined(parts: list[str]) -> list[str]:
@@ -105,6 +110,11 @@ def _joined(parts: list[str]) -> list[str]:
 
 def meaning_of(words: Sequence[str]) -> Meaning:
     """What the words before (or after) a number say together."""
+    return _meaning(tuple(words)) if words else NOTHING
+
+
+@lru_cache(maxsize=8192)
+def _meaning(words: tuple[str, ...]) -> Meaning:
     parts = [p for word in words for p in parts_of(word)]
     metric, k = _metric(parts)
     if metric and any(NUMBERED.search(word) for word in words):
