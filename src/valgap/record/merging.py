@@ -7,6 +7,7 @@ Ranks of one group share their passes: the k-th walk of each over the same data,
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -92,7 +93,9 @@ def merge(parts: Sequence[Part]) -> RunRecord:
     passes = _passes(shared, places)
     record = _record(main, lead, leading, known, passes, states)
     return replace(
-        record, ranks=tuple(_info(p, states) for p in parts if p.record.passes or p is main), unseen=_left_out(left_out)
+        record,
+        ranks=tuple(_info(p, states) for p in parts if p.record.passes or p.rank is not None or p is main),
+        unseen=_left_out(left_out),
     )
 
 
@@ -136,7 +139,7 @@ def _shared(unit: Sequence[Part]) -> list[_Shared]:
                 keys.insert(after, key)
                 after += 1
     in_order = [shares[k] for k in keys]
-    for earlier, later in zip(in_order, in_order[1:], strict=False):
+    for earlier, later in itertools.pairwise(in_order):
         later.begun = max(later.begun, earlier.begun)
     return in_order
 

@@ -6,9 +6,8 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from valgap.errors import RecordError
 from valgap.record.location import RUNS, new_run_directory
@@ -26,8 +25,7 @@ LAUNCHERS = (
 )
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Which of the processes of a job this one is, as its launcher said before it began."""
 
     rank: int
@@ -39,7 +37,7 @@ class Place:
     @property
     def facts(self) -> dict[str, Any]:
         """As the header of a part tells it."""
-        return asdict(self)
+        return self._asdict()
 
 
 def place_of(variables: Mapping[str, str] = os.environ) -> Place | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,9 @@ def read_record(path: Path | str) -> RunRecord:
     for part in (_part(folder, file) for file in others):
         if _belongs(part, parts):
             parts.append(part)
-    alone = len(parts) == 1 and parts[0].rank is None
-    record = parts[0].record if alone else merge(parts)
-    return whole(record, parts)
+    with _edited_is_said(folder):
+        alone = len(parts) == 1 and parts[0].rank is None
+        return whole(parts[0].record if alone else merge(parts), parts)
 
 
 def _part(folder: Path, file: Path) -> Part:
@@ -114,6 +115,16 @@ def _check_header(folder: Path, event: Mapping[str, Any]) -> None:
         )
 
 
+@contextmanager
+def _edited_is_said(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise RecordError(
+            f"{folder / EVENTS_FILE} is not as valgap writes it ({type(error).__name__}: {error}); was it edited by hand?"
+        ) from error
+
+
 class _Assembler:
     """Puts the events of one record together."""
 
@@ -133,17 +144,16 @@ class _Assembler:
         return self.by_kind.get(kind, [])
 
     def build(self) -> RunRecord:
-        try:
+        with _edited_is_said(self.folder):
             return self._build()
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            raise RecordError(
-                f"{self.folder / EVENTS_FILE} is not as valgap writes it ({type(error).__name__}: {error}); "
-                "was it edited by hand?"
-            ) from error
 
     def part(self, name: str) -> Part:
         """The record with what it says of its process."""
         record = self.build()
+        with _edited_is_said(self.folder):
+            return self._part(name, record)
+
+    def _part(self, name: str, record: RunRecord) -> Part:
         told = {k: v for kind in ("header", "rank") for e in self.of(kind) for k, v in e.items() if k not in ("t", "at")}
         started = float(told["started"])
         begins = {int(e["pass"]): started + float(e["at"]) for e in self.of("pass_begin")}

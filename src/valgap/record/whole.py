@@ -19,9 +19,11 @@ def whole(record: RunRecord, parts: Sequence[Part]) -> RunRecord:
     silent = [p for p in parts if p.rank is not None and p.record.stopped]
     if silent and (stopped is None or len(silent) < sum(p.rank is not None for p in parts)):
         ranks = ", ".join(str(p.rank) for p in silent)
-        stopped = f"rank {ranks} was killed or is still running: its part has no end"
-        failed = [f"rank {p.rank}: {p.error}" for p in parts if p.rank is not None and p.error]
-        stopped += f" ({failed[0]})" if failed else ""
+        one = len(silent) == 1
+        stopped = f"{'rank' if one else 'ranks'} {ranks} {'was killed or is' if one else 'were killed or are'} still running"
+        failed = [f"rank {p.rank}: {p.error}" for p in parts if p.error and p.rank is not None]
+        failed += [str(p.error) for p in parts if p.error]
+        stopped += f" ({failed[0].splitlines()[0][:200]})" if failed else ""
     unseen = [*record.unseen, *_missing_ranks(parts), *_what_was_not_seen(record, parts)]
     if stopped is not None:
         unseen.append("the record has no end" if record.exit_status is None else "the record is not whole")

@@ -1,8 +1,8 @@
 """The processes that a recorded program starts: each that calls a model records a part of its own.
 
 - A fork has our hooks already. It gets a recorder of its own at the first thing it does with torch.
-- A spawned process, or one out of multiprocessing's fork server, is a fresh interpreter. What it is given to prepare itself holds one
-  entry more, which begins the recording when it is unpickled.
+- A spawned process, or one out of multiprocessing's fork server, is a fresh interpreter. What it is given to prepare
+  itself holds one entry more, which begins the recording when it is unpickled.
 - A command that runs a Python script of the user's, or a launcher of such scripts, with this interpreter is run by
   ``follow.py``. ``Popen.args`` and the child's own ``sys.argv`` are as the program wrote them.
 
@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     from valgap.seams.session import Session
@@ -94,12 +94,15 @@ class Children:
 
     def attach(self) -> None:
         """Prepare what starts processes, as far as it is imported."""
-        for name, follow in self.after_imports().items():
+        for name, follow in self._starters().items():
             if name in sys.modules:
                 follow()
 
     def after_imports(self) -> dict[str, Callable[[], None]]:
         """What is to be prepared once it has been imported."""
+        return {name: follow for name, follow in self._starters().items() if name not in sys.modules}
+
+    def _starters(self) -> dict[str, Callable[[], None]]:
         return {"subprocess": self._follow_commands, "multiprocessing.spawn": self._follow_spawned}
 
     def detach(self) -> None:
@@ -215,7 +218,7 @@ def end(session: Session, error: BaseException | None) -> None:
 
 def arrive(origin: str) -> None:
     """In a spawned process, before it imports the program: record its part."""
-    from valgap.seams.host import AfterImport
+    from valgap.seams.after_import import AfterImport
     from valgap.seams.session import Session
 
     came = Origin.read(origin)
@@ -226,8 +229,8 @@ def arrive(origin: str) -> None:
     session.children.end_with_process(session)
 
 
-def run_command(origin: str, words: Sequence[str]) -> int:
-    """The exit status of a script, or of ``-m MODULE``, that a recorded program has started."""
+def run_command(origin: str, words: Sequence[str]) -> NoReturn:
+    """Run a script, or ``-m MODULE``, that a recorded program has started, and end as it ended."""
     from valgap.record.place import place_of
     from valgap.seams import host
     from valgap.seams.session import Session
@@ -236,13 +239,12 @@ def run_command(origin: str, words: Sequence[str]) -> int:
     module = words[1] if words[0] == "-m" else None
     target = host.module_target(module, words[2:]) if module is not None else host.script_target(words[0], words[1:])
     session = Session(Path(came.out), target.argv, module or words[0], module, place=place_of(), origin=came)
-    status, error = host.execute(target, session)
-    if session.writer.waiting:
-        session.close(0.0, 0.0)
-        return status
-    seconds = session.finish(status, error)
-    session.close(seconds, session.closing if status == 0 else 0.0)
-    return status
+    ending = host.execute(target, session)
+    if not ending.elsewhere:
+        with ending.once_more():
+            seconds = session.finish(ending.status, ending.error)
+            session.close(seconds, session.closing if ending.status == 0 else 0.0)
+    ending.leave()
 
 
 def split_command(words: Sequence[str]) -> tuple[list[str], list[str]] | None:

@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    """The program's exit status; it runs as Python would run it, and is recorded where it calls a model."""
+    """Run the program as Python would, recorded where it calls a model; returns only where there is none."""
     home = __file__.rsplit("/valgap/", 1)[0]
     here = sys.path.pop(0)  # this file's folder
     sys.path.append(home)
@@ -17,7 +17,7 @@ def main() -> int:
         sys.path.remove(home)
         sys.path.insert(0, here)
     try:
-        return run_command(sys.argv[1], sys.argv[2:])
+        run_command(sys.argv[1], sys.argv[2:])
     except ScriptError as error:
         print(f"{sys.executable}: {error}", file=sys.stderr)
         return 2

@@ -12,7 +12,7 @@ import torch
 
 from valgap.record.writer import RecordWriter
 from valgap.seams.batches import as_class_index, find_images, find_logits, read_batch
-from valgap.seams.described import loader_settings
+from valgap.seams.described import loader_settings, without_workers
 from valgap.seams.inputs import fingerprint, miniatures, quantized
 from valgap.seams.model_states import ModelStates
 from valgap.seams.optimizer_steps import OptimizerSteps
@@ -335,7 +335,7 @@ class Recorder:
         self._ranks.pass_written(walk.index, model, bool(walk.steps))
         if walk.steps:
             self._schedules.write(walk.index, self._steps.optimizers)
-        loader = walk.loader
+        loader, walk.loader = without_workers(walk.loader), None  # who drops a loader ends its workers
         facts = {"model": model, "walk": walk, "dataset": walk.dataset_id}
         if kind == "train":
             self.last_train = (loader, facts)

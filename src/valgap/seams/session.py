@@ -64,8 +64,8 @@ class Session:
         self._started = time.perf_counter()
         self._pid = os.getpid()
         self.ended = False
-        alone = origin is None and (place is None or place.rank == 0)
-        self.writer.write("environment", {**environment.describe(argv, script, with_git=alone), "module": module})
+        self._first = origin is None and (place is None or place.rank == 0)
+        self.writer.write("environment", {**environment.describe(argv, script), "module": module})
 
     @property
     def leads(self) -> bool:
@@ -91,11 +91,15 @@ class Session:
         if self._seams is not None:
             return
         if self.children is not None:
-            self.children.attach()  # torch has imported what starts processes
+            import multiprocessing.spawn  # torch has imported all but this of what starts processes
+            import subprocess  # noqa: F401
+
+            self.children.attach()
         from valgap.seams.hooks import Seams
         from valgap.seams.recorder import Recorder
 
         if os.getpid() == self._pid:
+            self.writer.write("environment", environment.surroundings(with_git=self._first))
             self.recorder = Recorder(self.writer)
         elif (own := self._forked()) is None:
             return
@@ -162,7 +166,7 @@ class Session:
             self.acting.detach()
         if self.children is not None:
             self.children.detach()
-            if self.children.started and not self.writer.waiting:
+            if (self.children.started or self.children.unseen) and not self.writer.waiting:
                 self.writer.write("children", self.children.facts())
         if self.recorder is not None:
             try:

@@ -29,8 +29,8 @@ class SampleTable:
 
     @property
     def labelled(self) -> npt.NDArray[np.bool_]:
-        """Which samples have a known target, shape (N,)."""
-        return self.target >= 0
+        """Which samples have a known target and an answer of the model, shape (N,)."""
+        return np.asarray((self.target >= 0) & (self.prediction >= 0))
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
