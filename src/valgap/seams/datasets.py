@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
 
 from valgap.types import IntArray, TransformStep
 
@@ -88,6 +91,20 @@ def safe_len(dataset: Any) -> int:
         return -1
 
 
+def length_of(loader: Any) -> int:
+    """Batches of a loader, -1 where it does not say.
+
+    torch's own loader is not asked where it reads a stream: it takes note of being asked, and warns the program later.
+    """
+    stream = getattr(loader, "dataset", None)
+    if not (isinstance(loader, DataLoader) and isinstance(stream, IterableDataset)):
+        return safe_len(loader)
+    size, batch = safe_len(stream), loader.batch_size
+    if size < 0 or batch is None:
+        return size
+    return size // batch if loader.drop_last else -(-size // batch)
+
+
 def _is_sequence(value: Any) -> bool:
     return (
         value is not None and hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, (str, dict))
@@ -99,14 +116,33 @@ def paths_of(dataset: Any) -> list[str] | None:
     size = safe_len(dataset)
     if not 0 < size <= MAX_NAMED_SAMPLES:
         return None
-    fields = _fields(dataset)
-    preferred = [fields[k] for k in ("samples", "imgs", "_image_files", "image_paths", "paths", "files") if k in fields]
-    for column in [*preferred, *fields.values()]:
-        for candidate in _columns(column, size):
-            paths = _as_paths(candidate, size)
-            if paths is not None:
-                return paths
+    for holder in _holders(dataset):
+        fields = _fields(holder)
+        preferred = [fields[k] for k in ("samples", "imgs", "_image_files", "image_paths", "paths", "files") if k in fields]
+        for column in [*preferred, *fields.values()]:
+            for candidate in _columns(column, size):
+                paths = _as_paths(candidate, size)
+                if paths is not None:
+                    return paths
     return None
+
+
+def columns(dataset: Any) -> Iterator[Any]:
+    """Everything that an innermost data set, or an object that it holds, keeps one of for each sample."""
+    size = safe_len(dataset)
+    for holder in _holders(dataset):
+        for value in _fields(holder).values():
+            yield from _columns(value, size)
+
+
+def _holders(dataset: Any) -> list[Any]:
+    """The data set, then the objects that it holds and that may keep its samples for it: readers, tables, indices."""
+    held = []
+    for name, value in _fields(dataset).items():
+        plain = isinstance(value, (str, bytes, int, float, dict, list, tuple, set, type, np.ndarray, torch.Tensor, nn.Module))
+        if name not in TRANSFORM_NAMES and not plain and not _is_function(value) and hasattr(value, "__dict__"):
+            held.append(value)
+    return [dataset, *held]
 
 
 def _fields(dataset: Any) -> dict[str, Any]:
@@ -151,7 +187,7 @@ def targets_of(dataset: Any) -> IntArray | None:
     if size <= 0 or size > MAX_NAMED_SAMPLES:
         return None
     for name in ("targets", "labels", "_labels", "samples", "imgs", "y"):
-        value = _fields(dataset).get(name)
+        value = next((f[name] for f in map(_fields, _holders(dataset)) if f.get(name) is not None), None)
         if value is None:
             continue
         try:
@@ -167,7 +203,7 @@ def targets_of(dataset: Any) -> IntArray | None:
 
 def class_map_of(dataset: Any) -> dict[str, int] | None:
     """Class name to index, from ``class_to_idx`` or ``classes`` of the data set or what it wraps."""
-    for part in chain(dataset):
+    for part in (holder for link in chain(dataset) for holder in _holders(link)):
         mapping = getattr(part, "class_to_idx", None)
         if isinstance(mapping, dict) and mapping:
             try:
@@ -186,7 +222,7 @@ def class_map_of(dataset: Any) -> dict[str, int] | None:
 
 def root_of(dataset: Any) -> str | None:
     """The folder the data set says that it reads."""
-    for part in chain(dataset):
+    for part in (holder for link in chain(dataset) for holder in _holders(link)):
         root = getattr(part, "root", None)
         if isinstance(root, (str, Path)):
             return os.fspath(root)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from torch.utils.data import DataLoader
 
+from valgap.seams.datasets import length_of, safe_len
 from valgap.seams.tracked import TrackedModel, unwrap
 
 # What a schedule says of its length and shape; other attributes are not recorded.
@@ -13,7 +15,7 @@ SCHEDULE_SETTINGS = ("T_max", "T_0", "T_mult", "total_steps", "total_iters", "st
 
 
 def loader_settings(loader: Any) -> dict[str, Any]:
-    """Batch size, order and length of a DataLoader."""
+    """Batch size, order and length of a DataLoader; what another kind of loader does not say is -1 or None."""
     sampler = getattr(loader, "sampler", None)
     batch_sampler = getattr(loader, "batch_sampler", None)
     inner: Any = getattr(batch_sampler, "sampler", sampler)
@@ -26,18 +28,38 @@ def loader_settings(loader: Any) -> dict[str, Any]:
     }.get(name)
     if shuffled is None and isinstance(getattr(inner, "shuffle", None), bool):
         shuffled = inner.shuffle
-    try:
-        length = len(loader)
-    except TypeError:
-        length = -1
+    if sampler is None and isinstance(getattr(loader, "shuffle", None), bool):
+        name, shuffled = type(loader).__name__, loader.shuffle
+    sizes = (getattr(owner, kind, None) for owner in (loader, batch_sampler) for kind in ("batch_size", "bs"))
     return {
-        "batch_size": loader.batch_size or int(getattr(batch_sampler, "batch_size", None) or -1),
+        "batch_size": next((size for size in sizes if isinstance(size, int) and size > 0), -1),
         "sampler": name,
         "shuffled": shuffled,
         "drop_last": bool(getattr(loader, "drop_last", False)),
-        "num_workers": int(loader.num_workers),
-        "length": length,
+        "num_workers": int(getattr(loader, "num_workers", 0) or 0),
+        "length": length_of(loader),
     }
+
+
+def own_loader(loader: Any) -> Any:
+    """The program's own loader, where another library gives torch's iterators a stand-in whose data set is itself."""
+    if getattr(loader, "dataset", None) is not loader:
+        return loader
+    held = [v for v in vars(loader).values() if v is not loader and getattr(v, "dataset", None) not in (None, loader)]
+    return held[0] if held else loader
+
+
+def drawn_order(loader: Any) -> list[int] | None:
+    """The positions that a loader without torch's samplers is about to draw, where it keeps them as one list; None elsewhere."""
+    size = safe_len(getattr(loader, "dataset", None))
+    if isinstance(loader, DataLoader) or size <= 0:
+        return None
+    for value in vars(loader).values():
+        if isinstance(value, list) and 2 * len(value) > size and all(isinstance(i, (int, np.integer)) for i in value):
+            positions = {int(i) for i in value}
+            if len(positions) == len(value) and min(positions) >= 0 and max(positions) < size:
+                return [int(i) for i in value]
+    return None
 
 
 def optimizer_settings(optimizer: Any) -> dict[str, Any]:

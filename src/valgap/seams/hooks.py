@@ -109,14 +109,14 @@ class Seams:
         seams = self
         base = dataloader._BaseDataLoaderIter
 
-        def make_iter(original: Any) -> Any:
-            def __iter__(loader: Any) -> Any:
-                iterator = original(loader)
+        def make_init(original: Any) -> Any:
+            # Not DataLoader.__iter__: subclasses override it, and other libraries' loaders make these iterators themselves.
+            def __init__(iterator: Any, loader: Any, *args: Any, **kwargs: Any) -> None:
+                original(iterator, loader, *args, **kwargs)
                 seams._recover()
                 seams._tell("iteration_started", loader, iterator)
-                return iterator
 
-            return __iter__
+            return __init__
 
         def make_next_index(original: Any) -> Any:
             def _next_index(iterator: Any) -> Any:
@@ -127,9 +127,13 @@ class Seams:
             return _next_index
 
         def make_reset(original: Any) -> Any:
-            def _reset(iterator: Any, *args: Any, **kwargs: Any) -> Any:
+            def _reset(iterator: Any, loader: Any, first_iter: bool = False, *args: Any, **kwargs: Any) -> Any:
                 iterator.__dict__["_valgap_indices"] = []
-                return original(iterator, *args, **kwargs)
+                result = original(iterator, loader, first_iter, *args, **kwargs)
+                if not first_iter:  # workers that stay begin another walk
+                    seams._recover()
+                    seams._tell("iteration_started", loader, iterator)
+                return result
 
             return _reset
 
@@ -154,7 +158,7 @@ class Seams:
 
             return __next__
 
-        self._patch(dataloader.DataLoader, "__iter__", make_iter)
+        self._patch(base, "__init__", make_init)
         self._patch(base, "_next_index", make_next_index)
         self._patch(base, "_reset", make_reset)
         self._patch(base, "__next__", make_next)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from valgap.types.arrays import Phase
 from valgap.types.closing import Closing
@@ -13,6 +13,7 @@ from valgap.types.program import (
     LoaderInfo,
     ModelInfo,
     OptimizerInfo,
+    Provenance,
     ScheduleState,
     StateSnapshot,
     WeightsLoaded,
@@ -55,6 +56,7 @@ class RunRecord:
     seconds: float
     seen: tuple[SeenInputs, ...] = ()  # of the first pass over each data set
     schedules: tuple[ScheduleState, ...] = ()
+    provenance: Mapping[int, Provenance] = field(default_factory=dict)  # by data set; none without closing measurements
 
     def __repr__(self) -> str:
         return f"RunRecord({self.path!r}: {len(self.passes)} passes, exit status {self.exit_status})"
