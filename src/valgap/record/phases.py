@@ -78,8 +78,10 @@ def _uses_training_data(fact: PassFacts, position: int, facts: Sequence[PassFact
     before = [f for i, f in trained if i < position]
     nearest = before[-1] if before else trained[0][1]
     known = fact.sample[fact.sample >= 0]
-    if len(known) == 0 or fact.stream:
-        return fact.dataset >= 0 and fact.dataset == nearest.dataset
+    if (len(known) == 0 or fact.stream) and fact.dataset >= 0 and fact.dataset == nearest.dataset:
+        return True
+    if len(known) == 0:
+        return False
     return bool(np.isin(known, nearest.sample).mean() >= TRAINING_DATA_SHARE)
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from valgap.record.writer import RecordWriter
@@ -51,7 +52,7 @@ class ClosingMeasurements:
     def run(self) -> None:
         """Make what fits into the budget; what does not is written as skipped, with the reason."""
         self.writer.write("closing_begin", {"budget_s": self.attempts.budget_s})
-        with torch.no_grad():
+        with torch.no_grad(), np.errstate(all="ignore"):
             self.attempts.make("weights", self._save_weights)
             self.attempts.make("provenance", self._learn_provenance)
             self.attempts.make("twins", self._find_twins)

@@ -32,6 +32,14 @@ class Leaf:
     index: IntArray  # (n,) index within ``dataset`` of each of them
 
 
+def held(owner: Any, name: str) -> Any:
+    """The attribute, None where there is none; asking a stranger's object may run its code, and that may fail."""
+    try:
+        return getattr(owner, name, None)
+    except Exception:
+        return None
+
+
 def leaves(dataset: Any) -> list[Leaf]:
     """The innermost data sets below Subset, ConcatDataset and wrappers; together they cover every position."""
     everything = np.arange(max(0, safe_len(dataset)), dtype=np.int64)
@@ -43,12 +51,12 @@ def _leaves(leaf: Leaf, depth: int) -> list[Leaf]:
     if depth >= MAX_DEPTH:
         return [leaf]
     size = safe_len(dataset)
-    indices: Any = getattr(dataset, "indices", None)
-    inner = getattr(dataset, "dataset", None)
+    indices: Any = held(dataset, "indices")
+    inner = held(dataset, "dataset")
     if inner is not None and _is_sequence(indices) and len(indices) == size:
         return _leaves(Leaf(inner, leaf.position, np.asarray(indices, dtype=np.int64)[leaf.index]), depth + 1)
-    parts = getattr(dataset, "datasets", None)
-    ends = getattr(dataset, "cumulative_sizes", None)
+    parts = held(dataset, "datasets")
+    ends = held(dataset, "cumulative_sizes")
     if parts is not None and ends is not None:
         found: list[Leaf] = []
         for part, start, end in zip(parts, [0, *ends], ends, strict=False):
@@ -64,7 +72,7 @@ def _leaves(leaf: Leaf, depth: int) -> list[Leaf]:
 def _wrapped(dataset: Any) -> Any | None:
     """The data set that this one wraps one to one or chooses from, by the attribute that holds it."""
     for name in ("dataset", "ds", "base", "subset", "base_dataset", "_dataset"):
-        inner = getattr(dataset, name, None)
+        inner = held(dataset, name)
         if inner is None or inner is dataset or isinstance(inner, (dict, list, tuple, str, np.ndarray)):
             continue
         if hasattr(inner, "__getitem__") and hasattr(inner, "__len__"):
@@ -76,7 +84,7 @@ def chain(dataset: Any) -> Iterator[Any]:
     """The data set, then what it wraps, outermost first (the first part of a concatenation)."""
     for _ in range(MAX_DEPTH):
         yield dataset
-        parts = getattr(dataset, "datasets", None)
+        parts = held(dataset, "datasets")
         inner = parts[0] if isinstance(parts, (list, tuple)) and parts else _wrapped(dataset)
         if inner is None:
             return
@@ -96,7 +104,7 @@ def length_of(loader: Any) -> int:
 
     torch's own loader is not asked where it reads a stream: it takes note of being asked, and warns the program later.
     """
-    stream = getattr(loader, "dataset", None)
+    stream = held(loader, "dataset")
     if not (isinstance(loader, DataLoader) and isinstance(stream, IterableDataset)):
         return safe_len(loader)
     size, batch = safe_len(stream), loader.batch_size
@@ -204,17 +212,18 @@ def targets_of(dataset: Any) -> IntArray | None:
 def class_map_of(dataset: Any) -> dict[str, int] | None:
     """Class name to index, from ``class_to_idx`` or ``classes`` of the data set or what it wraps."""
     for part in (holder for link in chain(dataset) for holder in _holders(link)):
-        mapping = getattr(part, "class_to_idx", None)
+        mapping = held(part, "class_to_idx")
         if isinstance(mapping, dict) and mapping:
             try:
                 return {str(k): operator.index(v) for k, v in mapping.items()}
             except TypeError:
                 pass
-        classes = getattr(part, "classes", None)
+        classes = held(part, "classes")
         if isinstance(classes, (list, tuple)) and classes and all(isinstance(c, str) for c in classes):
             return {name: i for i, name in enumerate(classes)}
-        feature = getattr(getattr(part, "features", None), "get", lambda _: None)("label")
-        names = getattr(feature, "names", None)
+        features = held(part, "features")
+        feature = features.get("label") if isinstance(features, dict) else None
+        names = held(feature, "names")
         if isinstance(names, list) and names:
             return {str(name): i for i, name in enumerate(names)}
     return None
@@ -223,7 +232,7 @@ def class_map_of(dataset: Any) -> dict[str, int] | None:
 def root_of(dataset: Any) -> str | None:
     """The folder the data set says that it reads."""
     for part in (holder for link in chain(dataset) for holder in _holders(link)):
-        root = getattr(part, "root", None)
+        root = held(part, "root")
         if isinstance(root, (str, Path)):
             return os.fspath(root)
     return None
@@ -260,8 +269,8 @@ def transform_of(dataset: Any) -> FoundTransform | None:
     """The image transform of the data set, outermost first; None if there is none."""
     for part in chain(dataset):
         for name in TRANSFORM_NAMES:
-            value = getattr(part, name, None)
-            if name == "transforms" and hasattr(value, "transform") and getattr(part, "transform", None) is not None:
+            value = held(part, name)
+            if name == "transforms" and hasattr(value, "transform") and held(part, "transform") is not None:
                 continue  # torchvision's StandardTransform stands for `transform`
             if callable(value) and not isinstance(value, type):
                 return FoundTransform(part, name, value, tuple(_steps(value, 0)))
@@ -269,7 +278,7 @@ def transform_of(dataset: Any) -> FoundTransform | None:
 
 
 def _steps(transform: Any, depth: int) -> Iterator[TransformStep]:
-    parts = getattr(transform, "transforms", None)
+    parts = held(transform, "transforms")
     name = type(transform).__name__
     if isinstance(parts, (list, tuple)) and depth < MAX_DEPTH:
         chance = "Random" in name  # RandomApply, RandomChoice, RandomOrder
@@ -281,8 +290,8 @@ def _steps(transform: Any, depth: int) -> Iterator[TransformStep]:
         name=name if not _is_function(transform) else str(getattr(transform, "__qualname__", name)),
         text=_text(transform)[:300],
         random=is_random(transform),
-        mean=_numbers(getattr(transform, "mean", None)),
-        std=_numbers(getattr(transform, "std", None)),
+        mean=_numbers(held(transform, "mean")),
+        std=_numbers(held(transform, "std")),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
-from valgap.seams.datasets import length_of, safe_len
+from valgap.seams.datasets import held, length_of, safe_len
 from valgap.seams.tracked import TrackedModel, unwrap
 
 # What a schedule says of its length and shape; other attributes are not recorded.
@@ -43,10 +43,10 @@ def loader_settings(loader: Any) -> dict[str, Any]:
 
 def own_loader(loader: Any) -> Any:
     """The program's own loader, where another library gives torch's iterators a stand-in whose data set is itself."""
-    if getattr(loader, "dataset", None) is not loader:
+    if held(loader, "dataset") is not loader:
         return loader
-    held = [v for v in vars(loader).values() if v is not loader and getattr(v, "dataset", None) not in (None, loader)]
-    return held[0] if held else loader
+    own = [v for v in vars(loader).values() if v is not loader and held(v, "dataset") is not None]
+    return own[0] if own else loader
 
 
 def drawn_order(loader: Any) -> list[int] | None:

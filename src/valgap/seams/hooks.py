@@ -17,6 +17,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import nn
@@ -98,7 +99,8 @@ class Seams:
             return
         try:
             # What we keep must stay usable: tensors made in inference mode cannot be changed outside of it.
-            with self._lock, torch.inference_mode(False), torch.no_grad():
+            # Nor may what we compute warn the program, or raise where it asked numpy to.
+            with self._lock, torch.inference_mode(False), torch.no_grad(), np.errstate(all="ignore"):
                 getattr(self.listener, name)(*args)
         except Exception as error:
             self.listener.failed(name, error)
@@ -251,7 +253,7 @@ class Seams:
             or threading.get_ident() != self._thread
             or torch._C._get_tracing_state()
             or isinstance(module, torch.jit.ScriptModule)
-            or any(isinstance(a, torch.fx.Proxy) for a in args)  # to look at one is to write into the traced graph
+            or any(_has_no_values(a) for a in args)
             or not _has_parameters(module)
         ):
             return
@@ -370,6 +372,13 @@ class Seams:
             return __init__
 
         self._patch(torch.optim.lr_scheduler.LRScheduler, "__init__", make_schedule)
+
+
+def _has_no_values(value: Any) -> bool:
+    """Whether a program only works out shapes, or traces: to look at a proxy is to write into the traced graph."""
+    if isinstance(value, torch.Tensor):
+        return value.is_meta or hasattr(value, "fake_mode")
+    return isinstance(value, torch.fx.Proxy)
 
 
 def _has_parameters(module: Any) -> bool:

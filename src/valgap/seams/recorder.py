@@ -330,9 +330,10 @@ class Recorder:
 
     def finish(self) -> None:
         """Write everything that is still open; the program has ended."""
-        self._close_current()
-        for walk in list(self.walks):
-            self._write_walk(walk)
+        with np.errstate(all="ignore"):
+            self._close_current()
+            for walk in list(self.walks):
+                self._write_walk(walk)
 
     def failed(self, where: str, error: Exception) -> None:
         """One of the methods above raised: noted in the record, unseen by the program."""

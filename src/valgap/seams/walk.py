@@ -140,7 +140,7 @@ class Walk:
     def read(self, indices: Any, batch: Any) -> LoadedBatch:
         """The batch that the loader gives next."""
         if self.order is None:
-            return read_batch(self, indices, batch)
+            return read_batch(self, indices if self.sample_ids is not None else None, batch)
         loaded = read_batch(self, None, batch)
         loaded.indices, self.order = self.order[: loaded.size], self.order[loaded.size :]
         if len(loaded.indices) == loaded.size:
