@@ -226,7 +226,7 @@ class Training:
         elif fault == "range255":
             data.gain, data.mean, data.std = 255.0, 0.0, 1.0
         elif fault == "dark":
-            data.images = data.images * 0.3
+            data.images = (255 * data.images * 0.3).round() / 255
         elif fault == "scrambled":
             data.scramble = True
         elif fault == "shifted":
@@ -312,4 +312,4 @@ def run(p: Program) -> None:
     """Run one program."""
     training = Training(p)
     training.run()
-    assert p.fault or math.isfinite(float(next(iter(training.net.parameters())).sum())), "a healthy program blew up"
+    assert p.fault or math.isfinite(float(next(iter(training.net.parameters())).detach().sum())), "a healthy program blew up"

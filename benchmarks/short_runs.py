@@ -71,6 +71,8 @@ def healthy(number: int) -> Program:
         p = replace(p, loss="binary")
     if optimizer == "sgd" and batch < 16 and start == "scratch" and rate > 0.01:
         p = replace(p, rate=0.01 * 2)
+    if "sgd" in optimizer and start == "pretrained":  # given layers want a tenth of what new ones do
+        p = replace(p, rate=0.1 * rate)
     return p
 
 
@@ -92,7 +94,7 @@ def faulty() -> list[tuple[Program, tuple[str, ...]]]:
     add("steps per batch", "TRN414", schedule="step1", per="batch", fault="schedule", **some)
     add("step7 per batch", "TRN414", schedule="step7", per="batch", fault="schedule", images=480, epochs=3, start="pretrained")
     add("onecycle per epoch", "TRN414", schedule="onecycle_steps", per="epoch", fault="schedule", **some)
-    add("cosine per epoch", "TRN414", schedule="cosine_steps", per="epoch", fault="schedule", **some)
+    add("cosine per epoch", "TRN414", schedule="cosine_steps", per="epoch", fault="schedule", images=176, epochs=3)
     add("nan", "TRN409", fault="nan", images=48)
     add("missing head", "MOD303", fault="missing_head", **few)
     add("softmax", "MOD306", fault="softmax", **few)

@@ -23,7 +23,7 @@ Source
 from __future__ import annotations
 
 from valgap.checks.progress import Replay, head_rate, plain_sgd, replay, shortfall, update_ratio, usual_rate
-from valgap.checks.seen_part import few_steps, optimizer_steps, still_rises
+from valgap.checks.seen_part import few_steps, optimizer_steps, still_rises, unfinished
 from valgap.checks.wrong_schedule import SMALL_SHARE, small_share
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
@@ -50,7 +50,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if small_share(run) > SMALL_SHARE:
         return Clear("the rate is sound at first and decays at once (TRN414)")
     ratio, rate, usual = update_ratio(trained), head_rate(run), usual_rate(run)
-    hopeless = rate < HOPELESS * usual
+    # A warm-up by epoch holds its first rate for one: a single short pass does not tell what follows.
+    hopeless = rate < HOPELESS * usual and (len(trained) > 1 or steps >= LEAST_STEPS_COLD)
     facts = [
         Evidence("highest learning rate", rate, f"about {usual:g}"),
         Evidence("size of an update over that of the weights (median)", ratio, "above 1e-4"),
@@ -61,7 +62,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if again is not None:
         facts.insert(0, again.evidence("at ten times the rate" if again.name == "rate_x10" else "with Adam at 1e-3"))
         if 100 * again.gain >= NOTABLE_POINTS and again.p_value < P_VALUE:
-            short = few_steps(run, LEAST_STEPS)
+            short, trial = few_steps(run, LEAST_STEPS), unfinished(run)
+            if trial is not None and not hopeless and steps < USUAL_STEPS:
+                return NotApplicable(f"a run that ends as planned: {trial}")
             if short is not None and not hopeless:
                 return NotApplicable(short)
             longer = replay(run, "longer")

@@ -90,6 +90,8 @@ def guess_loss(run: RunRecord) -> float:
 
 # Without an end of the rise, a loss this many times what it began at does not come back by itself.
 EXPLODED = 3.0
+# A loss that was once so many times that, and ends no lower than a guess, has thrown the weights away.
+THROWN = 10.0
 
 
 def diverges(course: LossCourse, guess: float, least: float) -> bool:
@@ -102,6 +104,9 @@ def diverges(course: LossCourse, guess: float, least: float) -> bool:
     low = mean - Z * (error if math.isfinite(error) else mean)
     if course.batches < 4 or not math.isfinite(level):
         return False
+    peak = float(np.max(np.bincount(course.batch, course.loss) / np.bincount(course.batch)))
+    if peak > max(least, THROWN) * level and mean >= guess:
+        return True
     last = course.mean((course.batches - 1) / course.batches, 1.0)[0]
     if low > max(least, EXPLODED) * level and last > max(least, EXPLODED) / 2 * level:
         return True

@@ -28,6 +28,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from valgap.checks.seen_part import labels_of, unseen
+from valgap.checks.unmatched_classes import by_chance
 from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, NotApplicable
 
 # The chance that a random draw from train's class shares leaves out so many classes must be below this.
@@ -82,15 +83,16 @@ def lacks_classes(case: Case) -> bool:
 def log_chance_of_absence(train: IntArray, val: IntArray, classes: int) -> float:
     """Natural log of an upper bound of the chance that a random draw lacks so many classes, whichever they are."""
     shares = np.bincount(train, minlength=classes) / len(train)
+    foreign = np.isin(val, np.flatnonzero(shares == 0))
+    if foreign.all():
+        return 0.0 if by_chance(train, foreign) else -math.inf
     absent = np.setdiff1d(np.arange(classes), val)
     missing = float(shares[absent].sum())
-    if missing <= 0:
-        # Nothing of train is absent from val; val may still hold what train lacks, which is not a block of train.
-        lacking = float(np.isin(val, np.flatnonzero(shares == 0)).mean())
-        return -math.inf if lacking == 1.0 else 0.0
+    if missing <= 0:  # nothing of train is absent; what train lacks in its turn is no block of it (DAT111)
+        return 0.0
     held, gone = int((shares > 0).sum()), int((shares[absent] > 0).sum())
     choices = float(gammaln(held + 1) - gammaln(gone + 1) - gammaln(held - gone + 1))
-    return min(0.0, choices + len(val) * math.log(max(1e-12, 1 - missing)))
+    return min(0.0, choices + int((~foreign).sum()) * math.log(max(1e-12, 1 - missing)))
 
 
 def _points(accuracy: float, disjoint: bool) -> float:

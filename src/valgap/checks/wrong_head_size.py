@@ -46,6 +46,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if not few and not declared(case):
         labels = labels_of(case.run, train)
         n = len(labels[0]) if labels is not None else 0
+        classes = max(classes, int(labels[0].max()) + 1) if labels is not None and n else classes
+        if classes >= outputs:
+            return Clear("there are as many outputs as classes", facts)
         if n * math.log(classes / outputs) > math.log(CHANCE):
             return NotApplicable(f"a class map, or more labels: {part_seen(case.run, train)} need not show all {outputs} classes")
     return Finding(
