@@ -15,7 +15,7 @@ from valgap.record.place import Place
 from valgap.record.writer import RecordWriter
 from valgap.seams import environment
 from valgap.seams.children import Children, Origin
-from valgap.seams.prints import PrintTap
+from valgap.seams.prints import Moment, PrintTap
 
 if TYPE_CHECKING:
     from valgap.seams.acting import Acting
@@ -59,7 +59,7 @@ class Session:
         self.acting: Acting | None = None
         self._make_acting = make_acting
         self._seams: Seams | None = None
-        self._prints = PrintTap(self._printed)
+        self._prints = PrintTap(self._printed, self._moment)
         self.children = Children(self) if make_acting is None else None
         self._started = time.perf_counter()
         self._pid = os.getpid()
@@ -145,9 +145,13 @@ class Session:
         if self._seams is not None:
             self._seams.attach_compiled()
 
-    def _printed(self, line: str) -> None:
-        passes = self.recorder.num_passes if self.recorder is not None else 0
-        self.writer.write("printed", {"line": line, "after_pass": passes - 1})
+    def _moment(self) -> Moment:
+        recorder = self.recorder
+        return (recorder.num_passes, recorder.pass_running) if recorder is not None else (0, False)
+
+    def _printed(self, line: str, moment: Moment) -> None:
+        passes, running = moment
+        self.writer.write("printed", {"line": line, "after_pass": passes - 1, "running": running})
 
     def finish(self, exit_status: int, error: str | None = None) -> float:
         """Stop listening and write the end; returns the program's seconds."""
