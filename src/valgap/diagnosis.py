@@ -195,7 +195,7 @@ def _rescored(record: RunRecord) -> float | None:
 
 def _validation(record: RunRecord) -> Accuracy | None:
     last = record.last_validation
-    if last is None or not last.samples.labelled.any():
+    if last is None or not last.samples.answered:
         return None
     right = last.samples.correct
     low, high = wilson_interval(int(right.sum()), len(right))
