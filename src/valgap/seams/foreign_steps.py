@@ -59,7 +59,7 @@ class ForeignSteps:
                 count = sum(1 for _, t, is_parameter, _ in model.tensors if is_parameter and t.requires_grad)
                 settings: dict[str, Any] = {"kind": KIND, "groups": [{"lr": float("nan")}], "num_parameters": [count]}
                 self.writer.write("optimizer", {"id": self._number, **settings})
-            walk.step_rows.append(StepRow(self._number, waiting, [float("nan")]))
+            walk.step_rows.append(StepRow(self._number, waiting, []))
             walk.steps += 1
             model.steps += 1
             waiting = 0

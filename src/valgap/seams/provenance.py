@@ -81,11 +81,12 @@ def _leaf(dataset: Any, leaf: ds.Leaf, found: Provenance, opened: OpenedFiles, d
     for place in places:
         try:
             read[place] = opened.of(functools.partial(operator.getitem, dataset, int(leaf.position[place])))
-            again = again or opened.of(functools.partial(operator.getitem, dataset, int(leaf.position[place])))
+            if declared is None and read[place] and not again:
+                again = opened.of(functools.partial(operator.getitem, dataset, int(leaf.position[place])))
         except Exception as error:
             found.note = f"reading an item raised {type(error).__name__}"
             return ("declared", {}) if declared is not None else ("unknown", {})
-        if time.perf_counter() > deadline:
+        if time.perf_counter() > deadline or (len(read) == 2 and not any(read.values())):
             break
     column = _column(list(read.values()), again)
     found.checked += len(read)

@@ -165,6 +165,8 @@ class Recorder:
         self._open_call = Call(tracked, _modes(tracked, grad_enabled))
         self._current.calls.append(self._open_call)
         walk.inputs.add(images.detach(), walk.num_batches)
+        if walk.given is not None and not walk.num_batches:
+            walk.given.used = images[: len(walk.given.loaded)].detach().clone()
         self._see(walk, images, grad_enabled)
         walk.num_batches += 1
 
