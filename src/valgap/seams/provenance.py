@@ -43,7 +43,8 @@ class Provenance:
 def learn(samples: Samples, dataset: Any, dataset_id: int, collate: Callable[[Any], Any] | None, deadline: float) -> Provenance:
     """Find the files of a data set's samples; names that were wrong or missing are put right in ``samples``."""
     found = Provenance(dataset_id)
-    with OpenedFiles() as opened:
+    readers = [*ds.chain(dataset), *(leaf.dataset for leaf in ds.leaves(dataset)[:MAX_LEAVES])]
+    with OpenedFiles(readers) as opened:
         if isinstance(dataset, IterableDataset) or samples.ids.get(dataset_id) is None:
             _stream(samples, dataset, found, opened, collate, deadline)
         else:

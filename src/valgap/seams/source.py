@@ -58,6 +58,8 @@ class Source:
         """(images, class indices, sample ids) of each batch."""
         if isinstance(self.dataset, IterableDataset) or self.size < 0:
             raise CannotBeReadError("a stream cannot be read again from its start, sample by sample")
+        if not isinstance(self.loader, DataLoader):
+            raise CannotBeReadError("the loader is not torch's, and makes its batches in its own way")
         size = min(64, self.loader.batch_size or 32)
         batches = DataLoader(
             self.dataset,
