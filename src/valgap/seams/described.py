@@ -14,12 +14,19 @@ from valgap.seams.tracked import TrackedModel, unwrap
 # What a schedule says of its length and shape; other attributes are not recorded.
 SCHEDULE_SETTINGS = ("T_max", "T_0", "T_mult", "total_steps", "total_iters", "step_size", "milestones", "gamma", "eta_min")
 
+MAX_WRAPPED = 4  # samplers around a sampler
+
 
 def loader_settings(loader: Any) -> dict[str, Any]:
     """Batch size, order and length of a DataLoader; what another kind of loader does not say is -1 or None."""
     sampler = getattr(loader, "sampler", None)
     batch_sampler = getattr(loader, "batch_sampler", None)
     inner: Any = getattr(batch_sampler, "sampler", sampler)
+    for _ in range(MAX_WRAPPED):  # a sampler that repeats another one, or shares it out
+        deeper = held(inner, "sampler")
+        if deeper is None or deeper is inner:
+            break
+        inner = deeper
     name = type(inner if inner is not None else sampler).__name__
     shuffled = {
         "RandomSampler": True,

@@ -12,6 +12,7 @@ import torch
 from valgap.record.writer import RecordWriter
 from valgap.seams.batches import as_class_index, find_images, find_logits
 from valgap.seams.described import loader_settings, own_loader, without_workers
+from valgap.seams.foreign_steps import ForeignSteps
 from valgap.seams.inputs import fingerprint, miniatures, quantized
 from valgap.seams.model_states import ModelStates
 from valgap.seams.optimizer_steps import OptimizerSteps
@@ -54,6 +55,7 @@ class Recorder:
         self._deferred: list[tuple[str, Any, Any, Any]] | None = None
         self._deferred_grad = False
         self._steps = OptimizerSteps(writer)
+        self._foreign = ForeignSteps(writer, self._steps)
         self._schedules = Schedules(writer)
         self._states = ModelStates(writer)
         self._ranks = Ranks(writer)
@@ -173,11 +175,14 @@ class Recorder:
             self._ranks.pass_begun()
             self.writer.write("pass_begin", {"pass": walk.index, "loader": walk.loader_id, "dataset": walk.dataset_id})
         self._start(tracked, grad_enabled)
+        self._foreign.opened(tracked, grad_enabled)
         self._current = OpenBatch(walk, walk.num_batches, int(images.shape[0]), loaded, fingerprint(images))
         self._current.steps_before = walk.steps
         self._open_call = Call(tracked, _modes(tracked, grad_enabled))
         self._current.calls.append(self._open_call)
         walk.inputs.add(images.detach(), walk.num_batches)
+        if walk.given is not None and not walk.num_batches:
+            walk.given.used = images[: len(walk.given.loaded)].detach().clone()
         self._see(walk, images, grad_enabled)
         walk.num_batches += 1
 
@@ -212,6 +217,7 @@ class Recorder:
         batch, self._current = self._current, None
         if batch is None:
             return
+        self._foreign.closed(batch)
         batch.walk.close_batch(batch, self.target_keys)
         if batch.walk.wants_flush and not batch.walk.written:
             self.writer.write("part", batch.walk.take())
@@ -318,6 +324,7 @@ class Recorder:
             self._close_current()
         if walk in self.walks:
             self.walks.remove(walk)
+        self._foreign.settle(walk)
         body = walk.take()
         walk.written = True
         model = walk.model

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
-from valgap.seams.batches import LoadedBatch, as_class_index, as_two_columns, read_batch
+from valgap.seams.batches import LoadedBatch, as_class_index, as_two_columns, find_images, read_batch
 from valgap.seams.datasets import length_of, safe_len
+from valgap.seams.given import KEPT, Given
 from valgap.seams.inputs import InputCollector, LossCollector
 from valgap.seams.step_norms import StepNorms
 from valgap.seams.tracked import TrackedModel
@@ -104,6 +105,7 @@ class Walk:
         self.endless = _is_endless(loader, self.length)
         self.drawn = 0  # batches that the loader gave
         self.order: Any = None  # positions in the order in which they are drawn, where the loader itself keeps them
+        self.given: Given | None = None  # its first images, before and after what the program does to them
         self.met: set[Any] = set()  # what has been in it, where nothing else says when it ends
         self.ids_of_keys = ids_of_keys  # names samples by their content
         self.exhausted = False
@@ -139,6 +141,9 @@ class Walk:
 
     def read(self, indices: Any, batch: Any) -> LoadedBatch:
         """The batch that the loader gives next."""
+        if self.given is None and self.drawn <= 1:
+            images = find_images(batch)
+            self.given = Given(images[:KEPT].detach().clone()) if images is not None and images.ndim == 4 else None
         if self.order is None:
             return read_batch(self, indices if self.sample_ids is not None else None, batch)
         loaded = read_batch(self, None, batch)
