@@ -21,7 +21,7 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.progress import numbers_of
+from valgap.checks.progress import interval_of, numbers_of
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
 # Share of the probe's accuracy above chance that is left under augmentation. Sound transforms keep 0.5 and more, crops of 1 to
@@ -48,7 +48,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     chance = 1 / max(2, case.num_classes or 2)
     left = (augmented - chance) / max(plain - chance, 1e-6)
     facts = (
-        Evidence("accuracy of a probe on augmented training images, against plain ones", augmented, plain, "", n),
+        Evidence("accuracy of a probe on augmented training images, against plain ones", augmented, plain, "", n, *interval_of(augmented, n)),
         Evidence("share of it above chance that is left", left, "0.5 or more"),
     )
     if plain - chance < Z * error:

@@ -48,7 +48,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if trial is not None:
         return NotApplicable(f"a run that ends as planned, which an average can follow: {trial}")
     own = run.closing.rescores.get("val_eval") if run.closing is not None else None
-    gain = over_recorded(val, own)
+    gain = over_recorded(run, val, own)
     if gain is None:
         return NotApplicable("the trained model's own score on the validation images (closing measurements)")
     facts = (

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 
 from valgap.report.standing import LIKELY
-from valgap.report.words import evidence_line, safe
+from valgap.report.words import FEWEST, evidence_line, safe, share_text
 from valgap.types import Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable
 
 # What a screen of 24 lines holds beside the ledger.
@@ -85,7 +85,15 @@ def _head(diagnosis: Diagnosis, console: Console) -> list[Judged]:
         _statement(diagnosis, console)
     elif likely:
         _print_rows(_suspects(likely), console)
-    if not likely:
+    if not likely and diagnosis.unseen and diagnosis.run.passes:
+        open_ = sum(isinstance(j.outcome, NotApplicable) for j in diagnosis.judged)
+        console.print(
+            f"[bold]No fault shows in what was seen[/], which is not the whole: {safe('; '.join(diagnosis.unseen))}. "
+            f"{open_} causes could not be judged.",
+            highlight=False,
+        )
+        _limits(diagnosis, console)
+    elif not likely:
         console.print(f"[bold green]Nothing is broken[/] as far as {diagnosis.sources} can tell.")
         _limits(diagnosis, console)
     return likely
@@ -100,11 +108,14 @@ def _result(diagnosis: Diagnosis, console: Console) -> None:
             f"[bold]validation accuracy {val.value:.1%}[/]  ({val.n} images, 95 % interval {val.low:.1%} .. {val.high:.1%})",
             highlight=False,
         )
-    parts = []
-    if diagnosis.train_reported is not None:
-        parts.append(f"{diagnosis.train_reported:.1%} as the last epoch ran")
-    if diagnosis.train_rescored is not None:
-        parts.append(f"{diagnosis.train_rescored:.1%} re-scored like validation")
+    parts = [
+        f"{share_text(value, known)} {how}"
+        for value, known, how in (
+            (diagnosis.train_reported, diagnosis.reported, "as the last epoch ran"),
+            (diagnosis.train_rescored, diagnosis.rescored, "re-scored like validation"),
+        )
+        if value is not None and (known is None or known.n >= FEWEST)
+    ]
     if parts:
         console.print(f"train accuracy {', '.join(parts)}", highlight=False)
 

@@ -207,6 +207,9 @@ class Diagnosis:
     experiments: Experiments | None = None
     images: CaseImages | None = None  # what was looked at beside the record
     gap: tuple[GapPart, ...] = ()
+    reported: Accuracy | None = None  # train_reported and train_rescored with their intervals
+    rescored: Accuracy | None = None
+    unseen: tuple[str, ...] = ()  # what was not seen of a whole training and validation of one model, in words
 
     def __repr__(self) -> str:
         found = ", ".join(f"{j.check.name} ({j.verdict})" for j in self.findings)
