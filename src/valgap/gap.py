@@ -95,7 +95,7 @@ def _shift(images: CaseImages | None) -> GapPart | None:
 def _beside(run: RunRecord, val: Pass, train_again: SampleTable | None, images: CaseImages | None) -> list[GapPart]:
     found = []
     if train_again is not None and len(train_again.correct) >= FEWEST:
-        told = f"of {len(train_again.correct)} training images, those that the finished model still gets wrong, scored like validation"
+        told = f"of {len(train_again.correct)} training images scored like validation, those that the finished model gets wrong"
         low, high = wilson_interval(int((~train_again.correct).sum()), len(train_again.correct))
         found.append(GapPart("underfit", 100 * (1 - train_again.accuracy), 100 * low, 100 * high, told, "beside"))
     gains = [g for g in (between(run, name) for name in PREPARATIONS) if g is not None]

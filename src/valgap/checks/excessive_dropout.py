@@ -46,9 +46,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return NotApplicable("training images scored with Dropout active (closing measurements)")
     active, without, n = table.accuracy, train_rescored(run), int(table.labelled.sum())
     facts = [
-        Evidence(
-            "train accuracy with Dropout active, against eval mode", active, without, "", n, *interval_of(active, n)
-        ),
+        Evidence("train accuracy with Dropout active, against eval mode", active, without, "", n, *interval_of(active, n)),
         Evidence("strongest Dropout probability", max(model.dropout), "0.1 to 0.5"),
     ]
     again, gap = replay(run, "no_dropout"), shortfall(run)

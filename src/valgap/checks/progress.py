@@ -130,6 +130,11 @@ def update_ratio(passes: Sequence[Pass]) -> float:
     return float(np.median(ratios)) if len(ratios) else float("nan")
 
 
+def paired_error(numbers: dict[str, float], name: str, n: int) -> float:
+    """Standard error of the difference of two probes on ``n`` images, as measured; one image more keeps it above zero."""
+    return float(np.hypot(numbers[name], 1 / max(1, n)))
+
+
 def interval_of(share: float, n: int) -> tuple[float, float]:
     """95 % interval of a share that n images gave."""
     return wilson_interval(round(share * n), n)
