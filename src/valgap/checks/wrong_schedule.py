@@ -54,6 +54,7 @@ FACTOR = 4
 # Lengths that people give in epochs: any up to 20, above that round ones.
 FEW_EPOCHS, ROUND = 20, 5
 HINT = 0.4
+TOTALS = ("T_max", "total_steps", "total_iters")  # settings that say how long the whole schedule is
 UNMEASURED_POINTS = 5.0
 
 
@@ -144,7 +145,14 @@ def misplaced(run: RunRecord, facts: list[Evidence]) -> tuple[float, str] | None
             continue
         facts.append(Evidence(f"{state.kind}: length, and times stepped", length, state.steps, "", steps))
         per_epoch = state.steps <= len(trained) + 1 and steps >= FACTOR * len(trained)
-        if len(trained) < 2 or not per_epoch or abs(length - steps) > 1 or not all(is_whole(run, p) for p in trained):
+        whole = any(name in state.settings for name in TOTALS)
+        if (
+            len(trained) < 2
+            or not whole
+            or not per_epoch
+            or abs(length - steps) > 1
+            or not all(is_whole(run, p) for p in trained)
+        ):
             continue
         customary = length <= FEW_EPOCHS or (length <= MOST_EPOCHS and length % ROUND == 0)
         confidence = HINT if customary and state.kind != "OneCycleLR" else 0.8
