@@ -130,6 +130,16 @@ def update_ratio(passes: Sequence[Pass]) -> float:
     return float(np.median(ratios)) if len(ratios) else float("nan")
 
 
+def paired_error(numbers: dict[str, float], name: str, n: int) -> float:
+    """Standard error of the difference of two probes on ``n`` images, as measured; one image more keeps it above zero."""
+    return float(np.hypot(numbers[name], 1 / max(1, n)))
+
+
+def interval_of(share: float, n: int) -> tuple[float, float]:
+    """95 % interval of a share that n images gave."""
+    return wilson_interval(round(share * n), n)
+
+
 @dataclass(frozen=True)
 class Shortfall:
     """Validation accuracy that a linear probe on the run's features reaches beyond the run itself; fractions."""
@@ -146,9 +156,8 @@ class Shortfall:
 
     def evidence(self) -> Evidence:
         """Both accuracies."""
-        return Evidence(
-            "val accuracy of a linear probe on this run's features, against its own head", self.probe, self.reached, "", self.n
-        )
+        name = "val accuracy of a linear probe on this run's features, against its own head"
+        return Evidence(name, self.probe, self.reached, "", self.n, *interval_of(self.probe, self.n))
 
 
 def shortfall(run: RunRecord) -> Shortfall | None:
@@ -185,7 +194,8 @@ class Replay:
 
     def evidence(self, words: str) -> Evidence:
         """Both accuracies."""
-        return Evidence(f"val accuracy of the head trained again {words}", self.changed, self.recorded, "", self.n)
+        name = f"val accuracy of the head trained again {words}"
+        return Evidence(name, self.changed, self.recorded, "", self.n, *interval_of(self.changed, self.n))
 
 
 # How far the replay as recorded may be from the run itself: augmentation and Dropout elsewhere are not replayed. Set on
