@@ -21,8 +21,10 @@ from valgap.seams.batch_mates import batch_mate_numbers
 from valgap.seams.changes import replace_transform, transform_for, without_randomness
 from valgap.seams.feature_measurements import measure_features
 from valgap.seams.head import Gathered, Head, augmentation_numbers, fitting_s
+from valgap.seams.model_states import state_digest
 from valgap.seams.recorder import Recorder
 from valgap.seams.rescoring import Rescoring
+from valgap.seams.routes import Route
 from valgap.seams.source import Source, preserved
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.twins import twin_rows
@@ -54,9 +56,32 @@ class ClosingMeasurements:
             if self.model is None or self.recorder.last_eval is None:
                 self.attempts.skip("rescores", "no trained model with a validation pass was seen")
             else:
+                self.model.route = self._route(self.model)
                 with preserved(self.model):
-                    self.attempts.make("rescores", self._rescore)
+                    reason = self._settle(self.model)
+                    if reason is not None:
+                        self.attempts.skip("rescores", reason)
+                    else:
+                        self.attempts.make("rescores", self._rescore)
         self.writer.write("closing_end", {"seconds": round(time.perf_counter() - self.attempts.started, 3)})
+
+    def _route(self, model: TrackedModel) -> Route | None:
+        """How validation came from images to logits; where that was seen of no call of this model, how training did."""
+        if model.core is not None:
+            return Route([model.core])
+        seen = [last[1]["walk"].routes.get(model.id) for last in (self.recorder.last_eval, self.recorder.last_train) if last]
+        return next((r for r in seen if r is not None), None)
+
+    def _settle(self, model: TrackedModel) -> str | None:
+        """Make sure that the model can be called again; None, or why it cannot."""
+        if model.route is None:
+            return "the model was not seen to be called on images" if len(model.parts) > 1 else None
+        assert self.recorder.last_eval is not None
+        facts = self.recorder.last_eval[1]
+        for root in model.roots():
+            root.eval()
+        same = facts["model"] is model and facts["state"] == state_digest(*model.snapshot())
+        return model.route.settle(same)
 
     def rescore_under(self, acts: Sequence[Act]) -> None:
         """Score the last validation data as the program did, then under each act: tables ``own`` and ``under 0``, ...
@@ -69,7 +94,12 @@ class ClosingMeasurements:
             return
         loader, facts = self.recorder.last_eval
         rescoring = Rescoring(self.model, self.attempts)
+        self.model.route = self._route(self.model)
         with torch.no_grad(), preserved(self.model):
+            reason = self._settle(self.model)
+            if reason is not None:
+                self.attempts.skip("own", reason)
+                return
             for name, act in [("own", None), *((f"under {i}", act) for i, act in enumerate(acts))]:
                 self.attempts.make(name, functools.partial(self._rescore_under, rescoring, name, act, loader, facts))
 

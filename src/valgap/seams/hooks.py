@@ -43,6 +43,8 @@ class Listener(Protocol):
     def iteration_ended(self, iterator: Any) -> None: ...
     def model_called(self, module: nn.Module, args: tuple[Any, ...], grad_enabled: bool) -> None: ...
     def model_returned(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None: ...
+    def looks_inside(self, module: nn.Module) -> bool: ...
+    def inner_returned(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None: ...
     def loss_computed(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None: ...
     def loss_scaled(self, loss: Any) -> None: ...
     def backward_started(self, tensors: Any) -> None: ...
@@ -68,6 +70,8 @@ class Seams:
         self._pre_hook_id: int | None = None
         # The outermost call that is open: its frame, and the hook that waits for its end.
         self._open_call: tuple[types.FrameType, Any] | None = None
+        self._inside: Any = None  # the hook on every module, while the first call of a model is looked into
+        self._looking = False
 
     # -- attaching ----------------------------------------------------------------------------
 
@@ -200,6 +204,10 @@ class Seams:
 
     def _call_outermost(self, module: Any, run: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         elsewhere = threading.get_ident() != self._thread or os.getpid() != self._pid
+        if self._looking and not elsewhere:  # a compiled part of a module that is looked into
+            inner = run()
+            self._tell("inner_returned", module, args, kwargs, inner)
+            return inner
         if self._depth or elsewhere or not _has_parameters(module):
             return run()
         self._tell("model_called", module, args, torch.is_grad_enabled())
@@ -253,16 +261,47 @@ class Seams:
             return
         self._tell("model_called", module, args, torch.is_grad_enabled())
         self._enter()
+        self._look_inside(module)
 
         def after_call(called: nn.Module, a: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             handle.remove()
             self._open_call = None
+            self._look_away()
             self._leave()
             if output is not None:
                 self._tell("model_returned", called, a, kwargs, output)
 
         handle = module.register_forward_hook(after_call, with_kwargs=True, always_call=True)
         self._open_call = (sys._getframe(1), handle)
+
+    def _look_inside(self, module: nn.Module) -> None:
+        """Watch the first call of a model from within: which of its parts maps images to logits.
+
+        A compiled part would be traced with the hook, and again without it: of those only the calls themselves are seen.
+        """
+        try:
+            wanted = self.listener.looks_inside(module)
+        except Exception as error:
+            self.listener.failed("looks_inside", error)
+            return
+        if not wanted:
+            return
+        self._looking = True
+        parts = list(module.modules())
+        if any(type(m).__name__ == "OptimizedModule" or m._compiled_call_impl is not None for m in parts):
+            return
+
+        def returned(inner: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+            if inner is not module and threading.get_ident() == self._thread:
+                self._tell("inner_returned", inner, args, kwargs, output)
+
+        self._inside = module_hooks.register_module_forward_hook(returned, with_kwargs=True)
+
+    def _look_away(self) -> None:
+        self._looking = False
+        if self._inside is not None:
+            self._inside.remove()
+            self._inside = None
 
     def _recover(self) -> None:
         """Forget an outermost call that Ctrl-C cut off: torch then calls no hook."""
@@ -275,6 +314,7 @@ class Seams:
             frame = frame.f_back
         self._open_call[1].remove()
         self._open_call = None
+        self._look_away()
         self._depth = 0
         if self._undo:
             self._arm()

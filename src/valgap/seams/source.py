@@ -109,7 +109,7 @@ def sample_rows(logits: torch.Tensor, target: torch.Tensor, ids: Any, number: in
 def preserved(model: TrackedModel) -> Iterator[None]:
     """Puts weights, buffers, modes and random states back."""
     kept = [(t, t.detach().clone()) for _, t, _, _ in model.tensors]
-    modes = [(m, m.training) for p in model.parts for m in p.modules()]
+    modes = [(m, m.training) for r in model.roots() for m in r.modules()]
     states = (torch.get_rng_state(), np.random.get_state(), random.getstate())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:
