@@ -126,7 +126,11 @@ class Wrapper(nn.Module):
         return self.inner(x)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("wrap", [Wrapper, nn.DataParallel, lambda m: torch.compile(m, backend="eager"), lambda m: Wrapper(Wrapper(m))])
+WRAPPERS = [Wrapper, nn.DataParallel, lambda m: torch.compile(m, backend="eager"), lambda m: Wrapper(Wrapper(m))]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrap", WRAPPERS)
 def test_wrapped_at_training_bare_at_validation(wrap: Any, tmp_path: Path) -> None:
     model = net()
     outer = wrap(model)

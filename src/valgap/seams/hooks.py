@@ -301,6 +301,7 @@ class Seams:
         self._looking = False
         if self._inside is not None:
             self._inside.remove()
+            module_hooks._global_forward_hooks_with_kwargs.pop(self._inside.id, None)  # torch leaves it there, and warns of it
             self._inside = None
 
     def _recover(self) -> None:
