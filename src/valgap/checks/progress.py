@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from valgap.checks.freezing import holding
 from valgap.stats import best_row_cross_fitted, paired_difference, paired_p_value
 from valgap.types import Closing, Evidence, Pass, RunRecord, SampleTable
 
@@ -219,6 +220,9 @@ def backbone_trained(run: RunRecord) -> float:
     if model is None:
         return float("nan")
     wanted = model.is_parameter & model.requires_grad & model.in_optimizer
+    held = holding(run)
+    if held is not None:
+        wanted = wanted & held.moved
     return float(model.numel[wanted].sum() / max(1, model.numel[model.is_parameter].sum()))
 
 

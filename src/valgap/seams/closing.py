@@ -25,7 +25,7 @@ from valgap.seams.model_states import state_digest
 from valgap.seams.recorder import Recorder
 from valgap.seams.rescoring import Rescoring
 from valgap.seams.routes import Route
-from valgap.seams.source import Source, preserved
+from valgap.seams.source import Source, preserved, uncompiled
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.twins import twin_rows
 from valgap.seams.views import View, mode_at, unchanged, validation_views
@@ -50,7 +50,7 @@ class ClosingMeasurements:
     def run(self) -> None:
         """Make what fits into the budget; what does not is written as skipped, with the reason."""
         self.writer.write("closing_begin", {"budget_s": self.attempts.budget_s})
-        with torch.no_grad():
+        with torch.no_grad(), uncompiled():
             self.attempts.make("weights", self._save_weights)
             self.attempts.make("twins", self._find_twins)
             if self.model is None or self.recorder.last_eval is None:
@@ -95,7 +95,7 @@ class ClosingMeasurements:
         loader, facts = self.recorder.last_eval
         rescoring = Rescoring(self.model, self.attempts)
         self.model.route = self._route(self.model)
-        with torch.no_grad(), preserved(self.model):
+        with torch.no_grad(), uncompiled(), preserved(self.model):
             reason = self._settle(self.model)
             if reason is not None:
                 self.attempts.skip("own", reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ class ModelStates:
         self._written: dict[int, str] = {}  # model -> digest of its facts as they stand in the record
         self._last_pass: dict[tuple[int, bytes], int] = {}  # (model, digest of its state) -> the last pass that ended in it
         self._before_load: bytes | None = None
+        self._given: dict[int, weakref.ref[torch.Tensor]] = {}  # tensors that load_state_dict gave a value, by id()
 
     def write_start(self, model: TrackedModel) -> None:
         """Before the first call with gradients, which moves BatchNorm: remember the state. Later calls do nothing."""
@@ -33,6 +35,8 @@ class ModelStates:
 
     def rewrite_start(self, model: TrackedModel) -> None:
         """The model's tensors are others than those of the start that stands in the record: write it again."""
+        told = [(id(t), self._given.get(id(t))) for _, t, _, _ in model.tensors]
+        model.loaded |= {number for (_, t, _, _), (number, ref) in zip(model.tensors, told, strict=True) if ref and ref() is t}
         model.take_start()
         self.write_model(model)
         self._write(model, "start", -1, model.start_snapshot())
@@ -70,6 +74,9 @@ class ModelStates:
         """``load_state_dict`` returned ``result``; ``last_pass`` is the one that began last, -1 for none."""
         if next(module.parameters(), None) is None or not hasattr(state, "keys"):
             return
+        for name, tensor in module.state_dict(keep_vars=True).items():
+            if isinstance(tensor, torch.Tensor) and name in state:
+                self._given[id(tensor)] = weakref.ref(tensor)
         given = len(state)
         missing = list(getattr(result, "missing_keys", []) or [])
         unexpected = list(getattr(result, "unexpected_keys", []) or [])

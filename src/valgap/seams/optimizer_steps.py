@@ -33,6 +33,8 @@ class OptimizerSteps:
         self._stale: torch.Tensor | None = None
         self._meter = StepMeter()
         self._trainings: dict[int, _Training] = {}  # by optimizer id
+        self._belongs: dict[tuple[int, int, int, int], bool] = {}
+        self._in_vain: dict[int, int] = {}  # parameters of an optimizer that have no gradient and belong to no model
 
     def loss_scaled(self, loss: Any) -> None:
         """A GradScaler is about to scale this loss."""
@@ -76,9 +78,8 @@ class OptimizerSteps:
             self.writer.write("optimizer", {"id": optimizer_id, **optimizer_settings(optimizer)})
         parameters = [p for g in optimizer.param_groups for p in g["params"]]
         for model in models:
-            if any(id(p) in model.position for p in parameters[:1] + parameters[-1:]):
+            if self._trains(optimizer_id, parameters, model):
                 model.steps += 1
-                model.optimized.update(id(p) for p in parameters)
         walk = self._walk(open_walk)
         if walk is None:
             return
@@ -89,11 +90,31 @@ class OptimizerSteps:
         if new or optimizer_id not in self._trainings:
             self._trainings[optimizer_id] = _Training(optimizer)
         self._trainings[optimizer_id].add(rates)
+        if is_sampled(walk.steps - 1):
+            known = [p for p in parameters if p.grad is None and not any(id(p) in m.position for m in models)]
+            self._in_vain[optimizer_id] = len(known)
         self._backwards_since = 0
         self._stale = None
         smallest = min((p for p in parameters if p.requires_grad), key=lambda p: p.numel(), default=None)
         if smallest is not None:
             self._unclean[optimizer_id] = smallest
+
+    def _trains(self, optimizer_id: int, parameters: list[torch.Tensor], model: TrackedModel) -> bool:
+        """Whether an optimizer holds parameters of a model; the first time, and when either changes, they are noted."""
+        key = (optimizer_id, model.id, len(parameters), id(model.position))
+        if key not in self._belongs:
+            own = {id(p) for p in parameters if id(p) in model.position}
+            self._belongs[key] = bool(own)
+            model.optimized |= own
+        return self._belongs[key]
+
+    def describe(self, model: TrackedModel) -> None:
+        """Tell a model the highest rate that each of its parameters had, and what its optimizers hold in vain."""
+        for training in self._trainings.values():
+            for number, place in training.places.items():
+                if number in model.position:
+                    model.rates[number] = max(model.rates.get(number, 0.0), max(training.rates[place], default=0.0))
+        model.foreign = sum(self._in_vain.values())
 
     def _walk(self, open_walk: Walk | None) -> Walk | None:
         if open_walk is not None:

@@ -60,6 +60,7 @@ class Recorder:
         self._known: weakref.WeakKeyDictionary[Any, TrackedModel] = weakref.WeakKeyDictionary()  # by called module
         self._looked_into: weakref.WeakSet[Any] = weakref.WeakSet()
         self._inner: list[tuple[Given, torch.Tensor, list[torch.Tensor]]] = []  # see ``inner_returned``
+        self._at_work: set[int] = set()  # id() of each module that returned inside the open call
         self._inside_loss: torch.Tensor | None = None  # what went into a loss inside the open call
 
     # -- loader -------------------------------------------------------------------------------
@@ -103,7 +104,7 @@ class Recorder:
     def model_called(self, module: Any, args: tuple[Any, ...], grad_enabled: bool) -> None:
         """An outermost module call begins."""
         self._open_call = None
-        self._inner = []
+        self._inner, self._at_work = [], set()
         self._deferred_grad = grad_enabled
         images = find_images(args)
         if images is None:
@@ -123,6 +124,7 @@ class Recorder:
 
     def inner_returned(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """A module inside the open call has returned: kept if it was given the images themselves."""
+        self._at_work.add(id(module))
         given_to = [t for _, t in tensors_in((args, kwargs)) if t.ndim >= 2]
         images = self._open_call.inputs if self._open_call is not None else None
         if images is None:
@@ -141,9 +143,12 @@ class Recorder:
         call, batch = self._open_call, self._current
         self._open_call = None
         inner, self._inner = self._inner, []
+        working, self._at_work = self._at_work, set()
         if call is None or batch is None or call.inputs is None:
             return
         images, call.inputs = call.inputs, None
+        if working:
+            call.model.called = (call.model.called or set()) | working
         heads = logit_heads(output, batch.size)
         logits = find_logits(output, batch.size, call.model.head)
         if inner:
@@ -420,6 +425,7 @@ class Recorder:
         if model is None:
             return
         if walk.steps:
+            self._steps.describe(model)
             self._states.write_model(model)
         state = self._states.write_state(model, "pass", walk.index)
         if walk.steps:

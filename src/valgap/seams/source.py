@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,14 @@ def sample_rows(logits: torch.Tensor, target: torch.Tensor, ids: Any, number: in
     table["batch"] = np.full(len(ids), number, np.int32)
     table["fingerprint"] = fingerprint(images).cpu().numpy()
     return table
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """Compiled models run as they were written, so that their layers can be listened to."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 @contextmanager

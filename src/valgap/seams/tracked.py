@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from valgap.seams.newness import newness
+
 if TYPE_CHECKING:
     from valgap.seams.routes import Given, Route
 
@@ -80,6 +82,8 @@ class TrackedModel:
         self.foreign = 0  # parameters in its optimizers that belong to no model
         self.loaded: set[int] = set()  # id() of every tensor that load_state_dict gave a value
         self.num_outputs = -1
+        self.newness: dict[int, int] = {}  # by id() of the tensor: see ``newness``
+        self.called: set[int] | None = None  # id() of every module at work in the first calls; None: not looked into
         self._fresh: dict[int, bool] = {}  # of each BatchNorm layer, by id()
         self.describe()
 
@@ -143,6 +147,19 @@ class TrackedModel:
         """Whether all parameters of ``module`` are this model's."""
         return all(id(p) in self.position for p in module.parameters())
 
+    def on_path(self) -> list[bool]:
+        """Of each tensor, whether the module that owns it was at work in the model's first call."""
+        if self.called is None:
+            return [True] * len(self.tensors)
+        working = {
+            id(tensor)
+            for part in self.parts
+            for module in part.modules()
+            if id(module) in self.called or module is part
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        }
+        return [id(t) in working for _, t, _, _ in self.tensors]
+
     def roots(self) -> list[nn.Module]:
         """The modules whose modes decide how the model answers."""
         called = self.route.modules() if self.route is not None else []
@@ -176,6 +193,9 @@ class TrackedModel:
                 self._fresh[id(layer)] = _is_fresh(layer)
         if not new:
             return
+        unknown = {id(t) for t in new}
+        layers = [m for r in self.parts for m in r.modules() if any(id(p) in unknown for p in m.parameters(recurse=False))]
+        self.newness.update(newness(self.tensors, layers, self.loaded))
         sums, norms = _sums_and_norms(new)
         small = sum(t.numel() * t.element_size() for _, t, _, _ in self.tensors) <= MAX_KEPT_STATE_BYTES
         for tensor, total, norm in zip(new, sums.tolist(), norms.tolist(), strict=True):
@@ -194,6 +214,7 @@ class TrackedModel:
         self.optimized |= other.optimized
         self.rates = {**other.rates, **self.rates}
         self.loaded |= other.loaded
+        self.newness = {**other.newness, **self.newness}
         self.steps += other.steps
         self.start_taken = self.start_taken or other.start_taken
 
