@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import TENSORS, found, healthy, measured, model, states, without
 from valgap.checks.untrained_parameters import CHECK
-from valgap.types import Case, Clear, NotApplicable
+from valgap.types import Case, Clear, NotApplicable, StateSnapshot
 
 HEAD = np.array([t[0].startswith("fc") for t in TENSORS])
 CONV = np.array([t[0].startswith("conv") for t in TENSORS])
@@ -54,20 +54,24 @@ def test_a_given_head_that_is_left_alone() -> None:
 
 def test_a_layer_alone_amid_layers_that_learn() -> None:
     names = ("a.weight", "b.weight", "c.weight", "fc.weight")
-    kinds = dict(
-        tensor_names=names, is_parameter=np.ones(4, bool), numel=np.full(4, 100), requires_grad=np.ones(4, bool),
-        got_gradient=np.ones(4, bool), layer_kind=("Conv2d",) * 3 + ("Linear",), newness=np.array([0, 0, 0, 1]),
-    )  # fmt: skip
+    kinds = {
+        "tensor_names": names, "is_parameter": np.ones(4, bool), "numel": np.full(4, 100), "requires_grad": np.ones(4, bool),
+        "got_gradient": np.ones(4, bool), "layer_kind": ("Conv2d",) * 3 + ("Linear",), "newness": np.array([0, 0, 0, 1]),
+    }  # fmt: skip
+
+    def moved(moving: np.ndarray) -> tuple[StateSnapshot, ...]:  # type: ignore[type-arg]
+        return tuple(StateSnapshot(0, m, np.ones(4) + i * moving, np.ones(4)) for i, m in enumerate(("start", "pass")))
+
     moving = np.array([True, False, True, True])
-    middle = healthy(models={0: model(**kinds, in_optimizer=moving)}, states=states(moving, 7))
+    middle = healthy(models={0: model(**kinds, in_optimizer=moving)}, states=moved(moving))
     assert found(CHECK.detect(middle)).subjects == ("b.weight",)
     # Adapters: what is new learns, wherever it stands; and what is frozen by its flag was meant to be.
     new = {**kinds, "newness": np.where(moving, 1, 0)}
-    assert isinstance(CHECK.detect(healthy(models={0: model(**new, in_optimizer=moving)}, states=states(moving, 7))), Clear)
+    assert isinstance(CHECK.detect(healthy(models={0: model(**new, in_optimizer=moving)}, states=moved(moving))), Clear)
     named = {**kinds, "requires_grad": moving}
-    assert isinstance(CHECK.detect(healthy(models={0: model(**named, in_optimizer=moving)}, states=states(moving, 7))), Clear)
+    assert isinstance(CHECK.detect(healthy(models={0: model(**named, in_optimizer=moving)}, states=moved(moving))), Clear)
     unused = {**kinds, "on_path": moving}
-    assert isinstance(CHECK.detect(healthy(models={0: model(**unused, in_optimizer=moving)}, states=states(moving, 7))), Clear)
+    assert isinstance(CHECK.detect(healthy(models={0: model(**unused, in_optimizer=moving)}, states=moved(moving))), Clear)
 
 
 def test_an_optimizer_of_tensors_that_no_model_has() -> None:

@@ -115,7 +115,8 @@ def _plan(model: ModelInfo, weights: Mask, moved: Mask) -> str | None:
         return "everything but normalisation layers and biases"
     if still[-1] < going[0]:
         return f"everything before {model.tensor_names[going[0]].rpartition('.')[0]}"
-    if not (told[held & body] == 1).any() and (told[learns & body] == 1).all():
+    learning = told[learns & body]
+    if not (told[held & body] == 1).any() and not (learning == 0).any() and (learning == 1).any():
         return "all weights that were given, while the new ones learn"
     return None
 

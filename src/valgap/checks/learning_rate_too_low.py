@@ -20,7 +20,17 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.progress import Replay, head_rate, plain_sgd, replay, shortfall, update_ratio, usual_rate
+from valgap.checks.progress import (
+    NO_TORCH_OPTIMIZER,
+    Replay,
+    head_rate,
+    own_updates,
+    plain_sgd,
+    replay,
+    shortfall,
+    update_ratio,
+    usual_rate,
+)
 from valgap.checks.wrong_schedule import SMALL_SHARE, small_share
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
@@ -36,6 +46,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     trained = run.of_phase("train")
     if not sum(p.optimizer_steps for p in trained):
         return NotApplicable("optimizer steps")
+    if own_updates(run):
+        return NotApplicable(NO_TORCH_OPTIMIZER)
     if small_share(run) > SMALL_SHARE:
         return Clear("the rate is sound at first and decays at once (TRN414)")
     ratio, rate, usual = update_ratio(trained), head_rate(run), usual_rate(run)

@@ -308,6 +308,14 @@ def usual_rate(run: RunRecord) -> float:
     return USUAL_RATES.get(kind, float("nan")) * (10 if plain_sgd(run) else 1)
 
 
+def own_updates(run: RunRecord) -> bool:
+    """Whether the program changes its weights itself, or by another library's optimizer: rates and settings are not known."""
+    return any(o.kind == "own update" for o in run.optimizers.values())
+
+
+NO_TORCH_OPTIMIZER = "a torch optimizer: this program changes its weights by other means, at rates that are not known"
+
+
 def head_rate(run: RunRecord) -> float:
     """The highest learning rate of any group at any step; nan without steps."""
     found = [np.nanmax(p.steps.learning_rate) for p in run.of_phase("train") if p.steps.learning_rate.size]

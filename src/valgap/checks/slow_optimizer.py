@@ -20,7 +20,7 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.progress import head_rate, plain_sgd, replay, shortfall, update_ratio
+from valgap.checks.progress import NO_TORCH_OPTIMIZER, head_rate, own_updates, plain_sgd, replay, shortfall, update_ratio
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
 NOTABLE_POINTS, P_VALUE = 5.0, 0.02
@@ -30,6 +30,8 @@ COLD_RATIO = 1e-3
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Ask the replays with momentum and with Adam."""
     run = case.run
+    if own_updates(run):
+        return NotApplicable(NO_TORCH_OPTIMIZER)
     if not run.optimizers or not run.of_phase("train"):
         return NotApplicable("an optimizer that stepped")
     kind = next(iter(run.optimizers.values())).kind

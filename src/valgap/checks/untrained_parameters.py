@@ -57,7 +57,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         vain = Evidence("tensors in the optimizer that no model has", model.held_in_vain, 0, "tensors")
         words = f"the optimizer holds {model.held_in_vain} tensors that no model has, and lacks {int(outside.sum())} of this one"
         return _finding(run, words, 0.95, (*facts, vain), outside, held)
-    if not stuck.any():
+    if share(model, stuck, held.weights) <= UNUSED_SHARE and not stuck[held.head].any():
         return Clear("every parameter that should learn has moved", facts)
     return _never_learnt(run, held, facts) or _hole(run, held, facts) or Clear(_as_meant(held), facts)
 

@@ -363,6 +363,19 @@ class Seams:
 
             return backward
 
+        def make_grad(original: Any) -> Any:
+            def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+                # Gradients of a loss by parameters are a backward; a graph of them, or those by images, serve something else.
+                if not isinstance(inputs, torch.Tensor):
+                    inputs = tuple(inputs)  # it may be an iterator
+                if not torch.compiler.is_compiling() and not kwargs.get("create_graph"):
+                    of = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
+                    if any(isinstance(i, nn.Parameter) for i in of):
+                        seams._tell("backward_started", outputs)
+                return original(outputs, inputs, *args, **kwargs)
+
+            return grad
+
         def make_zero(original: Any) -> Any:
             def zero_grad(owner: Any, *args: Any, **kwargs: Any) -> Any:
                 if not torch.compiler.is_compiling():
@@ -379,6 +392,7 @@ class Seams:
             return scale
 
         self._patch(torch.autograd, "backward", make_backward)
+        self._patch(torch.autograd, "grad", make_grad)
         self._patch(torch.optim.Optimizer, "zero_grad", make_zero)
         self._patch(nn.Module, "zero_grad", make_zero)
         self._patch(torch.amp.GradScaler, "scale", make_scale)

@@ -67,6 +67,7 @@ class Recorder:
 
     def iteration_started(self, loader: Any, iterator: Any) -> None:
         """A DataLoader's ``__iter__`` was called."""
+        self._steps.look()
         self._settle(keep=None)
         loader_id, new = self.loaders.number(loader)
         dataset_id = self.samples.dataset_id(loader.dataset)
@@ -96,6 +97,7 @@ class Recorder:
         if walk is None:
             return
         walk.exhausted = True
+        self._steps.look()
         if walk.index >= 0 and not walk.backwards and not self._waiting.any_of(walk):
             self._write_walk(walk)  # an evaluation: at once, before the program reloads other weights
 
@@ -103,6 +105,7 @@ class Recorder:
 
     def model_called(self, module: Any, args: tuple[Any, ...], grad_enabled: bool) -> None:
         """An outermost module call begins."""
+        self._steps.look()
         self._open_call = None
         self._inner, self._at_work = [], set()
         self._deferred_grad = grad_enabled
@@ -308,6 +311,7 @@ class Recorder:
             return
         batch.walk.close_batch(batch, self.target_keys)
         if batch.walk.wants_flush and not batch.walk.written:
+            self._steps.settle(batch.walk)
             self.writer.write("part", batch.walk.take())
 
     # -- loss and step ------------------------------------------------------------------------
@@ -356,7 +360,8 @@ class Recorder:
 
     def backward_started(self, tensors: Any) -> None:
         """``backward`` begins."""
-        self._steps.backward_started(tensors, self._open_walk())
+        call = self._current.chosen() if self._current is not None else None
+        self._steps.backward_started(tensors, self._open_walk(), call.model if call is not None else None)
 
     def gradients_zeroed(self) -> None:
         """``zero_grad`` was called on an optimizer or a module."""
@@ -412,6 +417,7 @@ class Recorder:
             self._close_current()
         if walk in self.walks:
             self.walks.remove(walk)
+        self._steps.settle(walk)
         body = walk.take()
         walk.written = True
         model = walk.model
@@ -451,6 +457,7 @@ class Recorder:
 
     def finish(self) -> None:
         """Write everything that is still open; the program has ended."""
+        self._steps.look()
         self._close_current()
         for walk in list(self.walks):
             self._write_walk(walk)

@@ -244,6 +244,16 @@ class TrackedModel:
         alive, known = norms > 0, self._alive.get(places)
         self._alive[places] = alive if known is None else known | alive
 
+    def note_moved(self) -> None:
+        """What differs from the first state was trained by the program itself."""
+        for place, ((_, tensor, is_parameter, _), total, norm) in enumerate(
+            zip(self.tensors, *(values.tolist() for values in self.snapshot()), strict=True)
+        ):
+            first = self.first.get(id(tensor))
+            if is_parameter and first is not None and (first.total, first.norm) != (total, norm):
+                self.optimized.add(id(tensor))
+                self._got_gradient[place] = True
+
     def gradients_seen(self) -> torch.Tensor:
         """(T,) bool on the CPU: which tensors had a gradient that is not zero at a sampled step."""
         for places, alive in self._alive.items():

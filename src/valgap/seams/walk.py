@@ -101,6 +101,8 @@ class StepRow:
     loss: torch.Tensor | None = None
     stale: torch.Tensor | None = None
     norms: StepNorms | None = None
+    changed: bool | torch.Tensor = True  # whether a step was made at all; a 0-d tensor until it is read
+    model: TrackedModel | None = None  # that the program itself may have changed
 
 
 class Walk:
