@@ -325,3 +325,27 @@ def test_a_model_made_anew_for_each_fold(tmp_path: Path) -> None:
     assert [p.phase for p in record.passes] == ["train", "validation"] * 3
     assert [p.model for p in record.passes] == [0, 0, 1, 1, 2, 2]
     rescored_right(record)
+
+
+@pytest.mark.parametrize("transform", [False, True])
+def test_weights_handed_over_at_each_call(transform: bool, tmp_path: Path) -> None:
+    model = net()
+    weights = {k: v.detach().clone().requires_grad_() for k, v in model.named_parameters()}
+
+    def call(own: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(model, own, (x,))  # type: ignore[no-any-return]
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if transform:  # beside the training: no error, and nothing that would be taken for a pass
+            model.eval()  # BatchNorm's counter cannot be changed inside
+            torch.func.grad(lambda w: functional.cross_entropy(call(w, x), y))({k: v.detach() for k, v in weights.items()})
+            torch.vmap(lambda one: call({k: v.detach() for k, v in weights.items()}, one[None]))(x)
+            model.train()
+        return functional.cross_entropy(call(weights, x), y)
+
+    record, accuracy = trained(tmp_path, step, lambda x: call(weights, x), weights.values(), [model])
+    last, found = record.last_validation, record.trained_model
+    assert last is not None and last.samples.accuracy == pytest.approx(accuracy)
+    assert found is not None and found.in_optimizer[found.is_parameter].all()
+    # The module's own weights never learnt: to score with them would be wrong.
+    assert record.closing is not None and "hands them over" in record.closing.skipped["rescores"]

@@ -74,6 +74,8 @@ class ClosingMeasurements:
 
     def _settle(self, model: TrackedModel) -> str | None:
         """Make sure that the model can be called again; None, or why it cannot."""
+        if not model.is_current():
+            return "the weights that were trained are not those of the module: the program hands them over at each call"
         if model.route is None:
             return "the model was not seen to be called on images" if len(model.parts) > 1 else None
         assert self.recorder.last_eval is not None

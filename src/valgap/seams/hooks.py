@@ -254,6 +254,7 @@ class Seams:
             os.getpid() != self._pid
             or threading.get_ident() != self._thread
             or torch._C._get_tracing_state()
+            or _transformed()
             or isinstance(module, torch.jit.ScriptModule)
             or any(isinstance(a, torch.fx.Proxy) for a in args)  # to look at one is to write into the traced graph
             or not _has_parameters(module)
@@ -331,7 +332,7 @@ class Seams:
 
         def loss(*args: Any, **kwargs: Any) -> Any:
             value = original(*args, **kwargs)
-            if not torch.compiler.is_compiling() and not torch._C._get_tracing_state():
+            if not torch.compiler.is_compiling() and not torch._C._get_tracing_state() and not _transformed():
                 seams._tell("loss_computed", name, args, kwargs, value)
             return value
 
@@ -421,6 +422,11 @@ class Seams:
             return __init__
 
         self._patch(torch.optim.lr_scheduler.LRScheduler, "__init__", make_schedule)
+
+
+def _transformed() -> bool:
+    """Whether torch.func transforms what runs now (grad, vmap): its tensors hold no numbers of their own."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _has_parameters(module: Any) -> bool:
