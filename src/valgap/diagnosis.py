@@ -172,9 +172,8 @@ def _require_passes(record: RunRecord) -> None:
     learning = [p for p in record.passes if p.backwards]
     if learning and not any(p.optimizer_steps or p.loader >= 0 for p in learning):
         raise NothingRecordedError(
-            "gradients were computed, but no torch DataLoader was iterated and no torch optimizer stepped: nothing sound can be "
-            "said. Is optimizer.step() called? fastai's own loaders and optimizer are no torch ones: use torch's DataLoader and "
-            "OptimWrapper there, and valgap.integrations.fastai"
+            "gradients were computed, but no weight of a model changed between them and no DataLoader was iterated: nothing "
+            "sound can be said. Is the optimizer's step called?"
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from valgap.checks.freezing import holding
 from valgap.stats import best_row_cross_fitted, paired_difference, paired_p_value, wilson_interval
 from valgap.types import Closing, Evidence, Pass, RunRecord, SampleTable
 
@@ -229,6 +230,9 @@ def backbone_trained(run: RunRecord) -> float:
     if model is None:
         return float("nan")
     wanted = model.is_parameter & model.requires_grad & model.in_optimizer
+    held = holding(run)
+    if held is not None:
+        wanted = wanted & held.moved
     return float(model.numel[wanted].sum() / max(1, model.numel[model.is_parameter].sum()))
 
 
@@ -331,6 +335,14 @@ def usual_rate(run: RunRecord) -> float:
     """A usual learning rate of the run's optimizer; nan for one that is not known."""
     kind = next((o.kind for o in run.optimizers.values()), "")
     return USUAL_RATES.get(kind, float("nan")) * (10 if plain_sgd(run) else 1)
+
+
+def own_updates(run: RunRecord) -> bool:
+    """Whether the program changes its weights itself, or by another library's optimizer: rates and settings are not known."""
+    return any(o.kind == "own update" for o in run.optimizers.values())
+
+
+NO_TORCH_OPTIMIZER = "a torch optimizer: this program changes its weights by other means, at rates that are not known"
 
 
 def head_rate(run: RunRecord) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from valgap.seams import datasets as ds
 from valgap.seams.batches import as_class_index, find_images, read_batch
-from valgap.seams.given import Change
+from valgap.seams.channel_change import Change
 from valgap.seams.inputs import fingerprint
 from valgap.seams.recorder import Recorder
 from valgap.seams.tracked import TrackedModel
@@ -119,11 +120,23 @@ def sample_rows(logits: torch.Tensor, target: torch.Tensor, ids: Any, number: in
     return table
 
 
+def uncompiled() -> AbstractContextManager[Any]:
+    """Compiled models run as they were written, so that their layers can be listened to."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
 @contextmanager
 def preserved(model: TrackedModel) -> Iterator[None]:
     """Puts weights, buffers, modes and random states back."""
     kept = [(t, t.detach().clone()) for _, t, _, _ in model.tensors]
-    modes = [(m, m.training) for p in model.parts for m in p.modules()]
+    modes = [(m, m.training) for r in model.roots() for m in r.modules()]
+    # A parallel wrapper begins each call by waiting for the other processes, which are not here any more.
+    waiting = [(m, m.require_forward_param_sync) for m, _ in modes if hasattr(m, "require_forward_param_sync")]
+    for module, _ in waiting:
+        module.require_forward_param_sync = False
     with random_states_kept():
         try:
             yield
@@ -132,6 +145,8 @@ def preserved(model: TrackedModel) -> Iterator[None]:
                 tensor.data.copy_(value)
             for module, training in modes:
                 module.training = training
+            for module, waits in waiting:
+                module.require_forward_param_sync = waits
 
 
 @contextmanager

@@ -15,7 +15,7 @@ TOLERANCE = 2e-3
 
 
 @dataclass
-class Given:
+class FirstImages:
     """The first images of a walk, as the loader gave them and as the model got them."""
 
     loaded: torch.Tensor
