@@ -63,8 +63,9 @@ def _parts(
         told = "validation in eval mode, minus as the script scored it"
         told += " (other weights were loaded since)" if reloaded_since(run, val) else ""
         gain = over_recorded(run, val, val_again)
-        span = (100 * gain.low, 100 * gain.high) if gain is not None and gain.n == len(val_again.correct) else (None, None)
-        parts.append(GapPart("measurement of val", 100 * (low - recorded), *span, told))
+        span = gain is not None and gain.n == len(val_again.correct)
+        lowest, highest = (100 * gain.low, 100 * gain.high) if gain is not None and span else (None, None)
+        parts.append(GapPart("measurement of val", 100 * (low - recorded), lowest, highest, told))
     return parts
 
 

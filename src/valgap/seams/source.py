@@ -134,9 +134,11 @@ def preserved(model: TrackedModel) -> Iterator[None]:
     kept = [(t, t.detach().clone()) for _, t, _, _ in model.tensors]
     modes = [(m, m.training) for r in model.roots() for m in r.modules()]
     # A parallel wrapper begins each call by waiting for the other processes, which are not here any more.
-    waiting = [(m, m.require_forward_param_sync) for m, _ in modes if hasattr(m, "require_forward_param_sync")]
-    for module, _ in waiting:
-        module.require_forward_param_sync = False
+    waiting: list[tuple[Any, bool]] = [
+        (m, m.require_forward_param_sync) for m, _ in modes if hasattr(m, "require_forward_param_sync")
+    ]
+    for wrapper, _ in waiting:
+        wrapper.require_forward_param_sync = False
     with random_states_kept():
         try:
             yield
@@ -145,8 +147,8 @@ def preserved(model: TrackedModel) -> Iterator[None]:
                 tensor.data.copy_(value)
             for module, training in modes:
                 module.training = training
-            for module, waits in waiting:
-                module.require_forward_param_sync = waits
+            for wrapper, waits in waiting:
+                wrapper.require_forward_param_sync = waits
 
 
 @contextmanager
