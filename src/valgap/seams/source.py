@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from valgap.seams import datasets as ds
 from valgap.seams.batches import as_class_index, find_images, read_batch
 from valgap.seams.channel_change import Change
+from valgap.seams.described import KeptLoader
 from valgap.seams.inputs import fingerprint
 from valgap.seams.recorder import Recorder
 from valgap.seams.tracked import TrackedModel
@@ -59,7 +60,7 @@ class Source:
         """(images, class indices, sample ids) of each batch."""
         if isinstance(self.dataset, IterableDataset) or self.size < 0:
             raise CannotBeReadError("a stream cannot be read again from its start, sample by sample")
-        if not isinstance(self.loader, DataLoader):
+        if not isinstance(self.loader, (DataLoader, KeptLoader)):
             raise CannotBeReadError("the loader is not torch's, and makes its batches in its own way")
         size = min(64, self.loader.batch_size or 32)
         batches = DataLoader(
