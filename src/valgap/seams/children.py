@@ -82,6 +82,9 @@ class _Arrival:
         return exec, (ARRIVE.format(home=PACKAGE_HOME, origin=self.origin.text), {})
 
 
+_own_program: list[str] = []  # script or -m module with its arguments, where this process runs it for a recorded one
+
+
 class Children:
     """Follows the processes that the program of one session starts."""
 
@@ -178,6 +181,8 @@ class Children:
         if not program or not is_training(program, Path(os.fsdecode(cwd)) if cwd is not None else Path()):
             self._not_followed(" ".join(words) if program and program[0] != "-m" else "")
             return None
+        if list(program) == _own_program:
+            return None  # a program that starts itself would go on doing so
         self.started += 1
         return [sys.executable, *options, FOLLOW, Origin.of(self.session, "command").text, *program]
 
@@ -235,6 +240,7 @@ def run_command(origin: str, words: Sequence[str]) -> NoReturn:
     from valgap.seams import host
     from valgap.seams.session import Session
 
+    _own_program.extend(words)
     came = Origin.read(origin)
     module = words[1] if words[0] == "-m" else None
     target = host.module_target(module, words[2:]) if module is not None else host.script_target(words[0], words[1:])

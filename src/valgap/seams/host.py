@@ -179,7 +179,8 @@ def _told_by_python(target: Target, error: BaseException) -> Ending:
 
     options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     try:
-        status = subprocess.run([sys.executable, *options, *target.given], check=False).returncode
+        # Not by subprocess, whose commands are followed: this one would be recorded in place of itself, for ever.
+        status = os.spawnv(os.P_WAIT, sys.executable, [sys.executable, *options, *target.given])
     except OSError:
         return ended_by(error)
     return Ending(status, f"{type(error).__name__}: {error}")
