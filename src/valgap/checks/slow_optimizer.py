@@ -20,7 +20,7 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.progress import head_rate, plain_sgd, replay, shortfall, update_ratio, usual_rate
+from valgap.checks.progress import far_below_usual, head_rate, plain_sgd, replay, shortfall, update_ratio, usual_rate
 from valgap.checks.seen_part import few_steps, still_rises
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
@@ -41,7 +41,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return Clear("the optimizer has momentum or adapts its steps", tuple(facts))
     if still_rises(run):
         return NotApplicable("the highest learning rate: it still rises at the end of what was seen")
-    short = few_steps(run, LEAST_STEPS_USUAL if head_rate(run) >= 0.5 * usual_rate(run) else LEAST_STEPS)
+    least = LEAST_STEPS_USUAL if head_rate(run) >= 0.5 * usual_rate(run) else LEAST_STEPS
+    short = few_steps(run, least) if not far_below_usual(run) else None
     gap = shortfall(run)
     if gap is not None:
         facts.append(gap.evidence())
