@@ -345,6 +345,22 @@ def own_updates(run: RunRecord) -> bool:
 NO_TORCH_OPTIMIZER = "a torch optimizer: this program changes its weights by other means, at rates that are not known"
 
 
+# Long trainings take ten thousand steps. A rate at which all of them go no farther than fifty at a usual one is low anyhow.
+# Given layers want a tenth and less of what a new head does; a head alone that goes no farther than two hundred is as low.
+HOPELESS, HOPELESS_HEAD = 50 / 10_000, 200 / 10_000
+TRAINED_SHARE = 0.2
+# A warm-up by epoch holds its first rate for one: a single pass of few steps does not tell what follows.
+ONE_PASS_STEPS = 100
+
+
+def far_below_usual(run: RunRecord) -> bool:
+    """Whether even a long training at this rate would hardly arrive, so that a short one tells as much."""
+    trained = run.of_phase("train")
+    least = HOPELESS if backbone_trained(run) >= TRAINED_SHARE else HOPELESS_HEAD
+    enough = len(trained) > 1 or sum(p.optimizer_steps for p in trained) >= ONE_PASS_STEPS
+    return bool(head_rate(run) < least * usual_rate(run)) and enough
+
+
 def head_rate(run: RunRecord) -> float:
     """The highest learning rate of any group at any step; nan without steps."""
     found = [np.nanmax(p.steps.learning_rate) for p in run.of_phase("train") if p.steps.learning_rate.size]

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from valgap.checks.progress import (
     NO_TORCH_OPTIMIZER,
+    far_below_usual,
     head_rate,
     own_updates,
     plain_sgd,
@@ -52,7 +53,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return Clear("the optimizer has momentum or adapts its steps", tuple(facts))
     if still_rises(run):
         return NotApplicable("the highest learning rate: it still rises at the end of what was seen")
-    short = few_steps(run, LEAST_STEPS_USUAL if head_rate(run) >= 0.5 * usual_rate(run) else LEAST_STEPS)
+    least = LEAST_STEPS_USUAL if head_rate(run) >= 0.5 * usual_rate(run) else LEAST_STEPS
+    short = few_steps(run, least) if not far_below_usual(run) else None
     gap = shortfall(run)
     if gap is not None:
         facts.append(gap.evidence())

@@ -29,7 +29,7 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, No
 # A step or two without gradient (a warm-up, a closure) is no fault.
 SHARE = 0.2
 # A GradScaler that begins at 2 ** 16 skips some steps, hardly ever so many; nobody accumulates more batches than the second.
-MOST_SKIPPED, MOST_ACCUMULATED = 16, 64
+MOST_SKIPPED, MOST_ACCUMULATED = 10, 64
 UNMEASURED_POINTS = {"never": 20.0, "twice": 4.0}
 
 
