@@ -34,41 +34,56 @@ from pathlib import Path
 from typing import Any
 
 from real_data import environment, place, prepare
-from real_scripts import SCRIPTS, Fault, Script
+from real_scripts import SCRIPTS, START_UP, Fault, Script
 from real_table import table
 
 HERE = Path(__file__).resolve().parent
 ROWS = HERE / "results" / "real.jsonl"
 LONGEST_S = 300.0
 RERUN = "60s"
-DIAGNOSED = """
-import json, sys, time
-from valgap.record.reader import read_record
-from valgap.diagnosis import diagnose
-from valgap.report.as_json import diagnosis_to_json
-from pathlib import Path
-start = time.perf_counter()
-found = {"facts": None}
-try:
-    r = read_record(Path(sys.argv[1]))
-    found["facts"] = {
-        "models": [{"kind": m.kind, "trained": bool(m.trained), "parameters": int(m.numel[m.is_parameter].sum())} for m in r.models.values()],
-        "datasets": [{"id": i, "kind": d.kind, "source": d.source, "size": d.size, "classes": len(d.class_to_idx or ())} for i, d in r.datasets.items()],
-        "files": sum(1 for n in r.sample_names if n.endswith((".jpg", ".png"))), "names": len(r.sample_names),
-        "passes": [{"phase": p.phase, "n": len(p.samples.label), "accuracy": float(p.samples.accuracy), "dataset": p.dataset,
-                    "model": p.model} for p in r.passes],
-        "closing": None if r.closing is None else {"rescored": sorted(r.closing.rescores), "skipped": dict(r.closing.skipped)},
-        "errors": list(r.recorder_errors), "stopped": r.stopped,
-    }
-except Exception as error:
-    found["unread"] = repr(error)
-try:
-    found["body"] = diagnosis_to_json(diagnose(Path(sys.argv[1])))
-except Exception as error:
-    found["refused"] = f"{type(error).__name__}: {error}"
-found["seconds"] = time.perf_counter() - start
-print(json.dumps(found))
-"""
+
+
+def diagnosed(record: Path) -> dict[str, Any]:
+    """What the record holds and what is said of it, by the valgap of this process (--source)."""
+    from valgap.diagnosis import diagnose
+    from valgap.record.reader import read_record
+    from valgap.report.as_json import diagnosis_to_json
+
+    start = time.perf_counter()
+    found: dict[str, Any] = {}
+    try:
+        r = read_record(record)
+        found["facts"] = {
+            "models": [
+                {"kind": m.kind, "trained": bool(m.trained), "parameters": int(m.numel[m.is_parameter].sum())} for m in r.models.values()
+            ],
+            "datasets": [
+                {"id": i, "kind": d.kind, "source": d.source, "size": d.size, "classes": len(d.class_to_idx or ())}
+                for i, d in r.datasets.items()
+            ],
+            "files": sum(1 for n in r.sample_names if n.endswith((".jpg", ".png"))),
+            "names": len(r.sample_names),
+            "passes": [
+                {"phase": p.phase, "n": len(p.samples), "accuracy": float(p.samples.accuracy), "dataset": p.dataset, "model": p.model}
+                for p in r.passes
+            ],
+            "closing": None if r.closing is None else {"rescored": sorted(r.closing.rescores), "skipped": dict(r.closing.skipped)},
+            "errors": list(r.recorder_errors),
+            "stopped": r.stopped,
+        }
+    except Exception as error:
+        found["unread"] = repr(error)
+    try:
+        body = diagnosis_to_json(diagnose(record))
+    except Exception as error:
+        found["refused"] = f"{type(error).__name__}: {error}"
+        return found
+    keys = ("code", "name", "confidence", "severity_points", "summary")
+    found |= {"accuracy": body["accuracy"]["val"] or {}, "train_rescored": body["accuracy"]["train_rescored"]}
+    found["findings"] = [{k: f[k] for k in keys} for f in body["findings"]]
+    found["crashed"] = [c["code"] for c in body["crashed"]]
+    found["not_applicable"] = [c["code"] for c in body["not_applicable"]]
+    return found | {"diagnose_s": round(time.perf_counter() - start, 1)}
 
 
 @dataclass
@@ -131,8 +146,8 @@ def ended(command: Sequence[str], cwd: Path, env: dict[str, str], script: Script
 class Bench:
     """One valgap on the shelf."""
 
-    def __init__(self, scripts: Path, work: Path, source: Path, label: str, alone: bool) -> None:
-        self.scripts, self.work, self.source, self.label, self.alone = scripts, work, source, label, alone
+    def __init__(self, scripts: Path, work: Path, source: Path, label: str) -> None:
+        self.scripts, self.work, self.source, self.label = scripts, work, source, label
 
     def env(self, script: Script, base: Path, with_valgap: bool) -> dict[str, str]:
         """The same for the bare and the recorded run but for valgap's place."""
@@ -171,7 +186,9 @@ class Bench:
         out.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return out
 
-    def command(self, script: Script, start: str, fault: Fault | None, base: Path, record: Path | None, closing: str | None = None) -> list[str]:
+    def command(
+        self, script: Script, start: str, fault: Fault | None, base: Path, record: Path | None, closing: str | None = None
+    ) -> list[str]:
         """The whole command line, recorded or bare."""
         text = script.arguments if fault is None or fault.arguments is None else fault.arguments
         text += " " + script.starts.get(start, "")
@@ -183,7 +200,9 @@ class Bench:
             return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", values["port"], *own]
         return [sys.executable, *own]
 
-    def run(self, script: Script, start: str, fault: Fault | None, recorded: bool, closing: str | None = None) -> tuple[Ran, Path]:
+    def run(
+        self, script: Script, start: str, fault: Fault | None, recorded: bool, closing: str | None = None
+    ) -> tuple[Ran, Path]:
         """One run in a fresh folder; the record lies beside it."""
         base = self.fresh(script, fault)
         record = self.work / "records" / self.label / re.sub(r"\W+", "-", f"{script.name} {start} {fault.name if fault else ''}")
@@ -200,31 +219,37 @@ class Bench:
         (out / name).write_text(ran.text, encoding="utf-8")
         return ran, record
 
+    def bare(self, script: Script, start: str, which: str = "") -> Ran:
+        """A bare run; made once, whatever valgap it is compared with."""
+        digest = hashlib.sha256(
+            repr((script.arguments, script.starts.get(start), script.layouts, script.cwd)).encode()
+        ).hexdigest()[:8]
+        kept = self.work / "bare" / re.sub(r"\W+", "-", f"{script.name} {start} {which} {digest}.json")
+        if not kept.exists():
+            ran, _ = self.run(script, start, None, False)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(json.dumps([ran.status, ran.text, ran.cpu_s, ran.wall_s]), encoding="utf-8")
+        return Ran(*json.loads(kept.read_text(encoding="utf-8")))
+
     def row(self, script: Script, start: str, fault: Fault | None) -> dict[str, Any]:
         """All that is measured of one start, or of one planted fault."""
         ran, record = self.run(script, start, fault, True)
         row: dict[str, Any] = {"status": ran.status, "wall_s": round(ran.wall_s, 1), "warned": own_warnings(ran.text)}
         row["cpu_closing_s"] = round(ran.cpu_s, 2)
-        if fault is None and not self.alone:
-            bare, _ = self.run(script, start, fault, False)
-            row |= {"bare_status": bare.status, "bare_wall_s": round(bare.wall_s, 1), "bare_cpu_s": round(bare.cpu_s, 2)}
-            row |= {"bare_accuracy": printed(script, bare.text), "differs": differing(bare.text, ran.text)}
-            if row["differs"]:
-                again, _ = self.run(script, start, fault, False)
-                row["bare_differs"] = differing(bare.text, again.text)
         row |= {"printed": printed(script, ran.text), "said": said(ran.text)}
         base = self.work / "run" / re.sub(r"\W+", "-", script.name)
-        env = self.env(script, base, True)
         row["digest"] = hashlib.sha256(self.target(script, fault, base).read_bytes()).hexdigest()
-        told = ended([sys.executable, "-c", DIAGNOSED, str(record)], base / script.cwd, env)
-        found = last_json(told.text) or {"refused": told.text[-1500:]}
-        row |= {k: found[k] for k in ("facts", "refused", "unread", "seconds") if k in found}
-        if body := found.get("body"):
-            row |= {"accuracy": (body["accuracy"]["val"] or {}), "train_rescored": body["accuracy"]["train_rescored"]}
-            keys = ("code", "name", "confidence", "severity_points", "summary")
-            row["findings"] = [{k: f[k] for k in keys} for f in body["findings"]]
-            row["crashed"] = [c["code"] for c in body["crashed"]]
-            row["not_applicable"] = [c["code"] for c in body["not_applicable"]]
+        return json.loads(json.dumps(row | diagnosed(record), default=str))
+
+    def compared(self, script: Script, start: str, fault: Fault | None) -> dict[str, Any]:
+        """A bare run against the output of the recorded one."""
+        bare = self.bare(script, start)
+        name = re.sub(r"\W+", "-", f"{script.name} {start} ")
+        own = (self.work / "outputs" / self.label / f"{name}-recorded.txt").read_text(encoding="utf-8")
+        row = {"status": bare.status, "wall_s": round(bare.wall_s, 1), "cpu_s": round(bare.cpu_s, 2), "printed": printed(script, bare.text)}
+        row["differs"] = differing(bare.text, own)
+        if row["differs"]:
+            row["bare_differs"] = differing(bare.text, self.bare(script, start, "again").text)
         return row
 
     def rerun(self, script: Script, start: str, fault: Fault | None) -> dict[str, Any]:
@@ -261,7 +286,15 @@ def told_by_script(text: str) -> list[str]:
     # valgap's own summary comes after the script's last line.
     lines = re.split(r"[\r\n]+", text)
     for i, line in enumerate(lines):
-        if line.startswith(("valgap: closing measurements", "valgap: the script ended", "validation accuracy ", "valgap: recorded in", "valgap: ")):
+        if line.startswith(
+            (
+                "valgap: closing measurements",
+                "valgap: the script ended",
+                "validation accuracy ",
+                "valgap: recorded in",
+                "valgap: ",
+            )
+        ):
             lines = lines[:i]
             break
     kept = []
@@ -295,7 +328,9 @@ def printed(script: Script, text: str) -> str | None:
 
 def own_warnings(text: str) -> list[str]:
     """Warnings and tracebacks in the user's output that come from valgap's files."""
-    return sorted({line.strip()[:200] for line in text.splitlines() if re.search(r"/valgap/\S+\.py(:\d+: \w*Warning|\", line)", line)})[:5]
+    return sorted(
+        {line.strip()[:200] for line in text.splitlines() if re.search(r"/valgap/\S+\.py(:\d+: \w*Warning|\", line)", line)}
+    )[:5]
 
 
 def said(text: str) -> str:
@@ -319,7 +354,7 @@ def rows_so_far() -> list[dict[str, Any]]:
 
 def jobs(only: Sequence[str], kinds: Sequence[str]) -> list[tuple[Script, str, Fault | None, str]]:
     """(script, start, fault, what is measured), the sound starts of every script first."""
-    chosen = [s for s in SCRIPTS if not only or any(o.lower() in s.name.lower() for o in only)]
+    chosen = [s for s in SCRIPTS if not only or any(o.lower() in f"{s.name} ".lower() for o in only)]
     listed: list[tuple[Script, str, Fault | None, str]] = []
     if "seen" in kinds:
         listed += [(s, "python", None, "seen") for s in chosen]
@@ -327,8 +362,10 @@ def jobs(only: Sequence[str], kinds: Sequence[str]) -> list[tuple[Script, str, F
         listed += [(s, "python", f, "seen") for s in chosen for f in s.faults]
     if "starts" in kinds:
         listed += [(s, start, None, "seen") for s in chosen for start in s.starts]
+    if "bare" in kinds:
+        listed += [(s, start, None, "bare") for s in chosen for start in ("python", *s.starts)]
     if "cpu" in kinds:
-        listed += [(s, "python", None, "cpu") for s in chosen]
+        listed += [(s, "python", None, "cpu") for s in (START_UP, *chosen)]
     if "rerun" in kinds:
         listed += [(s, "python", None, "rerun") for s in chosen]
     return listed
@@ -344,15 +381,15 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=HERE.parent / "src")
     parser.add_argument("--work", type=Path, default=HERE.parent / ".bench-real")
     parser.add_argument("--minutes", type=float, default=9)
-    parser.add_argument("--kinds", nargs="+", default=["seen", "faults", "starts", "cpu", "rerun"])
+    parser.add_argument("--kinds", nargs="+", default=["seen", "faults", "starts", "bare", "cpu", "rerun"])
     parser.add_argument("--again", action="store_true", help="run what is there once more; the last row counts")
-    parser.add_argument("--alone", action="store_true", help="no bare run beside it: what is printed is not compared")
     args = parser.parse_args()
     if args.data is not None:
+        sys.path.insert(0, str(args.source.resolve()))
         work = args.work.resolve()
         work.mkdir(parents=True, exist_ok=True)
         prepare(args.data.resolve(), work)
-        bench = Bench(args.scripts.resolve(), work, args.source.resolve(), args.label, args.alone)
+        bench = Bench(args.scripts.resolve(), work, args.source.resolve(), args.label)
         done = {(r["label"], r["script"], r["start"], r["fault"], r["kind"]) for r in rows_so_far()}
         end = time.monotonic() + 60 * args.minutes
         for script, start, fault, kind in jobs(args.only, args.kinds):
@@ -362,7 +399,7 @@ def main() -> None:
             if not bench.target(script, fault, work).exists():
                 print(f"{script.name}: no {bench.target(script, fault, work)}", flush=True)
                 continue
-            measure = {"seen": bench.row, "cpu": bench.cpu, "rerun": bench.rerun}[kind]
+            measure = {"seen": bench.row, "bare": bench.compared, "cpu": bench.cpu, "rerun": bench.rerun}[kind]
             row = dict(zip(("label", "script", "start", "fault", "kind"), key, strict=True)) | measure(script, start, fault)
             with ROWS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
