@@ -27,6 +27,7 @@ from valgap.seams.source import Source, preserved
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.twins import twin_rows
 from valgap.seams.views import View, mode_at, unchanged, validation_views
+from valgap.seams.worker_draws import worker_numbers
 
 # Shares of the budget: validation first, since most causes are judged by it.
 VALIDATION_SHARE = 0.4
@@ -56,6 +57,9 @@ class ClosingMeasurements:
             else:
                 with preserved(self.model):
                     self.attempts.make("rescores", self._rescore)
+            if self.recorder.last_train is not None and self.recorder.last_train[0] is not None:
+                loader = self.recorder.last_train[0]
+                self.attempts.numbers("workers", lambda: worker_numbers(loader))
         self.writer.write("closing_end", {"seconds": round(time.perf_counter() - self.attempts.started, 3)})
 
     def rescore_under(self, acts: Sequence[Act]) -> None:
@@ -87,8 +91,8 @@ class ClosingMeasurements:
     def _save_weights(self) -> None:
         from safetensors.torch import save_file
 
-        if self.model is None:
-            return
+        if self.model is None or (self.writer.name and (self.writer.path / "final.safetensors").exists()):
+            return  # nothing was trained, or another process of the program has written its own
         final = {name: t.detach().cpu().contiguous().clone() for name, t, _, _ in self.model.tensors}
         save_file(final, str(self.writer.path / "final.safetensors"))
         if self.recorder.best is not None:

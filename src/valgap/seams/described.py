@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,14 @@ def loader_settings(loader: Any) -> dict[str, Any]:
         "num_workers": int(loader.num_workers),
         "length": length,
     }
+
+
+def without_workers(loader: Any) -> Any:
+    """The loader, or, where it keeps its worker processes, what is needed to read its data set again without holding them."""
+    if getattr(loader, "_iterator", None) is None:
+        return loader
+    names = ("dataset", "batch_size", "collate_fn", "num_workers", "drop_last")
+    return types.SimpleNamespace(**{name: getattr(loader, name, None) for name in names})
 
 
 def optimizer_settings(optimizer: Any) -> dict[str, Any]:

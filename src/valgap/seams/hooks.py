@@ -50,6 +50,7 @@ class Listener(Protocol):
     def step_started(self, optimizer: torch.optim.Optimizer, has_closure: bool) -> None: ...
     def step_ended(self, optimizer: torch.optim.Optimizer) -> None: ...
     def schedule_made(self, schedule: Any) -> None: ...
+    def wrapper_made(self, wrapper: Any) -> None: ...
     def weights_loading(self, module: nn.Module) -> None: ...
     def weights_loaded(self, module: nn.Module, state: Any, strict: bool, result: Any) -> None: ...
     def failed(self, where: str, error: Exception) -> None: ...
@@ -58,8 +59,10 @@ class Listener(Protocol):
 class Seams:
     """The hooks of one listener. ``attach`` once, ``detach`` once."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, when_forked: Callable[[], Listener | None] = lambda: None) -> None:
         self.listener = listener
+        self._when_forked = when_forked
+        self._refused = -1  # the process in which it gave no listener
         self._undo: list[Callable[[], None]] = []
         self._pid = os.getpid()
         self._thread = threading.get_ident()
@@ -92,9 +95,29 @@ class Seams:
         setattr(owner, name, replacement)
         self._undo.append(lambda: setattr(owner, name, original))
 
+    def _here(self) -> bool:
+        """Whether this process is listened to. A forked one gets a listener of its own, a data set's worker none."""
+        pid = os.getpid()
+        if pid == self._pid:
+            return True
+        if pid == self._refused:
+            return False
+        listener = self._when_forked() if torch.utils.data.get_worker_info() is None else None
+        if listener is None:
+            self._refused = pid
+            return False
+        self.listener, self._pid = listener, pid
+        self._thread = threading.main_thread().ident or threading.get_ident()
+        self._lock = threading.RLock()  # another thread of the parent may have held it
+        self._depth = 0
+        self._open_call = None
+        if self._undo:
+            self._arm()
+        return True
+
     def _tell(self, name: str, *args: Any) -> None:
-        """Call the listener; in a forked worker this does nothing."""
-        if os.getpid() != self._pid:
+        """Call the listener; in a data set's worker this does nothing."""
+        if not self._here():
             return
         try:
             # What we keep must stay usable: tensors made in inference mode cannot be changed outside of it.
@@ -199,7 +222,7 @@ class Seams:
         return compile
 
     def _call_outermost(self, module: Any, run: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        elsewhere = threading.get_ident() != self._thread or os.getpid() != self._pid
+        elsewhere = not self._here() or threading.get_ident() != self._thread
         if self._depth or elsewhere or not _has_parameters(module):
             return run()
         self._tell("model_called", module, args, torch.is_grad_enabled())
@@ -243,7 +266,7 @@ class Seams:
         if torch.compiler.is_compiling():
             return
         if (
-            os.getpid() != self._pid
+            not self._here()
             or threading.get_ident() != self._thread
             or torch._C._get_tracing_state()
             or isinstance(module, torch.jit.ScriptModule)
@@ -366,6 +389,15 @@ class Seams:
             return __init__
 
         self._patch(torch.optim.lr_scheduler.LRScheduler, "__init__", make_schedule)
+
+        def make_wrapper(original: Any) -> Any:
+            def __init__(wrapper: Any, *args: Any, **kwargs: Any) -> None:
+                original(wrapper, *args, **kwargs)
+                seams._tell("wrapper_made", wrapper)
+
+            return __init__
+
+        self._patch(nn.parallel.DistributedDataParallel, "__init__", make_wrapper)
 
 
 def _has_parameters(module: Any) -> bool:

@@ -12,10 +12,11 @@ import torch
 
 from valgap.record.writer import RecordWriter
 from valgap.seams.batches import as_class_index, find_images, find_logits, read_batch
-from valgap.seams.described import loader_settings
+from valgap.seams.described import loader_settings, without_workers
 from valgap.seams.inputs import fingerprint, miniatures, quantized
 from valgap.seams.model_states import ModelStates
 from valgap.seams.optimizer_steps import OptimizerSteps
+from valgap.seams.ranks import Ranks
 from valgap.seams.samples import Registry, Samples
 from valgap.seams.schedules import Schedules
 from valgap.seams.tracked import TrackedModel
@@ -48,13 +49,25 @@ class Recorder:
         self._iterators: weakref.WeakKeyDictionary[Any, Walk] = weakref.WeakKeyDictionary()
         self._waiting = WaitingBatches()
         self._current: OpenBatch | None = None
+        self._newest: Walk | None = None  # the last that became a pass
         self._open_call: Call | None = None
         self._deferred: list[tuple[str, Any, Any, Any]] | None = None
         self._deferred_grad = False
         self._steps = OptimizerSteps(writer)
         self._schedules = Schedules(writer)
         self._states = ModelStates(writer)
+        self._ranks = Ranks(writer)
         self._seen: set[tuple[int, bool]] = set()
+
+    @property
+    def pass_running(self) -> bool:
+        """Whether the newest pass has batches to come, or an older one goes on since."""
+        newest, current = self._newest, self._current
+        if newest is None:
+            return False
+        if current is not None and current.walk is not newest and not current.walk.exhausted:
+            return True
+        return newest.loader_id >= 0 and not newest.exhausted and not 0 <= newest.length <= newest.num_batches
 
     # -- loader -------------------------------------------------------------------------------
 
@@ -94,6 +107,7 @@ class Recorder:
 
     def model_called(self, module: Any, args: tuple[Any, ...], grad_enabled: bool) -> None:
         """An outermost module call begins."""
+        self._ranks.model_called(module, grad_enabled)
         self._open_call = None
         self._deferred_grad = grad_enabled
         images = find_images(args)
@@ -153,7 +167,9 @@ class Recorder:
             walk.index = self.num_passes
             self.num_passes += 1
             walk.started = time.perf_counter()
+            self._newest = walk
             self.walks.append(walk)
+            self._ranks.pass_begun()
             self.writer.write("pass_begin", {"pass": walk.index, "loader": walk.loader_id, "dataset": walk.dataset_id})
         self._start(tracked, grad_enabled)
         self._current = OpenBatch(walk, walk.num_batches, int(images.shape[0]), loaded, fingerprint(images))
@@ -252,10 +268,20 @@ class Recorder:
     def step_ended(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer has stepped."""
         self._steps.step_ended(optimizer, self._open_walk(), self.models)
+        self._ranks.stepped()
 
     def training_of(self, parameter: torch.Tensor) -> tuple[str, dict[str, Any], list[float]] | None:
         """(optimizer class, settings of its group, learning rate of each step) of what trained a parameter last."""
         return self._steps.training_of(parameter)
+
+    @property
+    def rank(self) -> int | None:
+        """The program's rank in its group of processes; None where it has joined none."""
+        return self._ranks.rank
+
+    def wrapper_made(self, wrapper: Any) -> None:
+        """A model was wrapped in DistributedDataParallel."""
+        self._ranks.wrapper_made(wrapper)
 
     def schedule_made(self, schedule: Any) -> None:
         """A learning-rate schedule was made."""
@@ -306,9 +332,10 @@ class Recorder:
         if walk.steps:
             self._states.write_model(model)
         self._states.write_state(model, "pass", walk.index)
+        self._ranks.pass_written(walk.index, model, bool(walk.steps))
         if walk.steps:
             self._schedules.write(walk.index, self._steps.optimizers)
-        loader = walk.loader
+        loader, walk.loader = without_workers(walk.loader), None  # who drops a loader ends its workers
         facts = {"model": model, "walk": walk, "dataset": walk.dataset_id}
         if kind == "train":
             self.last_train = (loader, facts)

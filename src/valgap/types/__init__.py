@@ -63,6 +63,7 @@ from valgap.types.program import (
     TransformStep,
     WeightsLoaded,
 )
+from valgap.types.ranks import RankInfo, RankPass, Wrapping
 from valgap.types.record import TRAINED, PrintedNumber, RunRecord
 
 __all__ = [
@@ -114,6 +115,8 @@ __all__ = [
     "Phase",
     "Picture",
     "PrintedNumber",
+    "RankInfo",
+    "RankPass",
     "Ranked",
     "RunRecord",
     "SampleTable",
@@ -129,4 +132,5 @@ __all__ = [
     "Untreatable",
     "Verdict",
     "WeightsLoaded",
+    "Wrapping",
 ]
