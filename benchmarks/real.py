@@ -2,11 +2,11 @@
 
 python benchmarks/real.py DATA SCRIPTS [--only NAME ...] [--label now] [--source SRC] [--minutes 9] [--work FOLDER]
 
-For every script of real_scripts.py, each start of it and each planted fault: a bare run and a recorded one, in fresh copies of the
-same working folder; then `valgap diagnose`. Rows go to results/real.jsonl as they come, and those that are there are not run again;
-after so many minutes no further run is begun. results/real.md is made of all rows. With --source another valgap is tried (an
-older checkout), under --label. With --rerun the control is re-run in the sandbox, with --cpu the recording's processor time
-is measured (--closing 0, in turn with a bare run).
+For every script of real_scripts.py: a recorded run and what is said of it (`seen`), the same with each planted fault
+(`faults`) and each further start (`starts`), bare runs beside them (`bare`), processor time without closing measurements (`cpu`),
+and the control in the sandbox (`rerun`). All in fresh copies of the same working folder. Rows go to results/real.jsonl as they
+come, and those that are there are not run again; after so many minutes no further run is begun. results/real.md is made of all
+rows. With --source another valgap is tried (an older checkout), under --label.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def diagnosed(record: Path) -> dict[str, Any]:
         r = read_record(record)
         found["facts"] = {
             "models": [
-                {"kind": m.kind, "trained": bool(m.trained), "parameters": int(m.numel[m.is_parameter].sum())} for m in r.models.values()
+                {"kind": m.kind, "trained": bool(m.trained), "parameters": int(m.numel[m.is_parameter].sum())}
+                for m in r.models.values()
             ],
             "datasets": [
                 {"id": i, "kind": d.kind, "source": d.source, "size": d.size, "classes": len(d.class_to_idx or ())}
@@ -64,10 +65,18 @@ def diagnosed(record: Path) -> dict[str, Any]:
             "files": sum(1 for n in r.sample_names if n.endswith((".jpg", ".png"))),
             "names": len(r.sample_names),
             "passes": [
-                {"phase": p.phase, "n": len(p.samples), "accuracy": float(p.samples.accuracy), "dataset": p.dataset, "model": p.model}
+                {
+                    "phase": p.phase,
+                    "n": len(p.samples),
+                    "accuracy": float(p.samples.accuracy),
+                    "dataset": p.dataset,
+                    "model": p.model,
+                }
                 for p in r.passes
             ],
-            "closing": None if r.closing is None else {"rescored": sorted(r.closing.rescores), "skipped": dict(r.closing.skipped)},
+            "closing": None
+            if r.closing is None
+            else {"rescored": sorted(r.closing.rescores), "skipped": dict(r.closing.skipped)},
             "errors": list(r.recorder_errors),
             "stopped": r.stopped,
         }
@@ -190,8 +199,7 @@ class Bench:
         self, script: Script, start: str, fault: Fault | None, base: Path, record: Path | None, closing: str | None = None
     ) -> list[str]:
         """The whole command line, recorded or bare."""
-        text = script.arguments if fault is None or fault.arguments is None else fault.arguments
-        text += " " + script.starts.get(start, "")
+        text = f"{script.arguments} {script.starts.get(start, '')} {fault.extra if fault else ''}"
         values = {"base": str(base), "weights": str(self.work / "weights"), "port": str(free_port())}
         own = [str(self.target(script, fault, base)), *(a.format(**values) for a in text.split())]
         if record is not None:
@@ -246,7 +254,12 @@ class Bench:
         bare = self.bare(script, start)
         name = re.sub(r"\W+", "-", f"{script.name} {start} ")
         own = (self.work / "outputs" / self.label / f"{name}-recorded.txt").read_text(encoding="utf-8")
-        row = {"status": bare.status, "wall_s": round(bare.wall_s, 1), "cpu_s": round(bare.cpu_s, 2), "printed": printed(script, bare.text)}
+        row = {
+            "status": bare.status,
+            "wall_s": round(bare.wall_s, 1),
+            "cpu_s": round(bare.cpu_s, 2),
+            "printed": printed(script, bare.text),
+        }
         row["differs"] = differing(bare.text, own)
         if row["differs"]:
             row["bare_differs"] = differing(bare.text, self.bare(script, start, "again").text)
@@ -412,7 +425,8 @@ def brief(row: dict[str, Any]) -> str:
     named = [f"{f['code']} {f['confidence']:.2f}" for f in row.get("findings", [])]
     value = (row.get("accuracy") or {}).get("value")
     rest = {k: row[k] for k in ("status", "printed", "cpu_s", "bare_cpu_s", "wall_s", "bare_wall_s", "differs") if k in row}
-    return f"{row['kind']} {row['script']} | {row['start']} | {row['fault']}: {rest} value {value} {named} {row.get('told', '')[-300:]}"
+    refused = (row.get("refused") or "")[:300]
+    return f"{row['kind']} {row['script']} | {row['start']} | {row['fault']}: {rest} value {value} {named} {refused}"
 
 
 if __name__ == "__main__":

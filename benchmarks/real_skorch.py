@@ -31,10 +31,23 @@ class Pretrained(torch.nn.Module):
         return self.model(x)
 
 
+callbacks = [
+    LRScheduler("StepLR", step_size=7, gamma=0.1),
+    Checkpoint(monitor="valid_acc_best"),
+    Freezer(lambda name: not name.startswith("model.fc")),
+]
 net = NeuralNetClassifier(
-    Pretrained, criterion=torch.nn.CrossEntropyLoss, classes=list(range(len(train.classes))),
-    lr=float(sys.argv[3]) if len(sys.argv) > 3 else 0.01, batch_size=16, max_epochs=int(sys.argv[2]), module__outputs=len(train.classes),
-    optimizer=torch.optim.SGD, optimizer__momentum=0.9, iterator_train__shuffle=True, train_split=predefined_split(val),
-    callbacks=[LRScheduler("StepLR", step_size=7, gamma=0.1), Checkpoint(monitor="valid_acc_best"), Freezer(lambda n: not n.startswith("model.fc"))],
-)  # fmt: skip
+    Pretrained,
+    module__outputs=len(train.classes),
+    criterion=torch.nn.CrossEntropyLoss,
+    classes=list(range(len(train.classes))),
+    lr=float(sys.argv[3]) if len(sys.argv) > 3 else 0.01,
+    batch_size=16,
+    max_epochs=int(sys.argv[2]),
+    optimizer=torch.optim.SGD,
+    optimizer__momentum=0.9,
+    iterator_train__shuffle=True,
+    train_split=predefined_split(val),
+    callbacks=callbacks,
+)
 net.fit(train, y=None)

@@ -14,10 +14,11 @@ Row = dict[str, Any]
 HEAD = (
     "# Other people's scripts, untouched",
     "",
-    "`make bench-real DATA=FOLDER SCRIPTS=FOLDER` ([how](../../docs/real_scripts.md)). Small stand-ins for the data, seeded random weights for",
-    "pretrained ones, so accuracies are low; what counts is whether valgap sees what happened. `equal`: the accuracy in valgap's",
-    "JSON, printed as the script prints its own, has the same digits. `model`: the module whose answers were validated has the number of",
-    "parameters that the script's model has. A suspicion is a finding at .5 and above; beside each stands how we read it.",
+    "`make bench-real DATA=FOLDER SCRIPTS=FOLDER` ([how](../../docs/real_scripts.md)). Small stand-ins for the data, seeded",
+    "random weights for pretrained ones, so accuracies are low; what counts is whether valgap sees what happened.",
+    "`equal`: the accuracy in valgap's JSON has the same digits as the script's own last printed one. `model`: the module that",
+    "learned has as many parameters as the script's model. A suspicion is a finding at .5 and above; beside each stands how",
+    "we read it.",
     "",
 )
 
@@ -113,7 +114,7 @@ def sound(rows: dict[tuple[str, ...], Row], label: str) -> list[str]:
     """The table of sound runs of one valgap."""
     lines = [
         f"## Sound runs: {label}", "",
-        "| script | start | exit status | numbers | accuracy printed | equal | model | known | closing | suspicions, and how we read them |",
+        "| script | start | exit status | numbers | accuracy printed | equal | model | known | closing | suspicions |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for script in SCRIPTS:
@@ -125,7 +126,8 @@ def sound(rows: dict[tuple[str, ...], Row], label: str) -> list[str]:
                 "as bare" if row["status"] == row.get("bare_status") else f"**{row['status']}**, bare {row.get('bare_status')}"
             )
             lines.append(
-                f"| {script.name} | {start} | {status} | {same_numbers(row)} | {row.get('printed') or '-'} | {tick(equal(script, row))} |"
+                f"| {script.name} | {start} | {status} | {same_numbers(row)} | {row.get('printed') or '-'} |"
+                f" {tick(equal(script, row))} |"
                 f" {tick(right_model(script, row))} | {known(script, row)} | {closing(row)} | {said(script, row)} |"
             )
     return [*lines, ""]
