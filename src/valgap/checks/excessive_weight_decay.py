@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 
 from valgap.checks.progress import replay, shortfall
-from valgap.checks.wrong_schedule import highest_rates
+from valgap.checks.seen_part import highest_rates
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
 NOTABLE_POINTS, P_VALUE = 4.0, 0.02

@@ -23,13 +23,15 @@ from __future__ import annotations
 
 from valgap.checks import missing_augmentation, missing_regularization
 from valgap.checks.overtraining import lasts, went_on
-from valgap.checks.progress import MIN_EPOCHS, course, drop_after_best
+from valgap.checks.progress import course, drop_after_best
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord, WeightsLoaded
 
 # The last of several jumping epochs is below the best one by chance; a fall must be this large and this unlikely.
 NOTABLE_POINTS = 4.0
 P_VALUE = 0.01
 HINT = 0.45
+# How much a curve jumps from epoch to epoch cannot be seen in fewer.
+MIN_EPOCHS = 5
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -52,8 +54,10 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return _finding(summary, max(0.0, 100 * drop.value), 0.95, facts)
     restored = any(w.changed for w in loads)
     jumps = not (went_on(seen) and lasts(seen, drop.value))
-    enough = len(seen.passes) >= MIN_EPOCHS and 100 * drop.value >= NOTABLE_POINTS and drop.p_value < P_VALUE
-    if not restored and jumps and enough:
+    below = not restored and jumps and 100 * drop.value >= NOTABLE_POINTS and drop.p_value < P_VALUE
+    if below and len(seen.passes) < MIN_EPOCHS:
+        return NotApplicable(f"more validations: only {len(seen.passes)} were seen; {MIN_EPOCHS} show how much the curve jumps")
+    if below:
         summary = f"the last epoch is reported; epoch {best.epoch} was better"
         return _finding(summary, 100 * drop.value, HINT if overfits_for_a_reason(case) else 0.55, facts)
     return Clear("the reported weights are not worse than the best epoch's beyond noise", facts)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from valgap.stats import best_row_cross_fitted, paired_difference, paired_p_value
+from valgap.stats import best_row_cross_fitted, paired_difference, paired_p_value, wilson_interval
 from valgap.types import Closing, Evidence, Pass, RunRecord, SampleTable
 
 MIN_EPOCHS = 3
@@ -228,6 +228,35 @@ def train_rescored(run: RunRecord) -> float:
     return table.accuracy if table is not None else float("nan")
 
 
+def has_learnt(run: RunRecord) -> bool:
+    """Whether training images are answered better than by one class for all, beyond noise, as training ran or re-scored."""
+    last = run.last_train
+    rescored = run.closing.rescores.get("train_eval") if run.closing is not None else None
+    return any(beats_guess(t) for t in (last.samples if last is not None else None, rescored) if t is not None)
+
+
+def beats_guess(table: SampleTable) -> bool:
+    """Whether the answers are right more often than the largest class alone would be, beyond noise."""
+    target = table.target[table.labelled]
+    if not len(target):
+        return False
+    low, _ = wilson_interval(int(table.correct.sum()), len(target))
+    return low > float(np.bincount(target).max()) / len(target)
+
+
+# BatchNorm keeps nine tenths of its old statistics a batch: of those that it began with, a twentieth is left after so many.
+SETTLED_BATCHES = 29
+
+
+def settled_batchnorm(run: RunRecord) -> bool:
+    """Whether running statistics that began at 0 and 1 have seen enough batches for eval mode to mean anything."""
+    model = run.trained_model
+    passes = run.of_phase("train")
+    if model is None or model.pretrained is True or not any(p.modes.batchnorm_layers for p in passes):
+        return True
+    return sum(p.num_batches for p in passes if p.modes.batchnorm_training > 0) >= SETTLED_BATCHES
+
+
 @dataclass(frozen=True)
 class Gap:
     """Accuracy of training images re-scored like validation, minus that of validation; fractions."""
@@ -282,16 +311,6 @@ def batch_size(run: RunRecord) -> float:
         return 0.0
     gathered = max(1.0, sum(p.backwards for p in trained) / steps)
     return float(np.median(sizes) * gathered)
-
-
-def guess_loss(run: RunRecord) -> float:
-    """Cross-entropy of answering with the class shares of the last training pass, nats."""
-    last = run.last_train
-    if last is None or not last.samples.labelled.any():
-        return float("inf")
-    shares = np.bincount(last.samples.target[last.samples.labelled]) / last.samples.labelled.sum()
-    shares = shares[shares > 0]
-    return float(-(shares * np.log(shares)).sum()) or float("inf")
 
 
 # Usual rates of a new head: Adam 1e-3 (Kingma and Ba 2015), SGD with momentum 1e-2, without momentum ten times that.

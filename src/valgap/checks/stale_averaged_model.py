@@ -11,7 +11,8 @@ Why it hurts validation
     BatchNorm statistics do not fit it.
 
 What else looks like this
-    A copy that lags a little in the first epochs and then overtakes is as it should be: only the last epoch counts here.
+    A trial of a long recipe ends before any average has caught up: where the run was seen to end before its own plan, nothing
+    is said. A copy that lags a little in the first epochs and then overtakes is as it should be: only the last epoch counts here.
 
 Remedy
     Evaluate the trained model, or lower the decay (a warm-up such as min(decay, (1 + step) / (10 + step))); after SWA call
@@ -26,6 +27,7 @@ from __future__ import annotations
 import numpy as np
 
 from valgap.checks.rescored import over_recorded
+from valgap.checks.seen_part import unfinished
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, Pass, RunRecord
 
 P_VALUE = 0.01
@@ -42,6 +44,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     copy = run.models.get(val.model)
     if copy is None or copy.id == trained.id or copy.trained or not alike(copy, trained):
         return Clear("validation scores the trained model itself")
+    trial = unfinished(run)
+    if trial is not None:
+        return NotApplicable(f"a run that ends as planned, which an average can follow: {trial}")
     own = run.closing.rescores.get("val_eval") if run.closing is not None else None
     gain = over_recorded(val, own)
     if gain is None:

@@ -271,6 +271,11 @@ def _record(
         seen=tuple(
             replace(s, pass_index=p.merged[s.pass_index]) for p in leading for s in p.record.seen if s.pass_index in p.merged
         ),
+        provenance={
+            _numbers(p).datasets.get(d, -1): replace(known_by, dataset=_numbers(p).datasets.get(d, -1))
+            for p in reversed(ordered)
+            for d, known_by in p.record.provenance.items()
+        },
     )
 
 

@@ -6,6 +6,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from valgap.errors import RecordError
 from valgap.record.encoding import EVENTS_FILE, SCHEMA, decode
+from valgap.record.known_samples import renamed_samples, with_class_folders, with_new_ids
 from valgap.record.location import part_files
 from valgap.record.merging import Part, merge
 from valgap.record.phases import PassFacts, infer_phases
@@ -29,6 +31,7 @@ from valgap.types import (
     OptimizerInfo,
     Pass,
     PrintedNumber,
+    Provenance,
     RunRecord,
     SampleTable,
     ScheduleState,
@@ -172,7 +175,10 @@ class _Assembler:
 
     def _build(self) -> RunRecord:
         header = {k: v for part in (self.of("header"), self.of("environment")) for e in part for k, v in e.items()}
+        self.renamed = renamed_samples(self.of("renamed"))
+        names = self._names()
         passes = self._passes()
+        datasets = {e["id"]: _dataset(e, self.renamed.get(e["id"], {})) for e in self.of("dataset")}
         ends = self.of("end")
         end = ends[-1] if ends else {}
         stopped = self.of("stopped")
@@ -185,8 +191,8 @@ class _Assembler:
             path=str(self.folder),
             schema=int(header["schema"]),
             header=header,
-            sample_names=self._names(),
-            datasets={e["id"]: _dataset(e) for e in self.of("dataset")},
+            sample_names=names,
+            datasets=with_class_folders(datasets, passes, names),
             loaders={e["id"]: LoaderInfo(**_only(LoaderInfo, e)) for e in self.of("loader")},
             models={e["id"]: self._model(e) for e in self.of("model")},
             optimizers={e["id"]: _optimizer(e) for e in self.of("optimizer")},
@@ -205,6 +211,7 @@ class _Assembler:
             exit_status=end.get("exit_status"),
             stopped=reason,
             seconds=float(end["seconds"]) if "seconds" in end else max(float(e.get("at", 0.0)) for e in self.events),
+            provenance={e["dataset"]: Provenance(**_only(Provenance, e)) for e in self.of("provenance")},
             seen=tuple(self._seen(e) for e in self.of("seen") if int(e["pass"]) in self.positions),
         )
 
@@ -233,7 +240,10 @@ class _Assembler:
         )
 
     def _model(self, event: dict[str, Any]) -> ModelInfo:
-        loads = [e for e in self.of("weights_loaded") if e["before_training"]]
+        # A module that is made after the training, and loads weights for a test, says nothing of how this one began.
+        learning = [int(e["pass"]) for e in self.of("pass_end") if e["model"] == event["id"] and (e["backwards"] or e["steps"])]
+        first = min(learning, default=1 << 60)
+        loads = [e for e in self.of("weights_loaded") if e["before_training"] and int(e.get("after_pass", -1)) < first]
         loaded = max((e["matched"] / max(1, e.get("expected", e["given"])) for e in loads), default=float("nan"))
         fresh = float(event["fresh_batchnorm"])
         pretrained: bool | None = None
@@ -257,6 +267,11 @@ class _Assembler:
         self.positions = {number: position for position, number in enumerate(numbers)}
         tables = [_join(SampleTable, [p["samples"] for p in parts[n]]) for n in numbers]
         last = [parts[n][-1] for n in numbers]
+        tables = [
+            replace(t, sample=with_new_ids(t.sample, self.renamed.get(e["dataset"], {})))
+            for t, e in zip(tables, last, strict=True)
+        ]
+        streams = {int(e["id"]) for e in self.of("dataset") if int(e["size"]) < 0}
         phases = infer_phases(
             [
                 PassFacts(
@@ -267,6 +282,7 @@ class _Assembler:
                     num_batches=e["num_batches"],
                     complete=bool(e["complete"]),
                     sample=table.sample,
+                    stream=int(e["dataset"]) in streams,
                 )
                 for e, table in zip(last, tables, strict=True)
             ]
@@ -331,7 +347,9 @@ def _join(kind: Any, parts: list[dict[str, Any]]) -> Any:
     return kind(**columns)
 
 
-def _dataset(event: dict[str, Any]) -> DatasetInfo:
+def _dataset(event: dict[str, Any], renamed: Mapping[int, int]) -> DatasetInfo:
+    if event["sample"] is not None:
+        event = {**event, "sample": with_new_ids(event["sample"], renamed)}
     steps = event["transform"]
     transform = None
     if steps is not None:

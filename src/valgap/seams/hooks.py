@@ -17,6 +17,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import nn
@@ -121,7 +122,8 @@ class Seams:
             return
         try:
             # What we keep must stay usable: tensors made in inference mode cannot be changed outside of it.
-            with self._lock, torch.inference_mode(False), torch.no_grad():
+            # Nor may what we compute warn the program, or raise where it asked numpy to.
+            with self._lock, torch.inference_mode(False), torch.no_grad(), np.errstate(all="ignore"):
                 getattr(self.listener, name)(*args)
         except Exception as error:
             self.listener.failed(name, error)
@@ -132,14 +134,14 @@ class Seams:
         seams = self
         base = dataloader._BaseDataLoaderIter
 
-        def make_iter(original: Any) -> Any:
-            def __iter__(loader: Any) -> Any:
-                iterator = original(loader)
+        def make_init(original: Any) -> Any:
+            # Not DataLoader.__iter__: subclasses override it, and other libraries' loaders make these iterators themselves.
+            def __init__(iterator: Any, loader: Any, *args: Any, **kwargs: Any) -> None:
+                original(iterator, loader, *args, **kwargs)
                 seams._recover()
                 seams._tell("iteration_started", loader, iterator)
-                return iterator
 
-            return __iter__
+            return __init__
 
         def make_next_index(original: Any) -> Any:
             def _next_index(iterator: Any) -> Any:
@@ -150,9 +152,13 @@ class Seams:
             return _next_index
 
         def make_reset(original: Any) -> Any:
-            def _reset(iterator: Any, *args: Any, **kwargs: Any) -> Any:
+            def _reset(iterator: Any, loader: Any, first_iter: bool = False, *args: Any, **kwargs: Any) -> Any:
                 iterator.__dict__["_valgap_indices"] = []
-                return original(iterator, *args, **kwargs)
+                result = original(iterator, loader, first_iter, *args, **kwargs)
+                if not first_iter:  # workers that stay begin another walk
+                    seams._recover()
+                    seams._tell("iteration_started", loader, iterator)
+                return result
 
             return _reset
 
@@ -177,7 +183,7 @@ class Seams:
 
             return __next__
 
-        self._patch(dataloader.DataLoader, "__iter__", make_iter)
+        self._patch(base, "__init__", make_init)
         self._patch(base, "_next_index", make_next_index)
         self._patch(base, "_reset", make_reset)
         self._patch(base, "__next__", make_next)
@@ -270,7 +276,7 @@ class Seams:
             or threading.get_ident() != self._thread
             or torch._C._get_tracing_state()
             or isinstance(module, torch.jit.ScriptModule)
-            or any(isinstance(a, torch.fx.Proxy) for a in args)  # to look at one is to write into the traced graph
+            or any(_has_no_values(a) for a in args)
             or not _has_parameters(module)
         ):
             return
@@ -398,6 +404,13 @@ class Seams:
             return __init__
 
         self._patch(nn.parallel.DistributedDataParallel, "__init__", make_wrapper)
+
+
+def _has_no_values(value: Any) -> bool:
+    """Whether a program only works out shapes, or traces: to look at a proxy is to write into the traced graph."""
+    if isinstance(value, torch.Tensor):
+        return value.is_meta or hasattr(value, "fake_mode")
+    return isinstance(value, torch.fx.Proxy)
 
 
 def _has_parameters(module: Any) -> bool:

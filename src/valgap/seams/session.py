@@ -91,7 +91,6 @@ class Session:
         if self._seams is not None:
             return
         if self.children is not None:
-            import multiprocessing.spawn  # torch has imported all but this of what starts processes
             import subprocess  # noqa: F401
 
             self.children.attach()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from valgap.types.arrays import Phase
 from valgap.types.closing import Closing
@@ -13,6 +13,7 @@ from valgap.types.program import (
     LoaderInfo,
     ModelInfo,
     OptimizerInfo,
+    Provenance,
     ScheduleState,
     StateSnapshot,
     WeightsLoaded,
@@ -70,6 +71,7 @@ class RunRecord:
     schedules: tuple[ScheduleState, ...] = ()
     ranks: tuple[RankInfo, ...] = ()  # the processes of a program of several; empty for a process alone
     unseen: tuple[str, ...] = ()  # what keeps a sound result from being told sound, a sentence each; see record/whole.py
+    provenance: Mapping[int, Provenance] = field(default_factory=dict)  # by data set; none without closing measurements
 
     def __repr__(self) -> str:
         return f"RunRecord({self.path!r}: {len(self.passes)} passes, exit status {self.exit_status})"
