@@ -43,8 +43,8 @@ LONGEST_S = 300.0
 RERUN = "60s"
 
 
-def diagnosed(record: Path) -> dict[str, Any]:
-    """What the record holds and what is said of it, by the valgap of this process (--source)."""
+def diagnosed(record: Path, images: bool) -> dict[str, Any]:
+    """What the record holds and what is said of it, with or without a look at the image files, by the valgap of --source."""
     from valgap.diagnosis import diagnose
     from valgap.record.reader import read_record
     from valgap.report.as_json import diagnosis_to_json
@@ -83,7 +83,7 @@ def diagnosed(record: Path) -> dict[str, Any]:
     except Exception as error:
         found["unread"] = repr(error)
     try:
-        body = diagnosis_to_json(diagnose(record))
+        body = diagnosis_to_json(diagnose(record) if images else diagnose(record, images=0))
     except Exception as error:
         found["refused"] = f"{type(error).__name__}: {error}"
         return found
@@ -155,8 +155,9 @@ def ended(command: Sequence[str], cwd: Path, env: dict[str, str], script: Script
 class Bench:
     """One valgap on the shelf."""
 
-    def __init__(self, scripts: Path, work: Path, source: Path, label: str) -> None:
+    def __init__(self, scripts: Path, work: Path, source: Path, label: str, images: bool = False) -> None:
         self.scripts, self.work, self.source, self.label = scripts, work, source, label
+        self.images = images
 
     def env(self, script: Script, base: Path, with_valgap: bool) -> dict[str, str]:
         """The same for the bare and the recorded run but for valgap's place."""
@@ -247,7 +248,7 @@ class Bench:
         row |= {"printed": printed(script, ran.text), "said": said(ran.text)}
         base = self.work / "run" / re.sub(r"\W+", "-", script.name)
         row["digest"] = hashlib.sha256(self.target(script, fault, base).read_bytes()).hexdigest()
-        return json.loads(json.dumps(row | diagnosed(record), default=str))
+        return json.loads(json.dumps(row | diagnosed(record, self.images), default=str))
 
     def compared(self, script: Script, start: str, fault: Fault | None) -> dict[str, Any]:
         """A bare run against the output of the recorded one."""
@@ -395,6 +396,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=HERE.parent / ".bench-real")
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--kinds", nargs="+", default=["seen", "faults", "starts", "bare", "cpu", "rerun"])
+    parser.add_argument("--images", action="store_true", help="diagnose with a look at the image files, as `valgap diagnose` does")
     parser.add_argument("--again", action="store_true", help="run what is there once more; the last row counts")
     args = parser.parse_args()
     if args.data is not None:
@@ -402,7 +404,7 @@ def main() -> None:
         work = args.work.resolve()
         work.mkdir(parents=True, exist_ok=True)
         prepare(args.data.resolve(), work)
-        bench = Bench(args.scripts.resolve(), work, args.source.resolve(), args.label)
+        bench = Bench(args.scripts.resolve(), work, args.source.resolve(), args.label, args.images)
         done = {(r["label"], r["script"], r["start"], r["fault"], r["kind"]) for r in rows_so_far()}
         end = time.monotonic() + 60 * args.minutes
         for script, start, fault, kind in jobs(args.only, args.kinds):

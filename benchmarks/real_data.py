@@ -51,15 +51,15 @@ def write_folders(pairs: list[tuple[Path, str]], out: Path, side: int) -> None:
 
 
 def folders(data: Path, out: Path) -> None:
-    """train/CLASS and val/CLASS: six kinds of clothing, 180 and 72 photographs of 96 px."""
-    for split, most in (("train", 30), ("val", 12)):
+    """train/CLASS and val/CLASS: six kinds of clothing, 90 and 48 photographs of 96 px."""
+    for split, most in (("train", 15), ("val", 8)):
         write_folders(images_of(data, "clothing_mini", split, CLASSES, most), out / split, 96)
 
 
 def validation_folders(data: Path, out: Path) -> None:
     """The same as train and validation, two kinds, as an archive in data/, as a tutorial's download."""
     made = out / "made" / "cats_and_dogs_filtered"
-    for split, name, most in (("train", "train", 30), ("val", "validation", 16)):
+    for split, name, most in (("train", "train", 12), ("val", "validation", 10)):
         write_folders(images_of(data, "hymenoptera_256", split, None, most), made / name, 160)
     (out / "data").mkdir(parents=True)
     with zipfile.ZipFile(out / "data" / "cats_and_dogs_filtered.zip", "w") as archive:
@@ -83,7 +83,7 @@ def hymenoptera_datasets(data: Path, out: Path) -> None:
 def pets(data: Path, out: Path) -> None:
     """One folder of images whose names tell the class: CLASS_NUMBER.jpg."""
     (out / "images").mkdir(parents=True)
-    for i, (file, name) in enumerate(images_of(data, "clothing_mini", "train", CLASSES, 16)):
+    for i, (file, name) in enumerate(images_of(data, "clothing_mini", "train", CLASSES, 8)):
         reduced(file, 96).save(out / "images" / f"{name.replace('-', '')}_{i}.jpg", quality=95)
 
 
@@ -136,13 +136,13 @@ def cifar_rows(data: Path, split: str, most: int) -> tuple[np.ndarray, list[int]
 
 
 def cifar10(data: Path, out: Path) -> None:
-    """data/cifar-10-batches-py: 500 and 200 images of CIFAR-10 itself."""
+    """data/cifar-10-batches-py: 200 and 100 images of CIFAR-10 itself."""
     folder = out / "data" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
-    x, y = cifar_rows(data, "train", 50)
+    x, y = cifar_rows(data, "train", 20)
     for i in range(5):
         (folder / f"data_batch_{i + 1}").write_bytes(pickle.dumps({"data": x[i::5], "labels": y[i::5]}))
-    x, y = cifar_rows(data, "val", 20)
+    x, y = cifar_rows(data, "val", 10)
     (folder / "test_batch").write_bytes(pickle.dumps({"data": x, "labels": y}))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(CIFAR)}))
 
@@ -151,7 +151,7 @@ def cifar100(data: Path, out: Path) -> None:
     """data/cifar-100-python: the images of CIFAR-10, each class in ten by brightness."""
     folder = out / "data" / "cifar-100-python"
     folder.mkdir(parents=True)
-    for split, name, most in (("train", "train", 50), ("val", "test", 20)):
+    for split, name, most in (("train", "train", 20), ("val", "test", 10)):
         x, y = cifar_rows(data, split, most)
         coarse, bright = np.array(y), x.mean(1)
         fine = np.zeros(len(y), np.int64)

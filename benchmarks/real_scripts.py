@@ -174,7 +174,7 @@ SCRIPTS: tuple[Script, ...] = (
         "pytorch/examples",
         "77f55b912142",
         "pytorch-examples/imagenet/main.py",
-        "{base} -a shufflenet_v2_x0_5 --epochs 2 -b 20 -j 0 --lr 0.05 -p 3 --seed 3 --no-accel",
+        "{base} -a shufflenet_v2_x0_5 --epochs 2 -b 15 -j 0 --lr 0.05 -p 3 --seed 3 --no-accel",
         ("folders",),
         r"\*\s+Acc@1 ([\d.]+)",
         ("ShuffleNetV2", 1_366_792),
@@ -191,7 +191,7 @@ SCRIPTS: tuple[Script, ...] = (
         "huggingface/pytorch-image-models",
         "aa4b5850c154",
         "pytorch-image-models/train.py",
-        "--data-dir {base} --model resnet18 --input-size 3 64 64 --num-classes 6 --epochs 4 -b 20 --lr 0.02 --warmup-epochs 0"
+        "--data-dir {base} --model resnet18 --input-size 3 64 64 --num-classes 6 --epochs 2 -b 15 --lr 0.02 --warmup-epochs 0"
         " --scale 0.5 1 --device cpu --workers 0 --output out --experiment e --log-interval 5",
         ("folders",),
         r"Test: .*Acc@1:\s*\S+ \(\s*([\d.]+)\)",
@@ -207,7 +207,7 @@ SCRIPTS: tuple[Script, ...] = (
         "pytorch/vision",
         "428a54c96e82",
         "vision/references/classification/train.py",
-        "--data-path {base} --model resnet18 --device cpu -b 20 --epochs 4 -j 0 --lr 0.02 --train-crop-size 64"
+        "--data-path {base} --model resnet18 --device cpu -b 15 --epochs 2 -j 0 --lr 0.02 --train-crop-size 64"
         " --val-resize-size 72"
         " --val-crop-size 64 --output-dir out --print-freq 5 --model-ema --model-ema-steps 1 --model-ema-decay 0.99",
         ("folders",),
@@ -222,7 +222,7 @@ SCRIPTS: tuple[Script, ...] = (
         "542e65fae2fe",
         "transformers/examples/pytorch/image-classification/run_image_classification.py",
         "--train_dir {base}/train --validation_dir {base}/val --model_name_or_path {weights}/tiny-vit --ignore_mismatched_sizes"
-        " --output_dir out --do_train --do_eval --num_train_epochs 4 --per_device_train_batch_size 20 --learning_rate 1e-3"
+        " --output_dir out --do_train --do_eval --num_train_epochs 2 --per_device_train_batch_size 15 --learning_rate 1e-3"
         " --eval_strategy epoch --logging_steps 5 --save_strategy no --report_to none --seed 1 --use_cpu"
         " --remove_unused_columns False"
         " --label_column_name label",
@@ -242,7 +242,7 @@ SCRIPTS: tuple[Script, ...] = (
         "542e65fae2fe",
         "transformers/examples/pytorch/image-classification/run_image_classification_no_trainer.py",
         "--train_dir {base}/train --validation_dir {base}/val --model_name_or_path {weights}/tiny-vit --ignore_mismatched_sizes"
-        " --output_dir out --num_train_epochs 4 --per_device_train_batch_size 20 --per_device_eval_batch_size 20"
+        " --output_dir out --num_train_epochs 2 --per_device_train_batch_size 15 --per_device_eval_batch_size 15"
         " --learning_rate 1e-3 --seed 1 --label_column_name label",
         ("folders",),
         r"epoch \d+: \{'accuracy': ([\d.]+)\}",
@@ -263,6 +263,7 @@ SCRIPTS: tuple[Script, ...] = (
         ("ResNet", 11_177_538),
         percent=False,
         classes=2,
+        stop_after=(r"Epoch 3/", 1),
         faults=(
             Fault("class folder missing in val", (*SHIFTED, "DAT112"), spoil=without_class("data/hymenoptera_data/val")),
             Fault(
@@ -283,6 +284,7 @@ SCRIPTS: tuple[Script, ...] = (
         ("SqueezeNet", 736_450),
         percent=False,
         classes=2,
+        stop_after=(r"Epoch 3/", 1),
         faults=(Fault("class folder missing in val", (*SHIFTED, "DAT112"), spoil=without_class("data/hymenoptera_data/val")),),
     ),
     Script(
@@ -304,7 +306,7 @@ SCRIPTS: tuple[Script, ...] = (
         "Lightning-AI/pytorch-lightning",
         "7f0c3436cd3f",
         "pytorch-lightning/examples/pytorch/domain_templates/computer_vision_fine_tuning.py",
-        "fit --trainer.max_epochs 3 --trainer.accelerator cpu --trainer.devices 1 --trainer.logger false"
+        "fit --trainer.max_epochs 2 --trainer.accelerator cpu --trainer.devices 1 --trainer.logger false"
         " --trainer.enable_checkpointing false"
         " --finetuning.milestones [1,2] --data.batch_size 10",
         ("archive",),
@@ -348,7 +350,7 @@ SCRIPTS: tuple[Script, ...] = (
         "pytorch/ignite",
         "de08e799cfb5",
         "ignite/examples/cifar10/main.py",
-        "run --data_path {base}/data --output_path out --batch_size 50 --num_workers 0 --num_epochs 4 --num_warmup_epochs 1"
+        "run --data_path {base}/data --output_path out --batch_size 40 --num_workers 0 --num_epochs 2 --num_warmup_epochs 1"
         " --validate_every 1 --learning_rate 0.02",
         ("cifar10",),
         r"Test metrics:\s+Accuracy: ([\d.]+)",
@@ -379,7 +381,7 @@ SCRIPTS: tuple[Script, ...] = (
         "this project",
         "",
         "@real_skorch.py",
-        "{base} 3",
+        "{base} 2",
         ("folders",),
         r"(?m)^\s+\d+\s+\S+\s+([\d.]+)",
         ("Pretrained", 11_179_590),
@@ -391,7 +393,7 @@ SCRIPTS: tuple[Script, ...] = (
         "this project",
         "",
         "@real_fine_tune.py",
-        "{base} 3",
+        "{base} 2",
         ("folders",),
         r"(?m)^\d+\s+[\d.]+\s+[\d.]+\s+([\d.]+)",
         ("Sequential", 11_706_304),
@@ -403,7 +405,7 @@ SCRIPTS: tuple[Script, ...] = (
         "ultralytics/ultralytics (package)",
         "8.4.190",
         "@yolo",
-        "classify train model=yolov8n-cls.yaml data={base} epochs=3 imgsz=64 batch=16 device=cpu"
+        "classify train model=yolov8n-cls.yaml data={base} epochs=2 imgsz=64 batch=16 device=cpu"
         " workers=0 project={base}/out name=run"
         " plots=False seed=1 pretrained=False",
         ("folders",),
@@ -452,7 +454,7 @@ SCRIPTS: tuple[Script, ...] = (
         percent=False,
         paths=False,
         classes=100,
-        stop_after=(r"Test set: Epoch", 3),
+        stop_after=(r"Test set: Epoch", 2),
         faults=(Fault("rate 100", RATE, extra="-lr 100"),),
     ),
     Script(
@@ -466,7 +468,7 @@ SCRIPTS: tuple[Script, ...] = (
         ("SimpleDLA", 15_142_970),
         paths=False,
         classes=10,
-        stop_after=(r"Epoch: 2", 1),
+        stop_after=(r"Epoch: 1", 1),
         terminal=True,
         faults=(Fault("rate 100", RATE, extra="--lr 100"),),
     ),
