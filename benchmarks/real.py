@@ -396,7 +396,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=HERE.parent / ".bench-real")
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--kinds", nargs="+", default=["seen", "faults", "starts", "bare", "cpu", "rerun"])
-    parser.add_argument("--images", action="store_true", help="diagnose with a look at the image files, as `valgap diagnose` does")
+    parser.add_argument(
+        "--images", action="store_true", help="diagnose with a look at the image files, as `valgap diagnose` does"
+    )
     parser.add_argument("--again", action="store_true", help="run what is there once more; the last row counts")
     args = parser.parse_args()
     if args.data is not None:
@@ -415,7 +417,11 @@ def main() -> None:
                 print(f"{script.name}: no {bench.target(script, fault, work)}", flush=True)
                 continue
             measure = {"seen": bench.row, "bare": bench.compared, "cpu": bench.cpu, "rerun": bench.rerun}[kind]
-            row = dict(zip(("label", "script", "start", "fault", "kind"), key, strict=True)) | measure(script, start, fault)
+            row = (
+                dict(zip(("label", "script", "start", "fault", "kind"), key, strict=True))
+                | {"source": bench.source.parent.name}
+                | measure(script, start, fault)
+            )
             with ROWS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(brief(row), flush=True)
