@@ -33,7 +33,15 @@ SCHEDULES = (
     "none", "step", "multi", "cosine", "cosine_own", "onecycle", "onecycle_own", "warmup", "warmup_cosine", "lambda_warmup",
     "exponential", "poly", "restarts", "plateau",
 )  # fmt: skip
-OPTIMIZERS = (("sgd", 0.05), ("sgd", 0.01), ("plain_sgd", 0.1), ("adam", 1e-3), ("adamw", 1e-4), ("adamw", 5e-5), ("rmsprop", 1e-3))
+OPTIMIZERS = (
+    ("sgd", 0.05),
+    ("sgd", 0.01),
+    ("plain_sgd", 0.1),
+    ("adam", 1e-3),
+    ("adamw", 1e-4),
+    ("adamw", 5e-5),
+    ("rmsprop", 1e-3),
+)
 # True of the run although it is short: what is said of it is not that it is short, or is its very name.
 ALLOWED = {"EVA507": "the validation set itself is that small"}
 
@@ -193,9 +201,14 @@ def report(programs: list[Program], planted: list[tuple[Program, tuple[str, ...]
         hits[half(p)] += hit
         total[half(p)] += 1
         if not hit:
-            missed.append(f"{p.kind} ({half(p)}): {'/'.join(codes)}, named: {', '.join(j.check.code for j in found) or 'nothing'}")
+            missed.append(
+                f"{p.kind} ({half(p)}): {'/'.join(codes)}, named: {', '.join(j.check.code for j in found) or 'nothing'}"
+            )
     lines = ["# Short runs", "", "Made by `python benchmarks/short_runs.py`.", ""]
-    lines += ["| half | healthy | with a false alarm | alarms by code | faulty | named in the first three |", "|---|---|---|---|---|---|"]
+    lines += [
+        "| half | healthy | with a false alarm | alarms by code | faulty | named in the first three |",
+        "|---|---|---|---|---|---|",
+    ]
     for h in HALVES:
         by_code = ", ".join(f"{c} {n}" for c, n in alarms[h].most_common()) or "none"
         lines.append(f"| {h} | {counts[h]} | {alarmed[h]} | {by_code} | {total[h]} | {hits[h]} |")

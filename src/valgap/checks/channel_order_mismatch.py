@@ -1,15 +1,16 @@
 """Red and blue are swapped in one phase.
 
 What it looks for
-    Validation batches whose channel means agree with training only after the order of the channels is reversed, and
-    a validation accuracy that rises when they are.
+    Validation batches whose channel means agree with training only after the order of the channels is reversed, and a
+    validation accuracy that rises when they are.
 
 Why it hurts validation
     Colours mean something to the network; OpenCV reads BGR where PIL reads RGB.
 
 What else looks like this
-    A network that has hardly been trained gives other answers to anything new, and some of them are right by chance: it must
-    beat a guess. A few batches have no spread to compare with. Another light source shifts all colours, but then reversing the channels does not raise the accuracy.
+    A network that has hardly been trained gives other answers to anything new, and some of them are right by chance: it
+    must beat a guess. A few batches have no spread to compare with. Another light source shifts all colours, but then
+    reversing the channels does not raise the accuracy.
 
 Remedy
     Convert with `cv2.cvtColor(image, cv2.COLOR_BGR2RGB)`, or read both phases with the same library.
@@ -21,7 +22,6 @@ Source
 from __future__ import annotations
 
 import numpy as np
-
 from scipy.special import stdtrit
 
 from valgap.checks.progress import beats_guess, has_learnt

@@ -2,15 +2,17 @@
 
 What it looks for
     Training images per class, and whether recall on validation falls from the large classes to the small ones by more
-    than chance allows. Without a run, the held-out answers of a probe on the training images take the place of the model's.
+    than chance allows. Without a run, the held-out answers of a probe on the training images take the place of the
+    model's.
 
 Why it hurts validation
     The loss counts images, so a rare class is given up first; where validation is filled evenly, its images are lost.
 
 What else looks like this
     A network that has hardly been trained answers with the largest class first, whatever the classes: it must answer its
-    training images better than that. Few images are spread unevenly by chance. Small classes that are recognised as well as large ones are no fault: uneven counts alone are not reported. A class that
-    is rare in train but common in val is a shift of class shares (DAT106) as well.
+    training images better than that. Few images are spread unevenly by chance. Small classes that are recognised as well
+    as large ones are no fault: uneven counts alone are not reported. A class that is rare in train but common in val is a
+    shift of class shares (DAT106) as well.
 
 Remedy
     Class-balanced sampling or logit adjustment; report balanced accuracy; collect images of the small classes.
@@ -23,7 +25,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-
 from scipy.special import chdtrc
 
 from valgap.checks.images import needed

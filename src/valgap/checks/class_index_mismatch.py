@@ -30,6 +30,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from valgap.checks.progress import beats_guess
 from valgap.stats import best_label_permutation, wilson_interval
 from valgap.types import (
     Case,
@@ -144,7 +145,7 @@ def training_agrees(case: Case, plain: npt.NDArray[np.bool_]) -> bool:
     """Whether training images are right, without a renaming, more often than validation images are, beyond noise."""
     last, closing = case.run.last_train, case.run.closing
     tables = [last.samples if last is not None else None, closing.rescores.get("train_eval") if closing is not None else None]
-    known = [t.correct for t in tables if t is not None and t.labelled.any()]
+    known = [t.correct for t in tables if t is not None and beats_guess(t)]
     high = wilson_interval(int(plain.sum()), len(plain))[1]
     return any(wilson_interval(int(right.sum()), len(right))[0] > high for right in known)
 

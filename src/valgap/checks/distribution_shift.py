@@ -7,13 +7,13 @@ What it looks for
     brightness and contrast of the batches that the network was really given, with each phase's own normalisation undone.
 
 Why it hurts validation
-    The model is judged on something that it was not taught. Held-out training images are answered well, validation
-    images are not: the difference is what the shift costs.
+    The model is judged on something that it was not taught. Held-out training images are answered well, validation images
+    are not: the difference is what the shift costs.
 
 What else looks like this
-    A few batches of a sorted list show a few classes only, and a few images vary by themselves: how many were looked at counts.
-    Another normalisation moves the batches too, but not the images behind it: PRE201 names that. Overfitting lowers
-    held-out training images as well. A split by class is DAT112, a class index in another order DAT102.
+    A few batches of a sorted list show a few classes only, and a few images vary by themselves: how many were looked at
+    counts. Another normalisation moves the batches too, but not the images behind it: PRE201 names that. Overfitting
+    lowers held-out training images as well. A split by class is DAT112, a class index in another order DAT102.
 
 Remedy
     Put images of validation's kind into train (split by random draw over all sources), or augment towards it.
@@ -28,7 +28,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-
 from scipy.special import stdtrit
 
 from valgap.checks.class_index_mismatch import class_map

@@ -1,16 +1,16 @@
 """The model that is reported or saved is not the best one that the run had.
 
 What it looks for
-    Weights loaded after training that are the model's own living tensors: `best = model.state_dict()` keeps references, so the
-    kept "best" is always the last. And, where nothing is loaded, a last epoch that is worse than an earlier one
+    Weights loaded after training that are the model's own living tensors: `best = model.state_dict()` keeps references,
+    so the kept "best" is always the last. And, where nothing is loaded, a last epoch that is worse than an earlier one
     beyond noise (the earlier one chosen by one half of the images and scored on the other).
 
 Why it hurts validation
     The run had better weights and threw them away.
 
 What else looks like this
-    Overtraining (TRN404): there every epoch after the best is worse, because training went on too long. Where the best epoch
-    is the last, loading it changes nothing and nothing is lost.
+    Overtraining (TRN404): there every epoch after the best is worse, because training went on too long. Where the best
+    epoch is the last, loading it changes nothing and nothing is lost.
 
 Remedy
     `copy.deepcopy(model.state_dict())` when validation improves (or save it to a file), and load that at the end.

@@ -1,10 +1,10 @@
 """The learning rate is too high: training is erratic or diverges.
 
 What it looks for
-    A training loss that multiplies and does not come down, seen in a few steps already. From thirty steps on, where the trained
-    head could be trained again on its features: the same at a tenth of the rate, which must do what more steps do not.
-    Elsewhere: updates that are a large part of the weights themselves while the training loss ends no lower than a guess (ln C)
-    or above its own first epoch, and a probe on the same features that does better than the run.
+    A training loss that multiplies and does not come down, seen in a few steps already. From thirty steps on, where the
+    trained head could be trained again on its features: the same at a tenth of the rate, which must do what more steps do
+    not. Elsewhere: updates that are a large part of the weights themselves while the training loss ends no lower than a
+    guess (ln C) or above its own first epoch, and a probe on the same features that does better than the run.
 
 Why it hurts validation
     Each step leaps over the minimum that it aims at; the weights grow without settling, or leave the region where the
@@ -12,8 +12,8 @@ Why it hurts validation
 
 What else looks like this
     Tiny batches make a moderate rate too high (TRN410). Pretrained features that a hot rate destroyed (MOD304). A NaN or
-    infinite loss (TRN409). A loss of the wrong kind that cannot fall (MOD306). Before momentum has built up, the first steps of
-    any sound run are rough.
+    infinite loss (TRN409). A loss of the wrong kind that cannot fall (MOD306). Before momentum has built up, the first
+    steps of any sound run are rough.
 
 Remedy
     A tenth of the rate; a warm-up; two short runs at 1e-3 and 1e-2 tell more than a rate finder.
@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from valgap.checks import accumulated_gradients
 from valgap.checks.excessive_weight_decay import shrinks
-from valgap.checks.loss_course import Z, LossCourse, diverges, guess_loss, loss_course
+from valgap.checks.loss_course import LossCourse, Z, diverges, guess_loss, loss_course
 from valgap.checks.progress import backbone_trained, batch_size, numbers_of, replay, shortfall, update_ratio
 from valgap.checks.seen_part import SETTLED_STEPS, few_steps, optimizer_steps
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord

@@ -22,7 +22,17 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.progress import Replay, head_rate, plain_sgd, replay, shortfall, update_ratio, usual_rate
+from valgap.checks.progress import (
+    NO_TORCH_OPTIMIZER,
+    Replay,
+    head_rate,
+    own_updates,
+    plain_sgd,
+    replay,
+    shortfall,
+    update_ratio,
+    usual_rate,
+)
 from valgap.checks.seen_part import few_steps, optimizer_steps, still_rises, unfinished
 from valgap.checks.wrong_schedule import SMALL_SHARE, small_share
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
@@ -45,6 +55,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     trained, steps = run.of_phase("train"), optimizer_steps(run)
     if not steps:
         return NotApplicable("optimizer steps")
+    if own_updates(run):
+        return NotApplicable(NO_TORCH_OPTIMIZER)
     if still_rises(run):
         return NotApplicable("the highest learning rate: it still rises at the end of what was seen")
     if small_share(run) > SMALL_SHARE:

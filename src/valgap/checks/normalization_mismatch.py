@@ -1,19 +1,19 @@
 """Images are normalised differently in training and validation, or not as the weights expect.
 
 What it looks for
-    The mean and standard deviation that each phase subtracts and divides by: from the Normalize steps of the
-    transforms, and, independently of them, from the grey levels of the batches. An 8-bit image after ToTensor and
-    Normalize(m, s) has levels 1 / (255 s) apart, whatever its brightness. For pretrained weights, both phases are
-    compared with what the weights expect. Other constants than theirs are a suspicion only where validation scores better
-    under theirs; no normalisation at all is one by itself, since a head that was trained without hides its cost.
+    The mean and standard deviation that each phase subtracts and divides by: from the Normalize steps of the transforms,
+    and, independently of them, from the grey levels of the batches. An 8-bit image after ToTensor and Normalize(m, s) has
+    levels 1 / (255 s) apart, whatever its brightness. For pretrained weights, both phases are compared with what the
+    weights expect. Other constants than theirs are a suspicion only where validation scores better under theirs; no
+    normalisation at all is one by itself, since a head that was trained without hides its cost.
 
 Why it hurts validation
     Every layer meets inputs of another scale and offset than those it was trained on.
 
 What else looks like this
-    Mixing training images (mixup) puts their levels nearer together and leaves their contrast as it is: a normalisation changes
-    both alike. A darker or less contrasted validation set moves the mean and the spread, not the distance between grey
-    levels: that is a shift of the data (DAT106). A range of 0..255 is PRE202.
+    Mixing training images (mixup) puts their levels nearer together and leaves their contrast as it is: a normalisation
+    changes both alike. A darker or less contrasted validation set moves the mean and the spread, not the distance between
+    grey levels: that is a shift of the data (DAT106). A range of 0..255 is PRE202.
 
 Remedy
     Use one Normalize, with the mean and standard deviation of the pretrained weights, in every phase.

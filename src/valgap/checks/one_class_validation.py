@@ -8,9 +8,9 @@ Why it hurts validation
     The accuracy then measures a few classes only, and training lacks what validation asks for.
 
 What else looks like this
-    A validation that was cut short sees the first classes of a sorted list only: the whole data sets are compared, as far as
-    they declare their labels. Of a thousand classes, a few images leave most out. A different but complete mix of classes is a shift of class shares (DAT106). Classes that train lacks altogether are
-    DAT111 as well.
+    A validation that was cut short sees the first classes of a sorted list only: the whole data sets are compared, as far
+    as they declare their labels. Of a thousand classes, a few images leave most out. A different but complete mix of
+    classes is a shift of class shares (DAT106). Classes that train lacks altogether are DAT111 as well.
 
 Remedy
     Shuffle before splitting, and split stratified by class.
@@ -24,7 +24,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-
 from scipy.special import gammaln
 
 from valgap.checks.seen_part import labels_of, unseen

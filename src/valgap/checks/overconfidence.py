@@ -1,22 +1,24 @@
 """The validation loss is high because the answers are too sure, not because they are wrong.
 
 What it looks for
-    The temperature that the validation logits want: divided by it, the same answers get the lowest loss. It is fitted on four
-    fifths of the images and scored on the last fifth. And the course: validation loss rising while accuracy stays or rises.
+    The temperature that the validation logits want: divided by it, the same answers get the lowest loss. It is fitted on
+    four fifths of the images and scored on the last fifth. And the course: validation loss rising while accuracy stays or
+    rises.
 
 Why it hurts validation
-    The accuracy does not suffer at all; only the loss does, and whoever stops or selects by it. A few confident errors make
-    most of a cross-entropy.
+    The accuracy does not suffer at all; only the loss does, and whoever stops or selects by it. A few confident errors
+    make most of a cross-entropy.
 
 What else looks like this
     The random answers of a head that has hardly been trained are too sure as well, on training images no less. BatchNorm
-    statistics of a few batches spoil eval mode. Both are not judged. Overtraining (TRN404): there the accuracy falls too. Logits of the wrong scale, such as a softmax before the loss (MOD306),
-    make a classifier too *unsure*; the temperature is then below 1. Shifted class indices (DAT102) make sure and right answers
-    count as wrong: where a renaming of the labels makes many of them right, this is a hint only.
+    statistics of a few batches spoil eval mode. Both are not judged. Overtraining (TRN404): there the accuracy falls too.
+    Logits of the wrong scale, such as a softmax before the loss (MOD306), make a classifier too *unsure*; the temperature
+    is then below 1. Shifted class indices (DAT102) make sure and right answers count as wrong: where a renaming of the
+    labels makes many of them right, this is a hint only.
 
 Remedy
-    Divide the logits by the temperature given here before the softmax (temperature scaling); choose epochs by accuracy, or by
-    the loss after scaling.
+    Divide the logits by the temperature given here before the softmax (temperature scaling); choose epochs by accuracy,
+    or by the loss after scaling.
 
 Source
     Guo et al. 2017, "On calibration of modern neural networks"; keras issue 7866.

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from valgap.checks.freezing import holding
 from valgap.stats import best_row_cross_fitted, paired_difference, paired_p_value, wilson_interval
 from valgap.types import Closing, Evidence, Pass, RunRecord, SampleTable
 
@@ -130,6 +131,16 @@ def update_ratio(passes: Sequence[Pass]) -> float:
     return float(np.median(ratios)) if len(ratios) else float("nan")
 
 
+def paired_error(numbers: dict[str, float], name: str, n: int) -> float:
+    """Standard error of the difference of two probes on ``n`` images, as measured; one image more keeps it above zero."""
+    return float(np.hypot(numbers[name], 1 / max(1, n)))
+
+
+def interval_of(share: float, n: int) -> tuple[float, float]:
+    """95 % interval of a share that n images gave."""
+    return wilson_interval(round(share * n), n)
+
+
 @dataclass(frozen=True)
 class Shortfall:
     """Validation accuracy that a linear probe on the run's features reaches beyond the run itself; fractions."""
@@ -146,9 +157,8 @@ class Shortfall:
 
     def evidence(self) -> Evidence:
         """Both accuracies."""
-        return Evidence(
-            "val accuracy of a linear probe on this run's features, against its own head", self.probe, self.reached, "", self.n
-        )
+        name = "val accuracy of a linear probe on this run's features, against its own head"
+        return Evidence(name, self.probe, self.reached, "", self.n, *interval_of(self.probe, self.n))
 
 
 def shortfall(run: RunRecord) -> Shortfall | None:
@@ -185,7 +195,8 @@ class Replay:
 
     def evidence(self, words: str) -> Evidence:
         """Both accuracies."""
-        return Evidence(f"val accuracy of the head trained again {words}", self.changed, self.recorded, "", self.n)
+        name = f"val accuracy of the head trained again {words}"
+        return Evidence(name, self.changed, self.recorded, "", self.n, *interval_of(self.changed, self.n))
 
 
 # How far the replay as recorded may be from the run itself: augmentation and Dropout elsewhere are not replayed. Set on
@@ -219,6 +230,9 @@ def backbone_trained(run: RunRecord) -> float:
     if model is None:
         return float("nan")
     wanted = model.is_parameter & model.requires_grad & model.in_optimizer
+    held = holding(run)
+    if held is not None:
+        wanted = wanted & held.moved
     return float(model.numel[wanted].sum() / max(1, model.numel[model.is_parameter].sum()))
 
 
@@ -321,6 +335,14 @@ def usual_rate(run: RunRecord) -> float:
     """A usual learning rate of the run's optimizer; nan for one that is not known."""
     kind = next((o.kind for o in run.optimizers.values()), "")
     return USUAL_RATES.get(kind, float("nan")) * (10 if plain_sgd(run) else 1)
+
+
+def own_updates(run: RunRecord) -> bool:
+    """Whether the program changes its weights itself, or by another library's optimizer: rates and settings are not known."""
+    return any(o.kind == "own update" for o in run.optimizers.values())
+
+
+NO_TORCH_OPTIMIZER = "a torch optimizer: this program changes its weights by other means, at rates that are not known"
 
 
 def head_rate(run: RunRecord) -> float:

@@ -70,6 +70,34 @@ def unseen(run: RunRecord, *passes: Pass) -> str:
     return f"labels of the whole data sets: {', '.join(parts)}"
 
 
+def not_seen(run: RunRecord) -> tuple[str, ...]:
+    """What is missing, in words, of a training and a validation of one model that were seen whole; empty if nothing is."""
+    train, val = run.last_train, run.last_validation
+    found = []
+    if train is None:
+        found.append("no training was seen")
+    elif not is_whole(run, train):
+        found.append(f"training was seen on {part_seen(run, train)}")
+    if val is None or not val.samples.labelled.any():
+        found.append("no validation with labels was seen")
+    elif not is_whole(run, val):
+        found.append(f"validation was seen on {part_seen(run, val)}")
+    if train is not None and val is not None and not same_network(run, train, val):
+        found.append("what was validated is another model than what was trained")
+    if train is not None and optimizer_steps(run) < SETTLED_STEPS:
+        found.append(f"{optimizer_steps(run)} optimizer steps were seen")
+    return tuple(found)
+
+
+def same_network(run: RunRecord, train: Pass, val: Pass) -> bool:
+    """Whether both passes were of one model, or the second of a copy of it (an average)."""
+    first, second = run.models.get(train.model), run.models.get(val.model)
+    if train.model == val.model or first is None or second is None:
+        return True
+    sizes = [sorted(m.numel[m.is_parameter].tolist()) for m in (first, second)]
+    return sizes[0] == sizes[1]
+
+
 # -- the plan ---------------------------------------------------------------------------------
 
 

@@ -20,7 +20,16 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.progress import head_rate, plain_sgd, replay, shortfall, update_ratio, usual_rate
+from valgap.checks.progress import (
+    NO_TORCH_OPTIMIZER,
+    head_rate,
+    own_updates,
+    plain_sgd,
+    replay,
+    shortfall,
+    update_ratio,
+    usual_rate,
+)
 from valgap.checks.seen_part import few_steps, still_rises
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
@@ -33,6 +42,8 @@ LEAST_STEPS, LEAST_STEPS_USUAL = 20, 500
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Ask the replays with momentum and with Adam."""
     run = case.run
+    if own_updates(run):
+        return NotApplicable(NO_TORCH_OPTIMIZER)
     if not run.optimizers or not run.of_phase("train"):
         return NotApplicable("an optimizer that stepped")
     kind = next(iter(run.optimizers.values())).kind

@@ -1,16 +1,17 @@
 """A softmax, sigmoid or ReLU stands before a loss that applies its own.
 
 What it looks for
-    What goes into the loss. `cross_entropy` expects any real numbers: rows that are all within 0..1 and sum to 1 went through
-    a softmax, all within 0..1 through a sigmoid, exact zeros and nothing negative through a ReLU. `nll_loss` expects
-    logarithms of probabilities, so it must not see the probabilities themselves.
+    What goes into the loss. `cross_entropy` expects any real numbers: rows that are all within 0..1 and sum to 1 went
+    through a softmax, all within 0..1 through a sigmoid, exact zeros and nothing negative through a ReLU. `nll_loss`
+    expects logarithms of probabilities, so it must not see the probabilities themselves.
 
 Why it hurts validation
     Squashed twice, the loss can hardly fall below ln C - 1 and its gradients fade; training is slow and stalls.
 
 What else looks like this
-    The first answers of a new head with few outputs may all lie within 0..1 by chance: they count only where that is unlikely,
-    or where they fill that range without leaving it. log_softmax before cross_entropy changes nothing. `binary_cross_entropy` (without logits) expects a sigmoid.
+    The first answers of a new head with few outputs may all lie within 0..1 by chance: they count only where that is
+    unlikely, or where they fill that range without leaving it. log_softmax before cross_entropy changes nothing.
+    `binary_cross_entropy` (without logits) expects a sigmoid.
 
 Remedy
     Return the plain output of the last linear layer; apply softmax only to show probabilities.
@@ -48,7 +49,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         Evidence("row sums of the inputs", f"{loss.row_sum_min:.3g} .. {loss.row_sum_max:.3g}", "anything but 1"),
     )
     kind = squashed_by(loss)
-    if kind is None and loss.name in EXPECT_LOGITS and 0 <= loss.logit_min and 0 < loss.logit_max <= 1:
+    if kind is None and loss.name in EXPECT_LOGITS and loss.logit_min >= 0 and 0 < loss.logit_max <= 1:
         return NotApplicable("more training: so few outputs may all lie within 0..1 by chance, and have not moved far yet")
     if kind is None:
         return Clear("the loss gets what it expects", facts)

@@ -1,16 +1,17 @@
 """Classes that only one of training and validation has.
 
 What it looks for
-    Class names of val that train does not know, validation labels that no training sample has, and validation
-    labels that are all one constant (a data set without labels often gives -1 or 0).
+    Class names of val that train does not know, validation labels that no training sample has, and validation labels that
+    are all one constant (a data set without labels often gives -1 or 0).
 
 Why it hurts validation
     An image of a class that training never saw cannot be answered rightly. A class without validation images is not
     measured at all.
 
 What else looks like this
-    A few training images of a thousand classes lack many of them by chance: what a random split of as many images would leave
-    out is no fault. A run that saw a part of its data says nothing. A missing folder that also shifts the other indices is class_index_mismatch (DAT102), which is named first.
+    A few training images of a thousand classes lack many of them by chance: what a random split of as many images would
+    leave out is no fault. A run that saw a part of its data says nothing. A missing folder that also shifts the other
+    indices is class_index_mismatch (DAT102), which is named first.
 
 Remedy
     Give both splits the same classes: move images, or leave the class out of both.

@@ -1,12 +1,12 @@
 """Training batches hold one class after the other.
 
 What it looks for
-    The number of different labels in each training batch, against as many labels drawn at random from the whole data set (from
-    what was seen, where that is all there is): by how much they fall short, and that chance does not explain it.
+    The number of different labels in each training batch, against as many labels drawn at random from the whole data set
+    (from what was seen, where that is all there is): by how much they fall short, and that chance does not explain it.
 
 Why it hurts validation
-    Each batch pulls the network towards its own class; what it learned of the others is overwritten, and BatchNorm sees one
-    class at a time.
+    Each batch pulls the network towards its own class; what it learned of the others is overwritten, and BatchNorm sees
+    one class at a time.
 
 What else looks like this
     Class-balanced samplers put more classes into a batch than chance, not fewer.

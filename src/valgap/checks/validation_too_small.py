@@ -29,7 +29,7 @@ HALF_WIDTH = 0.10
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """State the interval and whether the gap lies within it."""
     val = case.run.last_validation
-    if val is None or not val.samples.labelled.any():
+    if val is None or not val.samples.answered:
         return NotApplicable("a labelled validation pass")
     if not is_whole(case.run, val):
         return NotApplicable(f"a whole validation: the last one broke off after {part_seen(case.run, val)}")

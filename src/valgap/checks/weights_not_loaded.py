@@ -10,11 +10,12 @@ Why it hurts validation
 
 What else looks like this
     Training from scratch on purpose, with every layer trainable and enough images: that is a choice. A head that does not
-    fit (another number of classes) is normal. What is loaded after the training (the best epoch, another model for a test) says
-    nothing of how it began.
+    fit (another number of classes) is normal. What is loaded after the training (the best epoch, another model for a
+    test) says nothing of how it began.
 
 Remedy
-    Load the weights with `strict=True` after taking prefixes such as `module.` off the keys, and look at the missing keys.
+    Load the weights with `strict=True` after taking prefixes such as `module.` off the keys, and look at the missing
+    keys.
 
 Source
     Efficient-AI-Backbones issue 202; torchvision and timm documentation of pretrained weights.

@@ -1,22 +1,24 @@
 """The learning-rate schedule is stepped at the wrong place, or decays to nothing at once.
 
 What it looks for
-    The rate of every step of each optimizer: most steps of the run below a hundredth of its highest rate. And a schedule that
-    was stepped once an epoch although its length (`T_max`, `total_steps`) is exactly the number of the run's batches.
+    The rate of every step of each optimizer: most steps of the run below a hundredth of its highest rate. And a schedule
+    that was stepped once an epoch although its length (`T_max`, `total_steps`) is exactly the number of the run's
+    batches.
 
 Why it hurts validation
     Stepped per batch, a schedule meant for epochs has decayed to nothing within the first epoch, and the rest of training
-    stands still. Stepped per epoch, a schedule meant for batches stays at its beginning: a warm-up never ends, a decay never
-    comes.
+    stands still. Stepped per epoch, a schedule meant for batches stays at its beginning: a warm-up never ends, a decay
+    never comes.
 
 What else looks like this
-    A schedule that is longer than the run has not acted yet, and nothing is wrong with it: `StepLR(30)` in a trial of 3 epochs.
-    Cosine and linear schedules end near zero, in the last tenth of the steps. A rate that is low from the first step on is
-    too low (TRN402), not badly scheduled. A second optimizer at a much lower rate (first the head, then all) is a choice.
+    A schedule that is longer than the run has not acted yet, and nothing is wrong with it: `StepLR(30)` in a trial of 3
+    epochs. Cosine and linear schedules end near zero, in the last tenth of the steps. A rate that is low from the first
+    step on is too low (TRN402), not badly scheduled. A second optimizer at a much lower rate (first the head, then all)
+    is a choice.
 
 Remedy
-    Step it at the other place: `scheduler.step()` after each epoch for StepLR, MultiStepLR, CosineAnnealingLR with T_max in
-    epochs; after each batch for OneCycleLR and schedules whose length counts batches.
+    Step it at the other place: `scheduler.step()` after each epoch for StepLR, MultiStepLR, CosineAnnealingLR with T_max
+    in epochs; after each batch for OneCycleLR and schedules whose length counts batches.
 
 Source
     PyTorch tutorials pull request 640; PyTorch documentation of torch.optim.lr_scheduler.
@@ -52,6 +54,7 @@ FACTOR = 4
 # Lengths that people give in epochs: any up to 20, above that round ones.
 FEW_EPOCHS, ROUND = 20, 5
 HINT = 0.4
+TOTALS = ("T_max", "total_steps", "total_iters")  # settings that say how long the whole schedule is
 UNMEASURED_POINTS = 5.0
 
 
@@ -104,7 +107,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         confidence, words = problem
         points = cost(run, facts)
         return _finding(words, points, confidence, facts, "step the schedule once a batch, or give it a length in epochs")
-    return Clear("the learning rate does not decay too soon, nor is a schedule of the run's length stepped too seldom", tuple(facts))
+    return Clear(
+        "the learning rate does not decay too soon, nor is a schedule of the run's length stepped too seldom", tuple(facts)
+    )
 
 
 def longest_trace(run: RunRecord) -> Trace | None:
@@ -140,7 +145,14 @@ def misplaced(run: RunRecord, facts: list[Evidence]) -> tuple[float, str] | None
             continue
         facts.append(Evidence(f"{state.kind}: length, and times stepped", length, state.steps, "", steps))
         per_epoch = state.steps <= len(trained) + 1 and steps >= FACTOR * len(trained)
-        if len(trained) < 2 or not per_epoch or abs(length - steps) > 1 or not all(is_whole(run, p) for p in trained):
+        whole = any(name in state.settings for name in TOTALS)
+        if (
+            len(trained) < 2
+            or not whole
+            or not per_epoch
+            or abs(length - steps) > 1
+            or not all(is_whole(run, p) for p in trained)
+        ):
             continue
         customary = length <= FEW_EPOCHS or (length <= MOST_EPOCHS and length % ROUND == 0)
         confidence = HINT if customary and state.kind != "OneCycleLR" else 0.8

@@ -4,16 +4,17 @@ What it looks for
     Steps of each optimizer between backward passes: none at all, or two and more in a row on the same gradient.
 
 Why it hurts validation
-    Without a step nothing is learnt. A second step on the same gradient doubles the rate, and adaptive optimizers count it
-    twice in their averages; training gets rough.
+    Without a step nothing is learnt. A second step on the same gradient doubles the rate, and adaptive optimizers count
+    it twice in their averages; training gets rough.
 
 What else looks like this
-    Gradient accumulation makes several backward passes for one step, on purpose, and a GradScaler skips its first steps. A run
-    of a few batches ends before either has stepped, and is not judged. Two optimizers (backbone and head) may step once each
-    after one backward.
+    Gradient accumulation makes several backward passes for one step, on purpose, and a GradScaler skips its first steps.
+    A run of a few batches ends before either has stepped, and is not judged. Two optimizers (backbone and head) may step
+    once each after one backward.
 
 Remedy
-    One `optimizer.step()` per batch, after `backward()`. With a GradScaler call `scaler.step(optimizer)` and nothing else.
+    One `optimizer.step()` per batch, after `backward()`. With a GradScaler call `scaler.step(optimizer)` and nothing
+    else.
 
 Source
     PyTorch documentation, "Automatic mixed precision examples"; PyTorch forum, "optimizer.step called twice".
@@ -47,7 +48,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     cleared = 2 * sum(p.zero_grads for p in passes) >= backwards  # thrown away, so that they are not accumulated
     most = MOST_SKIPPED if cleared else MOST_ACCUMULATED
     if not steps and backwards <= most:
-        return NotApplicable(f"more batches: {backwards} backward passes and no step were seen; it takes more than {most} to tell")
+        return NotApplicable(
+            f"more batches: {backwards} backward passes and no step were seen; it takes more than {most} to tell"
+        )
     if not steps:
         return _finding(f"{backwards} backward passes and no optimizer step", "never", 0.98, facts)
     if again > SHARE * steps:

@@ -118,8 +118,12 @@ class Identities:
             counted[_data_key(data)] += 1
             if same is None or same.sample is None or data.sample is None or len(same.sample) != len(data.sample):
                 continue
+            if same.targets is not None and data.targets is not None and not np.array_equal(same.targets, data.targets):
+                continue  # each process has a share of its own
             for own, place in zip(data.sample.tolist(), same.sample.tolist(), strict=True):
-                if own >= 0 and place >= 0 and NUMBERED.fullmatch(record.sample_names[own]):
+                if own < 0 or place < 0 or record.sample_names[own] in self._places:
+                    continue
+                if NUMBERED.fullmatch(record.sample_names[own]) and not NUMBERED.fullmatch(self.names[place]):
                     found[own] = place
         return found
 
