@@ -368,7 +368,8 @@ def rows_so_far() -> list[dict[str, Any]]:
 
 def jobs(only: Sequence[str], kinds: Sequence[str]) -> list[tuple[Script, str, Fault | None, str]]:
     """(script, start, fault, what is measured), the sound starts of every script first."""
-    chosen = [s for s in SCRIPTS if not only or any(o.lower() in f"{s.name} ".lower() for o in only)]
+    chosen = [s for o in only or [""] for s in SCRIPTS if o.lower() in f"{s.name} ".lower()]
+    chosen = list({s.name: s for s in chosen}.values())  # in the order that was asked for
     listed: list[tuple[Script, str, Fault | None, str]] = []
     if "seen" in kinds:
         listed += [(s, "python", None, "seen") for s in chosen]
@@ -401,6 +402,7 @@ def main() -> None:
     )
     parser.add_argument("--again", action="store_true", help="run what is there once more; the last row counts")
     args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore Ctrl-C
     if args.data is not None:
         sys.path.insert(0, str(args.source.resolve()))
         work = args.work.resolve()

@@ -56,6 +56,11 @@ def folders(data: Path, out: Path) -> None:
         write_folders(images_of(data, "clothing_mini", split, CLASSES, most), out / split, 96)
 
 
+def named_folders(data: Path, out: Path) -> None:
+    """The same under set/."""
+    folders(data, out / "set")
+
+
 def validation_folders(data: Path, out: Path) -> None:
     """The same as train and validation, two kinds, as an archive in data/, as a tutorial's download."""
     made = out / "made" / "cats_and_dogs_filtered"
@@ -175,7 +180,8 @@ def imagenette(data: Path, out: Path) -> None:
 
 
 LAYOUTS: dict[str, Callable[[Path, Path], None]] = {
-    "folders": folders, "archive": validation_folders, "hymenoptera": hymenoptera,
+    "folders": folders,
+    "named_folders": named_folders, "archive": validation_folders, "hymenoptera": hymenoptera,
     "hymenoptera_datasets": hymenoptera_datasets, "pets": pets, "mnist": mnist,
     "cifar10": cifar10, "cifar100": cifar100, "imagenette": imagenette,
 }  # fmt: skip

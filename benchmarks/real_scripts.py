@@ -241,10 +241,10 @@ SCRIPTS: tuple[Script, ...] = (
         "huggingface/transformers",
         "542e65fae2fe",
         "transformers/examples/pytorch/image-classification/run_image_classification_no_trainer.py",
-        "--train_dir {base}/train --validation_dir {base}/val --model_name_or_path {weights}/tiny-vit --ignore_mismatched_sizes"
+        "--dataset_name {base}/set --model_name_or_path {weights}/tiny-vit --ignore_mismatched_sizes"
         " --output_dir out --num_train_epochs 2 --per_device_train_batch_size 15 --per_device_eval_batch_size 15"
         " --learning_rate 1e-3 --seed 1 --label_column_name label",
-        ("folders",),
+        ("named_folders",),
         r"epoch \d+: \{'accuracy': ([\d.]+)\}",
         ("ViTForImageClassification", 117_510),
         percent=False,
