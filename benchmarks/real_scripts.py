@@ -137,6 +137,13 @@ SHIFTED = ("DAT102", "DAT111")
 RATE = ("TRN401", "TRN409")
 LABELS = ("DAT113", "DAT104", "DAT105")
 
+# What is so for every run of the shelf, whatever the script.
+COMMON = {
+    "EVA507": "true: at most 100 validation images",
+    "DAT107": "true: 15 to 20 training images a class",
+    "MOD301": "true: no pretrained weights, or stand-ins that are random",
+}
+
 SCRIPTS: tuple[Script, ...] = (
     Script(
         "pytorch/examples mnist",
@@ -167,6 +174,10 @@ SCRIPTS: tuple[Script, ...] = (
         cwd="data",
         paths=False,
         classes=10,
+        readings={
+            "EVA508": "false: train in the children, test in the parent, taken for one data set",
+            "MOD303": "false: shared weights, moved by the children",
+        },
         faults=(Fault("rate 50", RATE, extra="--lr 50"),),
     ),
     Script(
@@ -181,6 +192,7 @@ SCRIPTS: tuple[Script, ...] = (
         starts={
             "spawn": "--multiprocessing-distributed --dist-backend gloo --world-size 1 --rank 0 --dist-url tcp://127.0.0.1:{port}"
         },
+        readings={"MOD307": "true: 1,000 outputs for 6 classes, by default"},
         faults=(
             Fault("class folder missing in val", SHIFTED, spoil=without_class("val")),
             Fault("rate 500", RATE, extra="--lr 500"),

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from real_scripts import SCRIPTS, Script
+from real_scripts import COMMON, SCRIPTS, Script
 
 SUSPECTED = 0.5
 Row = dict[str, Any]
@@ -81,7 +81,7 @@ def suspicions(row: Row) -> list[dict[str, Any]]:
 
 def read(script: Script, code: str) -> str:
     """Our reading of a finding of the sound run."""
-    return script.readings.get(code, "?")
+    return script.readings.get(code) or COMMON.get(code, "not read yet")
 
 
 def said(script: Script, row: Row) -> str:
