@@ -159,6 +159,17 @@ class Bench:
         self.scripts, self.work, self.source, self.label = scripts, work, source, label
         self.images = images
 
+    def without_places(self, text: str) -> str:
+        """The text without this machine's folders."""
+        for folder, name in (
+            (self.work, "WORK"),
+            (self.source, "VALGAP"),
+            (self.scripts, "SCRIPTS"),
+            (Path(sys.prefix), "PYTHON"),
+        ):
+            text = text.replace(str(folder), name)
+        return text
+
     def env(self, script: Script, base: Path, with_valgap: bool) -> dict[str, str]:
         """The same for the bare and the recorded run but for valgap's place."""
         path = [str(HERE / "real_site"), *([str(self.source)] if with_valgap else [])]
@@ -425,7 +436,7 @@ def main() -> None:
                 | measure(script, start, fault)
             )
             with ROWS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(bench.without_places(json.dumps(row)) + "\n")
             print(brief(row), flush=True)
     ROWS.with_suffix(".md").write_text(table(rows_so_far()), encoding="utf-8")
 
