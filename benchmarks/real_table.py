@@ -101,6 +101,13 @@ def tick(value: bool | None) -> str:
     return "-" if value is None else "yes" if value else "**no**"
 
 
+def exit_status(row: Row) -> str:
+    """Whether the program ended as it does without valgap."""
+    if row.get("bare_status") is None:
+        return f"{row['status']}, no bare run yet"
+    return "as bare" if row["status"] == row["bare_status"] else f"**{row['status']}**, bare {row['bare_status']}"
+
+
 def same_numbers(row: Row) -> str:
     """Whether what was printed is what the bare run printed."""
     if "differs" not in row:
@@ -122,9 +129,7 @@ def sound(rows: dict[tuple[str, ...], Row], label: str) -> list[str]:
             row = rows.get((label, script.name, start, "", "seen"))
             if row is None:
                 continue
-            status = (
-                "as bare" if row["status"] == row.get("bare_status") else f"**{row['status']}**, bare {row.get('bare_status')}"
-            )
+            status = exit_status(row)
             lines.append(
                 f"| {script.name} | {start} | {status} | {same_numbers(row)} | {row.get('printed') or '-'} |"
                 f" {tick(equal(script, row))} |"
@@ -180,7 +185,7 @@ def summary(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str
         ]
         counted.setdefault("scripts seen (starts)", []).append(f"{len({s.name for s, _ in runs})} ({len(runs)})")
         counted.setdefault("exit status as bare", []).append(
-            f"{sum(r['status'] == r.get('bare_status') for _, r in runs)} of {len(runs)}"
+            f"{sum(exit_status(r) == 'as bare' for _, r in runs)} of {sum(r.get('bare_status') is not None for _, r in runs)}"
         )
         counted.setdefault("numbers as bare, where the script's own runs agree", []).append(
             f"{sum(same_numbers(r) == 'yes' for _, r in runs)} of {sum(same_numbers(r) in ('yes', '**no**') for _, r in runs)}"
