@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
 
 SIDE = 32
 MEAN, STD = 0.45, 0.25
@@ -51,6 +52,11 @@ class Program:
     fault: str = ""
 
 
+def normalize(mean: float, std: float) -> Any:
+    """All channels alike."""
+    return transforms.Normalize([mean] * 3, [std] * 3)
+
+
 class Pictures(Dataset[Any]):
     """Patterns of classes with noise, normalised."""
 
@@ -66,7 +72,7 @@ class Pictures(Dataset[Any]):
         images = 0.5 * self.patterns[self.targets] + 0.5 * fine
         images = images * (0.7 + 0.3 * torch.rand(n, 1, 1, 1, generator=draw))
         self.images = (255 * images).round() / 255
-        self.mean, self.std, self.gain = MEAN, STD, 1.0
+        self.transform, self.gain = normalize(MEAN, STD), 1.0
         self.scramble = False
         if program.named:
             self.class_to_idx = {f"kind {i:04d}": i for i in range(program.classes)}
@@ -75,7 +81,7 @@ class Pictures(Dataset[Any]):
         return len(self.targets)
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-        image = (self.images[i] * self.gain - self.mean) / self.std
+        image = self.transform(self.images[i] * self.gain)
         if self.scramble:
             image = image.permute(1, 2, 0).reshape(3, SIDE, SIDE)
         return image, self.targets[i]
@@ -222,9 +228,9 @@ class Training:
     def _spoil_validation(self) -> None:
         data, fault = self.val_set, self.p.fault
         if fault == "unnormalized":
-            data.mean, data.std = 0.0, 1.0
+            data.transform = normalize(0.0, 1.0)
         elif fault == "range255":
-            data.gain, data.mean, data.std = 255.0, 0.0, 1.0
+            data.transform, data.gain = normalize(0.0, 1.0), 255.0
         elif fault == "dark":
             data.images = (255 * data.images * 0.3).round() / 255
         elif fault == "scrambled":

@@ -75,3 +75,15 @@ def test_without_closing_measurements_or_a_phase() -> None:
     assert gap_parts(without(case, "validation").run, None) == ()
     unlabelled = replace(samples(TRAIN_IDS), target=np.full(TRAIN, -1, np.int32))
     assert gap_parts(with_phase(case, "train", samples=unlabelled).run, None) == ()
+
+
+def test_what_a_few_images_gave_is_left_out_and_the_rest_has_an_interval() -> None:
+    few = rescored(healthy(), train_eval=samples(TRAIN_IDS[:4], 0.0), val_eval=samples(VAL_IDS, 0.6))
+    parts = by_name(gap_parts(few.run, None))
+    assert "underfit" not in parts and "measurement of train" not in parts
+    assert sum(p.points for p in parts.values() if p.kind == "part") == pytest.approx(total(few))
+    some = by_name(gap_parts(rescored(few, train_eval=samples(TRAIN_IDS[:40], 0.5)).run, None))
+    for name in ("measurement of train", "overfit and shift", "underfit"):
+        part = some[name]
+        assert part.low is not None and part.high is not None and part.low < part.points < part.high
+    assert "40" in some["underfit"].told

@@ -63,8 +63,10 @@ def _parts(
         told = "validation in eval mode, minus as the script scored it"
         told += " (other weights were loaded since)" if reloaded_since(run, val) else ""
         gain = over_recorded(run, val, val_again)
-        span = (100 * gain.low, 100 * gain.high) if gain is not None and gain.n == len(val_again.correct) else (None, None)
-        parts.append(GapPart("measurement of val", 100 * (low - recorded), *span, told))
+        low_at, high_at = None, None
+        if gain is not None and gain.n == len(val_again.correct):
+            low_at, high_at = 100 * gain.low, 100 * gain.high
+        parts.append(GapPart("measurement of val", 100 * (low - recorded), low_at, high_at, told))
     return parts
 
 

@@ -40,3 +40,9 @@ def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
     case = augmented(0.8, 0.6)
     assert isinstance(CHECK.detect(Case(replace(case.run, closing=None))), NotApplicable)
+
+
+def test_little_left_of_few_images_is_chance() -> None:
+    few = measured(augmented(0.8, 0.4, error=0.1), probe_augmented_n=40.0)
+    assert isinstance(CHECK.detect(few), Clear)
+    found(CHECK.detect(measured(few, probe_augmented_n=200.0, probe_augmented_se=0.04)))

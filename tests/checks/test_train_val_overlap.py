@@ -42,3 +42,9 @@ def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)
     run = healthy().run
     assert isinstance(CHECK.detect(Case(replace(run, closing=None))), NotApplicable)
+
+
+def test_samplers_that_share_one_folder_are_silent() -> None:
+    """Both data sets hold all files; what training draws is none of what validation draws."""
+    shared = tuple(Twin(i, i, "same_file", 1.0) for i in range(TRAIN + VAL))
+    assert isinstance(CHECK.detect(healthy(closing=Closing(twins=shared))), Clear)

@@ -43,3 +43,13 @@ def test_sound_run_and_shifted_indices_are_silent() -> None:
 
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)
+
+
+def test_labels_that_nobody_saw_are_no_missing_ones() -> None:
+    """A loop over files, which knows the class by its own variables."""
+    last = healthy().run.last_validation
+    assert last is not None
+    unknown = replace(last.samples, target=np.full(len(last.samples), -1, np.int32))
+    case = with_phase(healthy(), "validation", samples=unknown, loader=-1)
+    datasets = {i: replace(d, class_to_idx=None) for i, d in case.run.datasets.items()}
+    assert isinstance(CHECK.detect(Case(replace(case.run, datasets=datasets))), NotApplicable)

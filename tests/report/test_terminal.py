@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.report.pages import diagnosis, finding, record
+from valgap.exhibits.answer import two_sentences
 from valgap.report.record_view import show_record
 from valgap.report.terminal import show_briefly, show_details, show_diagnosis
 from valgap.types import Accuracy, Closing, Diagnosis
@@ -71,3 +72,23 @@ def test_a_sound_run_says_what_limits_it(typical: Diagnosis, probe: float, words
     accuracy = Accuracy(0.7, 0.63, 0.76, 186)
     text = shown(show_diagnosis, replace(typical, run=run, judged=(), ledger=(), experiments=None, validation=accuracy))
     assert "Nothing is broken" in text and words in text
+
+
+def test_a_part_of_a_run_is_never_sound_as_a_whole(typical: Diagnosis) -> None:
+    part = replace(typical, judged=(), ledger=(), experiments=None, unseen=("validation was seen on 16 of 500 images",))
+    text = shown(show_diagnosis, part)
+    assert "Nothing is broken" not in text and "No fault shows" in text and "16 of 500 images" in " ".join(text.split())
+    assert "Nothing is broken" not in two_sentences(part) and "16 of 500" in two_sentences(part)
+    assert "Nothing is broken" in two_sentences(replace(part, unseen=()))
+
+
+def test_shares_of_few_images_carry_their_number_or_are_left_out(typical: Diagnosis) -> None:
+    known = replace(typical, train_reported=0.4375, train_rescored=0.0, reported=Accuracy(0.4375, 0.28, 0.61, 32))
+    four = replace(known, rescored=Accuracy(0.0, 0.0, 0.49, 4))
+    text = shown(show_diagnosis, four)
+    assert "43.8% (32 images, 28% .. 61%) as the last epoch ran" in text and "re-scored" not in text
+    assert "0.0% of" not in two_sentences(four) and "43.8% of 32 training images" in two_sentences(four)
+    forty = shown(show_diagnosis, replace(four, rescored=Accuracy(0.0, 0.0, 0.09, 40)))
+    assert "0.0% (40 images, 0% .. 9%) re-scored" in " ".join(forty.split())
+    many = shown(show_diagnosis, replace(four, rescored=Accuracy(0.9, 0.88, 0.92, 2000), train_rescored=0.9))
+    assert "90.0% re-scored like validation" in " ".join(many.split())

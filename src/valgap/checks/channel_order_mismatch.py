@@ -77,9 +77,10 @@ def distances(train: InputStats, val: InputStats) -> tuple[float, float]:
     def balance(rows: np.ndarray) -> np.ndarray:
         return np.asarray(rows - rows.mean(axis=-1, keepdims=True))
 
-    # The spread of few batches is itself hardly known: Student's t says how much wider it may be; of one batch, nothing is.
+    # SPREAD was set on four batches, the first that are looked at. The spread of fewer is known less well (Student's t), of one
+    # not at all.
     n = len(train.batch_means)
-    wider = float(stdtrit(n - 1, 0.995)) / 2.576 if n > 1 else float("inf")
+    wider = max(1.0, float(stdtrit(n - 1, 0.975) / stdtrit(3, 0.975))) if n > 1 else float("inf")
     spread = wider * (float(np.sqrt((balance(train.batch_means).std(axis=0) ** 2).sum())) + 1e-3)
     ours, theirs = balance(train.mean), balance(val.mean)
     return (

@@ -21,13 +21,15 @@ Source
 
 from __future__ import annotations
 
+import math
+
 from valgap.checks.progress import interval_of, numbers_of, paired_error
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
 # Share of the probe's accuracy above chance that is left under augmentation. Sound transforms keep 0.5 and more, crops of 1 to
 # 4 % of the image 0.0 to 0.3 (benchmarks/results/faults.md).
-LEFT = 0.35
-Z = 2.5
+LEFT, SOUND = 0.35, 0.5
+Z, Z_LEFT = 2.5, 1.645
 GAIN_SHARE = 0.4
 
 
@@ -60,7 +62,10 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
     if plain - chance < Z * error:
         return NotApplicable("features from which a probe can read anything at all")
-    if left >= LEFT or plain - augmented < Z * error:
+    # What is left is a ratio of two shares: of few images it must also be below what sound transforms keep, beyond chance.
+    excess = augmented - chance - SOUND * (plain - chance)
+    noise = math.sqrt((augmented * (1 - augmented) + SOUND**2 * plain * (1 - plain)) / max(1, n))
+    if left >= LEFT or excess > -Z_LEFT * noise or plain - augmented < Z * error:
         return Clear("augmented training images still show what their labels say", facts)
     points = GAIN_SHARE * 100 * (plain - augmented)
     return Finding(

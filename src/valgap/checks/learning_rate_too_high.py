@@ -130,8 +130,9 @@ def stalled(run: RunRecord, course: LossCourse | None, facts: list[Evidence]) ->
     (late, error), (early, _) = course.late, course.mean(0.0, 1 / 3)
     guess = guess_loss(run)
     facts.append(Evidence("train loss of the last third, against that of a guess", late, guess, "nats", len(course.loss)))
-    # As high as a guess, and known well enough: a fall by a seventh would have been seen.
-    as_guess = late >= 0.95 * guess and late - Z * error >= 0.85 * guess and not course.fell()
+    # As high as a guess, known well enough that a fall by a seventh would have been seen, and not on its way down any more:
+    # that it once rose and came back to a guess is no learning.
+    as_guess = late >= 0.95 * guess and late - Z * error >= 0.85 * guess and not course.still_falls()
     return as_guess or late - Z * error > 1.05 * early
 
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 from valgap.checks.progress import (
     NO_TORCH_OPTIMIZER,
     Replay,
+    backbone_trained,
     head_rate,
     own_updates,
     plain_sgd,
@@ -44,7 +45,9 @@ COLD_RATIO = 2e-5
 # Fewer steps than these leave any rate on its way; updates by COLD_RATIO need more of them to be seen to lead nowhere.
 LEAST_STEPS, LEAST_STEPS_COLD = 20, 100
 # Long trainings take ten thousand steps. A rate at which all of them go no farther than fifty at a usual one is low anyhow.
-HOPELESS = 50 / 10_000
+# Given layers want a tenth and less of what a new head does; a head alone that goes no farther than two hundred is as low.
+HOPELESS, HOPELESS_HEAD = 50 / 10_000, 200 / 10_000
+TRAINED_SHARE = 0.2
 # Below so many steps, more of them may be what lacks; where they give this share of the gain, it is.
 USUAL_STEPS, STEPS_SHARE = 500, 1 / 3
 
@@ -63,7 +66,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return Clear("the rate is sound at first and decays at once (TRN414)")
     ratio, rate, usual = update_ratio(trained), head_rate(run), usual_rate(run)
     # A warm-up by epoch holds its first rate for one: a single short pass does not tell what follows.
-    hopeless = rate < HOPELESS * usual and (len(trained) > 1 or steps >= LEAST_STEPS_COLD)
+    least = HOPELESS if backbone_trained(run) >= TRAINED_SHARE else HOPELESS_HEAD
+    hopeless = rate < least * usual and (len(trained) > 1 or steps >= LEAST_STEPS_COLD)
     facts = [
         Evidence("highest learning rate", rate, f"about {usual:g}"),
         Evidence("size of an update over that of the weights (median)", ratio, "above 1e-4"),

@@ -97,7 +97,7 @@ def blended(train: InputStats, val: InputStats, levels: float) -> bool:
     if abs(np.log(levels)) < np.log(LARGE_RATIO):
         return False
     contrast = float(np.median(np.log(np.maximum(val.std, 1e-9) / np.maximum(train.std, 1e-9))))
-    return abs(contrast) < abs(contrast - np.log(levels))
+    return bool(abs(contrast) < abs(contrast - np.log(levels)))
 
 
 def declared(case: Case, one: Pass) -> Norm | None:

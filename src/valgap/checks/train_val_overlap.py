@@ -51,7 +51,11 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if same.mean() >= SAME_DATA_SHARE:
         return NotApplicable("validation data other than the training data (see EVA508)")
     closing = case.run.closing
-    partner = {t.validation: t.train for t in (closing.twins or ()) if t.kind in EXACT} if closing is not None else {}
+    # Two samplers may share the files of one folder: a file that training never draws is no training image.
+    drawn = {s for p in case.run.of_phase("train") for s in p.samples.sample.tolist()}
+    whole = train.complete and bool((train.samples.sample >= 0).all())
+    told = [t for t in (closing.twins or ()) if t.kind in EXACT] if closing is not None else []
+    partner = {t.validation: t.train for t in told if t.train in drawn or (not whole and t.train != t.validation)}
     near = {v: t for t, v in spanning(case.images, case.run.sample_names) if v not in partner}
     partner |= near
     twins = (set(own[same].tolist()) | set(partner)) & set(own.tolist())

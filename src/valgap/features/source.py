@@ -58,14 +58,28 @@ def class_names(run: RunRecord, one: Pass) -> dict[int, str]:
 
 
 def _samples(run: RunRecord, one: Pass) -> dict[str, int]:
-    """Sample name -> target of all the samples of a pass's data set that look like image files."""
+    """Sample name -> target of the samples that a phase uses of a pass's data set, those that look like image files.
+
+    Two samplers may share the files of one folder: only what is drawn belongs to the phase. Where the pass was cut short,
+    what it did not come to belongs to it too, unless the other phase alone draws it.
+    """
     table, dataset = one.samples, run.datasets.get(one.dataset)
     known = {int(s): int(t) for s, t in zip(table.sample, table.target, strict=True) if s >= 0}
     if dataset is not None and dataset.sample is not None and dataset.targets is not None:
         declared = zip(dataset.sample.tolist(), dataset.targets.tolist(), strict=True)
         known = {**{int(s): int(t) for s, t in declared if s >= 0}, **known}
+    drawn = _drawn(p for p in run.of_phase(one.phase) if p.dataset == one.dataset)
+    if one.complete and (table.sample >= 0).all():
+        known = {s: t for s, t in known.items() if s in drawn}
+    else:
+        others = _drawn(p for p in run.passes if p.phase in ("train", "validation") and p.phase != one.phase) - drawn
+        known = {s: t for s, t in known.items() if s not in others}
     named = {run.sample_names[s]: t for s, t in sorted(known.items())}
     return {n: t for n, t in named.items() if n.lower().endswith(SUFFIXES)}
+
+
+def _drawn(passes: Iterable[Pass]) -> set[int]:
+    return {s for p in passes for s in p.samples.sample.tolist() if s >= 0}
 
 
 def rows_of_path(data: Path) -> ImageRows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from valgap.types import (
 )
 
 T = TypeVar("T")
-# A sample without a path: CLASS-DIGEST[INDEX]; the digest of a data set that tells nothing differs between processes.
+# A sample without a path: CLASS-DIGEST[INDEX]; the digest of a data set that tells nothing may differ between processes.
 NUMBERED = re.compile(r"(.+)-([0-9a-f]{8})\[(\d+)\]")
 
 
@@ -71,19 +71,22 @@ class Identities:
         self.names: list[str] = []
         self._places: dict[str, int] = {}
         self.datasets: dict[int, DatasetInfo] = {}
+        self._data_keys: dict[int, Hashable] = {}
         self.loaders: dict[int, LoaderInfo] = {}
         self.models: dict[int, ModelInfo] = {}
         self.optimizers: dict[int, OptimizerInfo] = {}
 
     def add(self, record: RunRecord) -> Numbers:
         """The numbers of this part in the merged record."""
-        samples = self._add_names(record.sample_names, self._same_places(record))
+        keys = {i: _data_key(d, record.sample_names) for i, d in record.datasets.items()}
+        datasets = _matched(self._data_keys, keys, lambda key: key)
+        samples = self._add_names(record.sample_names, self._same_places(record, datasets))
         here = {
             i: d if d.sample is None else replace(d, sample=np.where(d.sample >= 0, samples[d.sample], -1).astype(np.int32))
             for i, d in record.datasets.items()
         }
-        datasets = _matched(self.datasets, here, _data_key)
         for old, new in datasets.items():
+            self._data_keys.setdefault(new, keys[old])
             known = self.datasets.get(new)
             self.datasets[new] = replace(here[old], id=new) if known is None else _united(known, here[old])
         placed = {i: replace(v, dataset=datasets.get(v.dataset, -1)) for i, v in record.loaders.items()}
@@ -101,68 +104,33 @@ class Identities:
             self.optimizers.setdefault(new, replace(record.optimizers[i], id=new))
         return Numbers(samples, datasets, loaders, models, optimizers)
 
-    def _same_places(self, record: RunRecord) -> dict[int, int]:
+    def _same_places(self, record: RunRecord, datasets: Mapping[int, int]) -> dict[int, int]:
         """Sample of this part -> known one at the same place of the same data set, where this part knows no file of it.
 
         Only the first process learns which files its data sets open.
         """
-        known: dict[tuple[Hashable, int], DatasetInfo] = {}
-        counted: Counter[Hashable] = Counter()
-        for data in self.datasets.values():
-            known[_data_key(data), counted[_data_key(data)]] = data
-            counted[_data_key(data)] += 1
-        counted = Counter()
         found: dict[int, int] = {}
-        for data in record.datasets.values():
-            same = known.get((_data_key(data), counted[_data_key(data)]))
-            counted[_data_key(data)] += 1
+        for number, data in record.datasets.items():
+            same = self.datasets.get(datasets[number])
             if same is None or same.sample is None or data.sample is None or len(same.sample) != len(data.sample):
                 continue
-            if same.targets is not None and data.targets is not None and not np.array_equal(same.targets, data.targets):
-                continue  # each process has a share of its own
             for own, place in zip(data.sample.tolist(), same.sample.tolist(), strict=True):
-                if own < 0 or place < 0 or record.sample_names[own] in self._places:
-                    continue
-                if NUMBERED.fullmatch(record.sample_names[own]) and not NUMBERED.fullmatch(self.names[place]):
+                if own >= 0 and place >= 0 and NUMBERED.fullmatch(record.sample_names[own]):
                     found[own] = place
         return found
 
     def _add_names(self, names: tuple[str, ...], given: Mapping[int, int]) -> IntArray:
-        """(n,) ids in the merged record; samples whose names hold a number of their process are matched by class and index."""
-        renamed = self._same_prefixes(names)
+        """(n,) ids in the merged record, by name where they are not given."""
         ids = []
         for number, name in enumerate(names):
             if number in given:
                 ids.append(given[number])
                 continue
-            found = NUMBERED.fullmatch(name)
-            if found is not None:
-                prefix = f"{found[1]}-{found[2]}"
-                name = f"{renamed.get(prefix, prefix)}[{found[3]}]"
             if name not in self._places:
                 self._places[name] = len(self.names)
                 self.names.append(name)
             ids.append(self._places[name])
         return np.array(ids, np.int32)
-
-    def _same_prefixes(self, names: tuple[str, ...]) -> dict[str, str]:
-        own, known = _prefixes(names), _prefixes(tuple(self.names))
-        renamed: dict[str, str] = {}
-        for kind, prefixes in own.items():
-            new = [p for p in prefixes if p not in known.get(kind, [])]
-            left = [p for p in known.get(kind, []) if p not in prefixes]
-            renamed.update(zip(new, left, strict=False))
-        return renamed
-
-
-def _prefixes(names: tuple[str, ...]) -> dict[str, list[str]]:
-    """By class, the prefixes of numbered names in the order in which they come first."""
-    found: dict[str, dict[str, None]] = {}
-    for name in names:
-        match = NUMBERED.fullmatch(name)
-        if match is not None:
-            found.setdefault(match[1], {})[f"{match[1]}-{match[2]}"] = None
-    return {k: list(v) for k, v in found.items()}
 
 
 def _matched(known: Mapping[int, T], given: Mapping[int, T], key: Callable[[T], Hashable]) -> dict[int, int]:
@@ -185,8 +153,18 @@ def _matched(known: Mapping[int, T], given: Mapping[int, T], key: Callable[[T], 
     return found
 
 
-def _data_key(data: DatasetInfo) -> Hashable:
-    return data.kind, data.source, data.root, data.transform_text, data.sample is None
+def _data_key(data: DatasetInfo, names: Sequence[str]) -> Hashable:
+    """What is equal for the same data in several processes.
+
+    Files tell by their names which are shared. Without files, both parts of a set (train and test) look alike but for their
+    size and targets.
+    """
+    key = (data.kind, data.source, data.root, data.transform_text, data.sample is None)
+    if data.sample is None:
+        return (*key, data.size)
+    if len(data.sample) and data.sample[0] >= 0 and NUMBERED.fullmatch(names[data.sample[0]]):
+        return (*key, data.size, None if data.targets is None else np.asarray(data.targets).tobytes())
+    return key
 
 
 def model_key(model: ModelInfo) -> Hashable:

@@ -49,12 +49,16 @@ def loader_settings(loader: Any) -> dict[str, Any]:
     }
 
 
+class KeptLoader(types.SimpleNamespace):
+    """What is needed of one of torch's loaders to read its data set again."""
+
+
 def without_workers(loader: Any) -> Any:
-    """The loader, or, where it keeps its worker processes, what is needed to read its data set again without holding them."""
-    if getattr(loader, "_iterator", None) is None:
+    """The loader, or, where it keeps its worker processes, its settings, so that they are not held."""
+    if getattr(loader, "_iterator", None) is None or not isinstance(loader, DataLoader):
         return loader
     names = ("dataset", "batch_size", "collate_fn", "num_workers", "drop_last", "worker_init_fn", "multiprocessing_context")
-    return types.SimpleNamespace(**{name: getattr(loader, name, None) for name in names})
+    return KeptLoader(**{name: getattr(loader, name, None) for name in names})
 
 
 def own_loader(loader: Any) -> Any:

@@ -467,7 +467,8 @@ class Recorder:
         self._ranks.pass_written(walk.index, model, bool(walk.steps))
         if walk.steps:
             self._schedules.write(walk.index, self._steps.optimizers)
-        loader, walk.loader = without_workers(walk.loader), None  # who drops a loader ends its workers
+        loader = without_workers(walk.loader)
+        walk.drop_loader()
         facts = {"model": model, "walk": walk, "dataset": walk.dataset_id, "state": state}
         if kind == "train":
             self.last_train = (loader, facts)

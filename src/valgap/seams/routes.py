@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dis
+import inspect
 import itertools
 import sys
 import types
@@ -141,7 +142,8 @@ def functions_given(images: torch.Tensor) -> list[Given]:
     found: list[Given] = []
     for frame in _program_frames():
         names = frame.f_code.co_varnames[: frame.f_code.co_argcount]
-        values = [frame.f_locals.get(n) for n in names]
+        here = _locals_of(frame)
+        values = [here.get(n) for n in names]
         if not any(v is images for v in values):
             continue
         call, first = _function_of(frame, names)
@@ -162,20 +164,30 @@ def _program_frames() -> Iterator[types.FrameType]:
         frame = frame.f_back
 
 
+def _locals_of(frame: types.FrameType) -> dict[str, Any]:
+    """A frame's variables by name. Before Python 3.13 the frame would keep a copy, and with it what the program drops."""
+    kept = frame.f_locals
+    found = dict(kept)
+    # Held by the frame, by us and as the argument of getrefcount: one more is the program's own locals(), which must stay.
+    if sys.version_info < (3, 13) and frame.f_code.co_flags & inspect.CO_OPTIMIZED and sys.getrefcount(kept) <= 3:
+        kept.clear()
+    return found
+
+
 def _holder(frame: types.FrameType) -> nn.Module | None:
     """The module whose method runs in this frame."""
     code = frame.f_code
-    first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+    first = _locals_of(frame).get(code.co_varnames[0]) if code.co_argcount else None
     return first if isinstance(first, nn.Module) and _code_of(getattr(type(first), code.co_name, None)) is code else None
 
 
 def _function_of(frame: types.FrameType, names: tuple[str, ...]) -> tuple[Callable[..., Any] | None, int]:
     """(the function that runs in a frame, how many of its first arguments it has bound); (None, 0) if it cannot be named."""
     code = frame.f_code
-    first = frame.f_locals.get(names[0]) if names else None
+    first = _locals_of(frame).get(names[0]) if names else None
     if _code_of(getattr(type(first), code.co_name, None)) is code:
         return getattr(first, code.co_name), 1
-    places = [frame.f_globals, *([frame.f_back.f_locals, frame.f_back.f_globals] if frame.f_back is not None else [])]
+    places = [frame.f_globals, *([_locals_of(frame.f_back), frame.f_back.f_globals] if frame.f_back is not None else [])]
     for place in places:
         function = place.get(code.co_name)
         if _code_of(function) is code:

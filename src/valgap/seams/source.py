@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from valgap.seams import datasets as ds
 from valgap.seams.batches import as_class_index, find_images, read_batch
 from valgap.seams.channel_change import Change
+from valgap.seams.described import KeptLoader
 from valgap.seams.inputs import fingerprint
 from valgap.seams.recorder import Recorder
 from valgap.seams.tracked import TrackedModel
@@ -59,7 +60,7 @@ class Source:
         """(images, class indices, sample ids) of each batch."""
         if isinstance(self.dataset, IterableDataset) or self.size < 0:
             raise CannotBeReadError("a stream cannot be read again from its start, sample by sample")
-        if not isinstance(self.loader, DataLoader):
+        if not isinstance(self.loader, (DataLoader, KeptLoader)):
             raise CannotBeReadError("the loader is not torch's, and makes its batches in its own way")
         size = min(64, self.loader.batch_size or 32)
         batches = DataLoader(
@@ -134,9 +135,11 @@ def preserved(model: TrackedModel) -> Iterator[None]:
     kept = [(t, t.detach().clone()) for _, t, _, _ in model.tensors]
     modes = [(m, m.training) for r in model.roots() for m in r.modules()]
     # A parallel wrapper begins each call by waiting for the other processes, which are not here any more.
-    waiting = [(m, m.require_forward_param_sync) for m, _ in modes if hasattr(m, "require_forward_param_sync")]
-    for module, _ in waiting:
-        module.require_forward_param_sync = False
+    waiting: list[tuple[Any, bool]] = [
+        (m, m.require_forward_param_sync) for m, _ in modes if hasattr(m, "require_forward_param_sync")
+    ]
+    for wrapper, _ in waiting:
+        wrapper.require_forward_param_sync = False
     with random_states_kept():
         try:
             yield
@@ -145,8 +148,8 @@ def preserved(model: TrackedModel) -> Iterator[None]:
                 tensor.data.copy_(value)
             for module, training in modes:
                 module.training = training
-            for module, waits in waiting:
-                module.require_forward_param_sync = waits
+            for wrapper, waits in waiting:
+                wrapper.require_forward_param_sync = waits
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -130,6 +131,7 @@ class Walk:
         ids_of_keys: Callable[[Any], Any] | None = None,
     ) -> None:
         self.loader = loader
+        self._dropped: Callable[[], Any] | None = None  # the loader, where it is held no longer
         self.length = (
             length_of(loader) if loader is not None else -1
         )  # batches; -1 unknown. Some loops stop there and never ask for one more.
@@ -173,9 +175,24 @@ class Walk:
         self.fingerprints: dict[int, float] = {}  # of a few samples, for the closing measurements
         self.routes: dict[int, Route] = {}  # model id -> how its first batch came to its logits
 
+    def drop_loader(self) -> None:
+        """Hold the loader no longer: with it go its worker processes, as soon as the program drops it too."""
+        if self.loader is not None:
+            try:
+                self._dropped = weakref.ref(self.loader)
+            except TypeError:  # no weak references to this class: it stays
+                return
+            self.loader = None
+
     def another(self) -> Walk:
         """A walk that has not begun, over the same data."""
-        return Walk(self.loader, self.loader_id, self.dataset_id, self.sample_ids, self.ids_of_keys)
+        return Walk(
+            self.loader if self._dropped is None else self._dropped(),
+            self.loader_id,
+            self.dataset_id,
+            self.sample_ids,
+            self.ids_of_keys,
+        )
 
     def read(self, indices: Any, batch: Any) -> LoadedBatch:
         """The batch that the loader gives next."""
