@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -108,3 +108,16 @@ $(PEERS_VENV)/.installed:
 
 bench-fault-peers: install $(PEERS_VENV)/.installed
 	$(BIN)/python benchmarks/fault_peers.py $(RUNS) --python $(PEERS_VENV)/bin/python
+
+# Other people's scripts: what they need is none of ours, and goes into an environment of its own.
+REAL_VENV := .venv-real
+REAL := accelerate lightning transformers datasets evaluate pytorch-ignite skorch fastai ultralytics keras fire tensorboard tqdm matplotlib 'jsonargparse[signatures]'
+
+$(REAL_VENV)/.installed: pyproject.toml
+	test -d $(REAL_VENV) || $(PYTHON) -m venv $(REAL_VENV)
+	$(REAL_VENV)/bin/pip install --quiet --disable-pip-version-check -e . $(REAL)
+	touch $@
+
+# A part of at most nine minutes; call it again until nothing is left. SCRIPTS: docs/real_scripts.md.
+bench-real: $(REAL_VENV)/.installed
+	$(REAL_VENV)/bin/python benchmarks/real.py $(DATA) $(SCRIPTS) --minutes $(or $(MINUTES),9) $(ARGS)
