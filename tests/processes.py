@@ -6,6 +6,7 @@ start is not what a test is about are forked. Their import under the recorder is
 
 from __future__ import annotations
 
+import atexit
 import functools
 import multiprocessing
 import os
@@ -93,7 +94,16 @@ def _child(command: list[str], cwd: str, outputs: list[str], variables: dict[str
     named = command[0] == "-m"
     sys.path.insert(0, cwd if named else os.fspath(Path(command[0]).resolve().parent))
     sys.argv = command[1:] if named else command
-    if named:
-        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(command[0], run_name="__main__")
+    atexit._clear()  # those of the process that was forked
+    try:
+        if named:
+            runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(command[0], run_name="__main__")
+    except SystemExit:
+        raise
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
+    finally:
+        atexit._run_exitfuncs()  # a forked process of multiprocessing ends without them

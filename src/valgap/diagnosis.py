@@ -66,9 +66,11 @@ def diagnose(
     seconds = parse_budget(budget) if isinstance(budget, str) else float(budget)
     record = read_record(os.fspath(run))
     checks = choose_checks(CATALOGUE, select, ignore)
+    _require_passes(record)
+    if not record.of_phase("validation"):  # before minutes are spent on images
+        _require_finding(record, judge(Case(record), checks))
     looked_at = images_of_run(record, images)
     judged = order(judge(Case(record, looked_at), checks))
-    _require_something(record, judged)
     diagnosis = Diagnosis(
         run=record,
         judged=tuple(judged),
@@ -83,7 +85,7 @@ def diagnose(
     from valgap.experiments.prove import prove
 
     proved = prove(diagnosis, seconds, progress)
-    return replace(proved, judged=tuple(order(proved.judged)))
+    return replace(proved, budget_s=seconds, judged=tuple(order(proved.judged)))
 
 
 def check(
@@ -156,10 +158,11 @@ def suspected(diagnosis: Diagnosis) -> list[Judged]:
     return [j for j in diagnosis.findings if isinstance(j.outcome, Finding) and j.outcome.confidence >= SUSPECTED]
 
 
-def _require_something(record: RunRecord, judged: Sequence[Judged]) -> None:
+def _require_passes(record: RunRecord) -> None:
+    elsewhere = f" ({record.unseen[0]})" if record.unseen else ""
     if not record.passes:
         raise NothingRecordedError(
-            f"{record.path} holds no pass of a model over data: was a DataLoader iterated and a model called?"
+            f"{record.path} holds no pass of a model over data: was a DataLoader iterated and a model called?{elsewhere}"
         )
     learning = [p for p in record.passes if p.backwards]
     if learning and not any(p.optimizer_steps or p.loader >= 0 for p in learning):
@@ -168,13 +171,15 @@ def _require_something(record: RunRecord, judged: Sequence[Judged]) -> None:
             "said. Is optimizer.step() called? fastai's own loaders and optimizer are no torch ones: use torch's DataLoader and "
             "OptimWrapper there, and valgap.integrations.fastai"
         )
-    found = any(isinstance(j.outcome, Finding) and j.outcome.confidence >= SUSPECTED for j in judged)
-    if found:
+
+
+def _require_finding(record: RunRecord, judged: Sequence[Judged]) -> None:
+    """Without a validation only a finding is worth a report."""
+    if any(isinstance(j.outcome, Finding) and j.outcome.confidence >= SUSPECTED for j in judged):
         return
-    if not record.of_phase("validation"):
-        raise NothingRecordedError(
-            "no validation was seen: no pass over other data without backward; add one, or let the script reach it"
-        )
+    raise NothingRecordedError(
+        "no validation was seen: no pass over other data without backward; add one, or let the script reach it"
+    )
 
 
 def _accuracy(one: Pass | None) -> float | None:

@@ -7,7 +7,8 @@ import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, samples
 from valgap.checks.misordered_predictions import CHECK
-from valgap.types import Case, Clear, LoaderInfo, NotApplicable, PrintedNumber
+from valgap.record.printed import numbers_in
+from valgap.types import Case, Clear, LoaderInfo, NotApplicable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
 
@@ -22,7 +23,7 @@ def shuffled(value: float | None, accuracy: float = 0.9) -> tuple[Case, float]:
     line = f"val acc {wrong if value is None else value:.4f}"
     passes = tuple(replace(p, samples=table) if p is last else p for p in case.run.passes)
     loader = LoaderInfo(1, 1, 20, "RandomSampler", True, False, 0, 5)
-    printed = (PrintedNumber("val acc", float(line.split()[-1]), last.index, line),)
+    printed = tuple(numbers_in(line, last.index))
     return Case(replace(case.run, passes=passes, printed=printed, loaders={**case.run.loaders, 1: loader})), wrong
 
 

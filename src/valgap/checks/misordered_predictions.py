@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.checks.miscomputed_metric import as_fraction, is_validation_accuracy
+from valgap.checks.printed_accuracy import told
 from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable, Pass, RunRecord
 
 # Printed and true accuracy must differ by this much before another order is looked for.
@@ -36,17 +36,16 @@ REPEATED_SHARE = 0.01
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Score the predictions under other orders of the labels and match what was printed."""
     run = case.run
-    passes = {p.index: p for p in run.of_phase("validation") if p.samples.labelled.any()}
-    if not passes:
+    if not any(p.samples.labelled.any() for p in run.of_phase("validation")):
         return NotApplicable("a labelled validation pass")
     last = run.last_validation
     assert last is not None
     twice, missing = repeated(run, last)
     facts = [Evidence("validation samples seen more than once", twice, 0, "samples", len(last.samples))]
-    printed = [n for n in run.printed if n.after_pass in passes and is_validation_accuracy(n)]
-    for number in reversed(printed):
-        one = passes[number.after_pass]
-        value, tolerance = as_fraction(number)
+    printed = [t for members in told(run, "accuracy").values() for t in members if len(t.passes) == 1 == len(t.readings)]
+    for number in sorted(printed, key=lambda t: -t.number.after_pass):
+        (one,) = number.passes
+        ((value, tolerance),) = number.readings
         true = one.samples.accuracy
         if true - value < NOTABLE_POINTS / 100:
             continue

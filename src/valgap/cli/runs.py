@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from valgap.cli.app import WRONG_USE, app
+from valgap.cli.app import app
 from valgap.cli.console import PAGE, holds_verdicts, page_of, say, write_new
-from valgap.errors import NothingRecordedError, ValgapError
+from valgap.errors import ValgapError
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -24,50 +24,19 @@ def run(
 ) -> None:
     """Run SCRIPT unmodified, record it, and print the findings that need no re-run.
 
-    The exit status is the script's. valgap's own lines go to standard error.
+    The exit status is the script's; 2 where it ended well and nothing could be recorded. valgap's own lines go to
+    standard error. All that follows SCRIPT or -m MODULE is the program's.
 
     Examples:  valgap run train.py --epochs 20     valgap run --out runs/a -m package.train --lr 0.1
     """
-    from valgap.record.location import new_run_directory
-    from valgap.seams import host
-    from valgap.seams.session import Session
+    from valgap.cli import launch
 
     given = list(arguments or [])
     if module is None and not given:
         raise ValgapError("no script given: valgap run SCRIPT [ARGS], or valgap run -m MODULE [ARGS]")
-    target = host.module_target(module, given) if module is not None else host.script_target(given[0], given[1:])
-    name = module if module is not None else given[0]
-    folder = out if out is not None else new_run_directory(Path(name).stem if module is None else module)
-    session = Session(folder, target.argv, name, module)
-    status, error = host.execute(target, session)
-    seconds = session.finish(status, error)
-    session.close(seconds, closing if status == 0 else 0.0, say)
-    if session.writer.stopped:
-        say(f"the record stops early: {session.writer.stopped}")
-    raise typer.Exit(_after_run(folder, status, session.problem))
-
-
-def _after_run(folder: Path, status: int, problem: str | None) -> int:
-    """Print what the record says; returns the exit status (the script's, or 2 where nothing could be recorded)."""
-    if status != 0:
-        say(f"the script ended with status {status}; what it did until then is recorded in {folder}")
-    if problem is not None:
-        say(problem)
-        return status or WRONG_USE
-    # Only here: for a script without torch these imports would take ten times as long as the script.
-    from rich.console import Console
-
-    from valgap.diagnosis import diagnose as diagnose_run
-    from valgap.report.terminal import show_diagnosis
-
-    try:
-        diagnosis = diagnose_run(folder, images=0)  # that takes time of its own: `valgap diagnose`
-    except NothingRecordedError as nothing:
-        say(str(nothing))
-        return status or WRONG_USE
-    show_diagnosis(diagnosis, Console(stderr=True))
-    say(f"recorded in {folder}")
-    return status
+    if module is None:
+        launch.run(launch.Call(given[0], None, given[1:], out, closing))
+    launch.run(launch.Call(None, module, given, out, closing))
 
 
 @app.command()

@@ -34,7 +34,7 @@ def _cause(diagnosis: Diagnosis) -> str:
     if confirmed:
         return _proved(diagnosis, confirmed)
     if not likely:
-        return f"Nothing is broken as far as {diagnosis.sources} can tell."
+        return "".join(diagnosis.without_finding)
     first = likely[0].outcome
     assert isinstance(first, Finding)
     others = f" (and {_count(len(likely) - 1)} more)" if len(likely) > 1 else ""

@@ -72,14 +72,18 @@ def run_arm(spec: ArmSpec, folder: Path) -> int:
     session = Session(record, target.argv, spec.script, spec.module, make_acting=lambda: _acting(spec, features))
     shared = (features,) if features.is_dir() else ()
     guarded = Sandbox(folder / "scratch", (record, Path(tempfile.gettempdir()), *shared)).enter()
-    status, error = host.execute(target, session)
-    seconds = session.finish(status, error)
-    if status == 0 and spec.rescore:
-        _rescore(session, spec.rescore)
-    session.close(seconds, spec.closing if status == 0 else 0.0)
+    ending = host.execute(target, session)
+    if ending.elsewhere:
+        ending.leave()
+    status = ending.status
+    with ending.once_more():
+        seconds = session.finish(status, ending.error)
+        if status == 0 and spec.rescore:
+            _rescore(session, spec.rescore)
+        session.close(seconds, spec.closing if status == 0 else 0.0)
     result = {
         "status": status,
-        "error": error,
+        "error": ending.error,
         "acted": session.acting.acted() if session.acting is not None else [],
         "replayed": session.acting.replayed() if session.acting is not None else 0,
         "guarded": guarded,

@@ -6,7 +6,6 @@ import importlib.machinery
 import os
 import types
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from valgap.seams.host import Target
@@ -35,9 +34,8 @@ def put_in_place(edited: Mapping[str, str]) -> None:
 
 
 def edited_target(target: Target, edited: Mapping[str, str]) -> Target:
-    """The main file's target with its edited text, where there is one."""
-    file = str(target.module.__file__)
+    """The script's target with its edited text, where there is one."""
     for original, copy in edited.items():
-        if os.path.realpath(original) == os.path.realpath(file):
-            return replace(target, code=compile(Path(copy).read_bytes(), file, "exec", dont_inherit=True), compile_error=None)
-    return target
+        if target.source is not None and os.path.realpath(original) == os.path.realpath(target.file):
+            return target._replace(source=Path(copy).read_bytes())
+    return target  # what runpy finds is read by put_in_place

@@ -81,6 +81,15 @@ def arm_memory(run: RunRecord) -> int | None:
     return int(1.5 * peak) + (1 << 30) if isinstance(peak, int) else None
 
 
+def least_budget(run: RunRecord, arms: int) -> float:
+    """Seconds in which the shortest arms fit, ``arms`` of them."""
+    start, epoch = epoch_seconds(run)
+    total = recorded_epochs(run)
+    least = min(MIN_EPOCHS, total) if can_stop_early(run) else total
+    gain = SIDE_BY_SIDE if arms_in_parallel(run) > 1 else 1.0
+    return max(1, arms) * (start + MIN_FRACTION * least * epoch) / (gain * RESERVE)
+
+
 def choose_length(run: RunRecord, arms: int, budget_s: float) -> Length | None:
     """The longest arms of which ``arms`` fit into the budget; None when not even the shortest do."""
     start, epoch = epoch_seconds(run)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.placebo import has_placebo
-from valgap.experiments.plan import SEEDS, Length, choose_length
+from valgap.experiments.plan import SEEDS, Length, choose_length, least_budget
 from valgap.experiments.scoring import is_rescore, is_score
 from valgap.types import TRAINED, Case, Diagnosis, Finding, Intervention, Judged, RunRecord, Untreatable
 
 SUSPECTED = 0.5
-TOO_SMALL = "not tried: the time budget is too small; give a larger --budget"
+NO_TREATMENT = "not tried: no change to the running program removes this cause, so that it is judged on evidence alone"
+
+
+def too_small(run: RunRecord, arms: int) -> str:
+    """Why a cause was not tried, with the budget that would do."""
+    minutes = math.ceil(least_budget(run, arms) / 60)
+    return f"not tried: the time budget is too small; --budget {minutes}m would do for the likeliest cause"
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,10 @@ def sort_out(diagnosis: Diagnosis) -> tuple[list[Suspect], list[Judged]]:
     for judged in diagnosis.findings:
         finding = judged.outcome
         treat = judged.check.treat
-        if not isinstance(finding, Finding) or finding.confidence < SUSPECTED or treat is None:
+        if not isinstance(finding, Finding) or finding.confidence < SUSPECTED:
+            continue
+        if treat is None:
+            settled.append(replace(judged, reason=judged.reason or NO_TREATMENT))
             continue
         treatment = treat(case, finding)
         if isinstance(treatment, Untreatable):
@@ -60,6 +70,10 @@ def base_spec(run: RunRecord, treatments: Sequence[Intervention] = ()) -> ArmSpe
     A treatment may name data sets that validate although the program trained on them.
     """
     header = run.header
+    own = next((r for r in run.ranks if not r.name), None)
+    if len(run.group) > 1 or (own is not None and not own.passes):
+        many = f"{len(run.group)} processes" if len(run.group) > 1 else "a process of its own"
+        raise NotRepeatableError(f"cannot be tried: the program trained in {many}, and re-runs repeat the first process only")
     script, module, argv, cwd = (header.get(k) for k in ("script", "module", "argv", "cwd"))
     if script in ("watch", TRAINED) or not isinstance(argv, list) or not isinstance(cwd, str):
         raise NotRepeatableError("cannot be tried: only programs recorded by `valgap run` can be run again")
@@ -89,6 +103,7 @@ def fit(run: RunRecord, suspects: Sequence[Suspect], budget_s: float) -> tuple[l
     """(those that are tried, how long the arms are, those that the budget leaves out)."""
     chosen = list(suspects)
     left_out: list[Judged] = []
+    reason = too_small(run, number_of_arms(chosen[:1])) if chosen else ""
     while chosen:
         length = choose_length(run, number_of_arms(chosen), budget_s)
         if length is not None:
@@ -97,8 +112,8 @@ def fit(run: RunRecord, suspects: Sequence[Suspect], budget_s: float) -> tuple[l
         if last is None:
             break
         chosen.remove(last)
-        left_out.append(replace(last.judged, reason=TOO_SMALL))
-    left_out += [replace(s.judged, reason=TOO_SMALL) for s in chosen]
+        left_out.append(replace(last.judged, reason=reason))
+    left_out += [replace(s.judged, reason=reason) for s in chosen]
     return [], None, left_out
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 EVENTS_FILE = "events.jsonl"
+PARTS = "parts"  # the folder of the other processes' files
 # The largest array is the sample names of a data set: two million paths of 200 characters.
 MAX_ARRAY_BYTES = 1 << 29
 

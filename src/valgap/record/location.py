@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import time
 from pathlib import Path
 
 from valgap.errors import RecordError
-from valgap.record.encoding import EVENTS_FILE
+from valgap.record.encoding import EVENTS_FILE, PARTS
 
 RUNS = "runs"
 LAST = "last"
+POLL_S = 0.05
+LAST_BYTES = 4096  # hold a part's last line, and what closing measurements that were skipped add to it
 
 
 def new_run_directory(name: str) -> Path:
@@ -61,3 +65,34 @@ def discard(folder: Path) -> None:
             folder.parent.rmdir()
     except OSError:
         pass  # something else lies there: it stays
+
+
+def part_files(folder: Path) -> list[Path]:
+    """The files of a run's further processes, in the order of their names."""
+    return sorted((folder / PARTS).glob("*.jsonl"))
+
+
+def wait_for_parts(folder: Path, most_s: float) -> None:
+    """Wait until the processes of a job that end with this one have written their last line; not for those that are gone."""
+    until = time.monotonic() + most_s
+    while time.monotonic() < until and any(_is_open(f) for f in part_files(folder)):
+        time.sleep(POLL_S)
+
+
+def _is_open(file: Path) -> bool:
+    with file.open("rb") as stream:
+        header = stream.readline()
+        stream.seek(max(0, file.stat().st_size - LAST_BYTES))
+        if b'"t":"end"' in stream.read():
+            return False
+    try:
+        pid = json.loads(header)["pid"]
+        os.kill(pid, 0)  # no signal: only asks whether it is there
+    except (ValueError, KeyError, TypeError, OSError):
+        return False  # gone, or on another machine
+    return True
+
+
+def has_parts(folder: Path) -> bool:
+    """Whether a process beside the first one has recorded anything."""
+    return bool(part_files(folder))

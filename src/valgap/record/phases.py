@@ -33,6 +33,7 @@ class PassFacts:
     num_batches: int
     complete: bool
     sample: IntArray  # (N,) sample ids, -1 unknown
+    stream: bool = False  # its samples are known by their content at most, which augmentation changes
 
 
 def infer_phases(facts: Sequence[PassFacts]) -> list[Phase]:
@@ -56,8 +57,14 @@ def infer_phases(facts: Sequence[PassFacts]) -> list[Phase]:
 
 def _full_walk(fact: PassFacts, facts: Sequence[PassFacts]) -> bool:
     """Whether the pass is no mere glance: a glance is much shorter than another walk over the same data."""
-    longest = max((f.num_batches for f in facts if f.dataset == fact.dataset), default=0)
+    longest = max((f.num_batches for f in facts if f.dataset == fact.dataset and _share_data(fact, f)), default=0)
     return fact.complete or fact.num_batches * 2 > longest
+
+
+def _share_data(fact: PassFacts, other: PassFacts) -> bool:
+    """Whether two passes over one data set have a sample in common, or may have: train and val can be parts of one tensor."""
+    known, others = (f.sample[f.sample >= 0] for f in (fact, other))
+    return fact is other or fact.stream or not len(known) or not len(others) or bool(np.isin(known, others).any())
 
 
 def _uses_training_data(fact: PassFacts, position: int, facts: Sequence[PassFacts]) -> bool:
@@ -71,8 +78,10 @@ def _uses_training_data(fact: PassFacts, position: int, facts: Sequence[PassFact
     before = [f for i, f in trained if i < position]
     nearest = before[-1] if before else trained[0][1]
     known = fact.sample[fact.sample >= 0]
+    if (len(known) == 0 or fact.stream) and fact.dataset >= 0 and fact.dataset == nearest.dataset:
+        return True
     if len(known) == 0:
-        return fact.dataset >= 0 and fact.dataset == nearest.dataset
+        return False
     return bool(np.isin(known, nearest.sample).mean() >= TRAINING_DATA_SHARE)
 
 

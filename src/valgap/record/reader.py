@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,12 @@ import numpy as np
 
 from valgap.errors import RecordError
 from valgap.record.encoding import EVENTS_FILE, SCHEMA, decode
+from valgap.record.known_samples import renamed_samples, with_class_folders, with_new_ids
+from valgap.record.location import part_files
+from valgap.record.merging import Part, merge
 from valgap.record.phases import PassFacts, infer_phases
-from valgap.record.printed import numbers_in
+from valgap.record.printed import Spoken, numbers_of
+from valgap.record.whole import whole
 from valgap.types import (
     Closing,
     DatasetInfo,
@@ -24,6 +31,7 @@ from valgap.types import (
     OptimizerInfo,
     Pass,
     PrintedNumber,
+    Provenance,
     RunRecord,
     SampleTable,
     ScheduleState,
@@ -46,12 +54,39 @@ def read_record(path: Path | str) -> RunRecord:
         RecordError: there is none, or none that this version reads.
     """
     folder = Path(path)
-    events, damaged = _read_events(folder)
-    return _Assembler(folder, events, damaged).build()
+    first = folder / EVENTS_FILE
+    others = [f for f in part_files(folder) if _has_header(f)]
+    if not first.is_file() and others:
+        first = others.pop(0)  # the first process never wrote anything
+    parts = [_part(folder, first)]
+    for part in (_part(folder, file) for file in others):
+        if _belongs(part, parts):
+            parts.append(part)
+    with _edited_is_said(folder):
+        alone = len(parts) == 1 and parts[0].rank is None
+        return whole(parts[0].record if alone else merge(parts), parts)
 
 
-def _read_events(folder: Path) -> tuple[list[dict[str, Any]], str | None]:
-    file = folder / EVENTS_FILE
+def _part(folder: Path, file: Path) -> Part:
+    events, damaged = _read_events(folder, file)
+    return _Assembler(folder, events, damaged).part("" if file.name == EVENTS_FILE else file.stem)
+
+
+def _has_header(file: Path) -> bool:
+    """Whether a part has more than half of its first line: a process may be killed while it writes that."""
+    with file.open("rb") as stream:
+        return stream.readline().endswith(b"\n")
+
+
+def _belongs(part: Part, parts: Sequence[Part]) -> bool:
+    """Whether a process is of the same job: started with the first, or by one of its processes."""
+    job, root = parts[0].told.get("job"), part.told.get("root")
+    if root is not None:
+        return root in {p.told.get("pid") for p in parts}
+    return job is not None and part.told.get("job") == job
+
+
+def _read_events(folder: Path, file: Path) -> tuple[list[dict[str, Any]], str | None]:
     if not file.is_file():
         what = "no such folder" if not folder.exists() else f"it has no {EVENTS_FILE}"
         raise RecordError(f"{folder} is no run directory ({what}): give the folder that `valgap run` printed")
@@ -83,6 +118,16 @@ def _check_header(folder: Path, event: Mapping[str, Any]) -> None:
         )
 
 
+@contextmanager
+def _edited_is_said(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise RecordError(
+            f"{folder / EVENTS_FILE} is not as valgap writes it ({type(error).__name__}: {error}); was it edited by hand?"
+        ) from error
+
+
 class _Assembler:
     """Puts the events of one record together."""
 
@@ -102,17 +147,38 @@ class _Assembler:
         return self.by_kind.get(kind, [])
 
     def build(self) -> RunRecord:
-        try:
+        with _edited_is_said(self.folder):
             return self._build()
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            raise RecordError(
-                f"{self.folder / EVENTS_FILE} is not as valgap writes it ({type(error).__name__}: {error}); "
-                "was it edited by hand?"
-            ) from error
+
+    def part(self, name: str) -> Part:
+        """The record with what it says of its process."""
+        record = self.build()
+        with _edited_is_said(self.folder):
+            return self._part(name, record)
+
+    def _part(self, name: str, record: RunRecord) -> Part:
+        told = {k: v for kind in ("header", "rank") for e in self.of(kind) for k, v in e.items() if k not in ("t", "at")}
+        started = float(told["started"])
+        begins = {int(e["pass"]): started + float(e["at"]) for e in self.of("pass_begin")}
+        ends = self.of("end")
+        children = self.of("children")
+        told["unseen"] = str(children[-1]["unseen"]) if children else ""
+        return Part(
+            name=name,
+            record=record,
+            begins=[begins.get(number, started) for number in self.positions],
+            told=told,
+            wrappings=[{k: v for k, v in e.items() if k not in ("t", "at")} for e in self.of("wrapping")],
+            counts={self.positions[int(e["pass"])]: e for e in self.of("rank_pass") if int(e["pass"]) in self.positions},
+            error=ends[-1].get("error") if ends else None,
+        )
 
     def _build(self) -> RunRecord:
         header = {k: v for part in (self.of("header"), self.of("environment")) for e in part for k, v in e.items()}
+        self.renamed = renamed_samples(self.of("renamed"))
+        names = self._names()
         passes = self._passes()
+        datasets = {e["id"]: _dataset(e, self.renamed.get(e["id"], {})) for e in self.of("dataset")}
         ends = self.of("end")
         end = ends[-1] if ends else {}
         stopped = self.of("stopped")
@@ -125,8 +191,8 @@ class _Assembler:
             path=str(self.folder),
             schema=int(header["schema"]),
             header=header,
-            sample_names=self._names(),
-            datasets={e["id"]: _dataset(e) for e in self.of("dataset")},
+            sample_names=names,
+            datasets=with_class_folders(datasets, passes, names),
             loaders={e["id"]: LoaderInfo(**_only(LoaderInfo, e)) for e in self.of("loader")},
             models={e["id"]: self._model(e) for e in self.of("model")},
             optimizers={e["id"]: _optimizer(e) for e in self.of("optimizer")},
@@ -145,6 +211,7 @@ class _Assembler:
             exit_status=end.get("exit_status"),
             stopped=reason,
             seconds=float(end["seconds"]) if "seconds" in end else max(float(e.get("at", 0.0)) for e in self.events),
+            provenance={e["dataset"]: Provenance(**_only(Provenance, e)) for e in self.of("provenance")},
             seen=tuple(self._seen(e) for e in self.of("seen") if int(e["pass"]) in self.positions),
         )
 
@@ -162,7 +229,15 @@ class _Assembler:
         return tuple(names)
 
     def _printed(self) -> tuple[PrintedNumber, ...]:
-        return tuple(n for e in self.of("printed") for n in numbers_in(str(e["line"]), int(e["after_pass"])))
+        begun = sorted(self.positions)  # passes that came to nothing have no position: the one before them counts
+        return numbers_of(
+            Spoken(
+                line=str(e["line"]),
+                after_pass=bisect_right(begun, int(e["after_pass"])) - 1,
+                running=bool(e.get("running", False)),
+            )
+            for e in self.of("printed")
+        )
 
     def _model(self, event: dict[str, Any]) -> ModelInfo:
         loads = [e for e in self.of("weights_loaded") if e["before_training"]]
@@ -189,6 +264,11 @@ class _Assembler:
         self.positions = {number: position for position, number in enumerate(numbers)}
         tables = [_join(SampleTable, [p["samples"] for p in parts[n]]) for n in numbers]
         last = [parts[n][-1] for n in numbers]
+        tables = [
+            replace(t, sample=with_new_ids(t.sample, self.renamed.get(e["dataset"], {})))
+            for t, e in zip(tables, last, strict=True)
+        ]
+        streams = {int(e["id"]) for e in self.of("dataset") if int(e["size"]) < 0}
         phases = infer_phases(
             [
                 PassFacts(
@@ -199,6 +279,7 @@ class _Assembler:
                     num_batches=e["num_batches"],
                     complete=bool(e["complete"]),
                     sample=table.sample,
+                    stream=int(e["dataset"]) in streams,
                 )
                 for e, table in zip(last, tables, strict=True)
             ]
@@ -263,7 +344,9 @@ def _join(kind: Any, parts: list[dict[str, Any]]) -> Any:
     return kind(**columns)
 
 
-def _dataset(event: dict[str, Any]) -> DatasetInfo:
+def _dataset(event: dict[str, Any], renamed: Mapping[int, int]) -> DatasetInfo:
+    if event["sample"] is not None:
+        event = {**event, "sample": with_new_ids(event["sample"], renamed)}
     steps = event["transform"]
     transform = None
     if steps is not None:

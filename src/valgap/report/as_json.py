@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from valgap.types import Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable
+from valgap.types import Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable, RankInfo
 
 SCHEMA = 1
 
@@ -18,7 +18,13 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "schema": SCHEMA,
         "run": diagnosis.run.path,
         "script": str(diagnosis.run.header.get("script", "")),
-        "record": {"stopped": diagnosis.run.stopped, "exit_status": diagnosis.run.exit_status},
+        "record": {
+            "stopped": diagnosis.run.stopped,
+            "exit_status": diagnosis.run.exit_status,
+            "seen_whole": not diagnosis.run.unseen,
+            "unseen": list(diagnosis.run.unseen),
+            "processes": [_process(r) for r in diagnosis.run.ranks],
+        },
         "accuracy": {
             "train_reported": diagnosis.train_reported,
             "train_rescored": diagnosis.train_rescored,
@@ -36,6 +42,21 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
     }
     cleaned: dict[str, Any] = _finite(body)
     return cleaned
+
+
+def _process(rank: RankInfo) -> dict[str, Any]:
+    return {
+        "name": rank.name,
+        "rank": rank.rank,
+        "world_size": rank.world_size,
+        "device": next((p.device for p in rank.passes if p.device), None),
+        "pid": rank.pid,
+        "parent": rank.parent,
+        "how": rank.how,
+        "passes": len(rank.passes),
+        "exit_status": rank.exit_status,
+        "stopped": rank.stopped,
+    }
 
 
 def _named(judged: Judged) -> dict[str, Any]:

@@ -18,6 +18,11 @@ def show_record(run: RunRecord, console: Console) -> None:
     console.print(f"exit status {run.exit_status}, {run.seconds:.1f} s, {len(run.passes)} passes", highlight=False)
     if run.stopped:
         console.print(f"[yellow]not whole:[/] {safe(run.stopped)}")
+    for rank in run.ranks:
+        place = f"rank {rank.rank} of {rank.world_size}" if rank.rank is not None else rank.how or "first process"
+        ended = f"exit status {rank.exit_status}" if rank.exit_status is not None else safe(rank.stopped or "no end")
+        device = next((p.device for p in rank.passes if p.device), "no device")
+        console.print(f"process {rank.pid}: {place}, {device}, {len(rank.passes)} passes, {ended}", highlight=False)
     for model in run.models.values():
         trained = int(model.requires_grad.sum())
         console.print(

@@ -86,7 +86,8 @@ def _head(diagnosis: Diagnosis, console: Console) -> list[Judged]:
     elif likely:
         _print_rows(_suspects(likely), console)
     if not likely:
-        console.print(f"[bold green]Nothing is broken[/] as far as {diagnosis.sources} can tell.")
+        verdict, rests_on = diagnosis.without_finding
+        console.print(f"[bold {'yellow' if diagnosis.run.unseen else 'green'}]{verdict}[/]{safe(rests_on)}", highlight=False)
         _limits(diagnosis, console)
     return likely
 
@@ -100,6 +101,7 @@ def _result(diagnosis: Diagnosis, console: Console) -> None:
             f"[bold]validation accuracy {val.value:.1%}[/]  ({val.n} images, 95 % interval {val.low:.1%} .. {val.high:.1%})",
             highlight=False,
         )
+    _processes(diagnosis, console)
     parts = []
     if diagnosis.train_reported is not None:
         parts.append(f"{diagnosis.train_reported:.1%} as the last epoch ran")
@@ -107,6 +109,17 @@ def _result(diagnosis: Diagnosis, console: Console) -> None:
         parts.append(f"{diagnosis.train_rescored:.1%} re-scored like validation")
     if parts:
         console.print(f"train accuracy {', '.join(parts)}", highlight=False)
+
+
+def _processes(diagnosis: Diagnosis, console: Console) -> None:
+    """Which processes shared the last validation, and what several of them saw."""
+    last = diagnosis.run.last_validation
+    if last is None or len(diagnosis.run.group) < 2:
+        return
+    text = f"{len(diagnosis.run.group)} processes trained together; {last.processes} of them validated"
+    if last.repeated:
+        text += f", {last.repeated} of the images more than once (counted once here)"
+    console.print(text, highlight=False)
 
 
 def _limits(diagnosis: Diagnosis, console: Console) -> None:
@@ -150,7 +163,8 @@ def _suspects(likely: list[Judged]) -> list[_Row]:
         finding = judged.outcome
         assert isinstance(finding, Finding)
         verdict = judged.verdict if judged.verdict != "untested" else f"{finding.confidence:.0%} sure"
-        rows.append(_Row(judged.check.name, f"{_points(judged):+.1f}", f"{verdict:<9}  {judged.check.code}", "bold red"))
+        text = f"{verdict:<9}  {judged.check.code}{f'  {safe(judged.reason)}' if judged.reason else ''}"
+        rows.append(_Row(judged.check.name, f"{_points(judged):+.1f}", text, "bold red"))
     return rows
 
 
@@ -234,7 +248,8 @@ def _hint(judged: Judged) -> str:
 def _foot(diagnosis: Diagnosis, console: Console) -> None:
     """What the points mean, and valgap's own faults."""
     if diagnosis.experiments is None and diagnosis.run.passes and _likely(diagnosis):
-        console.print("[dim]Points: what the record lets expect. --budget 10m proves them by re-runs.[/]")
+        asked = "No re-run was made, for the reasons given." if diagnosis.budget_s else "--budget 10m proves them by re-runs."
+        console.print(f"[dim]Points: what the record lets expect. {asked}[/]")
     for judged in diagnosis.crashed:
         outcome = judged.outcome
         assert isinstance(outcome, Crashed)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from valgap.seams.content import content_keys
+
 MAX_LOGIT_COLUMNS = 65_536
 
 
@@ -59,11 +61,30 @@ class LoadedBatch:
     size: int
     images: list[tuple[weakref.ref[torch.Tensor], int]] = field(default_factory=list)  # with data pointers
     targets: dict[str, torch.Tensor] = field(default_factory=dict)  # candidates, by their key in the batch
+    keys: torch.Tensor | None = None  # (N,) content keys, where no index says which samples these are
+    used: bool = False  # whether a model was called on it
+    # Of images that no loader gave: the tensor itself, and the larger one that it is rows of, with the first row's number.
+    origin: torch.Tensor | None = None
+    row: tuple[torch.Tensor, int] | None = None
 
     def holds(self, tensor: torch.Tensor) -> bool:
         """Whether ``tensor`` is (a view of) one of this batch's tensors."""
         pointer = tensor.data_ptr()
         return any(ref() is tensor or (ref() is not None and own == pointer) for ref, own in self.images)
+
+    def shares_memory(self, tensor: torch.Tensor) -> bool:
+        """Whether ``tensor`` lies in the memory of one of this batch's tensors."""
+        own = tensor.untyped_storage().data_ptr()
+        alive = (ref() for ref, _ in self.images)
+        return any(t is not None and t.untyped_storage().data_ptr() == own for t in alive)
+
+    def marks(self) -> list[Any]:
+        """What tells its samples from others of the same walk; nothing where that is not known."""
+        if self.row is not None:
+            return list(range(self.row[1], self.row[1] + self.size))
+        if self.indices is not None and len(self.indices) == self.size:
+            return list(self.indices)
+        return self.keys.tolist() if self.keys is not None else []
 
     def part(self, tensor: torch.Tensor) -> LoadedBatch | None:
         """The samples of this batch that ``tensor`` is a slice of (a micro-batch); None where it is no slice of it."""
@@ -78,7 +99,8 @@ class LoadedBatch:
             rows = slice(first, first + n)
             own_indices = self.indices[rows] if self.indices is not None and len(self.indices) == len(whole) else None
             targets = {k: t[rows] for k, t in self.targets.items()}
-            return LoadedBatch(self.walk, own_indices, n, [(weakref.ref(tensor), tensor.data_ptr())], targets)
+            keys = self.keys[rows] if self.keys is not None else None
+            return LoadedBatch(self.walk, own_indices, n, [(weakref.ref(tensor), tensor.data_ptr())], targets, keys)
         return None
 
 
@@ -94,6 +116,8 @@ def read_batch(walk: Any, indices: Any, batch: Any) -> LoadedBatch:
             loaded.images.append((weakref.ref(tensor), tensor.data_ptr()))
         if tensor is not largest and _is_target(tensor, size):
             loaded.targets[key] = tensor
+    if largest is not None and (loaded.indices is None or len(loaded.indices) != size):
+        loaded.keys = content_keys(largest)
     return loaded
 
 

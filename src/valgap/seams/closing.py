@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from valgap.record.writer import RecordWriter
@@ -21,13 +22,17 @@ from valgap.seams.batch_mates import batch_mate_numbers
 from valgap.seams.changes import replace_transform, transform_for, without_randomness
 from valgap.seams.feature_measurements import measure_features
 from valgap.seams.head import Gathered, Head, augmentation_numbers, fitting_s
+from valgap.seams.provenance import learn
 from valgap.seams.recorder import Recorder
 from valgap.seams.rescoring import Rescoring
-from valgap.seams.source import Source, preserved
+from valgap.seams.source import Source, preserved, random_states_kept
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.twins import twin_rows
 from valgap.seams.views import View, mode_at, unchanged, validation_views
+from valgap.seams.worker_draws import worker_numbers
 
+# Files are looked up before all else, since most of what a report shows goes by them.
+PROVENANCE_SHARE = 0.2
 # Shares of the budget: validation first, since most causes are judged by it.
 VALIDATION_SHARE = 0.4
 TRAIN_SHARE = 0.65  # up to here; what is left is for augmented images, the replay and the first weights
@@ -48,14 +53,18 @@ class ClosingMeasurements:
     def run(self) -> None:
         """Make what fits into the budget; what does not is written as skipped, with the reason."""
         self.writer.write("closing_begin", {"budget_s": self.attempts.budget_s})
-        with torch.no_grad():
+        with torch.no_grad(), np.errstate(all="ignore"):
             self.attempts.make("weights", self._save_weights)
+            self.attempts.make("provenance", self._learn_provenance)
             self.attempts.make("twins", self._find_twins)
             if self.model is None or self.recorder.last_eval is None:
                 self.attempts.skip("rescores", "no trained model with a validation pass was seen")
             else:
                 with preserved(self.model):
                     self.attempts.make("rescores", self._rescore)
+            if self.recorder.last_train is not None and self.recorder.last_train[0] is not None:
+                loader = self.recorder.last_train[0]
+                self.attempts.numbers("workers", lambda: worker_numbers(loader))
         self.writer.write("closing_end", {"seconds": round(time.perf_counter() - self.attempts.started, 3)})
 
     def rescore_under(self, acts: Sequence[Act]) -> None:
@@ -87,14 +96,34 @@ class ClosingMeasurements:
     def _save_weights(self) -> None:
         from safetensors.torch import save_file
 
-        if self.model is None:
-            return
+        if self.model is None or (self.writer.name and (self.writer.path / "final.safetensors").exists()):
+            return  # nothing was trained, or another process of the program has written its own
         final = {name: t.detach().cpu().contiguous().clone() for name, t, _, _ in self.model.tensors}
         save_file(final, str(self.writer.path / "final.safetensors"))
         if self.recorder.best is not None:
             accuracy, index, state = self.recorder.best
             best = {k: v.contiguous() for k, v in state.items()}
             save_file(best, str(self.writer.path / "best.safetensors"), {"pass": str(index), "val": f"{accuracy:.6f}"})
+
+    def _learn_provenance(self) -> None:
+        """Which files the samples of the last training and validation are, before anything goes by their names."""
+        samples = self.recorder.samples
+        done: set[int] = set()
+        seen = [last for last in (self.recorder.last_eval, self.recorder.last_train) if last is not None and last[0] is not None]
+        for number, (loader, facts) in enumerate(seen, 1):
+            dataset = getattr(loader, "dataset", None)
+            if facts["dataset"] in done or dataset is None:
+                continue
+            done.add(facts["dataset"])
+            collate = getattr(loader, "collate_fn", None) if getattr(loader, "batch_size", None) is not None else None
+            deadline = self.attempts.until(PROVENANCE_SHARE * number / len(seen))
+            with random_states_kept():
+                found = learn(samples, dataset, facts["dataset"], collate, deadline)
+            self.writer.write("provenance", vars(found))
+        for _, facts in seen:
+            new = samples.renamed.get(facts["dataset"], {})
+            walk = facts["walk"]
+            walk.fingerprints = {new.get(i, i): mark for i, mark in walk.fingerprints.items()}
 
     def _find_twins(self) -> None:
         if self.recorder.last_train is None or self.recorder.last_eval is None:

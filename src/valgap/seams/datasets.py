@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
 
 from valgap.types import IntArray, TransformStep
 
@@ -29,6 +32,14 @@ class Leaf:
     index: IntArray  # (n,) index within ``dataset`` of each of them
 
 
+def held(owner: Any, name: str) -> Any:
+    """The attribute, None where there is none; asking a stranger's object may run its code, and that may fail."""
+    try:
+        return getattr(owner, name, None)
+    except Exception:
+        return None
+
+
 def leaves(dataset: Any) -> list[Leaf]:
     """The innermost data sets below Subset, ConcatDataset and wrappers; together they cover every position."""
     everything = np.arange(max(0, safe_len(dataset)), dtype=np.int64)
@@ -40,12 +51,12 @@ def _leaves(leaf: Leaf, depth: int) -> list[Leaf]:
     if depth >= MAX_DEPTH:
         return [leaf]
     size = safe_len(dataset)
-    indices: Any = getattr(dataset, "indices", None)
-    inner = getattr(dataset, "dataset", None)
+    indices: Any = held(dataset, "indices")
+    inner = held(dataset, "dataset")
     if inner is not None and _is_sequence(indices) and len(indices) == size:
         return _leaves(Leaf(inner, leaf.position, np.asarray(indices, dtype=np.int64)[leaf.index]), depth + 1)
-    parts = getattr(dataset, "datasets", None)
-    ends = getattr(dataset, "cumulative_sizes", None)
+    parts = held(dataset, "datasets")
+    ends = held(dataset, "cumulative_sizes")
     if parts is not None and ends is not None:
         found: list[Leaf] = []
         for part, start, end in zip(parts, [0, *ends], ends, strict=False):
@@ -61,7 +72,7 @@ def _leaves(leaf: Leaf, depth: int) -> list[Leaf]:
 def _wrapped(dataset: Any) -> Any | None:
     """The data set that this one wraps one to one or chooses from, by the attribute that holds it."""
     for name in ("dataset", "ds", "base", "subset", "base_dataset", "_dataset"):
-        inner = getattr(dataset, name, None)
+        inner = held(dataset, name)
         if inner is None or inner is dataset or isinstance(inner, (dict, list, tuple, str, np.ndarray)):
             continue
         if hasattr(inner, "__getitem__") and hasattr(inner, "__len__"):
@@ -73,7 +84,7 @@ def chain(dataset: Any) -> Iterator[Any]:
     """The data set, then what it wraps, outermost first (the first part of a concatenation)."""
     for _ in range(MAX_DEPTH):
         yield dataset
-        parts = getattr(dataset, "datasets", None)
+        parts = held(dataset, "datasets")
         inner = parts[0] if isinstance(parts, (list, tuple)) and parts else _wrapped(dataset)
         if inner is None:
             return
@@ -88,6 +99,20 @@ def safe_len(dataset: Any) -> int:
         return -1
 
 
+def length_of(loader: Any) -> int:
+    """Batches of a loader, -1 where it does not say.
+
+    torch's own loader is not asked where it reads a stream: it takes note of being asked, and warns the program later.
+    """
+    stream = held(loader, "dataset")
+    if not (isinstance(loader, DataLoader) and isinstance(stream, IterableDataset)):
+        return safe_len(loader)
+    size, batch = safe_len(stream), loader.batch_size
+    if size < 0 or batch is None:
+        return size
+    return size // batch if loader.drop_last else -(-size // batch)
+
+
 def _is_sequence(value: Any) -> bool:
     return (
         value is not None and hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, (str, dict))
@@ -99,14 +124,33 @@ def paths_of(dataset: Any) -> list[str] | None:
     size = safe_len(dataset)
     if not 0 < size <= MAX_NAMED_SAMPLES:
         return None
-    fields = _fields(dataset)
-    preferred = [fields[k] for k in ("samples", "imgs", "_image_files", "image_paths", "paths", "files") if k in fields]
-    for column in [*preferred, *fields.values()]:
-        for candidate in _columns(column, size):
-            paths = _as_paths(candidate, size)
-            if paths is not None:
-                return paths
+    for holder in _holders(dataset):
+        fields = _fields(holder)
+        preferred = [fields[k] for k in ("samples", "imgs", "_image_files", "image_paths", "paths", "files") if k in fields]
+        for column in [*preferred, *fields.values()]:
+            for candidate in _columns(column, size):
+                paths = _as_paths(candidate, size)
+                if paths is not None:
+                    return paths
     return None
+
+
+def columns(dataset: Any) -> Iterator[Any]:
+    """Everything that an innermost data set, or an object that it holds, keeps one of for each sample."""
+    size = safe_len(dataset)
+    for holder in _holders(dataset):
+        for value in _fields(holder).values():
+            yield from _columns(value, size)
+
+
+def _holders(dataset: Any) -> list[Any]:
+    """The data set, then the objects that it holds and that may keep its samples for it: readers, tables, indices."""
+    held = []
+    for name, value in _fields(dataset).items():
+        plain = isinstance(value, (str, bytes, int, float, dict, list, tuple, set, type, np.ndarray, torch.Tensor, nn.Module))
+        if name not in TRANSFORM_NAMES and not plain and not _is_function(value) and hasattr(value, "__dict__"):
+            held.append(value)
+    return [dataset, *held]
 
 
 def _fields(dataset: Any) -> dict[str, Any]:
@@ -151,7 +195,7 @@ def targets_of(dataset: Any) -> IntArray | None:
     if size <= 0 or size > MAX_NAMED_SAMPLES:
         return None
     for name in ("targets", "labels", "_labels", "samples", "imgs", "y"):
-        value = _fields(dataset).get(name)
+        value = next((f[name] for f in map(_fields, _holders(dataset)) if f.get(name) is not None), None)
         if value is None:
             continue
         try:
@@ -167,18 +211,19 @@ def targets_of(dataset: Any) -> IntArray | None:
 
 def class_map_of(dataset: Any) -> dict[str, int] | None:
     """Class name to index, from ``class_to_idx`` or ``classes`` of the data set or what it wraps."""
-    for part in chain(dataset):
-        mapping = getattr(part, "class_to_idx", None)
+    for part in (holder for link in chain(dataset) for holder in _holders(link)):
+        mapping = held(part, "class_to_idx")
         if isinstance(mapping, dict) and mapping:
             try:
                 return {str(k): operator.index(v) for k, v in mapping.items()}
             except TypeError:
                 pass
-        classes = getattr(part, "classes", None)
+        classes = held(part, "classes")
         if isinstance(classes, (list, tuple)) and classes and all(isinstance(c, str) for c in classes):
             return {name: i for i, name in enumerate(classes)}
-        feature = getattr(getattr(part, "features", None), "get", lambda _: None)("label")
-        names = getattr(feature, "names", None)
+        features = held(part, "features")
+        feature = features.get("label") if isinstance(features, dict) else None
+        names = held(feature, "names")
         if isinstance(names, list) and names:
             return {str(name): i for i, name in enumerate(names)}
     return None
@@ -186,8 +231,8 @@ def class_map_of(dataset: Any) -> dict[str, int] | None:
 
 def root_of(dataset: Any) -> str | None:
     """The folder the data set says that it reads."""
-    for part in chain(dataset):
-        root = getattr(part, "root", None)
+    for part in (holder for link in chain(dataset) for holder in _holders(link)):
+        root = held(part, "root")
         if isinstance(root, (str, Path)):
             return os.fspath(root)
     return None
@@ -224,8 +269,8 @@ def transform_of(dataset: Any) -> FoundTransform | None:
     """The image transform of the data set, outermost first; None if there is none."""
     for part in chain(dataset):
         for name in TRANSFORM_NAMES:
-            value = getattr(part, name, None)
-            if name == "transforms" and hasattr(value, "transform") and getattr(part, "transform", None) is not None:
+            value = held(part, name)
+            if name == "transforms" and hasattr(value, "transform") and held(part, "transform") is not None:
                 continue  # torchvision's StandardTransform stands for `transform`
             if callable(value) and not isinstance(value, type):
                 return FoundTransform(part, name, value, tuple(_steps(value, 0)))
@@ -233,7 +278,7 @@ def transform_of(dataset: Any) -> FoundTransform | None:
 
 
 def _steps(transform: Any, depth: int) -> Iterator[TransformStep]:
-    parts = getattr(transform, "transforms", None)
+    parts = held(transform, "transforms")
     name = type(transform).__name__
     if isinstance(parts, (list, tuple)) and depth < MAX_DEPTH:
         chance = "Random" in name  # RandomApply, RandomChoice, RandomOrder
@@ -245,8 +290,8 @@ def _steps(transform: Any, depth: int) -> Iterator[TransformStep]:
         name=name if not _is_function(transform) else str(getattr(transform, "__qualname__", name)),
         text=_text(transform)[:300],
         random=is_random(transform),
-        mean=_numbers(getattr(transform, "mean", None)),
-        std=_numbers(getattr(transform, "std", None)),
+        mean=_numbers(held(transform, "mean")),
+        std=_numbers(held(transform, "std")),
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import numpy as np
+from torch.utils.data import DataLoader
 
+from valgap.seams.datasets import held, length_of, safe_len
 from valgap.seams.tracked import TrackedModel, unwrap
 
 # What a schedule says of its length and shape; other attributes are not recorded.
@@ -13,7 +16,7 @@ SCHEDULE_SETTINGS = ("T_max", "T_0", "T_mult", "total_steps", "total_iters", "st
 
 
 def loader_settings(loader: Any) -> dict[str, Any]:
-    """Batch size, order and length of a DataLoader."""
+    """Batch size, order and length of a DataLoader; what another kind of loader does not say is -1 or None."""
     sampler = getattr(loader, "sampler", None)
     batch_sampler = getattr(loader, "batch_sampler", None)
     inner: Any = getattr(batch_sampler, "sampler", sampler)
@@ -26,18 +29,46 @@ def loader_settings(loader: Any) -> dict[str, Any]:
     }.get(name)
     if shuffled is None and isinstance(getattr(inner, "shuffle", None), bool):
         shuffled = inner.shuffle
-    try:
-        length = len(loader)
-    except TypeError:
-        length = -1
+    if sampler is None and isinstance(getattr(loader, "shuffle", None), bool):
+        name, shuffled = type(loader).__name__, loader.shuffle
+    sizes = (getattr(owner, kind, None) for owner in (loader, batch_sampler) for kind in ("batch_size", "bs"))
     return {
-        "batch_size": loader.batch_size or int(getattr(batch_sampler, "batch_size", None) or -1),
+        "batch_size": next((size for size in sizes if isinstance(size, int) and size > 0), -1),
         "sampler": name,
         "shuffled": shuffled,
         "drop_last": bool(getattr(loader, "drop_last", False)),
-        "num_workers": int(loader.num_workers),
-        "length": length,
+        "num_workers": int(getattr(loader, "num_workers", 0) or 0),
+        "length": length_of(loader),
     }
+
+
+def without_workers(loader: Any) -> Any:
+    """The loader, or, where it keeps its worker processes, what is needed to read its data set again without holding them."""
+    if getattr(loader, "_iterator", None) is None:
+        return loader
+    names = ("dataset", "batch_size", "collate_fn", "num_workers", "drop_last", "worker_init_fn", "multiprocessing_context")
+    return types.SimpleNamespace(**{name: getattr(loader, name, None) for name in names})
+
+
+def own_loader(loader: Any) -> Any:
+    """The program's own loader, where another library gives torch's iterators a stand-in whose data set is itself."""
+    if held(loader, "dataset") is not loader:
+        return loader
+    own = [v for v in vars(loader).values() if v is not loader and held(v, "dataset") is not None]
+    return own[0] if own else loader
+
+
+def drawn_order(loader: Any) -> list[int] | None:
+    """The positions that a loader without torch's samplers is about to draw, where it keeps them as one list; None elsewhere."""
+    size = safe_len(getattr(loader, "dataset", None))
+    if isinstance(loader, DataLoader) or size <= 0:
+        return None
+    for value in vars(loader).values():
+        if isinstance(value, list) and 2 * len(value) > size and all(isinstance(i, (int, np.integer)) for i in value):
+            positions = {int(i) for i in value}
+            if len(positions) == len(value) and min(positions) >= 0 and max(positions) < size:
+                return [int(i) for i in value]
+    return None
 
 
 def optimizer_settings(optimizer: Any) -> dict[str, Any]:

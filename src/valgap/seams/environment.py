@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
 import sys
-from importlib import metadata
 from typing import Any
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "Pillow", "lightning", "transformers", "accelerate", "valgap")
@@ -14,18 +11,26 @@ VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTH
 
 
 def describe(argv: list[str], script: str) -> dict[str, Any]:
-    """JSON-ready facts about the machine and the call; no secrets, only named variables."""
+    """JSON-ready facts about the call; no secrets, only named variables. Costs nothing: the program waits for it."""
     return {
         "argv": argv,
         "script": script,
         "cwd": os.getcwd(),  # noqa: PTH109
-        "python": platform.python_version(),
+        "python": sys.version.split()[0],
         "executable": sys.executable,
+        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+    }
+
+
+def surroundings(with_git: bool = True) -> dict[str, Any]:
+    """JSON-ready facts about the machine, the versions and the state of git, once torch is there."""
+    import platform
+
+    return {
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "packages": {name: v for name in PACKAGES if (v := _version(name)) is not None},
-        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
-        "git": _git(),
+        **({"git": _git()} if with_git else {}),  # one process of a job asks
     }
 
 
@@ -54,6 +59,8 @@ def _peak_memory() -> int | None:
 
 
 def _version(name: str) -> str | None:
+    from importlib import metadata
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -61,6 +68,8 @@ def _version(name: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
+    import subprocess
+
     def ask(*arguments: str) -> str:
         done = subprocess.run(
             ["git", "--no-optional-locks", *arguments],

@@ -17,6 +17,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import nn
@@ -50,6 +51,7 @@ class Listener(Protocol):
     def step_started(self, optimizer: torch.optim.Optimizer, has_closure: bool) -> None: ...
     def step_ended(self, optimizer: torch.optim.Optimizer) -> None: ...
     def schedule_made(self, schedule: Any) -> None: ...
+    def wrapper_made(self, wrapper: Any) -> None: ...
     def weights_loading(self, module: nn.Module) -> None: ...
     def weights_loaded(self, module: nn.Module, state: Any, strict: bool, result: Any) -> None: ...
     def failed(self, where: str, error: Exception) -> None: ...
@@ -58,8 +60,10 @@ class Listener(Protocol):
 class Seams:
     """The hooks of one listener. ``attach`` once, ``detach`` once."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, when_forked: Callable[[], Listener | None] = lambda: None) -> None:
         self.listener = listener
+        self._when_forked = when_forked
+        self._refused = -1  # the process in which it gave no listener
         self._undo: list[Callable[[], None]] = []
         self._pid = os.getpid()
         self._thread = threading.get_ident()
@@ -92,13 +96,34 @@ class Seams:
         setattr(owner, name, replacement)
         self._undo.append(lambda: setattr(owner, name, original))
 
+    def _here(self) -> bool:
+        """Whether this process is listened to. A forked one gets a listener of its own, a data set's worker none."""
+        pid = os.getpid()
+        if pid == self._pid:
+            return True
+        if pid == self._refused:
+            return False
+        listener = self._when_forked() if torch.utils.data.get_worker_info() is None else None
+        if listener is None:
+            self._refused = pid
+            return False
+        self.listener, self._pid = listener, pid
+        self._thread = threading.main_thread().ident or threading.get_ident()
+        self._lock = threading.RLock()  # another thread of the parent may have held it
+        self._depth = 0
+        self._open_call = None
+        if self._undo:
+            self._arm()
+        return True
+
     def _tell(self, name: str, *args: Any) -> None:
-        """Call the listener; in a forked worker this does nothing."""
-        if os.getpid() != self._pid:
+        """Call the listener; in a data set's worker this does nothing."""
+        if not self._here():
             return
         try:
             # What we keep must stay usable: tensors made in inference mode cannot be changed outside of it.
-            with self._lock, torch.inference_mode(False), torch.no_grad():
+            # Nor may what we compute warn the program, or raise where it asked numpy to.
+            with self._lock, torch.inference_mode(False), torch.no_grad(), np.errstate(all="ignore"):
                 getattr(self.listener, name)(*args)
         except Exception as error:
             self.listener.failed(name, error)
@@ -109,14 +134,14 @@ class Seams:
         seams = self
         base = dataloader._BaseDataLoaderIter
 
-        def make_iter(original: Any) -> Any:
-            def __iter__(loader: Any) -> Any:
-                iterator = original(loader)
+        def make_init(original: Any) -> Any:
+            # Not DataLoader.__iter__: subclasses override it, and other libraries' loaders make these iterators themselves.
+            def __init__(iterator: Any, loader: Any, *args: Any, **kwargs: Any) -> None:
+                original(iterator, loader, *args, **kwargs)
                 seams._recover()
                 seams._tell("iteration_started", loader, iterator)
-                return iterator
 
-            return __iter__
+            return __init__
 
         def make_next_index(original: Any) -> Any:
             def _next_index(iterator: Any) -> Any:
@@ -127,9 +152,13 @@ class Seams:
             return _next_index
 
         def make_reset(original: Any) -> Any:
-            def _reset(iterator: Any, *args: Any, **kwargs: Any) -> Any:
+            def _reset(iterator: Any, loader: Any, first_iter: bool = False, *args: Any, **kwargs: Any) -> Any:
                 iterator.__dict__["_valgap_indices"] = []
-                return original(iterator, *args, **kwargs)
+                result = original(iterator, loader, first_iter, *args, **kwargs)
+                if not first_iter:  # workers that stay begin another walk
+                    seams._recover()
+                    seams._tell("iteration_started", loader, iterator)
+                return result
 
             return _reset
 
@@ -154,7 +183,7 @@ class Seams:
 
             return __next__
 
-        self._patch(dataloader.DataLoader, "__iter__", make_iter)
+        self._patch(base, "__init__", make_init)
         self._patch(base, "_next_index", make_next_index)
         self._patch(base, "_reset", make_reset)
         self._patch(base, "__next__", make_next)
@@ -199,7 +228,7 @@ class Seams:
         return compile
 
     def _call_outermost(self, module: Any, run: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        elsewhere = threading.get_ident() != self._thread or os.getpid() != self._pid
+        elsewhere = not self._here() or threading.get_ident() != self._thread
         if self._depth or elsewhere or not _has_parameters(module):
             return run()
         self._tell("model_called", module, args, torch.is_grad_enabled())
@@ -243,11 +272,11 @@ class Seams:
         if torch.compiler.is_compiling():
             return
         if (
-            os.getpid() != self._pid
+            not self._here()
             or threading.get_ident() != self._thread
             or torch._C._get_tracing_state()
             or isinstance(module, torch.jit.ScriptModule)
-            or any(isinstance(a, torch.fx.Proxy) for a in args)  # to look at one is to write into the traced graph
+            or any(_has_no_values(a) for a in args)
             or not _has_parameters(module)
         ):
             return
@@ -366,6 +395,22 @@ class Seams:
             return __init__
 
         self._patch(torch.optim.lr_scheduler.LRScheduler, "__init__", make_schedule)
+
+        def make_wrapper(original: Any) -> Any:
+            def __init__(wrapper: Any, *args: Any, **kwargs: Any) -> None:
+                original(wrapper, *args, **kwargs)
+                seams._tell("wrapper_made", wrapper)
+
+            return __init__
+
+        self._patch(nn.parallel.DistributedDataParallel, "__init__", make_wrapper)
+
+
+def _has_no_values(value: Any) -> bool:
+    """Whether a program only works out shapes, or traces: to look at a proxy is to write into the traced graph."""
+    if isinstance(value, torch.Tensor):
+        return value.is_meta or hasattr(value, "fake_mode")
+    return isinstance(value, torch.fx.Proxy)
 
 
 def _has_parameters(module: Any) -> bool:

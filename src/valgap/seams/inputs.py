@@ -49,11 +49,11 @@ def miniatures(images: torch.Tensor) -> torch.Tensor:
 
 def quantized(images: torch.Tensor) -> dict[str, Any]:
     """The fields of SeenInputs: (n, C, h, w) as uint8, with the values of 0 and 255 per channel."""
-    values = np.nan_to_num(images.cpu().numpy().astype(np.float32), posinf=0.0, neginf=0.0)
+    values = np.nan_to_num(images.double().cpu().numpy(), posinf=0.0, neginf=0.0)
     low, high = values.min(axis=(0, 2, 3)), values.max(axis=(0, 2, 3))
     span = np.where(high > low, high - low, 1.0)[None, :, None, None]
     levels = np.round((values - low[None, :, None, None]) / span * 255)
-    return {"images": levels.astype(np.uint8), "low": low, "high": high}
+    return {"images": levels.astype(np.uint8), "low": low.astype(np.float32), "high": high.astype(np.float32)}
 
 
 class InputCollector:
@@ -138,6 +138,7 @@ def autocorrelation(images: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]
     out = np.full((2, 4), np.nan)
     if images.size == 0 or min(images.shape[2:]) < 8:
         return out
+    images = images.astype(np.float64)  # squares of large values are no number in float32
     centred = images - images.mean(axis=(2, 3), keepdims=True)
     power = (centred**2).mean(axis=(2, 3))
     alive = power > 1e-12

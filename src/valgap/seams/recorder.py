@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import time
 import traceback
-import weakref
 from typing import Any
 
 import numpy as np
 import torch
 
 from valgap.record.writer import RecordWriter
-from valgap.seams.batches import as_class_index, find_images, find_logits, read_batch
-from valgap.seams.described import loader_settings
+from valgap.seams.batches import as_class_index, find_images, find_logits
+from valgap.seams.described import loader_settings, own_loader, without_workers
 from valgap.seams.inputs import fingerprint, miniatures, quantized
 from valgap.seams.model_states import ModelStates
 from valgap.seams.optimizer_steps import OptimizerSteps
+from valgap.seams.ranks import Ranks
 from valgap.seams.samples import Registry, Samples
 from valgap.seams.schedules import Schedules
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.waiting_batches import WaitingBatches
 from valgap.seams.walk import Call, OpenBatch, Walk
+from valgap.seams.walks import Walks
 
 MAX_SEEN = 4  # passes whose first images are kept small: train and val, and what else is there
 MAX_ERRORS = 20
@@ -45,45 +46,53 @@ class Recorder:
         self.best: tuple[float, int, dict[str, torch.Tensor]] | None = None  # accuracy, pass, state
         self.seconds = {"train": 0.0, "eval": 0.0}
         self.images = {"train": 0, "eval": 0}
-        self._iterators: weakref.WeakKeyDictionary[Any, Walk] = weakref.WeakKeyDictionary()
         self._waiting = WaitingBatches()
+        self._walks = Walks(self.samples, self._waiting)
         self._current: OpenBatch | None = None
+        self._newest: Walk | None = None  # the last that became a pass
         self._open_call: Call | None = None
         self._deferred: list[tuple[str, Any, Any, Any]] | None = None
         self._deferred_grad = False
         self._steps = OptimizerSteps(writer)
         self._schedules = Schedules(writer)
         self._states = ModelStates(writer)
+        self._ranks = Ranks(writer)
         self._seen: set[tuple[int, bool]] = set()
+
+    @property
+    def pass_running(self) -> bool:
+        """Whether the newest pass has batches to come, or an older one goes on since."""
+        newest, current = self._newest, self._current
+        if newest is None:
+            return False
+        if current is not None and current.walk is not newest and not current.walk.exhausted:
+            return True
+        return newest.loader_id >= 0 and not newest.exhausted and not 0 <= newest.length <= newest.num_batches
 
     # -- loader -------------------------------------------------------------------------------
 
     def iteration_started(self, loader: Any, iterator: Any) -> None:
-        """A DataLoader's ``__iter__`` was called."""
+        """A loader's iterator begins: it was made, or begins anew with the workers it has."""
         self._settle(keep=None)
+        loader = own_loader(loader)
         loader_id, new = self.loaders.number(loader)
-        dataset_id = self.samples.dataset_id(loader.dataset)
+        dataset_id = self.samples.dataset_id(getattr(loader, "dataset", None))
         if new:
             self.writer.write("loader", {"id": loader_id, "dataset": dataset_id, **loader_settings(loader)})
-        old = self._iterators.get(iterator)
-        if old is not None:
-            self._waiting.forget(old)
         for walk in self.walks:
             if walk.loader_id == loader_id and not walk.exhausted:
                 walk.exhausted = walk.dead = True  # its loop was left with break
-        walk = Walk(loader, loader_id, dataset_id, self.samples.ids.get(dataset_id))
-        self._iterators[iterator] = walk
-        self._settle(keep=walk)
+        self._settle(keep=self._walks.begin(iterator, loader, loader_id, dataset_id))
 
     def batch_loaded(self, iterator: Any, indices: Any, batch: Any) -> None:
         """A loader's iterator returned a batch."""
-        walk = self._iterators.get(iterator)
+        walk = self._walks.drawn(iterator)
         if walk is not None:
-            self._waiting.add(read_batch(walk, indices, batch))
+            self._waiting.add(walk.read(indices, batch))
 
     def iteration_ended(self, iterator: Any) -> None:
         """A loader's iterator is exhausted."""
-        walk = self._iterators.get(iterator)
+        walk = self._walks.of(iterator)
         if walk is None:
             return
         walk.exhausted = True
@@ -94,6 +103,7 @@ class Recorder:
 
     def model_called(self, module: Any, args: tuple[Any, ...], grad_enabled: bool) -> None:
         """An outermost module call begins."""
+        self._ranks.model_called(module, grad_enabled)
         self._open_call = None
         self._deferred_grad = grad_enabled
         images = find_images(args)
@@ -131,6 +141,10 @@ class Recorder:
     def _begin(self, module: Any, images: torch.Tensor, grad_enabled: bool) -> None:
         current = self._current
         loaded = self._waiting.match(images, current.loaded if current is not None else None)
+        if loaded is not None:
+            loaded = self._walks.place(loaded, grad_enabled)
+        elif current is None or current.loaded is None or current.walk.loader_id < 0 or not current.loaded.holds(images):
+            loaded = self._walks.unloaded(images, current, grad_enabled)
         if loaded is None and current is not None and (images.ndim == 2 or images.shape[0] == current.size):
             if images.ndim == 2 and current.calls and not current.calls[-1].model.contains(module):
                 last = current.calls[-1]
@@ -142,9 +156,10 @@ class Recorder:
                 self._open_call = Call(other, _modes(other, grad_enabled))
                 current.calls.append(self._open_call)
             return
-        if images.ndim == 2 and loaded is None:
-            return  # a call on vectors that come from nowhere we know
-        walk = loaded.walk if loaded is not None else self._loaderless(grad_enabled)
+        if loaded is None:
+            return
+        walk = loaded.walk
+        self._walks.pictures_seen |= images.ndim == 4
         if current is None or current.walk is not walk:
             self._settle(keep=walk)
         self._close_current()
@@ -153,10 +168,13 @@ class Recorder:
             walk.index = self.num_passes
             self.num_passes += 1
             walk.started = time.perf_counter()
+            self._newest = walk
             self.walks.append(walk)
+            self._ranks.pass_begun()
             self.writer.write("pass_begin", {"pass": walk.index, "loader": walk.loader_id, "dataset": walk.dataset_id})
         self._start(tracked, grad_enabled)
         self._current = OpenBatch(walk, walk.num_batches, int(images.shape[0]), loaded, fingerprint(images))
+        self._current.steps_before = walk.steps
         self._open_call = Call(tracked, _modes(tracked, grad_enabled))
         self._current.calls.append(self._open_call)
         walk.inputs.add(images.detach(), walk.num_batches)
@@ -175,12 +193,6 @@ class Recorder:
         """Before a call: the state at the start is that before the first one with gradients."""
         if grad_enabled:
             self._states.write_start(model)
-
-    def _loaderless(self, grad_enabled: bool) -> Walk:
-        current = self._current
-        if current is not None and current.walk.loader_id < 0 and bool(current.calls[0].modes[3]) == grad_enabled:
-            return current.walk
-        return Walk(None, -1, -1, None)
 
     def _track(self, module: Any) -> TrackedModel:
         for model in self.models:
@@ -252,10 +264,20 @@ class Recorder:
     def step_ended(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer has stepped."""
         self._steps.step_ended(optimizer, self._open_walk(), self.models)
+        self._ranks.stepped()
 
     def training_of(self, parameter: torch.Tensor) -> tuple[str, dict[str, Any], list[float]] | None:
         """(optimizer class, settings of its group, learning rate of each step) of what trained a parameter last."""
         return self._steps.training_of(parameter)
+
+    @property
+    def rank(self) -> int | None:
+        """The program's rank in its group of processes; None where it has joined none."""
+        return self._ranks.rank
+
+    def wrapper_made(self, wrapper: Any) -> None:
+        """A model was wrapped in DistributedDataParallel."""
+        self._ranks.wrapper_made(wrapper)
 
     def schedule_made(self, schedule: Any) -> None:
         """A learning-rate schedule was made."""
@@ -280,8 +302,13 @@ class Recorder:
     def _settle(self, keep: Walk | None, everything: bool = False) -> None:
         """Write the walks that have ended, except ``keep``."""
         for walk in list(self.walks):
-            ended = walk.exhausted and not self._waiting.any_of(walk)
-            if walk is not keep and (ended or (everything and walk.exhausted)):
+            if walk is keep:
+                continue
+            if walk.loader_id < 0 and keep is not None:
+                walk.exhausted = True  # images from no loader: their walk is over when another one is used
+            if not walk.exhausted and not everything and self._open_walk() is walk:
+                continue  # its last batch may still have to learn
+            if walk.is_over and (everything or not self._waiting.any_of(walk)):
                 self._write_walk(walk)
 
     def _write_walk(self, walk: Walk) -> None:
@@ -306,9 +333,10 @@ class Recorder:
         if walk.steps:
             self._states.write_model(model)
         self._states.write_state(model, "pass", walk.index)
+        self._ranks.pass_written(walk.index, model, bool(walk.steps))
         if walk.steps:
             self._schedules.write(walk.index, self._steps.optimizers)
-        loader = walk.loader
+        loader, walk.loader = without_workers(walk.loader), None  # who drops a loader ends its workers
         facts = {"model": model, "walk": walk, "dataset": walk.dataset_id}
         if kind == "train":
             self.last_train = (loader, facts)
@@ -329,9 +357,10 @@ class Recorder:
 
     def finish(self) -> None:
         """Write everything that is still open; the program has ended."""
-        self._close_current()
-        for walk in list(self.walks):
-            self._write_walk(walk)
+        with np.errstate(all="ignore"):
+            self._close_current()
+            for walk in list(self.walks):
+                self._write_walk(walk)
 
     def failed(self, where: str, error: Exception) -> None:
         """One of the methods above raised: noted in the record, unseen by the program."""

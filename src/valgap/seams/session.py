@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -9,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from valgap.record.location import has_parts
+from valgap.record.place import Place
 from valgap.record.writer import RecordWriter
 from valgap.seams import environment
-from valgap.seams.prints import PrintTap
+from valgap.seams.children import Children, Origin
+from valgap.seams.prints import Moment, PrintTap
 
 if TYPE_CHECKING:
     from valgap.seams.acting import Acting
@@ -20,10 +24,22 @@ if TYPE_CHECKING:
 
 # The closing measurements take at most this share of the script's own time.
 CLOSING_SHARE = 0.2
+# What a forked process has of its parent's: it must neither use nor free it.
+_inherited: list[Any] = []
 
 
 class Session:
-    """Records from ``start`` to ``finish``. torch is hooked when it is there, or as soon as it is imported."""
+    """Records from ``start`` to ``finish``. torch is hooked when it is there, or as soon as it is imported.
+
+    Args:
+        out: the run directory.
+        argv: the program's arguments, its name first.
+        script: what was run, by name.
+        module: the module that was run, with ``-m``.
+        make_acting: for arms: what is done to the program. Processes that an arm starts are not followed.
+        place: of this process in its job, where it is one of several.
+        origin: for a process that a recorded one has started.
+    """
 
     def __init__(
         self,
@@ -32,38 +48,84 @@ class Session:
         script: str,
         module: str | None = None,
         make_acting: Callable[[], Acting] | None = None,
+        place: Place | None = None,
+        origin: Origin | None = None,
     ) -> None:
-        self.writer = RecordWriter(out)
+        self.place = place
+        self.root = origin.root if origin is not None else os.getpid()
+        self.closing = origin.closing if origin is not None else CLOSING_SHARE  # of processes that it starts
+        self.writer = _writer(out, place, origin)
         self.recorder: Recorder | None = None
         self.acting: Acting | None = None
         self._make_acting = make_acting
         self._seams: Seams | None = None
-        self._prints = PrintTap(self._printed)
+        self._prints = PrintTap(self._printed, self._moment)
+        self.children = Children(self) if make_acting is None else None
         self._started = time.perf_counter()
+        self._pid = os.getpid()
+        self.ended = False
+        self._first = origin is None and (place is None or place.rank == 0)
         self.writer.write("environment", {**environment.describe(argv, script), "module": module})
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process stands for its job: it is the first one, or the only one."""
+        return self.place is None or self.place.rank == 0
 
     def start(self) -> None:
         """Begin to listen."""
         self._started = time.perf_counter()
         self._prints.attach()
+        if self.children is not None:
+            self.children.attach()
         if "torch" in sys.modules:
             self.hook_torch()
+
+    def after_imports(self) -> dict[str, Callable[[], None]]:
+        """What is to be done right after a module has been imported, by its name."""
+        hooks = {"torch": self.hook_torch, "torch._dynamo.eval_frame": self.hook_compiler}
+        return {**hooks, **(self.children.after_imports() if self.children is not None else {})}
 
     def hook_torch(self) -> None:
         """Put the hooks on torch, which has just been imported."""
         if self._seams is not None:
             return
+        if self.children is not None:
+            import subprocess  # noqa: F401
+
+            self.children.attach()
         from valgap.seams.hooks import Seams
         from valgap.seams.recorder import Recorder
 
-        self.recorder = Recorder(self.writer)
-        self._seams = Seams(self.recorder)
+        if os.getpid() == self._pid:
+            self.writer.write("environment", environment.surroundings(with_git=self._first))
+            self.recorder = Recorder(self.writer)
+        elif (own := self._forked()) is None:
+            return
+        else:
+            self.recorder = own
+        self._seams = Seams(self.recorder, self._forked)
         if self._make_acting is not None:
             self.acting = self._make_acting()
             self.acting.attach(self.recorder)
         self._seams.attach()
         if self.acting is not None:
             self.acting.attach_outside()
+
+    def _forked(self) -> Recorder | None:
+        """The recorder of a forked process that works with torch; None where such processes are not followed."""
+        if self.children is None or self.ended:
+            return None
+        from valgap.seams.recorder import Recorder
+
+        _inherited.append((self.writer, self.recorder))
+        origin = Origin.of(self, "fork")
+        self.place, self._pid = None, os.getpid()
+        self._started = time.perf_counter()
+        self.writer = _writer(self.writer.path, None, origin)
+        self.recorder = Recorder(self.writer)
+        self.children.end_with_process(self)
+        return self.recorder
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -82,13 +144,18 @@ class Session:
         if self._seams is not None:
             self._seams.attach_compiled()
 
-    def _printed(self, line: str) -> None:
-        passes = self.recorder.num_passes if self.recorder is not None else 0
-        self.writer.write("printed", {"line": line, "after_pass": passes - 1})
+    def _moment(self) -> Moment:
+        recorder = self.recorder
+        return (recorder.num_passes, recorder.pass_running) if recorder is not None else (0, False)
+
+    def _printed(self, line: str, moment: Moment) -> None:
+        passes, running = moment
+        self.writer.write("printed", {"line": line, "after_pass": passes - 1, "running": running})
 
     def finish(self, exit_status: int, error: str | None = None) -> float:
         """Stop listening and write the end; returns the program's seconds."""
         seconds = time.perf_counter() - self._started
+        self.ended = True
         self._prints.detach()
         if self.acting is not None:
             self.acting.detach_outside()
@@ -96,12 +163,17 @@ class Session:
             self._seams.detach()
         if self.acting is not None:
             self.acting.detach()
+        if self.children is not None:
+            self.children.detach()
+            if (self.children.started or self.children.unseen) and not self.writer.waiting:
+                self.writer.write("children", self.children.facts())
         if self.recorder is not None:
             try:
                 self.recorder.finish()
             except Exception as failure:
                 self.recorder.failed("finish", failure)
-            self.writer.write("environment", environment.torch_facts())
+            if not self.writer.waiting:
+                self.writer.write("environment", environment.torch_facts())
         self.writer.write("end", {"exit_status": exit_status, "error": error, "seconds": round(seconds, 3)})
         return seconds
 
@@ -109,23 +181,48 @@ class Session:
         """Make the closing measurements within ``share`` of ``seconds`` (none with share 0), and close the record."""
         started = time.perf_counter()
         try:
-            if share > 0 and self.recorder is not None and self.recorder.num_passes:
+            if share > 0 and self.recorder is not None and self.recorder.num_passes and self._measures:
                 from valgap.seams.closing import ClosingMeasurements
+                from valgap.seams.ranks import apart
 
                 if say is not None:
                     say(f"closing measurements on the finished model, at most {max(1.0, share * seconds):.0f} s")
-                ClosingMeasurements(self.recorder, self.writer, share * seconds, started).run()
+                with apart():
+                    ClosingMeasurements(self.recorder, self.writer, share * seconds, started).run()
         finally:
             self.writer.close()
+
+    @property
+    def _measures(self) -> bool:
+        """One process of a job measures: that of rank 0."""
+        rank = self.recorder.rank if self.recorder is not None else None
+        return self.leads and not rank
 
     @property
     def problem(self) -> str | None:
         """Why nothing can be said of this run, in one line; None when something can."""
         recorder: Any = self.recorder
+        if recorder is not None and recorder.num_passes:
+            return None
+        if has_parts(self.writer.path):
+            return None
+        if self.children is not None and self.children.unseen:
+            return f"the training ran in a process that was not recorded: {self.children.unseen}"
         if recorder is None:
             return "the script never imported torch: valgap records PyTorch training scripts"
-        if not recorder.num_passes and recorder.loaders.count == 0:
+        if recorder.loaders.count == 0:
             return "no DataLoader was iterated and no model was called: there is nothing to diagnose"
-        if not recorder.num_passes:
-            return "batches were loaded, but no model with parameters was called on them"
-        return None
+        return "batches were loaded, but no model with parameters was called on them"
+
+
+def _writer(out: Path, place: Place | None, origin: Origin | None) -> RecordWriter:
+    """The file of this process in the run directory."""
+    facts: dict[str, Any] = {"parent": os.getppid()}
+    if place is not None:
+        facts |= place.facts
+    if origin is not None:
+        facts |= {"how": origin.how, "root": origin.root}
+        return RecordWriter(out, f"rank-{place.rank}" if place is not None else f"child-{os.getpid()}", facts, waits=True)
+    if place is not None and place.rank > 0:
+        return RecordWriter(out, f"rank-{place.rank}", facts)
+    return RecordWriter(out, facts=facts)

@@ -110,15 +110,24 @@ def preserved(model: TrackedModel) -> Iterator[None]:
     """Puts weights, buffers, modes and random states back."""
     kept = [(t, t.detach().clone()) for _, t, _, _ in model.tensors]
     modes = [(m, m.training) for p in model.parts for m in p.modules()]
+    with random_states_kept():
+        try:
+            yield
+        finally:
+            for tensor, value in kept:
+                tensor.data.copy_(value)
+            for module, training in modes:
+                module.training = training
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Puts the random states of torch, numpy and Python back."""
     states = (torch.get_rng_state(), np.random.get_state(), random.getstate())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:
         yield
     finally:
-        for tensor, value in kept:
-            tensor.data.copy_(value)
-        for module, training in modes:
-            module.training = training
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
         random.setstate(states[2])

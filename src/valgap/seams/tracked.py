@@ -114,7 +114,8 @@ class TrackedModel:
 
     def snapshot(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(sums, norms), each (T,) float64 on the CPU, of all tensors as they are now."""
-        values = [t.detach() for _, t, _, _ in self.tensors]
+        # Of tensors that processes share out, this process's own part: the whole would make every process wait for all.
+        values = [t.detach().to_local() if hasattr(t, "to_local") else t.detach() for _, t, _, _ in self.tensors]
         if not values:
             return torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
         real = [v if v.is_floating_point() else v.double() for v in values]

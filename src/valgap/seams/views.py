@@ -11,7 +11,8 @@ import torch
 
 from valgap.seams.batches import find_logits
 from valgap.seams.normalization import differs, normalization, renormalize
-from valgap.seams.tracked import TrackedModel
+from valgap.seams.ranks import wrappers_in
+from valgap.seams.tracked import TrackedModel, unwrap
 
 # Images for the comparison of train and eval mode, when the program evaluated in eval mode.
 MODE_IMAGES = 64
@@ -70,7 +71,7 @@ def forward(model: TrackedModel, images: torch.Tensor, mode: Mode) -> torch.Tens
             module.train()
     kept = [(b, b.clone()) for p in model.parts for b in p.buffers()] if mode == "train" else []
     try:
-        first = model.parts[0]
+        first = unwrap(model.parts[0]) if wrappers_in(model.parts[0]) else model.parts[0]  # no other process takes part
         output: Any = first(**{model.input_name: images}) if model.input_name else first(images)
         for part in model.parts[1:]:
             output = part(output)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
+
 import torch
 
 from valgap.seams.batches import LoadedBatch
@@ -16,6 +19,8 @@ class WaitingBatches:
     def __init__(self) -> None:
         self._waiting: list[LoadedBatch] = []
         self._sliced: LoadedBatch | None = None  # the one whose micro-batches are being used
+        # Every batch whose tensors still live, by the identity of these: a program may keep batches and use them again.
+        self._alive: dict[int, tuple[weakref.ref[torch.Tensor], LoadedBatch]] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -24,10 +29,27 @@ class WaitingBatches:
         """A loader handed out this batch."""
         self._waiting.append(batch)
         del self._waiting[:-MAX_WAITING]
+        for ref, _ in batch.images:
+            tensor = ref()
+            if tensor is not None:
+                key = id(tensor)
+                self._alive[key] = (weakref.ref(tensor, functools.partial(self._died, key)), batch)
+
+    def _died(self, key: int, reference: weakref.ref[torch.Tensor]) -> None:
+        kept = self._alive.get(key)
+        if kept is not None and kept[0] is reference:
+            del self._alive[key]
 
     def forget(self, walk: Walk) -> None:
         """No batch of this walk waits any more."""
         self._waiting = [b for b in self._waiting if b.walk is not walk]
+
+    def move(self, walk: Walk, other: Walk) -> None:
+        """Batches that were drawn for one walk belong to another."""
+        for batch in self._waiting:
+            if batch.walk is walk:
+                batch.walk = other
+                walk.drawn, other.drawn = walk.drawn - 1, other.drawn + 1
 
     def any_of(self, walk: Walk) -> bool:
         """Whether a batch of this walk still waits."""
@@ -38,6 +60,11 @@ class WaitingBatches:
 
         None where it is the one ``in_use`` once more, and where no batch fits. A batch that is returned waits no longer.
         """
+        chosen = next((b for b in self._waiting if b.size == images.shape[0] and b.holds(images)), None)
+        if chosen is not None:
+            self._use(chosen)
+            self._sliced = None
+            return chosen
         if in_use is not None and in_use.holds(images):
             return None
         chosen = next((b for b in (*self._waiting, self._sliced) if b is not None and b.part(images) is not None), None)
@@ -45,7 +72,10 @@ class WaitingBatches:
             self._use(chosen)
             self._sliced = chosen  # its other micro-batches are still to come
             return chosen.part(images)
-        chosen = next((b for b in self._waiting if b.holds(images)), None) or self._fitting(images)
+        kept = self._alive.get(id(images))
+        if kept is not None and kept[0]() is images:
+            return kept[1] if kept[1] is not in_use else None
+        chosen = self._fitting(images)
         if chosen is not None:
             self._use(chosen)
             self._sliced = None

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import IterableDataset
 
-from valgap.seams.batches import LoadedBatch, as_class_index, as_two_columns
+from valgap.seams.batches import LoadedBatch, as_class_index, as_two_columns, read_batch
+from valgap.seams.datasets import length_of, safe_len
 from valgap.seams.inputs import InputCollector, LossCollector
 from valgap.seams.step_norms import StepNorms
 from valgap.seams.tracked import TrackedModel
@@ -20,6 +23,10 @@ FLUSH_SECONDS = 20.0
 MARKED = 256
 # The loss's target is looked for among the batch's tensors in so many batches of a pass: comparing waits for the device.
 KEY_BATCHES = 4
+# A batch begins a walk anew when this share of its samples has been in it.
+REPEATED_SHARE = 0.75
+# A loader that says it gives its data so many times over is taken for one that never ends.
+ENDLESS = 3
 
 
 @dataclass
@@ -45,6 +52,12 @@ class OpenBatch:
     loss_logits: torch.Tensor | None = None
     loss_target: torch.Tensor | None = None
     loss_name: str = ""
+    steps_before: int = 0  # optimizer steps of its walk when it was opened
+
+    @property
+    def with_gradients(self) -> bool:
+        """Whether its first call recorded gradients."""
+        return bool(self.calls) and bool(self.calls[0].modes[3])
 
     def chosen(self) -> Call | None:
         """The call that counts: with gradient, else of a trained model, else the last model's first one."""
@@ -70,13 +83,29 @@ class StepRow:
 class Walk:
     """Everything seen of one pass so far."""
 
-    def __init__(self, loader: Any, loader_id: int, dataset_id: int, sample_ids: Any) -> None:
+    def __init__(
+        self,
+        loader: Any,
+        loader_id: int,
+        dataset_id: int,
+        sample_ids: Any,
+        ids_of_keys: Callable[[Any], Any] | None = None,
+    ) -> None:
         self.loader = loader
-        self.length = _length(loader)  # batches; -1 unknown. Some loops stop there and never ask for one more.
+        self.length = (
+            length_of(loader) if loader is not None else -1
+        )  # batches; -1 unknown. Some loops stop there and never ask for one more.
         self.index = -1  # position among the passes; given when the model first uses a batch of it
         self.loader_id = loader_id
         self.dataset_id = dataset_id
         self.sample_ids = sample_ids  # (N,) ids by position in the data set, or None
+        # A stream's length is what its class says; a sampler's is counted.
+        self.length_is_sure = loader is not None and not isinstance(getattr(loader, "dataset", None), IterableDataset)
+        self.endless = _is_endless(loader, self.length)
+        self.drawn = 0  # batches that the loader gave
+        self.order: Any = None  # positions in the order in which they are drawn, where the loader itself keeps them
+        self.met: set[Any] = set()  # what has been in it, where nothing else says when it ends
+        self.ids_of_keys = ids_of_keys  # names samples by their content
         self.exhausted = False
         self.dead = False
         self.written = False
@@ -104,6 +133,36 @@ class Walk:
         self.seen: torch.Tensor | None = None  # its first images, small, where this pass shows them
         self.fingerprints: dict[int, float] = {}  # of a few samples, for the closing measurements
 
+    def another(self) -> Walk:
+        """A walk that has not begun, over the same data."""
+        return Walk(self.loader, self.loader_id, self.dataset_id, self.sample_ids, self.ids_of_keys)
+
+    def read(self, indices: Any, batch: Any) -> LoadedBatch:
+        """The batch that the loader gives next."""
+        if self.order is None:
+            return read_batch(self, indices if self.sample_ids is not None else None, batch)
+        loaded = read_batch(self, None, batch)
+        loaded.indices, self.order = self.order[: loaded.size], self.order[loaded.size :]
+        if len(loaded.indices) == loaded.size:
+            loaded.keys = None
+        return loaded
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the loader has no more to give: it said so, or it has given what it holds."""
+        return self.exhausted or (self.length_is_sure and self.drawn == self.length)
+
+    def meet(self, marks: list[Any]) -> None:
+        """These samples are in it."""
+        self.met.update(marks)
+
+    def has_met(self, marks: list[Any]) -> bool:
+        """Whether (nearly) all of these have been in it before; unknown, and so False, where many of them are alike."""
+        distinct = set(marks)
+        if not marks or 2 * len(distinct) <= len(marks):
+            return False
+        return len(distinct & self.met) >= REPEATED_SHARE * len(distinct)
+
     @property
     def model(self) -> TrackedModel | None:
         """The model that most batches went through."""
@@ -120,6 +179,8 @@ class Walk:
         if logits is None and call is not None:
             logits = call.logits
         target = self._target(batch, target_keys)
+        if batch.loaded is not None:
+            batch.loaded.origin = None  # keeps the images alive
         self._rows.append((batch, logits, target))
         self.new_sizes.append(batch.size)
         self.ended = time.perf_counter()
@@ -155,7 +216,7 @@ class Walk:
             "loader": self.loader_id,
             "dataset": self.dataset_id,
             "model": self.model.id if self.model else -1,
-            "complete": (self.exhausted and not self.dead) or self.num_batches == self.length,
+            "complete": (self.exhausted and not self.dead and self.loader_id >= 0) or self.num_batches == self.length,
             "seconds": round(self.ended - self.started, 4),
             "num_batches": self.num_batches,
             "backwards": self.backwards,
@@ -214,7 +275,11 @@ class Walk:
     def _ids(self, batch: OpenBatch) -> Any:
         unknown = np.full(batch.size, -1, np.int32)
         loaded = batch.loaded
-        if loaded is None or self.sample_ids is None or loaded.size != batch.size:
+        if loaded is None or loaded.size != batch.size:
+            return unknown
+        if loaded.keys is not None and self.ids_of_keys is not None:
+            return self.ids_of_keys(loaded.keys.cpu().numpy())
+        if self.sample_ids is None:
             return unknown
         indices = loaded.indices
         if indices is None or len(indices) != batch.size or min(indices) < 0 or max(indices) >= len(self.sample_ids):
@@ -247,11 +312,12 @@ class Walk:
         }
 
 
-def _length(loader: Any) -> int:
-    try:
-        return len(loader)
-    except TypeError:
-        return -1
+def _is_endless(loader: Any, length: int) -> bool:
+    """Whether a loader goes on for ever, or so long that a pass over its data is no measure of it."""
+    if length < 0:
+        return True
+    size, batch = safe_len(getattr(loader, "dataset", None)), getattr(loader, "batch_size", None)
+    return isinstance(batch, int) and size > 0 and length * batch >= ENDLESS * (size + batch)
 
 
 SAMPLE_COLUMNS: dict[str, Any] = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from valgap.record.location import new_run_directory
+from valgap.record.place import place_of, shared_run_directory
 from valgap.seams.session import CLOSING_SHARE, Session
 
 
@@ -23,8 +23,9 @@ def watch(out: str | os.PathLike[str] | None = None, *, closing: float = CLOSING
     Raises:
         RecordError: ``out`` already holds a record, or cannot be written.
     """
-    folder = Path(out) if out is not None else new_run_directory("watch")
-    session = Session(folder, list(sys.argv), "watch")
+    place = place_of()
+    folder = shared_run_directory(Path(out) if out is not None else None, "watch", place)
+    session = Session(folder, list(sys.argv), "watch", place=place)
     import torch  # noqa: F401  (a notebook may import it inside the block)
 
     session.start()

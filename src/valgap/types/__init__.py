@@ -58,11 +58,13 @@ from valgap.types.program import (
     LoaderInfo,
     ModelInfo,
     OptimizerInfo,
+    Provenance,
     ScheduleState,
     StateSnapshot,
     TransformStep,
     WeightsLoaded,
 )
+from valgap.types.ranks import RankInfo, RankPass, Wrapping
 from valgap.types.record import TRAINED, PrintedNumber, RunRecord
 
 __all__ = [
@@ -114,6 +116,9 @@ __all__ = [
     "Phase",
     "Picture",
     "PrintedNumber",
+    "Provenance",
+    "RankInfo",
+    "RankPass",
     "Ranked",
     "RunRecord",
     "SampleTable",
@@ -129,4 +134,5 @@ __all__ = [
     "Untreatable",
     "Verdict",
     "WeightsLoaded",
+    "Wrapping",
 ]

@@ -207,6 +207,7 @@ class Diagnosis:
     experiments: Experiments | None = None
     images: CaseImages | None = None  # what was looked at beside the record
     gap: tuple[GapPart, ...] = ()
+    budget_s: float = 0.0  # seconds that were given for re-runs; 0: none were asked for
 
     def __repr__(self) -> str:
         found = ", ".join(f"{j.check.name} ({j.verdict})" for j in self.findings)
@@ -222,6 +223,13 @@ class Diagnosis:
         if self.experiments is not None:
             return "record and re-runs"
         return "the record alone" if self.run.passes else "the images alone"
+
+    @property
+    def without_finding(self) -> tuple[str, str]:
+        """What is to be said where nothing was found: the verdict in a few words, and what it rests on or lacks."""
+        if self.run.unseen:
+            return "No cause was found, but not all was seen", f": {'; '.join(self.run.unseen)}."
+        return "Nothing is broken", f" as far as {self.sources} can tell."
 
     @property
     def crashed(self) -> tuple[Judged, ...]:

@@ -29,8 +29,8 @@ class SampleTable:
 
     @property
     def labelled(self) -> npt.NDArray[np.bool_]:
-        """Which samples have a known target, shape (N,)."""
-        return self.target >= 0
+        """Which samples have a known target and an answer of the model, shape (N,)."""
+        return np.asarray((self.target >= 0) & (self.prediction >= 0))
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
@@ -145,6 +145,8 @@ class Pass:
     steps: StepTable
     modes: ModeStats
     state: int  # position in RunRecord.states of the snapshot at its end, -1 if none
+    processes: int = 1  # that shared it; `samples` then holds each known sample of theirs once
+    repeated: int = 0  # samples left out of `samples` because another process, or padding, had shown them before
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,20 @@ class DatasetInfo:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """How the samples of a data set are named, as far as watching it read a few of them could tell."""
+
+    dataset: int
+    # "declared": paths that it lists, which are what it opens; "watched": files that it was seen to open; "archive": members of
+    # one file; "memory": it opens nothing; "content": a stream, known by its images; "mixed" of several parts, or "unknown"
+    how: str
+    checked: int  # items that were read whole
+    agreed: int  # of them, those that opened the file that was expected
+    named: float  # share of samples whose file is known, 0..1
+    note: str  # what could not be known, in words; "" where all is
+
+
+@dataclass(frozen=True)
 class LoaderInfo:
     """A DataLoader's settings."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from valgap.types.arrays import Phase
 from valgap.types.closing import Closing
@@ -13,10 +13,12 @@ from valgap.types.program import (
     LoaderInfo,
     ModelInfo,
     OptimizerInfo,
+    Provenance,
     ScheduleState,
     StateSnapshot,
     WeightsLoaded,
 )
+from valgap.types.ranks import RankInfo
 
 # What the records of `valgap train` have for a script.
 TRAINED = "valgap train"
@@ -24,12 +26,24 @@ TRAINED = "valgap train"
 
 @dataclass(frozen=True)
 class PrintedNumber:
-    """A number that the script printed or logged, with the words before it."""
+    """A number that the script printed or logged, with the words before it and what they mean."""
 
     label: str  # the words before the number in that line, lower case, at most 60 characters
     value: float
     after_pass: int  # index of the pass that had begun last; -1 before any
     line: str
+    decimals: int = 0  # digits after the point, as printed
+    metric: str = "other"  # "accuracy", "top_k", "loss" or "other"
+    k: int = 1  # of a top-k accuracy
+    unit: str | None = None  # of an accuracy: "percent" or "share"; None where it cannot be known
+    side: str = ""  # "train", "val", "test"; "" where it is not said
+    # "value"; "running" (of a batch, or so far), "average" (of a meter), "best" (so far), "class" (of one class), "model" (of
+    # another model: averaged, a teacher), "count" (right answers), "other"
+    kind: str = "value"
+    epoch: float | None = None  # as its line says
+    finished: bool | None = None  # whether the progress in its line is at its end; None where the line shows none
+    running: bool = False  # printed before that pass was over
+    series: str = ""  # equal for numbers at the same place of the same print
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,6 +69,9 @@ class RunRecord:
     seconds: float
     seen: tuple[SeenInputs, ...] = ()  # of the first pass over each data set
     schedules: tuple[ScheduleState, ...] = ()
+    ranks: tuple[RankInfo, ...] = ()  # the processes of a program of several; empty for a process alone
+    unseen: tuple[str, ...] = ()  # what keeps a sound result from being told sound, a sentence each; see record/whole.py
+    provenance: Mapping[int, Provenance] = field(default_factory=dict)  # by data set; none without closing measurements
 
     def __repr__(self) -> str:
         return f"RunRecord({self.path!r}: {len(self.passes)} passes, exit status {self.exit_status})"
@@ -67,6 +84,11 @@ class RunRecord:
     def of_phase(self, phase: Phase) -> tuple[Pass, ...]:
         """All passes of one phase with the trained model's data, in order."""
         return tuple(p for p in self.passes if p.phase == phase)
+
+    @property
+    def group(self) -> tuple[RankInfo, ...]:
+        """The processes that trained as one group, by rank; empty where none did."""
+        return tuple(sorted((r for r in self.ranks if r.rank is not None and r.passes), key=lambda r: r.rank or 0))
 
     @property
     def last_train(self) -> Pass | None:

@@ -1,0 +1,8 @@
+"""All commands: a module for each group, shown in `valgap --help` in this order."""
+
+from valgap.cli.app import app, main
+
+# isort: off
+from valgap.cli import runs, causes, models, repair, upkeep
+
+__all__ = ["app", "causes", "main", "models", "repair", "runs", "upkeep"]
