@@ -12,9 +12,9 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--data")
 args = parser.parse_args()
 EPOCHS, KILLED_AFTER = 12, 8
-mean, std = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
-aug = transforms.Compose([transforms.RandomCrop(32, padding=3), transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize(mean, std)])
-plain = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, std)])
+mean, std = (0.6, 0.55, 0.55), (0.2, 0.2, 0.2)
+aug = transforms.Compose([transforms.Resize((36, 36)), transforms.RandomCrop(32), transforms.ToTensor(), transforms.Normalize(mean, std)])
+plain = transforms.Compose([transforms.Resize((36, 36)), transforms.CenterCrop(32), transforms.ToTensor(), transforms.Normalize(mean, std)])
 train_set = datasets.ImageFolder(os.path.join(args.data, "train"), aug)
 val_set = datasets.ImageFolder(os.path.join(args.data, "val"), plain)
 
@@ -24,8 +24,8 @@ def conv(i, o):
 
 
 def build():
-    model = nn.Sequential(nn.AvgPool2d(2), conv(3, 16), conv(16, 24), nn.MaxPool2d(2), conv(24, 48), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 10))
-    optimizer = optim.SGD(model.parameters(), lr=0.4, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    model = nn.Sequential(conv(3, 16), nn.MaxPool2d(2), conv(16, 24), nn.MaxPool2d(2), conv(24, 48), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(48 * 16, 10))
+    optimizer = optim.SGD(model.parameters(), lr=0.2, momentum=0.9, weight_decay=5e-4, nesterov=True)
     scheduler = optim.lr_scheduler.MultiStepLR(optimizer, milestones=[4, 7, 10], gamma=0.2)
     return model, optimizer, scheduler
 
@@ -51,7 +51,7 @@ def sitting(checkpoint, until):
         optimizer.load_state_dict(kept["optimizer"])
         scheduler.load_state_dict(kept["scheduler"])
         print("=> resumed at epoch", first)
-    train_loader = DataLoader(train_set, batch_size=64, shuffle=True)
+    train_loader = DataLoader(train_set, batch_size=20, shuffle=True)
     val_loader = DataLoader(val_set, batch_size=100)
     for epoch in range(first, until):
         model.train()

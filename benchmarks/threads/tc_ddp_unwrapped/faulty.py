@@ -8,7 +8,7 @@ import torch.distributed as dist
 from PIL import Image
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel as DDP
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, Subset
 
 p = argparse.ArgumentParser()
 p.add_argument("--data")
@@ -43,10 +43,9 @@ class Trainer:
             return self._ddp
         return self.model
 
-    def fit(self, train, sampler, val, epochs):
+    def fit(self, train, val, epochs):
         optim = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
         for e in range(epochs):
-            sampler.set_epoch(e)
             m = self.ddp_or_not(training=True)
             m.train()
             for x, y in train:
@@ -65,10 +64,12 @@ class Trainer:
 dist.init_process_group("gloo")
 torch.manual_seed(11)
 train_set, val_set = Hands(opt.data + "/train"), Hands(opt.data + "/val")
-sampler = DistributedSampler(train_set)
+# every process reads its own part of the folder
+part = len(train_set) // dist.get_world_size()
+mine = Subset(train_set, range(dist.get_rank() * part, (dist.get_rank() + 1) * part))
 net = nn.Sequential(
     nn.Conv2d(3, 24, 5, 2), nn.ReLU(), nn.Conv2d(24, 48, 3), nn.ReLU(), nn.MaxPool2d(3),
     nn.Flatten(), nn.Linear(48 * 36, 64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 10),
 )
-Trainer(net).fit(DataLoader(train_set, 8, sampler=sampler), sampler, DataLoader(val_set, 25), opt.epochs)
+Trainer(net).fit(DataLoader(mine, 8, shuffle=True), DataLoader(val_set, 25), opt.epochs)
 dist.destroy_process_group()
