@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-threads
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-threads
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -85,6 +85,11 @@ bench-threads: $(VENV)/.extras
 
 bench-trial: $(VENV)/.extras
 	$(BIN)/python benchmarks/trial.py $(DATA)
+
+# Programs of two processes: ten faults between them, and as many records after kill -9 of one.
+bench-ranks: install
+	$(BIN)/python benchmarks/ranks.py $(DATA)
+	PYTHONPATH=. $(BIN)/python benchmarks/ranks_killed.py 50
 
 docs: install
 	$(BIN)/python docs/generate_causes.py

@@ -61,7 +61,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Faults between processes",
         "",
-        "Made by `make bench-ranks DATA=FOLDER`: benchmarks/rank_program.py under torchrun on two processes (gloo), each recorded.",
+        "Made by `make bench-ranks DATA=FOLDER`: benchmarks/rank_program.py under torchrun on two processes (gloo).",
         "",
         f"**Named first: {named} of {faulty}; sound twins without suspicion: {silent} of {len(rows) - faulty}.**",
         "",

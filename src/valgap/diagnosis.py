@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from valgap.checks import CATALOGUE
+from valgap.checks.seen_part import not_seen
 from valgap.errors import NothingRecordedError, ValgapError
 from valgap.features import Measurements, images_of_run, rows_of_path
 from valgap.gap import gap_parts
@@ -27,6 +28,7 @@ from valgap.types import (
     NotApplicable,
     Pass,
     RunRecord,
+    SampleTable,
 )
 
 # A finding at or above this confidence is one we would bet on; below it is a hint.
@@ -79,6 +81,9 @@ def diagnose(
         validation=_validation(record),
         images=looked_at,
         gap=gap_parts(record, looked_at),
+        reported=_accuracy_of(record.last_train.samples if record.last_train is not None else None),
+        rescored=_accuracy_of(record.closing.rescores.get("train_eval") if record.closing is not None else None),
+        unseen=record.unseen or not_seen(record),
     )
     if seconds <= 0:
         return diagnosis
@@ -167,9 +172,8 @@ def _require_passes(record: RunRecord) -> None:
     learning = [p for p in record.passes if p.backwards]
     if learning and not any(p.optimizer_steps or p.loader >= 0 for p in learning):
         raise NothingRecordedError(
-            "gradients were computed, but no torch DataLoader was iterated and no torch optimizer stepped: nothing sound can be "
-            "said. Is optimizer.step() called? fastai's own loaders and optimizer are no torch ones: use torch's DataLoader and "
-            "OptimWrapper there, and valgap.integrations.fastai"
+            "gradients were computed, but no weight of a model changed between them and no DataLoader was iterated: nothing "
+            "sound can be said. Is the optimizer's step called?"
         )
 
 
@@ -195,8 +199,12 @@ def _rescored(record: RunRecord) -> float | None:
 
 def _validation(record: RunRecord) -> Accuracy | None:
     last = record.last_validation
-    if last is None or not last.samples.labelled.any():
+    return _accuracy_of(last.samples if last is not None else None)
+
+
+def _accuracy_of(table: SampleTable | None) -> Accuracy | None:
+    if table is None or not table.answered:
         return None
-    right = last.samples.correct
+    right = table.correct
     low, high = wilson_interval(int(right.sum()), len(right))
     return Accuracy(float(right.mean()), low, high, len(right))

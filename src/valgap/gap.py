@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 
-from valgap.checks.rescored import between
+from valgap.checks.rescored import between, over_recorded, reloaded_since
 from valgap.stats import wilson_interval
 from valgap.types import CaseImages, GapPart, Pass, RunRecord, SampleTable
 
 # Other ways to prepare the same validation images, each scored after the program had ended.
 PREPARATIONS = ("val_fixed", "val_train_norm", "val_weights_norm", "val_weights", "val_flipped_channels")
 Z = 1.96
+FEWEST = 10  # shares of fewer images are left out
 
 
 def gap_parts(run: RunRecord, images: CaseImages | None) -> tuple[GapPart, ...]:
@@ -24,34 +25,57 @@ def gap_parts(run: RunRecord, images: CaseImages | None) -> tuple[GapPart, ...]:
         return ()
     tables = run.closing.rescores if run.closing is not None else {}
     return (
-        *_parts(train, val, tables.get("train_eval"), tables.get("val_eval"), images),
+        *_parts(run, train, val, tables.get("train_eval"), tables.get("val_eval"), images),
         *_beside(run, val, tables.get("train_eval"), images),
     )
 
 
 def _parts(
-    train: Pass, val: Pass, train_again: SampleTable | None, val_again: SampleTable | None, images: CaseImages | None
+    run: RunRecord,
+    train: Pass,
+    val: Pass,
+    train_again: SampleTable | None,
+    val_again: SampleTable | None,
+    images: CaseImages | None,
 ) -> list[GapPart]:
+    train_again = train_again if train_again is not None and len(train_again.correct) >= FEWEST else None
+    val_again = val_again if val_again is not None and len(val_again.correct) >= FEWEST else None
     reported, recorded = train.samples.accuracy, val.samples.accuracy
     high = reported if train_again is None else train_again.accuracy
     low = recorded if val_again is None else val_again.accuracy
     parts = []
     if train_again is not None:
-        told = "training accuracy as the last epoch ran, minus the same images scored like validation"
-        parts.append(GapPart("measurement of train", 100 * (reported - high), None, None, told))
+        told = f"training accuracy as the last epoch ran, minus {len(train_again.correct)} of the images scored like validation"
+        parts.append(_with_interval("measurement of train", train.samples, train_again, told))
     shift = _shift(images)
     rest = 100 * (high - low)
     if shift is not None:
         parts.append(shift)
         told = "training minus validation accuracy, both scored alike, beyond the shift"
-        parts.append(GapPart("overfit", rest - shift.points, None, None, told))
+        around = 100 * Z * _error(train_again or train.samples, val_again or val.samples)
+        around = math.hypot(around, ((shift.high or 0.0) - (shift.low or 0.0)) / 2)
+        value = rest - shift.points
+        parts.append(GapPart("overfit", value, value - around, value + around, told))
     else:
         told = "training minus validation accuracy, both scored alike; no held-out probe tells the two apart"
-        parts.append(GapPart("overfit and shift", rest, None, None, told))
+        parts.append(_with_interval("overfit and shift", train_again or train.samples, val_again or val.samples, told))
     if val_again is not None:
         told = "validation in eval mode, minus as the script scored it"
-        parts.append(GapPart("measurement of val", 100 * (low - recorded), None, None, told))
+        told += " (other weights were loaded since)" if reloaded_since(run, val) else ""
+        gain = over_recorded(run, val, val_again)
+        span = (100 * gain.low, 100 * gain.high) if gain is not None and gain.n == len(val_again.correct) else (None, None)
+        parts.append(GapPart("measurement of val", 100 * (low - recorded), *span, told))
     return parts
+
+
+def _error(a: SampleTable, b: SampleTable) -> float:
+    """Standard error of the difference of two accuracies; one pseudo-observation keeps it above zero."""
+    return math.sqrt(sum((t.correct.var() * len(t.correct) + 1.0 / len(t.correct)) / len(t.correct) ** 2 for t in (a, b)))
+
+
+def _with_interval(name: str, a: SampleTable, b: SampleTable, told: str) -> GapPart:
+    value, around = 100 * (a.accuracy - b.accuracy), 100 * Z * _error(a, b)
+    return GapPart(name, value, value - around, value + around, told)
 
 
 def _shift(images: CaseImages | None) -> GapPart | None:
@@ -70,9 +94,10 @@ def _shift(images: CaseImages | None) -> GapPart | None:
 
 def _beside(run: RunRecord, val: Pass, train_again: SampleTable | None, images: CaseImages | None) -> list[GapPart]:
     found = []
-    if train_again is not None:
-        told = "training images that the finished model still gets wrong, scored like validation"
-        found.append(GapPart("underfit", 100 * (1 - train_again.accuracy), None, None, told, "beside"))
+    if train_again is not None and len(train_again.correct) >= FEWEST:
+        told = f"of {len(train_again.correct)} training images scored like validation, those that the finished model gets wrong"
+        low, high = wilson_interval(int((~train_again.correct).sum()), len(train_again.correct))
+        found.append(GapPart("underfit", 100 * (1 - train_again.accuracy), 100 * low, 100 * high, told, "beside"))
     gains = [g for g in (between(run, name) for name in PREPARATIONS) if g is not None]
     if gains:
         best = max(gains, key=lambda g: g.value)

@@ -29,8 +29,8 @@ def test_expectation_agrees_with_shuffling(classes: int) -> None:
     rng = np.random.default_rng(0)
     target = np.repeat(np.arange(classes), 400 // classes)
     batch = np.arange(len(target)) // 16
-    seen = np.mean([classes_per_batch(rng.permutation(target), batch)[0] for _ in range(50)])
-    assert classes_per_batch(target, batch)[1] == pytest.approx(seen, rel=0.02)
+    seen = np.mean([classes_per_batch(rng.permutation(target), batch, target)[0] for _ in range(50)])
+    assert classes_per_batch(target, batch, target)[1] == pytest.approx(seen, rel=0.02)
 
 
 def test_sound_and_balanced_batches_are_silent() -> None:

@@ -1,16 +1,20 @@
 """EVA507."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tests.checks.cases import TRAIN, found, healthy, quiet, samples, with_phase, without
+from tests.checks.cases import TRAIN, dataset, found, healthy, quiet, samples, with_phase, without
 from valgap.checks.validation_too_small import CHECK
-from valgap.types import NotApplicable
+from valgap.types import Case, NotApplicable
 
 
 @pytest.mark.parametrize("n", [10, 30, 60])
 def test_few_images(n: int) -> None:
-    case = with_phase(healthy(), "validation", samples=samples(np.arange(TRAIN, TRAIN + n), 0.7))
+    ids = np.arange(TRAIN, TRAIN + n)
+    case = with_phase(healthy(), "validation", samples=samples(ids, 0.7))
+    case = Case(replace(case.run, datasets={**case.run.datasets, 1: dataset(1, ids)}))
     evidence = found(CHECK.detect(case)).evidence[0]
     assert evidence.n == n
     assert evidence.low is not None and evidence.high is not None

@@ -18,7 +18,7 @@ def rates(trace: np.ndarray, *schedules: ScheduleState, **numbers: float) -> Cas
     for p in case.run.passes:
         if p.phase == "train":
             part = next(parts)
-            p = replace(p, steps=steps(len(part), learning_rate=part[:, None]))
+            p = replace(p, steps=steps(len(part), learning_rate=part[:, None]), optimizer_steps=len(part))
         passes.append(p)
     return Case(replace(case.run, passes=tuple(passes)))
 

@@ -53,26 +53,33 @@ def names(record: RunRecord, phase: str) -> list[set[str]]:
 @pytest.mark.parametrize(
     ("program", "library", "kind"), [("hugging_face.py", "datasets", "Dataset"), ("torchvision_cifar.py", "torchvision", "Small")]
 )
-def test_samples_without_files_are_known_by_their_place(
+def test_samples_are_known_by_their_files_or_by_their_place(
     program: str, library: str, kind: str, photos: Path, tmp_path: Path
 ) -> None:
     record = recorded(program, library, photos, tmp_path)
+    in_files = kind == "Dataset"  # the table holds paths, and its images are opened when they are read
+    assert {p.how for p in record.provenance.values()} == {"watched" if in_files else "memory"}
     assert {d.kind for d in record.datasets.values()} == {kind}
     assert [d.class_to_idx for d in record.datasets.values()] == [{"blobs": 0, "stripes": 1}] * 2
     first, second = names(record, "train")
-    assert first == second and len(first) == 24 and all(n.startswith(f"{kind}-") and n.endswith("]") for n in first)
+    assert first == second and len(first) == 24
+    assert all(Path(n).is_file() if in_files else n.startswith(f"{kind}-") and n.endswith("]") for n in first)
     assert not first & names(record, "validation")[0]
     last = record.last_train
     assert last is not None
     order = np.argsort(last.samples.sample)
-    assert last.samples.target[order].tolist() == [0] * 12 + [1] * 12, "files are sorted by class"
+    if not in_files:
+        assert last.samples.target[order].tolist() == [0] * 12 + [1] * 12, "files are sorted by class"
     assert record.closing is not None and {"val_eval", "train_eval"} <= set(record.closing.rescores)
 
 
-def test_of_a_stream_no_sample_is_known_and_that_is_said(photos: Path, tmp_path: Path) -> None:
+def test_samples_of_a_stream_are_known_by_their_content(photos: Path, tmp_path: Path) -> None:
     record = recorded("web_dataset.py", "webdataset", photos, tmp_path)
     assert {d.size for d in record.datasets.values()} == {-1}
-    assert all((p.samples.sample == -1).all() for p in record.passes)
+    for phase in ("train", "validation"):
+        first, second = names(record, phase)
+        assert first == second and len(first) == (24 if phase == "train" else 12)
+        assert all(n.startswith("content[") for n in first)
     assert record.closing is not None
     assert "identities are not known" in record.closing.skipped["twins"]
     assert record.closing.skipped["rescores"].startswith("a stream cannot be read again")

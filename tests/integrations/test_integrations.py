@@ -99,7 +99,7 @@ def test_fastai_is_asked_for_torchs_loaders_and_optimizer(photos: Path, tmp_path
 
 
 def test_fastai_alone_is_not_misread(photos: Path, tmp_path: Path) -> None:
-    """A plain `valgap run` sees fastai's own loaders and optimizer go past: it says so, and accuses nobody."""
+    """A plain `valgap run` sees the weights change and accuses nobody of steps that were not made."""
     require("fastai")
     script = tmp_path / "own.py"
     script.write_text(
@@ -109,8 +109,8 @@ def test_fastai_alone_is_not_misread(photos: Path, tmp_path: Path) -> None:
         "    learner.fit(2)\n"
     )
     done = forked(["-m", "valgap.cli", "run", "--out", "r", script, photos], tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert "no torch DataLoader was iterated and no torch optimizer stepped" in done.stderr
+    assert "MOD303" not in done.stdout
+    assert all(p.optimizer_steps for p in read_record(tmp_path / "r").of_phase("train"))
 
 
 def test_a_second_fit_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

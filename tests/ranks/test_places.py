@@ -94,3 +94,10 @@ def test_what_one_process_draws_twice_is_padding_in_an_evaluation_only() -> None
     assert _one_table(shares, sizes, learning=True)[1] == 0
     unknown = [replace(t, sample=np.full(len(t), -1, np.int32)) for t in shares]
     assert _one_table(unknown, sizes, learning=False)[1] == 0
+
+
+def test_without_answers_there_is_no_accuracy_of_zero() -> None:
+    one = table([0, 1, 2], [0, 0, 0])
+    silent = replace(one, prediction=np.full(3, -1, np.int32))
+    assert silent.labelled.all() and not silent.answered and np.isnan(silent.accuracy)
+    assert one.answered and one.accuracy == pytest.approx(1 / 3)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
 import valgap
+from valgap.diagnosis import diagnose
 from valgap.record.reader import read_record
 from valgap.types import RunRecord
 
@@ -369,3 +370,37 @@ def test_a_stream_is_not_asked_for_its_length(tmp_path: Path) -> None:
         program.score(loader(VAL))
 
     assert shapes(recorded(tmp_path, run)) == [("train", 40, 5), ("validation", 20, 0)]
+
+
+def test_an_optimizer_that_is_not_torchs(tmp_path: Path) -> None:
+    """It changes the weights by itself: each batch after which they are others was a step."""
+
+    def run(program: Program) -> None:
+        program.net[0].requires_grad_(False)
+        for _ in range(2):
+            for number, (x, y) in enumerate(loader(TRAIN, shuffle=True)):
+                functional.cross_entropy(program.net.train()(x), y).backward()
+                if number % 2:
+                    for p in program.net.parameters():
+                        if p.grad is not None:
+                            p.data.add_(p.grad, alpha=-0.1)
+                            p.grad = None
+            program.score(loader(VAL))
+
+    record = recorded(tmp_path, run)
+    assert shapes(record) == [("train", 40, 2), ("validation", 20, 0)] * 2
+    assert [p.steps.backwards.tolist() for p in record.of_phase("train")] == [[2, 2], [2, 2]]
+    model = record.trained_model
+    assert model is not None and model.trained
+    assert (model.in_optimizer == (model.is_parameter & model.requires_grad)).all()
+    findings = {j.check.name for j in diagnose(tmp_path / "run", images=0).findings}
+    assert not findings & {"wrong_step_count", "untrained_parameters", "frozen_too_much"}
+
+
+def test_no_step_at_all_is_none(tmp_path: Path) -> None:
+    def run(program: Program) -> None:
+        for x, y in loader(TRAIN):
+            functional.cross_entropy(program.net(x), y).backward()
+        program.score(loader(VAL))
+
+    assert shapes(recorded(tmp_path, run)) == [("train", 40, 0), ("validation", 20, 0)]

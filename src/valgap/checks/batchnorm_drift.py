@@ -1,8 +1,8 @@
 """Frozen layers whose BatchNorm statistics still move.
 
 What it looks for
-    BatchNorm layers whose own weights are frozen (`requires_grad = False`) and did not move, while their running mean and
-    variance did. The record holds a snapshot of every tensor at the start and after each pass.
+    BatchNorm layers whose own weights did not move (`requires_grad = False`, `no_grad` in `forward`, left out of the optimizer),
+    while their running mean and variance did. The record holds a snapshot of every tensor at the start and after each pass.
 
 Why it hurts validation
     `requires_grad = False` stops gradients, not BatchNorm. In training mode each batch still pulls the running statistics
@@ -82,10 +82,9 @@ def statistics_of(model: ModelInfo) -> npt.NDArray[np.bool_]:
 
 
 def frozen_layers(model: ModelInfo, first: StateSnapshot, last: StateSnapshot) -> npt.NDArray[np.bool_]:
-    """Which tensors belong to a module whose own parameters are all frozen and unmoved, shape (T,)."""
+    """Which tensors belong to a module whose own parameters never moved, by whatever means they are held, shape (T,)."""
     owners = [n.rpartition(".")[0] for n in model.tensor_names]
-    moved = first.moved(last)
-    alive = {o for o, p, g, m in zip(owners, model.is_parameter, model.requires_grad, moved, strict=True) if p and (g or m)}
+    alive = {o for o, p, m in zip(owners, model.is_parameter, first.moved(last), strict=True) if p and m}
     has_weights = {o for o, p in zip(owners, model.is_parameter, strict=True) if p}
     return np.array([o in has_weights and o not in alive for o in owners], bool)
 
@@ -121,7 +120,17 @@ def relative_change(first: StateSnapshot, last: StateSnapshot, moved: npt.NDArra
 
 def treat(case: Case, finding: Finding) -> Intervention:
     """Frozen BatchNorm layers held in eval mode while the model trains."""
-    return Intervention("hold_batchnorm", {"phase": "train", "only_frozen": True})
+    model = case.run.trained_model
+    named = set(finding.subjects)
+    if model is None:
+        return Intervention("hold_batchnorm", {"phase": "train", "only_frozen": True})
+    every = statistics_of(model)
+    owners = {n.rpartition(".")[0] for n in named}
+    flagged = [not g for n, p, g in zip(model.tensor_names, model.is_parameter, model.requires_grad, strict=True)
+               if p and n.rpartition(".")[0] in owners]  # fmt: skip
+    whole = named >= set(np.array(model.tensor_names)[every].tolist())
+    # Layers held by other means than their flag are told from the rest only where all of them are held.
+    return Intervention("hold_batchnorm", {"phase": "train", "only_frozen": all(flagged) or not whole})
 
 
 CHECK = Check(code="MOD302", name="batchnorm_drift", detect=detect, doc=__doc__ or "", treat=treat)

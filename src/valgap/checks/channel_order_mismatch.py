@@ -1,14 +1,16 @@
 """Red and blue are swapped in one phase.
 
 What it looks for
-    Validation batches whose channel means agree with training only after the order of the channels is reversed, and
-    a validation accuracy that rises when they are.
+    Validation batches whose channel means agree with training only after the order of the channels is reversed, and a
+    validation accuracy that rises when they are.
 
 Why it hurts validation
     Colours mean something to the network; OpenCV reads BGR where PIL reads RGB.
 
 What else looks like this
-    Another light source shifts all colours, but then reversing the channels does not raise the accuracy.
+    A network that has hardly been trained gives other answers to anything new, and some of them are right by chance: it
+    must beat a guess. A few batches have no spread to compare with. Another light source shifts all colours, but then
+    reversing the channels does not raise the accuracy.
 
 Remedy
     Convert with `cv2.cvtColor(image, cv2.COLOR_BGR2RGB)`, or read both phases with the same library.
@@ -20,7 +22,9 @@ Source
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import stdtrit
 
+from valgap.checks.progress import beats_guess, has_learnt
 from valgap.checks.rescored import between
 from valgap.types import Case, Check, Clear, Evidence, Finding, InputStats, Intervention, NotApplicable
 
@@ -49,7 +53,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     measured: tuple[Evidence, ...] = ()
     if gain is not None:
         measured = (gain.evidence("val accuracy gained by reversing the channels"),)
-    significant = gain is not None and gain.value > 0 and gain.p_value < P_VALUE
+    table = case.run.closing.rescores.get("val_flipped_channels") if case.run.closing is not None else None
+    able = table is not None and beats_guess(table) and has_learnt(case.run)
+    significant = gain is not None and gain.value > 0 and gain.p_value < P_VALUE and able
     looks_swapped = straight > SPREAD and turned < straight / 2
     # The re-score may be too small a sample for so small an effect; the colours are not. A loss speaks against it all the same.
     decisive = straight > max(SPREAD, DECISIVE * turned) and gain is not None and gain.value >= 0
@@ -71,7 +77,10 @@ def distances(train: InputStats, val: InputStats) -> tuple[float, float]:
     def balance(rows: np.ndarray) -> np.ndarray:
         return np.asarray(rows - rows.mean(axis=-1, keepdims=True))
 
-    spread = float(np.sqrt((balance(train.batch_means).std(axis=0) ** 2).sum())) + 1e-3
+    # The spread of few batches is itself hardly known: Student's t says how much wider it may be; of one batch, nothing is.
+    n = len(train.batch_means)
+    wider = float(stdtrit(n - 1, 0.995)) / 2.576 if n > 1 else float("inf")
+    spread = wider * (float(np.sqrt((balance(train.batch_means).std(axis=0) ** 2).sum())) + 1e-3)
     ours, theirs = balance(train.mean), balance(val.mean)
     return (
         float(np.linalg.norm(ours - theirs)) / spread,

@@ -2,14 +2,17 @@
 
 What it looks for
     Training images per class, and whether recall on validation falls from the large classes to the small ones by more
-    than chance allows. Without a run, the held-out answers of a probe on the training images take the place of the model's.
+    than chance allows. Without a run, the held-out answers of a probe on the training images take the place of the
+    model's.
 
 Why it hurts validation
     The loss counts images, so a rare class is given up first; where validation is filled evenly, its images are lost.
 
 What else looks like this
-    Small classes that are recognised as well as large ones are no fault: uneven counts alone are not reported. A class that
-    is rare in train but common in val is a shift of class shares (DAT106) as well.
+    A network that has hardly been trained answers with the largest class first, whatever the classes: it must answer its
+    training images better than that. Few images are spread unevenly by chance. Small classes that are recognised as well
+    as large ones are no fault: uneven counts alone are not reported. A class that is rare in train but common in val is a
+    shift of class shares (DAT106) as well.
 
 Remedy
     Class-balanced sampling or logit adjustment; report balanced accuracy; collect images of the small classes.
@@ -22,8 +25,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import chdtrc
 
 from valgap.checks.images import needed
+from valgap.checks.progress import has_learnt
 from valgap.stats import wilson_interval
 from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, Intervention, NotApplicable
 
@@ -32,7 +37,10 @@ RATIO = 3.0
 # One-sided level of the difference in recall between the larger and the smaller half of the classes, in standard errors.
 Z = 3.0
 BET_RATIO = 5.0
+OWN = "validation"  # whose answers: the run's own
 MIN_PER_HALF = 10
+# Level at which the counts are not those of evenly filled classes, drawn at random.
+P_VALUE = 0.001
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -46,9 +54,13 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     facts = [Evidence("images of the largest class for one of the smallest", ratio, 1.0, "", int(counts.sum()))]
     if ratio < RATIO:
         return Clear("classes are filled evenly enough", tuple(facts))
+    if evenly_drawn(present) > P_VALUE:
+        return Clear("so few images are spread over evenly filled classes like this by chance", tuple(facts))
     if answers is None:
         return NotApplicable(f"validation answers, or {needed(case.images, 'held_out')}")
     target, prediction, where = answers
+    if where == OWN and not has_learnt(case.run):
+        return NotApplicable("a model that answers its training images better than by their largest class")
     small = small_classes(counts)
     in_small, right = small[target], prediction == target
     if min(int(in_small.sum()), int((~in_small).sum())) < MIN_PER_HALF:
@@ -74,6 +86,12 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
+def evenly_drawn(counts: IntArray) -> float:
+    """p-value that images of equally large classes are drawn as unevenly as this (chi-squared)."""
+    mean = counts.mean()
+    return float(chdtrc(len(counts) - 1, ((counts - mean) ** 2 / mean).sum()))
+
+
 def training_counts(case: Case) -> IntArray | None:
     """(C,) training images of each class, from the data set, the samples seen, or the image files; None unknown."""
     last = case.run.last_train
@@ -97,7 +115,7 @@ def answered(case: Case) -> tuple[IntArray, IntArray, str] | None:
         return None
     if val is not None and val.samples.labelled.any():
         keep = val.samples.labelled & (val.samples.target < len(counts)) & (val.samples.prediction < len(counts))
-        return val.samples.target[keep], val.samples.prediction[keep], "validation"
+        return val.samples.target[keep], val.samples.prediction[keep], OWN
     held = case.images.held_out if case.images is not None else None
     if held is None or case.images is None:
         return None

@@ -11,7 +11,8 @@ Why it hurts validation
     later ones.
 
 What else looks like this
-    A model that learned nothing has a flat confusion matrix; a mismatch has a strong one beside the diagonal. Scrambled
+    A new head on good features answers each class with one of its own before it is trained, and a renaming fits that too: the
+    training images must be answered well without one. A mismatch has a strong confusion matrix beside the diagonal. Scrambled
     labels (DAT113) cannot be renamed into place.
 
 Remedy
@@ -27,7 +28,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
+from valgap.checks.progress import beats_guess
 from valgap.stats import best_label_permutation, wilson_interval
 from valgap.types import (
     Case,
@@ -127,6 +130,8 @@ def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
     )
     if low <= high:
         return Clear("no renaming of the validation labels fits the predictions better", (evidence,))
+    if not training_agrees(case, plain):
+        return NotApplicable("a model that answers its training images better than validation: this one is hardly trained")
     return Finding(
         summary="the predictions fit the validation labels only after renaming the classes",
         severity_points=100 * float(held_out.mean() - plain.mean()),
@@ -134,6 +139,15 @@ def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
         evidence=(evidence,),
         remedy="compare how train and val number their classes; use one class map for both",
     )
+
+
+def training_agrees(case: Case, plain: npt.NDArray[np.bool_]) -> bool:
+    """Whether training images are right, without a renaming, more often than validation images are, beyond noise."""
+    last, closing = case.run.last_train, case.run.closing
+    tables = [last.samples if last is not None else None, closing.rescores.get("train_eval") if closing is not None else None]
+    known = [t.correct for t in tables if t is not None and beats_guess(t)]
+    high = wilson_interval(int(plain.sum()), len(plain))[1]
+    return any(wilson_interval(int(right.sum()), len(right))[0] > high for right in known)
 
 
 def treat(case: Case, finding: Finding) -> Intervention | Untreatable:

@@ -7,12 +7,13 @@ What it looks for
     brightness and contrast of the batches that the network was really given, with each phase's own normalisation undone.
 
 Why it hurts validation
-    The model is judged on something that it was not taught. Held-out training images are answered well, validation
-    images are not: the difference is what the shift costs.
+    The model is judged on something that it was not taught. Held-out training images are answered well, validation images
+    are not: the difference is what the shift costs.
 
 What else looks like this
-    Another normalisation moves the batches too, but not the images behind it: PRE201 names that. Overfitting lowers
-    held-out training images as well. A split by class is DAT112, a class index in another order DAT102.
+    A few batches of a sorted list show a few classes only, and a few images vary by themselves: how many were looked at
+    counts. Another normalisation moves the batches too, but not the images behind it: PRE201 names that. Overfitting
+    lowers held-out training images as well. A split by class is DAT112, a class index in another order DAT102.
 
 Remedy
     Put images of validation's kind into train (split by random draw over all sources), or augment towards it.
@@ -26,11 +27,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
 
 from valgap.checks.class_index_mismatch import class_map
 from valgap.checks.images import class_name, needed, ranked_places
 from valgap.checks.normalization_mismatch import declared, level_ratio
 from valgap.checks.one_class_validation import lacks_classes
+from valgap.checks.seen_part import labels_of
 from valgap.types import (
     Case,
     CaseImages,
@@ -69,6 +73,13 @@ WORDS = {
 BRIGHTNESS_CHANGE = 0.08
 CONTRAST_RATIO = 1.7
 Z = 4.0
+Z_TAIL = 3.2e-5  # one-sided, of Z standard errors
+# Brightness of single photographs of one kind (0..1), and how many batches this knowledge is worth.
+BRIGHTNESS_SPREAD, PRIOR = 0.12, 6
+# Contrast of single photographs of one kind varies by a third (clothing_mini, hymenoptera_256).
+CONTRAST_SPREAD = 0.35
+# The first four batches of a pass are looked at, then every 16th (seams/inputs.py).
+FIRST, EVERY = 4, 16
 LEVELS_AGREE = 0.05
 # Crops move the mean brightness of sound sets by less than this from that of the whole files.
 FILES_AGREE = 0.05
@@ -98,8 +109,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
 class Seen:
     """Brightness and contrast (0..1) of the images behind the batches of both phases."""
 
-    def __init__(self, train: tuple[float, float, float], val: tuple[float, float, float]) -> None:
+    def __init__(self, train: tuple[float, float, float], val: tuple[float, float, float], images: tuple[int, int]) -> None:
         self.train, self.val = train, val
+        self.noise = CONTRAST_SPREAD * math.sqrt(sum(1 / max(1, n) for n in images))  # of the log of the contrasts' ratio
 
     @property
     def large(self) -> bool:
@@ -111,8 +123,9 @@ class Seen:
 
     @property
     def contrast_changed(self) -> bool:
-        """Whether the contrast is another by a factor of CONTRAST_RATIO, either way."""
-        return abs(math.log(max(1e-6, self.val[1]) / max(1e-6, self.train[1]))) > math.log(CONTRAST_RATIO)
+        """Whether the contrast is another by a factor of CONTRAST_RATIO, either way, beyond what so few images vary by."""
+        change = abs(math.log(max(1e-6, self.val[1]) / max(1e-6, self.train[1])))
+        return change > max(math.log(CONTRAST_RATIO), Z * self.noise)
 
     @property
     def words(self) -> str:
@@ -157,7 +170,27 @@ def seen_change(case: Case) -> Seen | None:
     a, b = behind(case, train, train.inputs), behind(case, val, val.inputs)
     if a is None or b is None or not same_levels(case, train, val, train.inputs, val.inputs):
         return None
-    return Seen(a, b)
+    if not (mixed(case, train) and mixed(case, val)):
+        return None
+    return Seen(a, b, (int(looked_at(train).sum()), int(looked_at(val).sum())))
+
+
+def looked_at(one: Pass) -> npt.NDArray[np.bool_]:
+    """(N,) which samples were in batches whose pixels were looked at."""
+    number = np.unique(one.samples.batch, return_inverse=True)[1]
+    return np.asarray((number < FIRST) | (number % EVERY == 0))
+
+
+def mixed(case: Case, one: Pass) -> bool:
+    """Whether the batches that were looked at hold about the classes of a random draw: the first of a sorted list do not."""
+    target = one.samples.target
+    if not one.samples.labelled.any():
+        return True
+    labels = labels_of(case.run, one)
+    whole = labels[0] if labels is not None else target[one.samples.labelled]
+    shares = np.bincount(whole) / len(whole)
+    some = target[looked_at(one) & one.samples.labelled]
+    return len(np.unique(some)) >= 0.5 * float((1 - (1 - shares) ** len(some)).sum())
 
 
 def same_levels(case: Case, train: Pass, val: Pass, ours: InputStats, theirs: InputStats) -> bool:
@@ -180,8 +213,20 @@ def behind(case: Case, one: Pass, inputs: InputStats) -> tuple[float, float, flo
     # Images of 0..1 behind it: anything else is no photograph under this normalisation (PRE201, PRE202).
     if (inputs.minimum * norm[1] + norm[0]).min() < -0.05 or (inputs.maximum * norm[1] + norm[0]).max() > 1.05:
         return None
-    error = float(batches.std(ddof=1)) / math.sqrt(len(batches)) if len(batches) > 1 else 0.1
-    return float(pixels.mean()), float((inputs.std * norm[1]).mean()), max(error, 1e-3)
+    return float(pixels.mean()), float((inputs.std * norm[1]).mean()), standard_error(batches, float(np.median(one.batch_sizes)))
+
+
+def standard_error(batches: FloatArray, size: float) -> float:
+    """Of the mean over batches of ``size`` images; Z of it leave out Z_TAIL, however few they are.
+
+    The spread of a few batches is hardly known, so that what photographs usually vary by counts as PRIOR more of them.
+    """
+    n = len(batches)
+    usual = BRIGHTNESS_SPREAD**2 / max(1.0, size)
+    squares = float(((batches - batches.mean()) ** 2).sum())
+    variance = (PRIOR * usual + squares) / (PRIOR + n - 1)
+    wider = float(stdtrit(PRIOR + n - 1, 1 - Z_TAIL)) / Z
+    return wider * math.sqrt(variance / max(1, n))
 
 
 def from_inputs(case: Case, seen: Seen, facts: list[Evidence]) -> Finding:

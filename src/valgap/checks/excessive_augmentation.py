@@ -21,7 +21,7 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.progress import numbers_of
+from valgap.checks.progress import interval_of, numbers_of, paired_error
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
 # Share of the probe's accuracy above chance that is left under augmentation. Sound transforms keep 0.5 and more, crops of 1 to
@@ -43,12 +43,19 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return Clear("the training transform draws no random numbers")
     if "probe_plain" not in numbers:
         return NotApplicable("a probe on plain and on augmented training images (closing measurements)")
-    plain, augmented, error = (numbers[k] for k in ("probe_plain", "probe_augmented", "probe_augmented_se"))
-    n = int(numbers["probe_augmented_n"])
+    plain, augmented, n = numbers["probe_plain"], numbers["probe_augmented"], int(numbers["probe_augmented_n"])
+    error = paired_error(numbers, "probe_augmented_se", n)
     chance = 1 / max(2, case.num_classes or 2)
     left = (augmented - chance) / max(plain - chance, 1e-6)
     facts = (
-        Evidence("accuracy of a probe on augmented training images, against plain ones", augmented, plain, "", n),
+        Evidence(
+            "accuracy of a probe on augmented training images, against plain ones",
+            augmented,
+            plain,
+            "",
+            n,
+            *interval_of(augmented, n),
+        ),
         Evidence("share of it above chance that is left", left, "0.5 or more"),
     )
     if plain - chance < Z * error:

@@ -22,8 +22,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.checks.progress import replay, shortfall
-from valgap.checks.wrong_schedule import highest_rates
+from valgap.checks.progress import NO_TORCH_OPTIMIZER, own_updates, replay, shortfall
+from valgap.checks.seen_part import highest_rates
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
 NOTABLE_POINTS, P_VALUE = 4.0, 0.02
@@ -36,6 +36,8 @@ USUAL_OTHER = 1e-3
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Ask the replay with less decay; without one, whether the weights shrank as decay alone would make them."""
     run = case.run
+    if own_updates(run):
+        return NotApplicable(NO_TORCH_OPTIMIZER)
     if not run.optimizers or not run.of_phase("train"):
         return NotApplicable("an optimizer that stepped")
     decay, kind = strongest(run)

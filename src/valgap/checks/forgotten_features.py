@@ -22,7 +22,7 @@ Source
 from __future__ import annotations
 
 from valgap.checks import tiny_batch_batchnorm
-from valgap.checks.progress import numbers_of, update_ratio
+from valgap.checks.progress import numbers_of, paired_error, update_ratio
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
 # Paired probes on the same images. In benchmarks/results/faults.md sound fine-tuning gains or stays within 2 standard errors.
@@ -39,8 +39,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     numbers = numbers_of(run)
     if "probe_start" not in numbers:
         return NotApplicable("probes on the features before and after training (closing measurements of a trained backbone)")
-    before, after, error = (numbers[k] for k in ("probe_start", "probe_end", "probe_start_se"))
-    n = int(numbers["probe_start_n"])
+    before, after, n = numbers["probe_start"], numbers["probe_end"], int(numbers["probe_start_n"])
+    error = paired_error(numbers, "probe_start_se", n)
     table = run.closing.rescores.get("val_eval") if run.closing is not None else None
     reached = table.accuracy if table is not None else after
     interval = after - 1.96 * error, after + 1.96 * error

@@ -21,7 +21,7 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.progress import backbone_trained, numbers_of, train_rescored
+from valgap.checks.progress import backbone_trained, numbers_of, paired_error, train_rescored
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
 # Where more of the network than this is trained, it can adapt. A new head is a few thousandths of it.
@@ -43,7 +43,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return NotApplicable("probes on two layers of the network (closing measurements)")
     if trained > TRAINED_SHARE:
         return Clear("most of the network is trained")
-    middle, last, error = numbers["probe_middle"], numbers["probe_final"], numbers["probe_middle_se"]
+    middle, last = numbers["probe_middle"], numbers["probe_final"]
+    error = paired_error(numbers, "probe_middle_se", int(numbers["probe_n"]))
     if "probe_initial" in numbers and numbers["probe_initial"] > last:
         return NotApplicable("features that moving BatchNorm statistics did not spoil (see MOD302)")
     n = int(numbers["probe_n"])

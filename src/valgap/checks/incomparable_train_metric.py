@@ -32,7 +32,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     rescored = case.run.closing.rescores.get("train_eval") if case.run.closing is not None else None
     if train is None or val is None or rescored is None or not rescored.labelled.any():
         return NotApplicable("the training images re-scored like validation (closing measurements)")
-    gain = over_recorded(train, rescored)
+    gain = over_recorded(case.run, train, rescored)
     if gain is None:
         return NotApplicable("the identity of the training samples")
     reported, ours = train.samples.accuracy, val.samples.accuracy

@@ -1,16 +1,16 @@
 """The model that is reported or saved is not the best one that the run had.
 
 What it looks for
-    Weights loaded after training that are the model's own living tensors: `best = model.state_dict()` keeps references, so the
-    kept "best" is always the last. And, where nothing is loaded, a last epoch that is worse than an earlier one
+    Weights loaded after training that are the model's own living tensors: `best = model.state_dict()` keeps references,
+    so the kept "best" is always the last. And, where nothing is loaded, a last epoch that is worse than an earlier one
     beyond noise (the earlier one chosen by one half of the images and scored on the other).
 
 Why it hurts validation
     The run had better weights and threw them away.
 
 What else looks like this
-    Overtraining (TRN404): there every epoch after the best is worse, because training went on too long. Where the best epoch
-    is the last, loading it changes nothing and nothing is lost.
+    Overtraining (TRN404): there every epoch after the best is worse, because training went on too long. Where the best
+    epoch is the last, loading it changes nothing and nothing is lost.
 
 Remedy
     `copy.deepcopy(model.state_dict())` when validation improves (or save it to a file), and load that at the end.
@@ -23,13 +23,15 @@ from __future__ import annotations
 
 from valgap.checks import missing_augmentation, missing_regularization
 from valgap.checks.overtraining import lasts, went_on
-from valgap.checks.progress import MIN_EPOCHS, course, drop_after_best
+from valgap.checks.progress import course, drop_after_best
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord, WeightsLoaded
 
 # The last of several jumping epochs is below the best one by chance; a fall must be this large and this unlikely.
 NOTABLE_POINTS = 4.0
 P_VALUE = 0.01
 HINT = 0.45
+# How much a curve jumps from epoch to epoch cannot be seen in fewer.
+MIN_EPOCHS = 5
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -52,8 +54,10 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return _finding(summary, max(0.0, 100 * drop.value), 0.95, facts)
     restored = any(w.changed for w in loads)
     jumps = not (went_on(seen) and lasts(seen, drop.value))
-    enough = len(seen.passes) >= MIN_EPOCHS and 100 * drop.value >= NOTABLE_POINTS and drop.p_value < P_VALUE
-    if not restored and jumps and enough:
+    below = not restored and jumps and 100 * drop.value >= NOTABLE_POINTS and drop.p_value < P_VALUE
+    if below and len(seen.passes) < MIN_EPOCHS:
+        return NotApplicable(f"more validations: only {len(seen.passes)} were seen; {MIN_EPOCHS} show how much the curve jumps")
+    if below:
         summary = f"the last epoch is reported; epoch {best.epoch} was better"
         return _finding(summary, 100 * drop.value, HINT if overfits_for_a_reason(case) else 0.55, facts)
     return Clear("the reported weights are not worse than the best epoch's beyond noise", facts)

@@ -1,18 +1,19 @@
 """Images are normalised differently in training and validation, or not as the weights expect.
 
 What it looks for
-    The mean and standard deviation that each phase subtracts and divides by: from the Normalize steps of the
-    transforms, and, independently of them, from the grey levels of the batches. An 8-bit image after ToTensor and
-    Normalize(m, s) has levels 1 / (255 s) apart, whatever its brightness. For pretrained weights, both phases are
-    compared with what the weights expect. Other constants than theirs are a suspicion only where validation scores better
-    under theirs; no normalisation at all is one by itself, since a head that was trained without hides its cost.
+    The mean and standard deviation that each phase subtracts and divides by: from the Normalize steps of the transforms,
+    and, independently of them, from the grey levels of the batches. An 8-bit image after ToTensor and Normalize(m, s) has
+    levels 1 / (255 s) apart, whatever its brightness. For pretrained weights, both phases are compared with what the
+    weights expect. Other constants than theirs are a suspicion only where validation scores better under theirs; no
+    normalisation at all is one by itself, since a head that was trained without hides its cost.
 
 Why it hurts validation
     Every layer meets inputs of another scale and offset than those it was trained on.
 
 What else looks like this
-    A darker or less contrasted validation set moves the mean and the spread, not the distance between grey
-    levels: that is a shift of the data (DAT106). A range of 0..255 is PRE202.
+    Mixing training images (mixup) puts their levels nearer together and leaves their contrast as it is: a normalisation
+    changes both alike. A darker or less contrasted validation set moves the mean and the spread, not the distance between
+    grey levels: that is a shift of the data (DAT106). A range of 0..255 is PRE202.
 
 Remedy
     Use one Normalize, with the mean and standard deviation of the pretrained weights, in every phase.
@@ -47,6 +48,8 @@ SAME_RATIO = 0.03
 SAME_MEAN = 0.03
 # A scale outside this belongs to PRE202 (0..255 against 0..1).
 RANGE_RATIO = 30.0
+# Images of one kind differ in contrast by less than this factor: a larger ratio of levels must show in the contrast too.
+LARGE_RATIO = 1.9
 P_VALUE = 0.01
 # Not re-scored: what skipping Normalize in val cost on clothing_mini at least.
 UNMEASURED_POINTS = 5.0
@@ -72,6 +75,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     by_steps = steps[0] is not None and steps[1] is not None and not same(steps[0], steps[1])
     if levels is not None and not 1 / RANGE_RATIO < levels < RANGE_RATIO:
         return Clear("the phases differ by their range of values, see PRE202", facts)
+    if by_levels and levels is not None and blended(train.inputs, val.inputs, levels):
+        levels, by_levels = None, False
     if levels is None and by_steps and not by_statistics(train.inputs, val.inputs):
         by_steps = False  # a Normalize outside the transform makes up for it
     if by_levels or (levels is None and by_steps) or (by_steps and offset_differs(train.inputs, val.inputs)):
@@ -85,6 +90,14 @@ def level_ratio(train: InputStats, val: InputStats) -> float | None:
     # An image without some levels has a multiple of the true distance in one channel: the middle one decides.
     good = ratio[np.isfinite(ratio) & (ratio > 0)]
     return float(np.median(good)) if len(good) else None
+
+
+def blended(train: InputStats, val: InputStats, levels: float) -> bool:
+    """Whether the contrast goes against the levels' ratio: then images were mixed, and not normalised otherwise."""
+    if abs(np.log(levels)) < np.log(LARGE_RATIO):
+        return False
+    contrast = float(np.median(np.log(np.maximum(val.std, 1e-9) / np.maximum(train.std, 1e-9))))
+    return abs(contrast) < abs(contrast - np.log(levels))
 
 
 def declared(case: Case, one: Pass) -> Norm | None:

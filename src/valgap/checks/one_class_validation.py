@@ -8,8 +8,9 @@ Why it hurts validation
     The accuracy then measures a few classes only, and training lacks what validation asks for.
 
 What else looks like this
-    A different but complete mix of classes is a shift of class shares (DAT106). Classes that train lacks altogether are
-    DAT111 as well.
+    A validation that was cut short sees the first classes of a sorted list only: the whole data sets are compared, as far
+    as they declare their labels. Of a thousand classes, a few images leave most out. A different but complete mix of
+    classes is a shift of class shares (DAT106). Classes that train lacks altogether are DAT111 as well.
 
 Remedy
     Shuffle before splitting, and split stratified by class.
@@ -23,7 +24,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.special import gammaln
 
+from valgap.checks.seen_part import labels_of, unseen
+from valgap.checks.unmatched_classes import by_chance
 from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, NotApplicable
 
 # The chance that a random draw from train's class shares leaves out so many classes must be below this.
@@ -37,8 +41,12 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     train, val = case.run.last_train, case.run.last_validation
     if train is None or val is None or int(val.samples.labelled.sum()) < MIN_IMAGES:
         return NotApplicable(f"a training pass and {MIN_IMAGES} labelled validation images")
-    ours = train.samples.target[train.samples.labelled]
-    theirs = val.samples.target[val.samples.labelled]
+    both = labels_of(case.run, train, val)
+    if both is None:
+        return NotApplicable(unseen(case.run, train, val))
+    ours, theirs = both
+    if len(theirs) < MIN_IMAGES:
+        return NotApplicable(f"{MIN_IMAGES} labelled validation images")
     if len(ours) == 0:
         return NotApplicable("labels of the training samples")
     classes = int(max(ours.max(), theirs.max())) + 1
@@ -72,15 +80,18 @@ def lacks_classes(case: Case) -> bool:
 
 
 def log_chance_of_absence(train: IntArray, val: IntArray, classes: int) -> float:
-    """Natural log of an upper bound of the chance that a random draw lacks as many images of the absent classes."""
+    """Natural log of an upper bound of the chance that a random draw lacks so many classes, whichever they are."""
     shares = np.bincount(train, minlength=classes) / len(train)
+    foreign = np.isin(val, np.flatnonzero(shares == 0))
+    if foreign.all():
+        return 0.0 if by_chance(train, foreign) else -math.inf
     absent = np.setdiff1d(np.arange(classes), val)
     missing = float(shares[absent].sum())
-    if missing <= 0:
-        # Nothing of train is absent from val; val may still hold what train lacks, which is not a block of train.
-        lacking = float(np.isin(val, np.flatnonzero(shares == 0)).mean())
-        return -math.inf if lacking == 1.0 else 0.0
-    return len(val) * math.log(max(1e-12, 1 - missing))
+    if missing <= 0:  # nothing of train is absent; what train lacks in its turn is no block of it (DAT111)
+        return 0.0
+    held, gone = int((shares > 0).sum()), int((shares[absent] > 0).sum())
+    choices = float(gammaln(held + 1) - gammaln(gone + 1) - gammaln(held - gone + 1))
+    return min(0.0, choices + int((~foreign).sum()) * math.log(max(1e-12, 1 - missing)))
 
 
 def _points(accuracy: float, disjoint: bool) -> float:

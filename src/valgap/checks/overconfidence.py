@@ -1,21 +1,24 @@
 """The validation loss is high because the answers are too sure, not because they are wrong.
 
 What it looks for
-    The temperature that the validation logits want: divided by it, the same answers get the lowest loss. It is fitted on four
-    fifths of the images and scored on the last fifth. And the course: validation loss rising while accuracy stays or rises.
+    The temperature that the validation logits want: divided by it, the same answers get the lowest loss. It is fitted on
+    four fifths of the images and scored on the last fifth. And the course: validation loss rising while accuracy stays or
+    rises.
 
 Why it hurts validation
-    The accuracy does not suffer at all; only the loss does, and whoever stops or selects by it. A few confident errors make
-    most of a cross-entropy.
+    The accuracy does not suffer at all; only the loss does, and whoever stops or selects by it. A few confident errors
+    make most of a cross-entropy.
 
 What else looks like this
-    Overtraining (TRN404): there the accuracy falls too. Logits of the wrong scale, such as a softmax before the loss (MOD306),
-    make a classifier too *unsure*; the temperature is then below 1. Shifted class indices (DAT102) make sure and right answers
-    count as wrong: where a renaming of the labels makes many of them right, this is a hint only.
+    The random answers of a head that has hardly been trained are too sure as well, on training images no less. BatchNorm
+    statistics of a few batches spoil eval mode. Both are not judged. Overtraining (TRN404): there the accuracy falls too.
+    Logits of the wrong scale, such as a softmax before the loss (MOD306), make a classifier too *unsure*; the temperature
+    is then below 1. Shifted class indices (DAT102) make sure and right answers count as wrong: where a renaming of the
+    labels makes many of them right, this is a hint only.
 
 Remedy
-    Divide the logits by the temperature given here before the softmax (temperature scaling); choose epochs by accuracy, or by
-    the loss after scaling.
+    Divide the logits by the temperature given here before the softmax (temperature scaling); choose epochs by accuracy,
+    or by the loss after scaling.
 
 Source
     Guo et al. 2017, "On calibration of modern neural networks"; keras issue 7866.
@@ -23,7 +26,9 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.progress import course, drop_after_best, loss_rise, numbers_of
+from valgap.checks.loss_course import Z as NOISE
+from valgap.checks.loss_course import guess_loss, loss_course
+from valgap.checks.progress import course, drop_after_best, loss_rise, numbers_of, settled_batchnorm
 from valgap.stats import best_label_permutation
 from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable, RunRecord
 
@@ -35,6 +40,8 @@ HINT_TEMPERATURE = 1.5
 Z = 2.5
 # A renaming is fitted to the predictions, so it gains a few points by chance (under 5 with 100 images in 10 classes).
 RENAMING_GAIN = 0.15
+# The tempered answers must say something: a loss below this share of a guess's.
+INFORMED = 0.97
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -55,6 +62,10 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     sure = gain > Z * error and gain > 0
     if not sure or at < HINT_TEMPERATURE:
         return Clear("the answers are about as sure as they are right", facts)
+    if not settled_batchnorm(case.run):
+        return NotApplicable("BatchNorm statistics of more batches: those of so few make eval mode's answers their own")
+    if tempered > INFORMED * guess_loss(case.run) or not fits_train(case.run, plain):
+        return NotApplicable("a model that fits its training images better than validation, and knows more than a guess")
     strong = at >= TEMPERATURE and gain >= GAIN_SHARE * plain
     renamed = renaming_gain(case.run)
     if renamed > RENAMING_GAIN:
@@ -68,6 +79,15 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         evidence=facts,
         remedy=f"divide the logits by {at:.2g} before the softmax; do not stop or select by the unscaled loss",
     )
+
+
+def fits_train(run: RunRecord, loss: float) -> bool:
+    """Whether training images cost less than ``loss`` (nats) at the end, as training ran or re-scored; so if it is not known."""
+    seen = loss_course(run)
+    table = run.closing.rescores.get("train_eval") if run.closing is not None else None
+    known = [seen.late] if seen is not None else []
+    known += [(table.mean_loss, 0.0)] if table is not None and table.labelled.any() else []
+    return not known or any(mean + NOISE * error < loss for mean, error in known)
 
 
 def renaming_gain(run: RunRecord) -> float:

@@ -11,6 +11,7 @@ Why it hurts validation
     alone, and validation falls.
 
 What else looks like this
+    A run of a few epochs that has not learnt its training images yet: its validation jumps, and nothing was overtrained.
     Wrong training labels (DAT104): they are learnt late, so the fall comes when they are memorised; the share of training
     images that were answered otherwise at the best epoch and obeyed at the end is shown. A rising validation loss with steady
     accuracy is overconfidence (EVA505). A jumping curve whose last epoch happens to be low is a rate too high (TRN401).
@@ -27,7 +28,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.checks.progress import MIN_EPOCHS, Course, course, lasting_fall, loss_rise
+from valgap.checks.progress import MIN_EPOCHS, Course, course, lasting_fall, loss_rise, train_rescored
+from valgap.stats import wilson_interval
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
 # A fall below this many points is not worth a finding, whatever its p-value.
@@ -49,6 +51,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         Evidence("val loss, last epoch minus its lowest", rise, 0.0, "nats", drop.n, rise - 1.96 * error, rise + 1.96 * error),
         Evidence("train accuracy as it ran, last epoch and best epoch", seen.train_accuracy[-1], seen.train_accuracy[seen.best]),
     ]
+    if not by_heart(case.run, seen):
+        return Clear("training images are not answered better than validation images: nothing was learnt by heart", tuple(facts))
     if not went_on(seen):
         return Clear("validation did not fall while training went on", tuple(facts))
     facts.append(Evidence("training images learnt only after the best epoch", late_share(case.run, seen), "few", ""))
@@ -74,6 +78,12 @@ def went_on(seen: Course) -> bool:
     """Whether the training images were fitted better at the end than at the best epoch."""
     first, last = seen.train_loss[seen.best], seen.train_loss[-1]
     return seen.best < len(seen.passes) - 1 and (bool(last < first) or bool(np.isnan(first)))
+
+
+def by_heart(run: RunRecord, seen: Course) -> bool:
+    """Whether the training images are answered better at the end than validation images, as training ran or re-scored."""
+    known = [v for v in (float(seen.train_accuracy[-1]), train_rescored(run)) if np.isfinite(v)]
+    return not known or max(known) > wilson_interval(int(seen.right[-1].sum()), seen.right.shape[1])[1]
 
 
 def lasts(seen: Course, drop: float) -> bool:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from valgap.stats import best_row_cross_fitted, paired_difference, paired_p_value
+from valgap.checks.freezing import holding
+from valgap.stats import best_row_cross_fitted, paired_difference, paired_p_value, wilson_interval
 from valgap.types import Closing, Evidence, Pass, RunRecord, SampleTable
 
 MIN_EPOCHS = 3
@@ -130,6 +131,16 @@ def update_ratio(passes: Sequence[Pass]) -> float:
     return float(np.median(ratios)) if len(ratios) else float("nan")
 
 
+def paired_error(numbers: dict[str, float], name: str, n: int) -> float:
+    """Standard error of the difference of two probes on ``n`` images, as measured; one image more keeps it above zero."""
+    return float(np.hypot(numbers[name], 1 / max(1, n)))
+
+
+def interval_of(share: float, n: int) -> tuple[float, float]:
+    """95 % interval of a share that n images gave."""
+    return wilson_interval(round(share * n), n)
+
+
 @dataclass(frozen=True)
 class Shortfall:
     """Validation accuracy that a linear probe on the run's features reaches beyond the run itself; fractions."""
@@ -146,9 +157,8 @@ class Shortfall:
 
     def evidence(self) -> Evidence:
         """Both accuracies."""
-        return Evidence(
-            "val accuracy of a linear probe on this run's features, against its own head", self.probe, self.reached, "", self.n
-        )
+        name = "val accuracy of a linear probe on this run's features, against its own head"
+        return Evidence(name, self.probe, self.reached, "", self.n, *interval_of(self.probe, self.n))
 
 
 def shortfall(run: RunRecord) -> Shortfall | None:
@@ -185,7 +195,8 @@ class Replay:
 
     def evidence(self, words: str) -> Evidence:
         """Both accuracies."""
-        return Evidence(f"val accuracy of the head trained again {words}", self.changed, self.recorded, "", self.n)
+        name = f"val accuracy of the head trained again {words}"
+        return Evidence(name, self.changed, self.recorded, "", self.n, *interval_of(self.changed, self.n))
 
 
 # How far the replay as recorded may be from the run itself: augmentation and Dropout elsewhere are not replayed. Set on
@@ -219,6 +230,9 @@ def backbone_trained(run: RunRecord) -> float:
     if model is None:
         return float("nan")
     wanted = model.is_parameter & model.requires_grad & model.in_optimizer
+    held = holding(run)
+    if held is not None:
+        wanted = wanted & held.moved
     return float(model.numel[wanted].sum() / max(1, model.numel[model.is_parameter].sum()))
 
 
@@ -226,6 +240,35 @@ def train_rescored(run: RunRecord) -> float:
     """Accuracy of training images re-scored like validation, 0..1; nan without."""
     table = run.closing.rescores.get("train_eval") if run.closing is not None else None
     return table.accuracy if table is not None else float("nan")
+
+
+def has_learnt(run: RunRecord) -> bool:
+    """Whether training images are answered better than by one class for all, beyond noise, as training ran or re-scored."""
+    last = run.last_train
+    rescored = run.closing.rescores.get("train_eval") if run.closing is not None else None
+    return any(beats_guess(t) for t in (last.samples if last is not None else None, rescored) if t is not None)
+
+
+def beats_guess(table: SampleTable) -> bool:
+    """Whether the answers are right more often than the largest class alone would be, beyond noise."""
+    target = table.target[table.labelled]
+    if not len(target):
+        return False
+    low, _ = wilson_interval(int(table.correct.sum()), len(target))
+    return low > float(np.bincount(target).max()) / len(target)
+
+
+# BatchNorm keeps nine tenths of its old statistics a batch: of those that it began with, a twentieth is left after so many.
+SETTLED_BATCHES = 29
+
+
+def settled_batchnorm(run: RunRecord) -> bool:
+    """Whether running statistics that began at 0 and 1 have seen enough batches for eval mode to mean anything."""
+    model = run.trained_model
+    passes = run.of_phase("train")
+    if model is None or model.pretrained is True or not any(p.modes.batchnorm_layers for p in passes):
+        return True
+    return sum(p.num_batches for p in passes if p.modes.batchnorm_training > 0) >= SETTLED_BATCHES
 
 
 @dataclass(frozen=True)
@@ -284,16 +327,6 @@ def batch_size(run: RunRecord) -> float:
     return float(np.median(sizes) * gathered)
 
 
-def guess_loss(run: RunRecord) -> float:
-    """Cross-entropy of answering with the class shares of the last training pass, nats."""
-    last = run.last_train
-    if last is None or not last.samples.labelled.any():
-        return float("inf")
-    shares = np.bincount(last.samples.target[last.samples.labelled]) / last.samples.labelled.sum()
-    shares = shares[shares > 0]
-    return float(-(shares * np.log(shares)).sum()) or float("inf")
-
-
 # Usual rates of a new head: Adam 1e-3 (Kingma and Ba 2015), SGD with momentum 1e-2, without momentum ten times that.
 USUAL_RATES = {"SGD": 1e-2, "Adam": 1e-3, "AdamW": 1e-3}
 
@@ -302,6 +335,14 @@ def usual_rate(run: RunRecord) -> float:
     """A usual learning rate of the run's optimizer; nan for one that is not known."""
     kind = next((o.kind for o in run.optimizers.values()), "")
     return USUAL_RATES.get(kind, float("nan")) * (10 if plain_sgd(run) else 1)
+
+
+def own_updates(run: RunRecord) -> bool:
+    """Whether the program changes its weights itself, or by another library's optimizer: rates and settings are not known."""
+    return any(o.kind == "own update" for o in run.optimizers.values())
+
+
+NO_TORCH_OPTIMIZER = "a torch optimizer: this program changes its weights by other means, at rates that are not known"
 
 
 def head_rate(run: RunRecord) -> float:

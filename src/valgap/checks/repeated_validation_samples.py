@@ -36,7 +36,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     run = case.run
     if not run.group:
         return NotApplicable(NO_GROUP)
-    shared = [(p, shares_of(run, p)) for p in run.of_phase("validation") if p.samples.labelled.any()]
+    shared = [(p, shares_of(run, p)) for p in run.of_phase("validation") if p.samples.answered]
     shared = [(p, shares) for p, shares in shared if shares]
     if not shared:
         return NotApplicable("a labelled validation pass that several processes share")

@@ -33,9 +33,16 @@ def between(run: RunRecord, name: str, base: str = "val_eval") -> Gain | None:
     return _gain(tables[base], tables[name])
 
 
-def over_recorded(recorded: Pass, rescored: SampleTable | None) -> Gain | None:
-    """Gain of a closing re-score over what the pass recorded, on the same samples; None without common samples."""
-    return _gain(recorded.samples, rescored) if rescored is not None else None
+def over_recorded(run: RunRecord, recorded: Pass, rescored: SampleTable | None) -> Gain | None:
+    """Gain of a closing re-score over what the pass recorded, on the same samples and weights; None without."""
+    if rescored is None or reloaded_since(run, recorded):
+        return None
+    return _gain(recorded.samples, rescored)
+
+
+def reloaded_since(run: RunRecord, recorded: Pass) -> bool:
+    """Whether other weights were loaded after a pass: closing measurements are then not on those that it saw."""
+    return any(w.changed and w.after_pass >= recorded.index for w in run.weights_loaded)
 
 
 def _gain(first: SampleTable, second: SampleTable) -> Gain | None:

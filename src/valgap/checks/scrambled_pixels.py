@@ -9,7 +9,8 @@ Why it hurts validation
     A convolutional network looks for shapes, and there are none left.
 
 What else looks like this
-    Noise images and single-pixel textures. A transposed image is not scrambled.
+    Images of pure noise (made-up data of a dry run): every batch is then as bright as the next one to within what independent
+    pixels vary by, and nothing is said. Single-pixel textures. A transposed image is not scrambled.
 
 Remedy
     Use `permute(2, 0, 1)` (torch) or `transpose(2, 0, 1)` (numpy), not `reshape` or `view`.
@@ -41,6 +42,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     }
     if not found:
         return NotApplicable("image batches of at least 8 x 8 pixels")
+    if all(is_noise(i) for i in found.values()):
+        return NotApplicable("images: what both phases saw is noise, pixel by pixel, as of made-up data")
     facts = tuple(
         Evidence(f"likeness of neighbouring pixels in {name}, less that of pixels farther apart", margin(i), "above 0")
         for name, i in found.items()
@@ -62,6 +65,14 @@ def margin(inputs: InputStats) -> float:
     """Likeness at distance 1 minus the greatest at 2..4, the smaller of both directions."""
     table = inputs.autocorrelation
     return float((table[:, 0] - table[:, 1:].max(axis=1)).min())
+
+
+def is_noise(inputs: InputStats) -> bool:
+    """Whether pixels are independent of each other and of their image: shuffled photographs keep their brightness."""
+    if float(np.abs(inputs.autocorrelation).max()) > SHUFFLED or len(inputs.batch_means) < 2:
+        return False
+    independent = inputs.std / np.sqrt(inputs.shape[-1] * inputs.shape[-2])  # of one image's mean; of a batch's, less
+    return bool((inputs.batch_means.std(axis=0) < independent).all())
 
 
 def scrambled(inputs: InputStats) -> bool:

@@ -20,22 +20,39 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.progress import head_rate, plain_sgd, replay, shortfall, update_ratio
+from valgap.checks.progress import (
+    NO_TORCH_OPTIMIZER,
+    head_rate,
+    own_updates,
+    plain_sgd,
+    replay,
+    shortfall,
+    update_ratio,
+    usual_rate,
+)
+from valgap.checks.seen_part import few_steps, still_rises
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
 NOTABLE_POINTS, P_VALUE = 5.0, 0.02
 COLD_RATIO = 1e-3
+# At the rate that is usual without momentum, slowness shows in many steps only; at a lower one in a few.
+LEAST_STEPS, LEAST_STEPS_USUAL = 20, 500
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Ask the replays with momentum and with Adam."""
     run = case.run
+    if own_updates(run):
+        return NotApplicable(NO_TORCH_OPTIMIZER)
     if not run.optimizers or not run.of_phase("train"):
         return NotApplicable("an optimizer that stepped")
     kind = next(iter(run.optimizers.values())).kind
     facts = [Evidence("optimizer, highest learning rate", kind, f"{head_rate(run):.3g}")]
     if not plain_sgd(run):
         return Clear("the optimizer has momentum or adapts its steps", tuple(facts))
+    if still_rises(run):
+        return NotApplicable("the highest learning rate: it still rises at the end of what was seen")
+    short = few_steps(run, LEAST_STEPS_USUAL if head_rate(run) >= 0.5 * usual_rate(run) else LEAST_STEPS)
     gap = shortfall(run)
     if gap is not None:
         facts.append(gap.evidence())
@@ -44,11 +61,11 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         facts.insert(0, again.evidence(words))
     best = max(found, key=lambda r: r.gain, default=None)
     if best is not None and 100 * best.gain >= NOTABLE_POINTS and best.p_value < P_VALUE:
-        return _finding(head_rate(run), 100 * best.gain, 0.85, facts)
+        return NotApplicable(short) if short is not None else _finding(head_rate(run), 100 * best.gain, 0.85, facts)
     ratio = update_ratio(run.of_phase("train"))
     facts.append(Evidence("size of an update over that of the weights (median)", ratio, "above 1e-3"))
     if not found and gap is not None and gap.low > 0 and ratio < COLD_RATIO:
-        return _finding(head_rate(run), 100 * gap.value, 0.6, facts)
+        return NotApplicable(short) if short is not None else _finding(head_rate(run), 100 * gap.value, 0.6, facts)
     return Clear("plain SGD, but nothing shows that it is too slow here", tuple(facts))
 
 

@@ -1,15 +1,17 @@
 """A softmax, sigmoid or ReLU stands before a loss that applies its own.
 
 What it looks for
-    What goes into the loss. `cross_entropy` expects any real numbers: rows that are all within 0..1 and sum to 1 went through
-    a softmax, all within 0..1 through a sigmoid, exact zeros and nothing negative through a ReLU. `nll_loss` expects
-    logarithms of probabilities, so it must not see the probabilities themselves.
+    What goes into the loss. `cross_entropy` expects any real numbers: rows that are all within 0..1 and sum to 1 went
+    through a softmax, all within 0..1 through a sigmoid, exact zeros and nothing negative through a ReLU. `nll_loss`
+    expects logarithms of probabilities, so it must not see the probabilities themselves.
 
 Why it hurts validation
     Squashed twice, the loss can hardly fall below ln C - 1 and its gradients fade; training is slow and stalls.
 
 What else looks like this
-    log_softmax before cross_entropy changes nothing. `binary_cross_entropy` (without logits) expects a sigmoid.
+    The first answers of a new head with few outputs may all lie within 0..1 by chance: they count only where that is
+    unlikely, or where they fill that range without leaving it. log_softmax before cross_entropy changes nothing.
+    `binary_cross_entropy` (without logits) expects a sigmoid.
 
 Remedy
     Return the plain output of the last linear layer; apply softmax only to show probabilities.
@@ -24,9 +26,15 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, Lo
 
 # Rounding of a float32 (or bfloat16) softmax.
 ROUNDING = 0.02
+# Sums of a float32 softmax are 1 to within this.
+EXACT = 1e-3
+# Plain outputs are positive as often as not: the chance that all of a row are must be below the first, or the outputs must
+# fill 0..1 by this share without leaving it.
+CHANCE, FILLED = 0.01, 0.9
 # Plain logits are negative for about half of the classes; so many exact zeros come from a ReLU only.
 ZERO_SHARE = 0.05
 UNMEASURED_POINTS = 5.0
+EXPECT_LOGITS = ("cross_entropy", "nll_loss", "multi_margin_loss", "binary_cross_entropy_with_logits")
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -41,6 +49,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         Evidence("row sums of the inputs", f"{loss.row_sum_min:.3g} .. {loss.row_sum_max:.3g}", "anything but 1"),
     )
     kind = squashed_by(loss)
+    if kind is None and loss.name in EXPECT_LOGITS and loss.logit_min >= 0 and 0 < loss.logit_max <= 1:
+        return NotApplicable("more training: so few outputs may all lie within 0..1 by chance, and have not moved far yet")
     if kind is None:
         return Clear("the loss gets what it expects", facts)
     return Finding(
@@ -54,16 +64,21 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
 
 def squashed_by(loss: LossStats) -> str | None:
     """What squashed the inputs of a loss that expects unsquashed ones; None if nothing did."""
+    unlikely = 0.5 ** max(1, loss.num_outputs) < CHANCE
+    surely = unlikely or loss.logit_max - loss.logit_min >= FILLED
     unit = loss.logit_min >= 0 and loss.logit_max <= 1 + ROUNDING
-    sums_to_one = abs(loss.row_sum_min - 1) < ROUNDING and abs(loss.row_sum_max - 1) < ROUNDING
+    rounding = ROUNDING if surely else EXACT
+    sums_to_one = abs(loss.row_sum_min - 1) < rounding and abs(loss.row_sum_max - 1) < rounding
+    if unit and not surely and not (sums_to_one and loss.num_outputs > 1):
+        return None
     if loss.num_outputs < 2 and loss.name != "binary_cross_entropy_with_logits":
         return None
-    if loss.name in ("cross_entropy", "nll_loss", "multi_margin_loss"):
+    if loss.name in EXPECT_LOGITS[:3]:
         if unit and sums_to_one:
             return "a softmax"
         if unit and loss.logit_max > 0:
             return "a sigmoid"
-        if loss.name == "cross_entropy" and loss.logit_min == 0 and loss.zero_fraction > ZERO_SHARE:
+        if loss.name == "cross_entropy" and loss.logit_min == 0 < loss.logit_max and loss.zero_fraction > ZERO_SHARE:
             return "a ReLU"
     if loss.name == "binary_cross_entropy_with_logits" and unit and loss.logit_max > 0:
         return "a softmax" if sums_to_one and loss.num_outputs > 1 else "a sigmoid"

@@ -1,9 +1,9 @@
 """Validation scores an averaged copy that lags behind the trained model, or whose BatchNorm was never updated.
 
 What it looks for
-    A validated model that is not the trained one but has the same tensors, and the accuracy of both on the same validation
-    images: the copy's as recorded, the trained model's from the closing measurements. Also how many of the copy's BatchNorm
-    statistics never moved although its weights did.
+    A validated model that is not the trained one but has the same tensors, and the accuracy of both on the same
+    validation images: the copy's as recorded, the trained model's from the closing measurements. Also how many of the
+    copy's BatchNorm statistics never moved although its weights did.
 
 Why it hurts validation
     An exponential average with decay .9999 needs thousands of steps before it resembles the model; a short run validates
@@ -11,11 +11,13 @@ Why it hurts validation
     BatchNorm statistics do not fit it.
 
 What else looks like this
-    A copy that lags a little in the first epochs and then overtakes is as it should be: only the last epoch counts here.
+    A trial of a long recipe ends before any average has caught up: where the run was seen to end before its own plan,
+    nothing is said. A copy that lags a little in the first epochs and then overtakes is as it should be: only the last
+    epoch counts here.
 
 Remedy
-    Evaluate the trained model, or lower the decay (a warm-up such as min(decay, (1 + step) / (10 + step))); after SWA call
-    `torch.optim.swa_utils.update_bn`; average the buffers as well (`use_buffers=True`).
+    Evaluate the trained model, or lower the decay (a warm-up such as min(decay, (1 + step) / (10 + step))); after SWA
+    call `torch.optim.swa_utils.update_bn`; average the buffers as well (`use_buffers=True`).
 
 Source
     VMamba issue 263 (decay too slow for a small data set); keras-stochastic-weight-averaging issue 4 (BatchNorm).
@@ -26,6 +28,7 @@ from __future__ import annotations
 import numpy as np
 
 from valgap.checks.rescored import over_recorded
+from valgap.checks.seen_part import unfinished
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, Pass, RunRecord
 
 P_VALUE = 0.01
@@ -42,8 +45,11 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     copy = run.models.get(val.model)
     if copy is None or copy.id == trained.id or copy.trained or not alike(copy, trained):
         return Clear("validation scores the trained model itself")
+    trial = unfinished(run)
+    if trial is not None:
+        return NotApplicable(f"a run that ends as planned, which an average can follow: {trial}")
     own = run.closing.rescores.get("val_eval") if run.closing is not None else None
-    gain = over_recorded(val, own)
+    gain = over_recorded(run, val, own)
     if gain is None:
         return NotApplicable("the trained model's own score on the validation images (closing measurements)")
     facts = (

@@ -2,7 +2,8 @@
 
 What it looks for
     Where the trained head could be trained again on its features: the same for four times as many steps. Elsewhere a curve
-    that still rises in its last epoch is a hint and no more: a curve alone does not say where it would have gone.
+    that still rises in its last epoch is a hint and no more: a curve alone does not say where it would have gone. A run that
+    was seen to end before its own plan (a schedule that has not run out, a loop that breaks off) is a trial, and not judged.
 
 Why it hurts validation
     The run is stopped on its way.
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 from valgap.checks.learning_rate_too_high import diverged
 from valgap.checks.progress import course, head_rate, plain_sgd, replay, shortfall, usual_rate
+from valgap.checks.seen_part import unfinished
 from valgap.checks.wrong_schedule import SMALL_SHARE, small_share
 from valgap.stats import paired_p_value
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord, Untreatable
@@ -45,6 +47,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return Clear("the rate decays at once, and more epochs would not move anything (TRN414)")
     if diverged(run):
         return Clear("the training loss is far above that of a guess: more steps are not what it lacks (TRN401)")
+    trial = unfinished(run)
+    if trial is not None:
+        return NotApplicable(f"a run that ends as planned: {trial}")
     facts = [Evidence("optimizer steps", steps, f"{USUAL_STEPS} or more", "steps", len(trained))]
     again, gap = replay(run, "longer"), shortfall(run)
     if again is not None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import numpy as np
 
 from valgap.checks.images import needed
+from valgap.checks.seen_part import labels_of, unseen
 from valgap.types import Case, Check, Clear, Evidence, Finding, LearningCurve, NotApplicable
 
 # Points that twice the images must promise, and the images per class (median) below which we would bet on it.
@@ -38,6 +39,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     curve = images.learning_curve if images is not None else None
     if images is None or curve is None:
         return NotApplicable(needed(images, "learning_curve"))
+    last = case.run.last_train
+    if last is not None and labels_of(case.run, last) is None:
+        return NotApplicable(unseen(case.run, last))
     gain, low, high = twice(curve)
     labels = images.rows.labels[images.rows.part(False)]
     counts = np.bincount(labels[labels >= 0], minlength=len(images.rows.classes))

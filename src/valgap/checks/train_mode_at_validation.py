@@ -47,7 +47,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
     if max(norm, drop) < MODE_SHARE:
         return Clear("validation ran in eval mode", facts)
-    gain = over_recorded(last, case.run.closing.rescores.get("val_eval") if case.run.closing else None)
+    gain = over_recorded(case.run, last, case.run.closing.rescores.get("val_eval") if case.run.closing else None)
     if gain is None:
         cost = Evidence("cost (not re-scored): assumed", UNMEASURED_POINTS, 0.0, "points")
     else:

@@ -1,15 +1,17 @@
 """Classes that only one of training and validation has.
 
 What it looks for
-    Class names of val that train does not know, validation labels that no training sample has, and validation
-    labels that are all one constant (a data set without labels often gives -1 or 0).
+    Class names of val that train does not know, validation labels that no training sample has, and validation labels that
+    are all one constant (a data set without labels often gives -1 or 0).
 
 Why it hurts validation
     An image of a class that training never saw cannot be answered rightly. A class without validation images is not
     measured at all.
 
 What else looks like this
-    A missing folder that also shifts the other indices is class_index_mismatch (DAT102), which is named first.
+    A few training images of a thousand classes lack many of them by chance: what a random split of as many images would
+    leave out is no fault. A run that saw a part of its data says nothing. A missing folder that also shifts the other
+    indices is class_index_mismatch (DAT102), which is named first.
 
 Remedy
     Give both splits the same classes: move images, or leave the class out of both.
@@ -21,12 +23,17 @@ Source
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
+from scipy.special import bdtrc
 
+from valgap.checks.seen_part import labels_of, unseen
 from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, Intervention, NotApplicable, Untreatable
 
 # Labels that are all equal tell of a missing label only when there are enough of them: with two equally likely classes,
 # twenty equal labels come once in half a million.
 MIN_CONSTANT = 20
+# Level at which validation holds more images of classes that train lacks than a random split of train's size would.
+P_VALUE = 0.001
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -43,13 +50,29 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     else:
         if not val.samples.labelled.any():
             return _unlabelled(len(val.samples))
-        seen = _seen(case)
-        if len(seen) == 0:
+        both = labels_of(case.run, train, val)
+        if both is None:
+            return NotApplicable(unseen(case.run, train, val))
+        ours, theirs = both
+        if len(ours) == 0:
             return NotApplicable("labels of the training samples")
-        foreign = [str(c) for c in np.setdiff1d(val.samples.target[val.samples.labelled], seen)]
-        absent = [str(c) for c in np.setdiff1d(seen, val.samples.target)]
-        hit = val.samples.labelled & ~np.isin(val.samples.target, seen)
+        seen = np.union1d(ours, _seen(case))
+        foreign = [str(c) for c in np.setdiff1d(theirs, seen)]
+        absent = [str(c) for c in np.setdiff1d(seen, theirs)]
+        hit = ~np.isin(theirs, seen)
+        if foreign and by_chance(ours, hit):
+            share = Evidence("validation images of classes that train lacks", float(hit.mean()), None, "", len(theirs))
+            return Clear("train lacks no more classes than a random split of so few images would", (share,))
     return _judge(foreign, absent, float(hit.mean()), len(val.samples))
+
+
+def by_chance(train: IntArray, hit: npt.NDArray[np.bool_]) -> bool:
+    """Whether a random split explains so many validation images (``hit``) of classes that train lacks.
+
+    The share of new images whose class was never drawn is about that of the classes drawn just once (Good 1953).
+    """
+    expected = min(0.99, (float((np.bincount(train) == 1).sum()) + 1) / (len(train) + 1))
+    return bool(bdtrc(int(hit.sum()) - 1, len(hit), expected) > P_VALUE) if hit.any() else True
 
 
 def _seen(case: Case) -> IntArray:

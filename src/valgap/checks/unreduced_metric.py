@@ -36,7 +36,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     run = case.run
     if not run.group:
         return NotApplicable(NO_GROUP)
-    shared = {p.index: shares_of(run, p) for p in run.of_phase("validation") if p.samples.labelled.any()}
+    shared = {p.index: shares_of(run, p) for p in run.of_phase("validation") if p.samples.answered}
     shared = {i: s for i, s in shared.items() if s and any(len(x.samples) < len(run.passes[i].samples) for x in s)}
     if not shared:
         return NotApplicable("a labelled validation pass that several processes share")

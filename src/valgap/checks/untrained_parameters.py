@@ -1,18 +1,20 @@
 """Parameters that should learn never move.
 
 What it looks for
-    Parameters that require a gradient and are in no optimizer, or that are in one and have the same value at the end as at
-    the start; and training in which nothing moved at all (backward without step, or a step on nothing).
+    Layers at work in the model that have the same values at the end as at the start, though they are as they were made (no
+    weights were loaded into them), or though layers before and after them learn. Also training in which nothing moved at all
+    (backward without step, or a step on nothing), and an optimizer that holds tensors which the model no longer has.
 
 Why it hurts validation
-    A new head that stays random makes every answer random; unfrozen layers that are missing from the optimizer waste the
-    unfreezing.
+    A new head that stays random makes every answer random; a new layer that stays random garbles what comes before it.
 
 What else looks like this
-    Frozen layers do not require a gradient and are no fault. A single training step too small for float32 also moves nothing.
+    Freezing on purpose, in whatever form: `requires_grad = False`, `no_grad` or `detach` in `forward`, a rate of 0, parameters
+    left out of the optimizer. It follows the network's build: everything up to a point, all layers of one kind, all weights that
+    were given. Then nothing is claimed. A single training step too small for float32 also moves nothing.
 
 Remedy
-    Build the optimizer after replacing the head, from all parameters that require a gradient.
+    Build the optimizer after replacing the head, from all parameters that should learn.
 
 Source
     PyTorch documentation of torch.optim; PyTorch forum, "parameters not updating".
@@ -23,70 +25,92 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable
+from valgap.checks.freezing import UNUSED_SHARE, Holding, holding, newness, norms, share
+from valgap.checks.progress import shortfall
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
-# A few parameters are unused in many sound models (an auxiliary classifier, a position table): below this share of all
-# trainable numbers, and when the head learns, nothing is claimed.
-UNUSED_SHARE = 0.05
 UNMEASURED_POINTS = 10.0
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
-    """Compare the first and the last snapshot of every trainable parameter."""
+    """Compare the first and the last snapshot of every parameter at work."""
     run = case.run
-    model, train = run.trained_model, run.last_train
-    if model is None or train is None:
+    if run.trained_model is None or run.last_train is None:
         return NotApplicable("a training pass")
-    states = [s for s in run.states if s.model == model.id and len(s.norms) == len(model.tensor_names)]
-    if len(states) < 2:
+    held = holding(run)
+    if held is None:
         return NotApplicable("snapshots of the model at the start and after a pass")
-    wanted = model.is_parameter & model.requires_grad
+    model, stuck = held.model, held.held
+    wanted = held.weights & model.requires_grad
     if not wanted.any():
         return NotApplicable("a parameter that requires a gradient")
-    moved = states[0].moved(states[-1])
-    steps = sum(p.optimizer_steps for p in run.of_phase("train"))
-    stuck = wanted & ~moved
     facts = (
-        Evidence("trainable parameters (numbers) that never moved", share(model, stuck, wanted), 0.0, "", int(wanted.sum())),
-        Evidence("optimizer steps", steps, None, "steps"),
+        Evidence(
+            "parameters at work (numbers) that never moved", share(model, stuck, held.weights), 0.0, "", int(held.weights.sum())
+        ),
+        Evidence("optimizer steps", sum(p.optimizer_steps for p in run.of_phase("train")), None, "steps"),
     )
-    if not moved[wanted].any():
-        return _finding("no trainable parameter ever moved", 0.98, facts, model, stuck)
-    outside = stuck & ~model.in_optimizer
-    if outside.any() and (share(model, outside, wanted) > UNUSED_SHARE or outside[last_layer(model)].any()):
-        return _finding(f"{int(outside.sum())} trainable parameters are in no optimizer", 0.95, facts, model, outside)
-    idle = stuck & model.in_optimizer & ~model.got_gradient
-    if share(model, idle, wanted) > UNUSED_SHARE or idle[last_layer(model)].any():
-        return _finding(f"{int(idle.sum())} parameters in the optimizer never got a gradient", 0.7, facts, model, idle)
-    return Clear("every parameter that should learn has moved", facts)
+    if not held.moved[wanted].any():
+        return _finding(run, "no trainable parameter ever moved", 0.98, facts, stuck & wanted, held)
+    outside = stuck & model.requires_grad & ~model.in_optimizer
+    if model.held_in_vain and (share(model, outside, held.weights) > UNUSED_SHARE or outside[held.head].any()):
+        vain = Evidence("tensors in the optimizer that no model has", model.held_in_vain, 0, "tensors")
+        words = f"the optimizer holds {model.held_in_vain} tensors that no model has, and lacks {int(outside.sum())} of this one"
+        return _finding(run, words, 0.95, (*facts, vain), outside, held)
+    if share(model, stuck, held.weights) <= UNUSED_SHARE and not stuck[held.head].any():
+        return Clear("every parameter that should learn has moved", facts)
+    return _never_learnt(run, held, facts) or _hole(run, held, facts) or Clear(_as_meant(held), facts)
 
 
-def share(model: ModelInfo, part: npt.NDArray[np.bool_], whole: npt.NDArray[np.bool_]) -> float:
-    """Numbers in ``part`` over numbers in ``whole``, 0..1."""
-    return float(model.numel[part].sum() / max(1, model.numel[whole].sum()))
+def _never_learnt(run: RunRecord, held: Holding, facts: tuple[Evidence, ...]) -> Finding | None:
+    """New layers that stay as they were made."""
+    model, head = held.model, held.head & held.held
+    new = held.new & ~norms(model)
+    unknown_head = head & (newness(model) == -1) & model.requires_grad
+    if (head & new).any() or (unknown_head.any() and held.plan is None):
+        sure = 0.95 if model.requires_grad[head].any() else 0.6
+        return _finding(run, f"the last layer never learns: {held.how(head)}", sure, facts, head, held)
+    if share(model, new & model.requires_grad, held.weights) <= UNUSED_SHARE:
+        return None
+    new &= model.requires_grad
+    return _finding(run, f"{int(new.sum())} new parameters never learn: {held.how(new)}", 0.85, facts, new, held)
 
 
-def last_layer(model: ModelInfo) -> npt.NDArray[np.bool_]:
-    """The parameters of the last module that has any, shape (T,)."""
-    owners = np.array([n.rpartition(".")[0] for n in model.tensor_names])
-    places = np.flatnonzero(model.is_parameter)
-    return np.asarray((owners == owners[places[-1]]) & model.is_parameter)
+def _hole(run: RunRecord, held: Holding, facts: tuple[Evidence, ...]) -> Finding | None:
+    """Layers that are left alone while others before them learn, without a plan that explains it."""
+    model = held.model
+    if held.plan is not None:
+        return None
+    going = np.flatnonzero(held.weights & held.moved & ~norms(model))
+    after = np.arange(len(held.held)) > (going[0] if len(going) else 0)
+    stuck = held.held & model.requires_grad & after & ~norms(model)
+    if share(model, stuck, held.weights) <= UNUSED_SHARE and not stuck[held.head].any():
+        return None
+    words = f"{int(stuck.sum())} parameters are left alone amid layers that learn: {held.how(stuck)}"
+    return _finding(run, words, 0.7, facts, stuck, held)
+
+
+def _as_meant(held: Holding) -> str:
+    if held.plan is None:
+        return "what does not move is small, or frozen by name"
+    return f"what does not move follows a plan: {held.plan} ({held.how(held.held)})"
 
 
 def _finding(
-    summary: str,
-    confidence: float,
-    facts: tuple[Evidence, ...],
-    model: ModelInfo,
-    which: npt.NDArray[np.bool_],
+    run: RunRecord, summary: str, confidence: float, facts: tuple[Evidence, ...], which: npt.NDArray[np.bool_], held: Holding
 ) -> Finding:
+    lost = shortfall(run)
+    if lost is not None:
+        points, cost = max(0.0, 100 * lost.value), lost.evidence()
+    else:
+        points, cost = UNMEASURED_POINTS, Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points")
     return Finding(
         summary=summary,
-        severity_points=UNMEASURED_POINTS,
+        severity_points=points,
         confidence=confidence,
-        evidence=(*facts, Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points")),
+        evidence=(*facts, cost),
         remedy="build the optimizer after the model is complete, from every parameter that requires a gradient; call step()",
-        subjects=tuple(np.array(model.tensor_names)[which].tolist()),
+        subjects=tuple(np.array(held.model.tensor_names)[which].tolist()),
     )
 
 

@@ -18,6 +18,7 @@ Source
 
 from __future__ import annotations
 
+from valgap.checks.seen_part import is_whole, part_seen
 from valgap.stats import wilson_interval
 from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable
 
@@ -28,8 +29,10 @@ HALF_WIDTH = 0.10
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """State the interval and whether the gap lies within it."""
     val = case.run.last_validation
-    if val is None or not val.samples.labelled.any():
+    if val is None or not val.samples.answered:
         return NotApplicable("a labelled validation pass")
+    if not is_whole(case.run, val):
+        return NotApplicable(f"a whole validation: the last one broke off after {part_seen(case.run, val)}")
     right = val.samples.correct
     low, high = wilson_interval(int(right.sum()), len(right))
     facts = (Evidence("validation accuracy", float(right.mean()), None, "", len(right), low, high),)

@@ -10,10 +10,12 @@ Why it hurts validation
 
 What else looks like this
     Training from scratch on purpose, with every layer trainable and enough images: that is a choice. A head that does not
-    fit (another number of classes) is normal.
+    fit (another number of classes) is normal. What is loaded after the training (the best epoch, another model for a
+    test) says nothing of how it began.
 
 Remedy
-    Load the weights with `strict=True` after taking prefixes such as `module.` off the keys, and look at the missing keys.
+    Load the weights with `strict=True` after taking prefixes such as `module.` off the keys, and look at the missing
+    keys.
 
 Source
     Efficient-AI-Backbones issue 202; torchvision and timm documentation of pretrained weights.
@@ -39,12 +41,13 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     train = case.run.last_train
     if model is None or train is None:
         return NotApplicable("a training pass")
-    skipped = next((w for w in case.run.weights_loaded if w.before_training and _skipped(w)), None)
+    early = [w for w in case.run.weights_loaded if w.before_training and began_before(case.run, w)]
+    skipped = next((w for w in early if _skipped(w)), None)
     facts = (
         Evidence("BatchNorm layers that are new at the first step", model.fresh_batchnorm, 0.0),
         Evidence("share of the model's keys that one load filled", model.loaded_fraction, 1.0),
     )
-    later = [w for w in case.run.weights_loaded if w.before_training and not _skipped(w) and w.given]
+    later = [w for w in early if not _skipped(w) and w.given]
     if skipped is not None and not later and not _clearly_given(model):
         return _finding("load_state_dict skipped nearly all of the given weights", 0.95, facts, skipped)
     if np.isnan(model.fresh_batchnorm):
@@ -62,6 +65,12 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if images >= FEW_IMAGES:
         return Clear("the network began at random, with every layer trainable and many images", evidence)
     return _finding(f"the network began at random and has {images} images to learn from", 0.4, evidence, None)
+
+
+def began_before(run: RunRecord, load: WeightsLoaded) -> bool:
+    """Whether the load happened before the first training pass; a module that is new after the training loads for a test."""
+    first = next((p.index for p in run.passes if p.phase == "train"), None)
+    return first is None or load.after_pass < first
 
 
 def held_in_eval(run: RunRecord) -> bool:

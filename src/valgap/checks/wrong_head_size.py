@@ -19,10 +19,15 @@ Source
 
 from __future__ import annotations
 
+import math
+
+from valgap.checks.seen_part import labels_of, part_seen
 from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable
 
 # Outputs that never occur are soon suppressed by training; the cost is small.
 UNMEASURED_POINTS = 1.0
+# Where no class map is declared, the chance that the last classes were merely not drawn must be below this.
+CHANCE = 1e-4
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -38,6 +43,14 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if outputs == classes or (outputs == 1 and classes == 2):
         return Clear("there are as many outputs as classes", facts)
     few = outputs < classes
+    if not few and not declared(case):
+        labels = labels_of(case.run, train)
+        n = len(labels[0]) if labels is not None else 0
+        classes = max(classes, int(labels[0].max()) + 1) if labels is not None and n else classes
+        if classes >= outputs:
+            return Clear("there are as many outputs as classes", facts)
+        if n * math.log(classes / outputs) > math.log(CHANCE):
+            return NotApplicable(f"a class map, or more labels: {part_seen(case.run, train)} need not show all {outputs} classes")
     return Finding(
         summary=f"the network has {outputs} outputs for {classes} classes",
         severity_points=100 * (1 - outputs / classes) if few else UNMEASURED_POINTS,
@@ -45,6 +58,13 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         evidence=facts,
         remedy=f"give the last layer {classes} outputs",
     )
+
+
+def declared(case: Case) -> bool:
+    """Whether the training data set says itself how many classes it has."""
+    last = case.run.last_train
+    info = case.run.datasets.get(last.dataset) if last is not None else None
+    return info is not None and bool(info.class_to_idx)
 
 
 CHECK = Check(code="MOD307", name="wrong_head_size", detect=detect, doc=__doc__ or "")

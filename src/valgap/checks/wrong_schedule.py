@@ -1,22 +1,24 @@
 """The learning-rate schedule is stepped at the wrong place, or decays to nothing at once.
 
 What it looks for
-    The rate of every step: a run most of whose steps are below a hundredth of its highest rate. And the length of each schedule
-    (`T_max`, `total_steps`, `step_size`, milestones) against how often it was stepped: once an epoch where its length counts
+    The rate of every step of each optimizer: most steps of the run below a hundredth of its highest rate. And a schedule
+    that was stepped once an epoch although its length (`T_max`, `total_steps`) is exactly the number of the run's
     batches.
 
 Why it hurts validation
     Stepped per batch, a schedule meant for epochs has decayed to nothing within the first epoch, and the rest of training
-    stands still. Stepped per epoch, a schedule meant for batches stays at its beginning: a warm-up never ends, a decay never
-    comes.
+    stands still. Stepped per epoch, a schedule meant for batches stays at its beginning: a warm-up never ends, a decay
+    never comes.
 
 What else looks like this
-    Cosine and linear schedules end near zero, in the last tenth of the steps. A rate that is low from the first step on is
-    too low (TRN402), not badly scheduled.
+    A schedule that is longer than the run has not acted yet, and nothing is wrong with it: `StepLR(30)` in a trial of 3
+    epochs. Cosine and linear schedules end near zero, in the last tenth of the steps. A rate that is low from the first
+    step on is too low (TRN402), not badly scheduled. A second optimizer at a much lower rate (first the head, then all)
+    is a choice.
 
 Remedy
-    Step it at the other place: `scheduler.step()` after each epoch for StepLR, MultiStepLR, CosineAnnealingLR with T_max in
-    epochs; after each batch for OneCycleLR and schedules whose length counts batches.
+    Step it at the other place: `scheduler.step()` after each epoch for StepLR, MultiStepLR, CosineAnnealingLR with T_max
+    in epochs; after each batch for OneCycleLR and schedules whose length counts batches.
 
 Source
     PyTorch tutorials pull request 640; PyTorch documentation of torch.optim.lr_scheduler.
@@ -24,9 +26,12 @@ Source
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from valgap.checks.progress import replay, shortfall
+from valgap.checks.seen_part import MOST_EPOCHS, is_whole, last_states, length_of
 from valgap.types import (
     Case,
     Check,
@@ -37,7 +42,6 @@ from valgap.types import (
     Intervention,
     NotApplicable,
     RunRecord,
-    ScheduleState,
     Untreatable,
 )
 
@@ -45,71 +49,116 @@ from valgap.types import (
 # none; a schedule stepped per batch instead of per epoch, nine tenths.
 SMALL = 0.01
 SMALL_SHARE = 0.5
-# A length counts batches when it is this many times the steps that an epoch-wise schedule can make.
+# The number of batches an epoch from which on "once an epoch" and "once a batch" are different things.
 FACTOR = 4
-LENGTHS = ("T_max", "T_0", "total_steps", "total_iters", "step_size")
+# Lengths that people give in epochs: any up to 20, above that round ones.
+FEW_EPOCHS, ROUND = 20, 5
+HINT = 0.4
+TOTALS = ("T_max", "total_steps", "total_iters")  # settings that say how long the whole schedule is
 UNMEASURED_POINTS = 5.0
 
 
+@dataclass(frozen=True)
+class Trace:
+    """The highest learning rate of each step of one optimizer."""
+
+    optimizer: int
+    rates: FloatArray  # (S,)
+    walk: FloatArray  # (S,) position of the pass of each step
+
+    @property
+    def small(self) -> FloatArray:
+        """(S,) whether the rate lies below a hundredth of the highest one, after that."""
+        peak = int(self.rates.argmax())
+        return np.asarray((np.arange(len(self.rates)) > peak) & (self.rates < SMALL * self.rates[peak]))
+
+    @property
+    def share(self) -> float:
+        return float(self.small.mean()) if len(self.rates) and self.rates.max() > 0 else 0.0
+
+    @property
+    def place(self) -> int:
+        """The first step at so small a rate."""
+        return int(self.small.argmax())
+
+    @property
+    def by_batch(self) -> bool:
+        """Whether the rate fell inside of passes, not only from one to the next."""
+        part = slice(0, self.place + 1)
+        fell = np.diff(self.rates[part]) < 0
+        return bool((fell & (np.diff(self.walk[part]) == 0)).any())
+
+
 def detect(case: Case) -> Finding | Clear | NotApplicable:
-    """Judge the trace of rates and the lengths of the schedules."""
+    """Judge the trace of rates, and where schedules of the run's own length were stepped."""
     run = case.run
-    rates = highest_rates(run)
-    if len(rates) < 4:
+    trace = longest_trace(run)
+    if trace is None or len(trace.rates) < 4:
         return NotApplicable("the learning rates of at least four optimizer steps")
-    peak, small = int(rates.argmax()), small_share(run)
-    facts = [Evidence("steps below a hundredth of the highest rate", small, "at most 0.1", "", len(rates))]
-    problem = misplaced(run, len(rates), facts)
-    if problem is None and small <= SMALL_SHARE:
-        return Clear("the learning rate follows the length of the run", tuple(facts))
-    points = cost(run, facts)
-    if small > SMALL_SHARE:
-        where = peak + int((rates[peak:] < SMALL * rates[peak]).argmax())
-        summary = f"the learning rate falls below a hundredth of its highest at step {where} of {len(rates)}"
-        return _finding(summary, points, 0.9, facts, "step the schedule once an epoch, or give it a length in batches")
-    assert problem is not None
-    return _finding(problem, points, 0.8, facts, "step the schedule once a batch, or give it a length in epochs")
+    facts = [Evidence("steps below a hundredth of the highest rate", trace.share, "at most 0.1", "", len(trace.rates))]
+    problem = misplaced(run, facts)
+    if trace.share > SMALL_SHARE:
+        points = cost(run, facts)
+        scheduled = any(s.optimizer == trace.optimizer for s in run.schedules)
+        confidence = 0.9 if trace.by_batch else 0.6 if scheduled else HINT
+        summary = f"the learning rate falls below a hundredth of its highest at step {trace.place} of {len(trace.rates)}"
+        return _finding(summary, points, confidence, facts, "step the schedule once an epoch, or give it a length in batches")
+    if problem is not None:
+        confidence, words = problem
+        points = cost(run, facts)
+        return _finding(words, points, confidence, facts, "step the schedule once a batch, or give it a length in epochs")
+    return Clear(
+        "the learning rate does not decay too soon, nor is a schedule of the run's length stepped too seldom", tuple(facts)
+    )
 
 
-def highest_rates(run: RunRecord) -> FloatArray:
-    """(S,) the highest learning rate of each optimizer step, in order."""
-    found = [np.nanmax(p.steps.learning_rate, axis=1) for p in run.of_phase("train") if p.steps.learning_rate.size]
-    return np.concatenate(found) if found else np.zeros(0, np.float32)
+def longest_trace(run: RunRecord) -> Trace | None:
+    """The trace of the optimizer with the most steps; None without steps."""
+    found: dict[int, list[tuple[FloatArray, int]]] = {}
+    for one in run.of_phase("train"):
+        for number in np.unique(one.steps.optimizer).tolist() if one.steps.learning_rate.size else ():
+            own = one.steps.learning_rate[one.steps.optimizer == number]
+            found.setdefault(number, []).append((np.nanmax(own, axis=1), one.index))
+    traces = [
+        Trace(n, np.concatenate([r for r, _ in parts]), np.concatenate([np.full(len(r), i) for r, i in parts]))
+        for n, parts in found.items()
+    ]
+    return max(traces, key=lambda t: len(t.rates), default=None)
 
 
 def small_share(run: RunRecord) -> float:
     """Share of the steps, after the highest rate, whose rate is below a hundredth of it."""
-    rates = highest_rates(run)
-    if not len(rates) or rates.max() <= 0:
-        return 0.0
-    peak = int(rates.argmax())
-    return float((rates[peak:] < SMALL * rates[peak]).sum() / len(rates))
+    trace = longest_trace(run)
+    return trace.share if trace is not None else 0.0
 
 
-def misplaced(run: RunRecord, steps: int, facts: list[Evidence]) -> str | None:
-    """What is wrong with where a schedule is stepped, in words; adds evidence. None when nothing is."""
+def misplaced(run: RunRecord, facts: list[Evidence]) -> tuple[float, str] | None:
+    """(confidence, what is wrong in words) of a schedule stepped once an epoch that was made for the run's batches.
+
+    Only where its length is exactly that of the run: any other length may be that of a longer plan. Adds evidence.
+    """
     trained = run.of_phase("train")
-    last: dict[tuple[int, str], ScheduleState] = {(s.optimizer, s.kind): s for s in run.schedules}
-    for state in last.values():
+    steps = sum(p.optimizer_steps for p in trained)
+    for state in last_states(run):
         length = length_of(state)
-        if length is None or not state.steps or len(trained) < 2:
+        if length is None or state.steps <= 0:
             continue
         facts.append(Evidence(f"{state.kind}: length, and times stepped", length, state.steps, "", steps))
-        per_epoch = state.steps <= len(trained) + 1
-        in_batches = length >= FACTOR * len(trained) and length >= 0.5 * steps
-        if per_epoch and in_batches and steps >= FACTOR * len(trained):
-            return f"{state.kind} counts {length} steps and was stepped {state.steps} times, once an epoch"
+        per_epoch = state.steps <= len(trained) + 1 and steps >= FACTOR * len(trained)
+        whole = any(name in state.settings for name in TOTALS)
+        if (
+            len(trained) < 2
+            or not whole
+            or not per_epoch
+            or abs(length - steps) > 1
+            or not all(is_whole(run, p) for p in trained)
+        ):
+            continue
+        customary = length <= FEW_EPOCHS or (length <= MOST_EPOCHS and length % ROUND == 0)
+        confidence = HINT if customary and state.kind != "OneCycleLR" else 0.8
+        words = f"{state.kind} counts {length} steps, as many as the run has batches, and was stepped {state.steps} times"
+        return confidence, f"{words}, once an epoch"
     return None
-
-
-def length_of(state: ScheduleState) -> int | None:
-    """The number of schedule steps that it was made for; None where it does not say."""
-    for name in LENGTHS:
-        value = state.settings.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
-            return int(value)
-    milestones = state.settings.get("milestones")
-    return int(max(milestones)) if isinstance(milestones, list) and milestones else None
 
 
 def cost(run: RunRecord, facts: list[Evidence]) -> float:

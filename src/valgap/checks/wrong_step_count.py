@@ -4,15 +4,17 @@ What it looks for
     Steps of each optimizer between backward passes: none at all, or two and more in a row on the same gradient.
 
 Why it hurts validation
-    Without a step nothing is learnt. A second step on the same gradient doubles the rate, and adaptive optimizers count it
-    twice in their averages; training gets rough.
+    Without a step nothing is learnt. A second step on the same gradient doubles the rate, and adaptive optimizers count
+    it twice in their averages; training gets rough.
 
 What else looks like this
-    Gradient accumulation makes several backward passes for one step, on purpose. Two optimizers (backbone and head) may step
+    Gradient accumulation makes several backward passes for one step, on purpose, and a GradScaler skips its first steps.
+    A run of a few batches ends before either has stepped, and is not judged. Two optimizers (backbone and head) may step
     once each after one backward.
 
 Remedy
-    One `optimizer.step()` per batch, after `backward()`. With a GradScaler call `scaler.step(optimizer)` and nothing else.
+    One `optimizer.step()` per batch, after `backward()`. With a GradScaler call `scaler.step(optimizer)` and nothing
+    else.
 
 Source
     PyTorch documentation, "Automatic mixed precision examples"; PyTorch forum, "optimizer.step called twice".
@@ -26,6 +28,8 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, No
 
 # A step or two without gradient (a warm-up, a closure) is no fault.
 SHARE = 0.2
+# A GradScaler that begins at 2 ** 16 skips some steps, hardly ever so many; nobody accumulates more batches than the second.
+MOST_SKIPPED, MOST_ACCUMULATED = 16, 64
 UNMEASURED_POINTS = {"never": 20.0, "twice": 4.0}
 
 
@@ -41,6 +45,12 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         Evidence("optimizer steps", steps, "one per backward, or per few of them", "steps", backwards),
         Evidence("steps on a gradient that the same optimizer had already used", again, 0, "steps", steps),
     )
+    cleared = 2 * sum(p.zero_grads for p in passes) >= backwards  # thrown away, so that they are not accumulated
+    most = MOST_SKIPPED if cleared else MOST_ACCUMULATED
+    if not steps and backwards <= most:
+        return NotApplicable(
+            f"more batches: {backwards} backward passes and no step were seen; it takes more than {most} to tell"
+        )
     if not steps:
         return _finding(f"{backwards} backward passes and no optimizer step", "never", 0.98, facts)
     if again > SHARE * steps:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from valgap.types import Diagnosis, Finding, Judged
 
 LIKELY = 0.5
+# A share of fewer training images is left out; of fewer than the second, their number is told.
+FEWEST, FEW = 10, 200
 
 
 def two_sentences(diagnosis: Diagnosis) -> str:
@@ -17,11 +19,15 @@ def _result(diagnosis: Diagnosis) -> str:
     if val is None:
         return "No validation result with labels was recorded."
     text = f"This run answers {val.value:.1%} of its {val.n} validation images correctly"
-    train = diagnosis.train_rescored if diagnosis.train_rescored is not None else diagnosis.train_reported
-    if train is None:
-        return f"{text}."
-    how = "scored in the same way" if diagnosis.train_rescored is not None else "as they went by in training"
-    return f"{text}, and {train:.1%} of its training images {how}."
+    shares = (
+        (diagnosis.train_rescored, diagnosis.rescored, "scored in the same way"),
+        (diagnosis.train_reported, diagnosis.reported, "as they went by in training"),
+    )
+    for train, known, how in shares:
+        if train is not None and (known is None or known.n >= FEWEST):
+            which = "its training images" if known is None or known.n >= FEW else f"{known.n} training images"
+            return f"{text}, and {train:.1%} of {which} {how}."
+    return f"{text}."
 
 
 def _cause(diagnosis: Diagnosis) -> str:

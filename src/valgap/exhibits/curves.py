@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from valgap.stats import wilson_interval
 from valgap.types import Clear, Diagnosis, Finding, Pass, RunRecord, SampleTable, Series
@@ -25,6 +26,10 @@ def accuracy_curves(run: RunRecord) -> tuple[Series, ...]:
         tuple(high for _, high in spans),
     )
     rescored = _last(run, lambda t: t.accuracy)
+    table = run.closing.rescores.get("train_eval") if run.closing is not None else None
+    if rescored is not None and table is not None:
+        low, high = wilson_interval(int(table.correct.sum()), len(table.correct))
+        rescored = replace(rescored, low=(low,), high=(high,))
     return tuple(s for s in (train, rescored, val) if s is not None and s.x)
 
 

@@ -77,7 +77,7 @@ class Identities:
 
     def add(self, record: RunRecord) -> Numbers:
         """The numbers of this part in the merged record."""
-        samples = self._add_names(record.sample_names)
+        samples = self._add_names(record.sample_names, self._same_places(record))
         here = {
             i: d if d.sample is None else replace(d, sample=np.where(d.sample >= 0, samples[d.sample], -1).astype(np.int32))
             for i, d in record.datasets.items()
@@ -101,11 +101,40 @@ class Identities:
             self.optimizers.setdefault(new, replace(record.optimizers[i], id=new))
         return Numbers(samples, datasets, loaders, models, optimizers)
 
-    def _add_names(self, names: tuple[str, ...]) -> IntArray:
+    def _same_places(self, record: RunRecord) -> dict[int, int]:
+        """Sample of this part -> known one at the same place of the same data set, where this part knows no file of it.
+
+        Only the first process learns which files its data sets open.
+        """
+        known: dict[tuple[Hashable, int], DatasetInfo] = {}
+        counted: Counter[Hashable] = Counter()
+        for data in self.datasets.values():
+            known[_data_key(data), counted[_data_key(data)]] = data
+            counted[_data_key(data)] += 1
+        counted = Counter()
+        found: dict[int, int] = {}
+        for data in record.datasets.values():
+            same = known.get((_data_key(data), counted[_data_key(data)]))
+            counted[_data_key(data)] += 1
+            if same is None or same.sample is None or data.sample is None or len(same.sample) != len(data.sample):
+                continue
+            if same.targets is not None and data.targets is not None and not np.array_equal(same.targets, data.targets):
+                continue  # each process has a share of its own
+            for own, place in zip(data.sample.tolist(), same.sample.tolist(), strict=True):
+                if own < 0 or place < 0 or record.sample_names[own] in self._places:
+                    continue
+                if NUMBERED.fullmatch(record.sample_names[own]) and not NUMBERED.fullmatch(self.names[place]):
+                    found[own] = place
+        return found
+
+    def _add_names(self, names: tuple[str, ...], given: Mapping[int, int]) -> IntArray:
         """(n,) ids in the merged record; samples whose names hold a number of their process are matched by class and index."""
         renamed = self._same_prefixes(names)
         ids = []
-        for name in names:
+        for number, name in enumerate(names):
+            if number in given:
+                ids.append(given[number])
+                continue
             found = NUMBERED.fullmatch(name)
             if found is not None:
                 prefix = f"{found[1]}-{found[2]}"

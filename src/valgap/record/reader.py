@@ -240,7 +240,10 @@ class _Assembler:
         )
 
     def _model(self, event: dict[str, Any]) -> ModelInfo:
-        loads = [e for e in self.of("weights_loaded") if e["before_training"]]
+        # A module that is made after the training, and loads weights for a test, says nothing of how this one began.
+        learning = [int(e["pass"]) for e in self.of("pass_end") if e["model"] == event["id"] and (e["backwards"] or e["steps"])]
+        first = min(learning, default=1 << 60)
+        loads = [e for e in self.of("weights_loaded") if e["before_training"] and int(e.get("after_pass", -1)) < first]
         loaded = max((e["matched"] / max(1, e.get("expected", e["given"])) for e in loads), default=float("nan"))
         fresh = float(event["fresh_batchnorm"])
         pretrained: bool | None = None

@@ -28,8 +28,11 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "accuracy": {
             "train_reported": diagnosis.train_reported,
             "train_rescored": diagnosis.train_rescored,
+            "train_reported_interval": asdict(diagnosis.reported) if diagnosis.reported is not None else None,
+            "train_rescored_interval": asdict(diagnosis.rescored) if diagnosis.rescored is not None else None,
             "val": asdict(val) if val is not None else None,
         },
+        "unseen": list(diagnosis.unseen),
         "findings": [_finding(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Finding)],
         "clear": [_clear(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Clear)],
         "not_applicable": [

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 
 from valgap.report.standing import LIKELY
-from valgap.report.words import evidence_line, safe
+from valgap.report.words import FEWEST, evidence_line, safe, share_text
 from valgap.types import Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable
 
 # What a screen of 24 lines holds beside the ledger.
@@ -87,7 +87,9 @@ def _head(diagnosis: Diagnosis, console: Console) -> list[Judged]:
         _print_rows(_suspects(likely), console)
     if not likely:
         verdict, rests_on = diagnosis.without_finding
-        console.print(f"[bold {'yellow' if diagnosis.run.unseen else 'green'}]{verdict}[/]{safe(rests_on)}", highlight=False)
+        open_ = sum(isinstance(j.outcome, NotApplicable) for j in diagnosis.judged)
+        more = f" {open_} causes could not be judged." if diagnosis.unseen else ""
+        console.print(f"[bold {'yellow' if diagnosis.unseen else 'green'}]{verdict}[/]{safe(rests_on)}{more}", highlight=False)
         _limits(diagnosis, console)
     return likely
 
@@ -102,11 +104,14 @@ def _result(diagnosis: Diagnosis, console: Console) -> None:
             highlight=False,
         )
     _processes(diagnosis, console)
-    parts = []
-    if diagnosis.train_reported is not None:
-        parts.append(f"{diagnosis.train_reported:.1%} as the last epoch ran")
-    if diagnosis.train_rescored is not None:
-        parts.append(f"{diagnosis.train_rescored:.1%} re-scored like validation")
+    parts = [
+        f"{share_text(value, known)} {how}"
+        for value, known, how in (
+            (diagnosis.train_reported, diagnosis.reported, "as the last epoch ran"),
+            (diagnosis.train_rescored, diagnosis.rescored, "re-scored like validation"),
+        )
+        if value is not None and (known is None or known.n >= FEWEST)
+    ]
     if parts:
         console.print(f"train accuracy {', '.join(parts)}", highlight=False)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from rich.markup import escape
 
-from valgap.types import Evidence
+from valgap.types import Accuracy, Evidence
+
+# A share of fewer images is left out; of fewer than the second, it is shown with their number and the interval.
+FEWEST, FEW = 10, 200
 
 
 def safe(text: str) -> str:
@@ -29,6 +32,13 @@ def evidence_line(evidence: Evidence) -> str:
     if evidence.reference is not None:
         text += f", in a sound run {number_text(evidence.reference)}{unit}"
     return text + (f"  [n = {evidence.n}]" if evidence.n is not None else "")
+
+
+def share_text(value: float, known: Accuracy | None) -> str:
+    """A share as text, with the number of images and the 95 % interval where these are few."""
+    if known is None or known.n >= FEW:
+        return f"{value:.1%}"
+    return f"{value:.1%} ({known.n} images, {known.low:.0%} .. {known.high:.0%})"
 
 
 def number_text(value: float | str | None) -> str:

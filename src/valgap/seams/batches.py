@@ -36,14 +36,22 @@ def find_images(value: Any) -> torch.Tensor | None:
     return next((t for t in found if t.ndim >= 4), found[0] if found else None)
 
 
-def find_logits(output: Any, n: int) -> torch.Tensor | None:
-    """The class scores (N, C) or (N,) in a model's output; of several heads the first."""
+def find_logits(output: Any, n: int, key: str | None = None) -> torch.Tensor | None:
+    """The class scores (N, C) or (N,) in a model's output; of several heads that under ``key``, else the first."""
+    heads = logit_heads(output, n)
+    return heads.get(key, next(iter(heads.values()), None)) if key is not None else next(iter(heads.values()), None)
+
+
+def logit_heads(output: Any, n: int) -> dict[str, torch.Tensor]:
+    """All class scores in a model's output by their place in it, the likeliest first."""
     if isinstance(output, torch.Tensor):
-        return output if _is_logits(output, n) else None
+        return {"": output} if _is_logits(output, n) else {}
+    found = {k: t for k, t in tensors_in(output) if _is_logits(t, n)}
     logits = getattr(output, "logits", None)
     if isinstance(logits, torch.Tensor) and _is_logits(logits, n):
-        return logits
-    return next((t for _, t in tensors_in(output) if _is_logits(t, n)), None)
+        own = next((k for k, t in found.items() if t is logits), ".logits")
+        found = {own: logits, **found}
+    return found
 
 
 def _is_logits(tensor: torch.Tensor, n: int) -> bool:

@@ -22,10 +22,12 @@ from valgap.seams.batch_mates import batch_mate_numbers
 from valgap.seams.changes import replace_transform, transform_for, without_randomness
 from valgap.seams.feature_measurements import measure_features
 from valgap.seams.head import Gathered, Head, augmentation_numbers, fitting_s
+from valgap.seams.model_states import state_digest
 from valgap.seams.provenance import learn
 from valgap.seams.recorder import Recorder
 from valgap.seams.rescoring import Rescoring
-from valgap.seams.source import Source, preserved, random_states_kept
+from valgap.seams.routes import Route
+from valgap.seams.source import Source, preserved, random_states_kept, uncompiled
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.twins import twin_rows
 from valgap.seams.views import View, mode_at, unchanged, validation_views
@@ -53,19 +55,44 @@ class ClosingMeasurements:
     def run(self) -> None:
         """Make what fits into the budget; what does not is written as skipped, with the reason."""
         self.writer.write("closing_begin", {"budget_s": self.attempts.budget_s})
-        with torch.no_grad(), np.errstate(all="ignore"):
+        with torch.no_grad(), np.errstate(all="ignore"), uncompiled():
             self.attempts.make("weights", self._save_weights)
             self.attempts.make("provenance", self._learn_provenance)
             self.attempts.make("twins", self._find_twins)
             if self.model is None or self.recorder.last_eval is None:
                 self.attempts.skip("rescores", "no trained model with a validation pass was seen")
             else:
+                self.model.route = self._route(self.model)
                 with preserved(self.model):
-                    self.attempts.make("rescores", self._rescore)
+                    reason = self._settle(self.model)
+                    if reason is not None:
+                        self.attempts.skip("rescores", reason)
+                    else:
+                        self.attempts.make("rescores", self._rescore)
             if self.recorder.last_train is not None and self.recorder.last_train[0] is not None:
                 loader = self.recorder.last_train[0]
                 self.attempts.numbers("workers", lambda: worker_numbers(loader))
         self.writer.write("closing_end", {"seconds": round(time.perf_counter() - self.attempts.started, 3)})
+
+    def _route(self, model: TrackedModel) -> Route | None:
+        """How validation came from images to logits; where that was seen of no call of this model, how training did."""
+        if model.core is not None:
+            return Route([model.core])
+        seen = [last[1]["walk"].routes.get(model.id) for last in (self.recorder.last_eval, self.recorder.last_train) if last]
+        return next((r for r in seen if r is not None), None)
+
+    def _settle(self, model: TrackedModel) -> str | None:
+        """Make sure that the model can be called again; None, or why it cannot."""
+        if not model.is_current():
+            return "the weights that were trained are not those of the module: the program hands them over at each call"
+        if model.route is None:
+            return "the model was not seen to be called on images" if len(model.parts) > 1 else None
+        assert self.recorder.last_eval is not None
+        facts = self.recorder.last_eval[1]
+        for root in model.roots():
+            root.eval()
+        same = facts["model"] is model and facts["state"] == state_digest(*model.snapshot())
+        return model.route.settle(same)
 
     def rescore_under(self, acts: Sequence[Act]) -> None:
         """Score the last validation data as the program did, then under each act: tables ``own`` and ``under 0``, ...
@@ -78,7 +105,12 @@ class ClosingMeasurements:
             return
         loader, facts = self.recorder.last_eval
         rescoring = Rescoring(self.model, self.attempts)
-        with torch.no_grad(), preserved(self.model):
+        self.model.route = self._route(self.model)
+        with torch.no_grad(), uncompiled(), preserved(self.model):
+            reason = self._settle(self.model)
+            if reason is not None:
+                self.attempts.skip("own", reason)
+                return
             for name, act in [("own", None), *((f"under {i}", act) for i, act in enumerate(acts))]:
                 self.attempts.make(name, functools.partial(self._rescore_under, rescoring, name, act, loader, facts))
 

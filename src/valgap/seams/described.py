@@ -14,12 +14,19 @@ from valgap.seams.tracked import TrackedModel, unwrap
 # What a schedule says of its length and shape; other attributes are not recorded.
 SCHEDULE_SETTINGS = ("T_max", "T_0", "T_mult", "total_steps", "total_iters", "step_size", "milestones", "gamma", "eta_min")
 
+MAX_WRAPPED = 4  # samplers around a sampler
+
 
 def loader_settings(loader: Any) -> dict[str, Any]:
     """Batch size, order and length of a DataLoader; what another kind of loader does not say is -1 or None."""
     sampler = getattr(loader, "sampler", None)
     batch_sampler = getattr(loader, "batch_sampler", None)
     inner: Any = getattr(batch_sampler, "sampler", sampler)
+    for _ in range(MAX_WRAPPED):  # a sampler that repeats another one, or shares it out
+        deeper = held(inner, "sampler")
+        if deeper is None or deeper is inner:
+            break
+        inner = deeper
     name = type(inner if inner is not None else sampler).__name__
     shuffled = {
         "RandomSampler": True,
@@ -97,6 +104,10 @@ def model_facts(model: TrackedModel) -> dict[str, Any]:
         "requires_grad": np.array([t[2] and t[1].requires_grad for t in model.tensors], bool),
         "in_optimizer": np.array([id(t[1]) in model.optimized for t in model.tensors], bool),
         "got_gradient": model.gradients_seen().numpy().copy(),
+        "highest_rate": np.array([model.rates.get(id(t[1]), np.nan) for t in model.tensors], np.float32),
+        "newness": np.array([model.newness.get(id(t[1]), -1) for t in model.tensors], np.int8),
+        "on_path": np.array(model.on_path(), bool),
+        "held_in_vain": model.foreign,
         "layer_groups": model.layer_groups,
         "group_of": np.array(model.group_of, np.int32),
         "layer_kind": [t[3] for t in model.tensors],

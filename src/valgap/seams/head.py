@@ -99,10 +99,11 @@ class Head:
         first = self.model.initial_state
         if first is None:
             return []
+        values = {id(t): first[name] for name, t, _, _ in self.model.tensors if name in first}
         frozen = {
             id(b)
             for m in self.model.batchnorms
-            if m.weight is not None and not m.weight.requires_grad
+            if m.weight is not None and id(m.weight) in values and torch.equal(m.weight.detach().cpu(), values[id(m.weight)])
             for b in (m.running_mean, m.running_var)
             if b is not None
         }

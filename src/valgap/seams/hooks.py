@@ -44,6 +44,8 @@ class Listener(Protocol):
     def iteration_ended(self, iterator: Any) -> None: ...
     def model_called(self, module: nn.Module, args: tuple[Any, ...], grad_enabled: bool) -> None: ...
     def model_returned(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None: ...
+    def looks_inside(self, module: nn.Module) -> bool: ...
+    def inner_returned(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None: ...
     def loss_computed(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None: ...
     def loss_scaled(self, loss: Any) -> None: ...
     def backward_started(self, tensors: Any) -> None: ...
@@ -72,6 +74,8 @@ class Seams:
         self._pre_hook_id: int | None = None
         # The outermost call that is open: its frame, and the hook that waits for its end.
         self._open_call: tuple[types.FrameType, Any] | None = None
+        self._inside: Any = None  # the hook on every module, while the first call of a model is looked into
+        self._looking = False
 
     # -- attaching ----------------------------------------------------------------------------
 
@@ -229,6 +233,10 @@ class Seams:
 
     def _call_outermost(self, module: Any, run: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         elsewhere = not self._here() or threading.get_ident() != self._thread
+        if self._looking and not elsewhere:  # a compiled part of a module that is looked into
+            inner = run()
+            self._tell("inner_returned", module, args, kwargs, inner)
+            return inner
         if self._depth or elsewhere or not _has_parameters(module):
             return run()
         self._tell("model_called", module, args, torch.is_grad_enabled())
@@ -275,6 +283,7 @@ class Seams:
             not self._here()
             or threading.get_ident() != self._thread
             or torch._C._get_tracing_state()
+            or _transformed()
             or isinstance(module, torch.jit.ScriptModule)
             or any(_has_no_values(a) for a in args)
             or not _has_parameters(module)
@@ -282,16 +291,48 @@ class Seams:
             return
         self._tell("model_called", module, args, torch.is_grad_enabled())
         self._enter()
+        self._look_inside(module)
 
         def after_call(called: nn.Module, a: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             handle.remove()
             self._open_call = None
+            self._look_away()
             self._leave()
             if output is not None:
                 self._tell("model_returned", called, a, kwargs, output)
 
         handle = module.register_forward_hook(after_call, with_kwargs=True, always_call=True)
         self._open_call = (sys._getframe(1), handle)
+
+    def _look_inside(self, module: nn.Module) -> None:
+        """Watch the first call of a model from within: which of its parts maps images to logits.
+
+        A compiled part would be traced with the hook, and again without it: of those only the calls themselves are seen.
+        """
+        try:
+            wanted = self.listener.looks_inside(module)
+        except Exception as error:
+            self.listener.failed("looks_inside", error)
+            return
+        if not wanted:
+            return
+        self._looking = True
+        parts = list(module.modules())
+        if any(type(m).__name__ == "OptimizedModule" or m._compiled_call_impl is not None for m in parts):
+            return
+
+        def returned(inner: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+            if inner is not module and threading.get_ident() == self._thread:
+                self._tell("inner_returned", inner, args, kwargs, output)
+
+        self._inside = module_hooks.register_module_forward_hook(returned, with_kwargs=True)
+
+    def _look_away(self) -> None:
+        self._looking = False
+        if self._inside is not None:
+            self._inside.remove()
+            module_hooks._global_forward_hooks_with_kwargs.pop(self._inside.id, None)  # torch leaves it there, and warns of it
+            self._inside = None
 
     def _recover(self) -> None:
         """Forget an outermost call that Ctrl-C cut off: torch then calls no hook."""
@@ -304,6 +345,7 @@ class Seams:
             frame = frame.f_back
         self._open_call[1].remove()
         self._open_call = None
+        self._look_away()
         self._depth = 0
         if self._undo:
             self._arm()
@@ -319,7 +361,7 @@ class Seams:
 
         def loss(*args: Any, **kwargs: Any) -> Any:
             value = original(*args, **kwargs)
-            if not torch.compiler.is_compiling() and not torch._C._get_tracing_state():
+            if not torch.compiler.is_compiling() and not torch._C._get_tracing_state() and not _transformed():
                 seams._tell("loss_computed", name, args, kwargs, value)
             return value
 
@@ -351,6 +393,19 @@ class Seams:
 
             return backward
 
+        def make_grad(original: Any) -> Any:
+            def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+                # Gradients of a loss by parameters are a backward; a graph of them, or those by images, serve something else.
+                if not isinstance(inputs, torch.Tensor):
+                    inputs = tuple(inputs)  # it may be an iterator
+                if not torch.compiler.is_compiling() and not kwargs.get("create_graph"):
+                    of = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
+                    if any(isinstance(i, nn.Parameter) for i in of):
+                        seams._tell("backward_started", outputs)
+                return original(outputs, inputs, *args, **kwargs)
+
+            return grad
+
         def make_zero(original: Any) -> Any:
             def zero_grad(owner: Any, *args: Any, **kwargs: Any) -> Any:
                 if not torch.compiler.is_compiling():
@@ -367,6 +422,7 @@ class Seams:
             return scale
 
         self._patch(torch.autograd, "backward", make_backward)
+        self._patch(torch.autograd, "grad", make_grad)
         self._patch(torch.optim.Optimizer, "zero_grad", make_zero)
         self._patch(nn.Module, "zero_grad", make_zero)
         self._patch(torch.amp.GradScaler, "scale", make_scale)
@@ -411,6 +467,11 @@ def _has_no_values(value: Any) -> bool:
     if isinstance(value, torch.Tensor):
         return value.is_meta or hasattr(value, "fake_mode")
     return isinstance(value, torch.fx.Proxy)
+
+
+def _transformed() -> bool:
+    """Whether torch.func transforms what runs now (grad, vmap): its tensors hold no numbers of their own."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _has_parameters(module: Any) -> bool:

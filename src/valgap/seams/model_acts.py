@@ -138,8 +138,8 @@ class RecordedWeights(Act):
         from safetensors.torch import load_file
 
         weights = load_file(str(self.file))
-        tensors = {name: tensor for name, tensor, _, _ in TrackedModel(-1, model).tensors}
-        if weights.keys() != tensors.keys() or any(weights[k].shape != tensors[k].shape for k in weights):
+        tensors = _fitting(model, weights)
+        if tensors is None:
             raise ValueError("the recorded weights do not fit the model that validates")
         with torch.no_grad():
             for name, tensor in tensors.items():
@@ -190,6 +190,17 @@ class RestoreStart(Act):
             self.acted += 1
         self._due = False
         return module
+
+
+def _fitting(model: nn.Module, weights: dict[str, torch.Tensor], depth: int = 3) -> dict[str, torch.Tensor] | None:
+    """The tensors by name of the model, or of the module inside it, that these weights are of; None where none fits."""
+    tensors = {name: tensor for name, tensor, _, _ in TrackedModel(-1, model).tensors}
+    if weights.keys() == tensors.keys() and all(weights[k].shape == tensors[k].shape for k in weights):
+        return tensors
+    if len(tensors) < len(weights) or not depth:
+        return None
+    inside = (_fitting(child, weights, depth - 1) for child in model.children())
+    return next((found for found in inside if found is not None), None)
 
 
 def _sizes(module: nn.Module) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,14 +24,22 @@ class ModelStates:
         self._written: dict[int, str] = {}  # model -> digest of its facts as they stand in the record
         self._last_pass: dict[tuple[int, bytes], int] = {}  # (model, digest of its state) -> the last pass that ended in it
         self._before_load: bytes | None = None
+        self._given: dict[int, weakref.ref[torch.Tensor]] = {}  # tensors that load_state_dict gave a value, by id()
 
     def write_start(self, model: TrackedModel) -> None:
         """Before the first call with gradients, which moves BatchNorm: remember the state. Later calls do nothing."""
         if not model.start_taken:
             if not model.is_current():
                 model.describe()
-            model.take_start()
-            self.write_state(model, "start", -1)
+            self.rewrite_start(model)
+
+    def rewrite_start(self, model: TrackedModel) -> None:
+        """The model's tensors are others than those of the start that stands in the record: write it again."""
+        told = [(id(t), self._given.get(id(t))) for _, t, _, _ in model.tensors]
+        model.loaded |= {number for (_, t, _, _), (number, ref) in zip(model.tensors, told, strict=True) if ref and ref() is t}
+        model.take_start()
+        self.write_model(model)
+        self._write(model, "start", -1, model.start_snapshot())
 
     def write_model(self, model: TrackedModel) -> None:
         """Write what is to be said of a model, where it is not what the record says already."""
@@ -40,33 +49,41 @@ class ModelStates:
             self._written[model.id] = key
             self.writer.write("model", body)
 
-    def write_state(self, model: TrackedModel, moment: str, pass_index: int) -> None:
-        """Write sums and norms of a model's tensors as they are now."""
+    def write_state(self, model: TrackedModel, moment: str, pass_index: int) -> bytes:
+        """Write sums and norms of a model's tensors as they are now; returns what tells this state from others."""
         if model.id not in self._written:
             self.write_model(model)
-        sums, norms = model.snapshot()
-        self._last_pass[model.id, _digest(sums, norms)] = FIRST_STATE if moment == "start" else pass_index
+        return self._write(model, moment, pass_index, model.snapshot())
+
+    def _write(self, model: TrackedModel, moment: str, pass_index: int, state: tuple[torch.Tensor, torch.Tensor]) -> bytes:
+        sums, norms = state
+        told = state_digest(sums, norms)
+        self._last_pass[model.id, told] = FIRST_STATE if moment == "start" else pass_index
         self.writer.write(
             "state",
             {"model": model.id, "moment": moment, "pass": pass_index, "sums": sums.numpy(), "norms": norms.numpy()},
         )
+        return told
 
     def loading(self, module: Any, models: Sequence[TrackedModel]) -> None:
         """A module is about to load weights."""
         model = _trained_holder(module, models)
-        self._before_load = _digest(*model.snapshot()) if model is not None else None
+        self._before_load = state_digest(*model.snapshot()) if model is not None else None
 
     def loaded(self, module: Any, state: Any, strict: bool, result: Any, models: Sequence[TrackedModel], last_pass: int) -> None:
         """``load_state_dict`` returned ``result``; ``last_pass`` is the one that began last, -1 for none."""
         if next(module.parameters(), None) is None or not hasattr(state, "keys"):
             return
+        for name, tensor in module.state_dict(keep_vars=True).items():
+            if isinstance(tensor, torch.Tensor) and name in state:
+                self._given[id(tensor)] = weakref.ref(tensor)
         given = len(state)
         missing = list(getattr(result, "missing_keys", []) or [])
         unexpected = list(getattr(result, "unexpected_keys", []) or [])
         trained = _trained_holder(module, models)
         for model in models:
             if model.contains(module) and not model.steps:
-                model.start_taken = False  # the start is after the last load
+                model.forget_start()  # the start is after the last load
         self.writer.write(
             "weights_loaded",
             {
@@ -88,7 +105,7 @@ class ModelStates:
         """Whether a trained model's weights changed, whether they were its own tensors, which pass ended in the new state."""
         if model is None or self._before_load is None:
             return {"changed": None, "state_of_pass": -1, "own_tensors": False}
-        now = _digest(*model.snapshot())
+        now = state_digest(*model.snapshot())
         living = {t.data_ptr() for _, t, is_parameter, _ in model.tensors if is_parameter and t.numel()}
         given = {t.data_ptr() for t in state.values() if isinstance(t, torch.Tensor) and t.numel()}
         return {
@@ -103,6 +120,6 @@ def _trained_holder(module: Any, models: Sequence[TrackedModel]) -> TrackedModel
     return next((m for m in models if m.steps and m.contains(module)), None)
 
 
-def _digest(sums: torch.Tensor, norms: torch.Tensor) -> bytes:
+def state_digest(sums: torch.Tensor, norms: torch.Tensor) -> bytes:
     """Equal states, equal digests."""
     return hashlib.blake2b(torch.stack([sums, norms]).numpy().tobytes(), digest_size=16).digest()

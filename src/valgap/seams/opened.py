@@ -11,7 +11,7 @@ import functools
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 # Owner, name, and whether the owner is a class, for functions whose first argument names a file.
@@ -28,6 +28,7 @@ FILES = (
 )
 # What would change files. A data set that meets an error may put the file away, and a look is no error of the file.
 CHANGES = (("os", "remove"), ("os", "unlink"), ("os", "rename"), ("os", "replace"), ("shutil", "move"))
+INSTALLED = tuple({os.path.join(p, "lib") for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)})  # noqa: PTH118
 NEVER = (".py", ".pyc", ".so", ".pyd", ".dll")
 
 
@@ -36,9 +37,14 @@ class Looked(BaseException):
 
 
 class OpenedFiles:
-    """While it is entered: ``names`` of the files that were opened, and of members of archives as ``archive!member``."""
+    """While it is entered: ``names`` of the files that were opened, and of members of archives as ``archive!member``.
 
-    def __init__(self) -> None:
+    Args:
+        readers: objects that read; their modules, and all of the program's own, may keep such functions under names of theirs.
+    """
+
+    def __init__(self, readers: Iterable[Any] = ()) -> None:
+        self._modules = {type(reader).__module__ for reader in readers} | {module for module, _ in FILES} | {"__main__"}
         self.names: list[str] = []
         self._stop_at = 0  # how many names are wanted; 0: all
         self._undo: list[Callable[[], None]] = []
@@ -98,10 +104,13 @@ class OpenedFiles:
 
     def _exchange(self, originals: dict[int, Any]) -> None:
         """Wherever a module keeps one of these functions, under whatever name: programs import them in many ways."""
-        for module in list(sys.modules.values()):
+        for title, module in list(sys.modules.items()):
             own = getattr(module, "__dict__", None)
-            if not isinstance(own, dict) or getattr(module, "__name__", "").startswith("valgap"):
+            if not isinstance(own, dict) or title.startswith("valgap."):
                 continue
+            file = own.get("__file__")
+            if title not in self._modules and (not isinstance(file, str) or file.startswith(INSTALLED)):
+                continue  # thousands of them, and it takes as long as reading the items
             for name, value in list(own.items()):
                 found = originals.get(id(value))
                 if found is not None and value is found[0]:

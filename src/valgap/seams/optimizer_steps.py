@@ -11,6 +11,7 @@ import torch
 from valgap.record.writer import RecordWriter
 from valgap.seams.described import as_float, optimizer_settings
 from valgap.seams.inputs import is_sampled
+from valgap.seams.own_updates import OWN_UPDATE, OwnUpdates
 from valgap.seams.samples import Registry
 from valgap.seams.step_norms import StepMeter
 from valgap.seams.tracked import TrackedModel
@@ -32,15 +33,20 @@ class OptimizerSteps:
         self._unclean: dict[int, torch.Tensor] = {}  # a parameter of each optimizer that stepped and saw no backward since
         self._stale: torch.Tensor | None = None
         self._meter = StepMeter()
+        self._own = OwnUpdates()
+        self._own_written: set[int] = set()
         self._trainings: dict[int, _Training] = {}  # by optimizer id
+        self._belongs: dict[tuple[int, int, int, int], bool] = {}
+        self._in_vain: dict[int, int] = {}  # parameters of an optimizer that have no gradient and belong to no model
 
     def loss_scaled(self, loss: Any) -> None:
         """A GradScaler is about to scale this loss."""
         if isinstance(loss, torch.Tensor):
             self._unscaled = loss.detach().clone()
 
-    def backward_started(self, tensors: Any, open_walk: Walk | None) -> None:
-        """``backward`` begins."""
+    def backward_started(self, tensors: Any, open_walk: Walk | None, model: TrackedModel | None) -> None:
+        """``backward`` begins, on what ``model`` gave."""
+        self.look()
         if isinstance(tensors, (tuple, list)):
             tensors = tensors[0] if tensors else None
         walk = open_walk if open_walk is not None else self._last_backward
@@ -48,6 +54,8 @@ class OptimizerSteps:
         if walk is not None:
             walk.backwards += 1
         self._backwards_since += 1
+        if model is not None and model.steps == model.own_updates:
+            self._own.watch(model)
         loss = self._unscaled if self._unscaled is not None else tensors
         self._unscaled = None
         if isinstance(loss, torch.Tensor):
@@ -71,14 +79,14 @@ class OptimizerSteps:
 
     def step_ended(self, optimizer: torch.optim.Optimizer, open_walk: Walk | None, models: Sequence[TrackedModel]) -> None:
         """An optimizer has stepped."""
+        self._own.forget()
         optimizer_id, new = self.optimizers.number(optimizer)
         if new:
             self.writer.write("optimizer", {"id": optimizer_id, **optimizer_settings(optimizer)})
         parameters = [p for g in optimizer.param_groups for p in g["params"]]
         for model in models:
-            if any(id(p) in model.position for p in parameters[:1] + parameters[-1:]):
+            if self._trains(optimizer_id, parameters, model):
                 model.steps += 1
-                model.optimized.update(id(p) for p in parameters)
         walk = self._walk(open_walk)
         if walk is None:
             return
@@ -89,11 +97,75 @@ class OptimizerSteps:
         if new or optimizer_id not in self._trainings:
             self._trainings[optimizer_id] = _Training(optimizer)
         self._trainings[optimizer_id].add(rates)
+        if is_sampled(walk.steps - 1):
+            known = [p for p in parameters if p.grad is None and not any(id(p) in m.position for m in models)]
+            self._in_vain[optimizer_id] = len(known)
         self._backwards_since = 0
         self._stale = None
         smallest = min((p for p in parameters if p.requires_grad), key=lambda p: p.numel(), default=None)
         if smallest is not None:
             self._unclean[optimizer_id] = smallest
+
+    def look(self) -> None:
+        """Between a backward and what comes next: has the program changed the model itself?"""
+        seen = self._own.look()
+        walk = self._last_backward
+        if seen is None or walk is None or walk.written:
+            return
+        model, changed, parameter = seen
+        row = StepRow(-1, self._backwards_since, [], self._loss, self._stale, changed=changed, model=model)
+        walk.step_rows.append(row)
+        self._backwards_since, self._stale = 0, None
+        self._unclean[-1] = parameter
+
+    def settle(self, walk: Walk) -> None:
+        """Read which of the walk's possible own updates were made; those that were not become part of the next step."""
+        rows: list[StepRow] = []
+        self_made: dict[int, TrackedModel] = {}
+        carried = 0
+        stale: torch.Tensor | None = None
+        for row in walk.step_rows:
+            row.backwards += carried
+            row.stale = stale if carried else row.stale
+            if row.model is not None and not bool(row.changed):
+                carried, stale = row.backwards, row.stale
+                continue
+            carried, stale = 0, None
+            rows.append(row)
+            if row.model is not None:
+                row.optimizer = self.optimizers.number(row.model)[0]
+                self_made[row.optimizer] = row.model
+                row.model.steps += 1
+                row.model.own_updates += 1
+                walk.steps += 1
+                row.model = None
+        walk.step_rows = rows
+        if walk is self._last_backward:
+            self._backwards_since += carried
+        for number, model in self_made.items():
+            if number not in self._own_written:
+                self._own_written.add(number)
+                learning = sum(is_parameter and t.requires_grad for _, t, is_parameter, _ in model.tensors)
+                self.writer.write("optimizer", {"id": number, "kind": OWN_UPDATE, "groups": [{}], "num_parameters": [learning]})
+
+    def _trains(self, optimizer_id: int, parameters: list[torch.Tensor], model: TrackedModel) -> bool:
+        """Whether an optimizer holds parameters of a model; the first time, and when either changes, they are noted."""
+        key = (optimizer_id, model.id, len(parameters), id(model.position))
+        if key not in self._belongs:
+            own = {id(p) for p in parameters if id(p) in model.position}
+            self._belongs[key] = bool(own)
+            model.optimized |= own
+        return self._belongs[key]
+
+    def describe(self, model: TrackedModel) -> None:
+        """Tell a model the highest rate that each of its parameters had, and what its optimizers hold in vain."""
+        for training in self._trainings.values():
+            for number, place in training.places.items():
+                if number in model.position:
+                    model.rates[number] = max(model.rates.get(number, 0.0), max(training.rates[place], default=0.0))
+        if model.own_updates:
+            model.note_moved()
+        model.foreign = sum(self._in_vain.values())
 
     def _walk(self, open_walk: Walk | None) -> Walk | None:
         if open_walk is not None:

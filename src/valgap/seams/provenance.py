@@ -43,7 +43,8 @@ class Provenance:
 def learn(samples: Samples, dataset: Any, dataset_id: int, collate: Callable[[Any], Any] | None, deadline: float) -> Provenance:
     """Find the files of a data set's samples; names that were wrong or missing are put right in ``samples``."""
     found = Provenance(dataset_id)
-    with OpenedFiles() as opened:
+    readers = [*ds.chain(dataset), *(leaf.dataset for leaf in ds.leaves(dataset)[:MAX_LEAVES])]
+    with OpenedFiles(readers) as opened:
         if isinstance(dataset, IterableDataset) or samples.ids.get(dataset_id) is None:
             _stream(samples, dataset, found, opened, collate, deadline)
         else:
@@ -81,11 +82,12 @@ def _leaf(dataset: Any, leaf: ds.Leaf, found: Provenance, opened: OpenedFiles, d
     for place in places:
         try:
             read[place] = opened.of(functools.partial(operator.getitem, dataset, int(leaf.position[place])))
-            again = again or opened.of(functools.partial(operator.getitem, dataset, int(leaf.position[place])))
+            if declared is None and read[place] and not again:
+                again = opened.of(functools.partial(operator.getitem, dataset, int(leaf.position[place])))
         except Exception as error:
             found.note = f"reading an item raised {type(error).__name__}"
             return ("declared", {}) if declared is not None else ("unknown", {})
-        if time.perf_counter() > deadline:
+        if time.perf_counter() > deadline or (len(read) == 2 and not any(read.values())):
             break
     column = _column(list(read.values()), again)
     found.checked += len(read)

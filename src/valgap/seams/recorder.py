@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import time
 import traceback
+import weakref
 from typing import Any
 
 import numpy as np
 import torch
 
 from valgap.record.writer import RecordWriter
-from valgap.seams.batches import as_class_index, find_images, find_logits
+from valgap.seams.batches import as_class_index, find_images, find_logits, logit_heads, tensors_in
 from valgap.seams.described import loader_settings, own_loader, without_workers
 from valgap.seams.inputs import fingerprint, miniatures, quantized
 from valgap.seams.model_states import ModelStates
 from valgap.seams.optimizer_steps import OptimizerSteps
 from valgap.seams.ranks import Ranks
+from valgap.seams.routes import KEPT_IMAGES, Given, functions_given, given, owner_of
 from valgap.seams.samples import Registry, Samples
 from valgap.seams.schedules import Schedules
-from valgap.seams.tracked import TrackedModel
+from valgap.seams.traces import Trace
+from valgap.seams.tracked import TrackedModel, unwrap
 from valgap.seams.waiting_batches import WaitingBatches
 from valgap.seams.walk import Call, OpenBatch, Walk
 from valgap.seams.walks import Walks
@@ -58,6 +61,11 @@ class Recorder:
         self._states = ModelStates(writer)
         self._ranks = Ranks(writer)
         self._seen: set[tuple[int, bool]] = set()
+        self._known: weakref.WeakKeyDictionary[Any, TrackedModel] = weakref.WeakKeyDictionary()  # by called module
+        self._looked_into: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._inner: list[tuple[Given, torch.Tensor, list[torch.Tensor]]] = []  # see ``inner_returned``
+        self._at_work: set[int] = set()  # id() of each module that returned inside the open call
+        self._inside_loss: torch.Tensor | None = None  # what went into a loss inside the open call
 
     @property
     def pass_running(self) -> bool:
@@ -73,6 +81,7 @@ class Recorder:
 
     def iteration_started(self, loader: Any, iterator: Any) -> None:
         """A loader's iterator begins: it was made, or begins anew with the workers it has."""
+        self._steps.look()
         self._settle(keep=None)
         loader = own_loader(loader)
         loader_id, new = self.loaders.number(loader)
@@ -93,9 +102,12 @@ class Recorder:
     def iteration_ended(self, iterator: Any) -> None:
         """A loader's iterator is exhausted."""
         walk = self._walks.of(iterator)
+        if self._current is not None:
+            self._current.forget_graphs()
         if walk is None:
             return
         walk.exhausted = True
+        self._steps.look()
         if walk.index >= 0 and not walk.backwards and not self._waiting.any_of(walk):
             self._write_walk(walk)  # an evaluation: at once, before the program reloads other weights
 
@@ -104,7 +116,9 @@ class Recorder:
     def model_called(self, module: Any, args: tuple[Any, ...], grad_enabled: bool) -> None:
         """An outermost module call begins."""
         self._ranks.model_called(module, grad_enabled)
+        self._steps.look()
         self._open_call = None
+        self._inner, self._at_work = [], set()
         self._deferred_grad = grad_enabled
         images = find_images(args)
         if images is None:
@@ -113,7 +127,24 @@ class Recorder:
                 self._start(self._track(module), grad_enabled)
             return
         self._deferred = None
-        self._begin(module, images, grad_enabled)
+        self._begin(module, args, images, grad_enabled)
+
+    def looks_inside(self, module: Any) -> bool:
+        """Whether the call that has begun is a model's first: then what it calls is of interest."""
+        if (self._open_call is None and not (self._deferred is not None and self._waiting)) or module in self._looked_into:
+            return False
+        self._looked_into.add(module)
+        return True
+
+    def inner_returned(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """A module inside the open call has returned: kept if it was given the images themselves."""
+        self._at_work.add(id(module))
+        given_to = [t for _, t in tensors_in((args, kwargs)) if t.ndim >= 2]
+        images = self._open_call.inputs if self._open_call is not None else None
+        if images is None:
+            images = self._inner[0][1] if self._inner else next((t for t in given_to if t.ndim >= 4), None)
+        if images is not None and any(t is images for t in given_to):
+            self._inner.append((given(module, args, kwargs, images, module), images, [t for _, t in tensors_in(output)]))
 
     def model_returned(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """An outermost module call has ended."""
@@ -122,39 +153,64 @@ class Recorder:
             images = find_images(kwargs)
             if images is None:
                 return
-            self._begin(module, images, self._deferred_grad)
-            if self._open_call is not None:
-                name = next((k for k, v in kwargs.items() if v is images), None)
-                self._open_call.model.input_name = name
+            self._begin(module, (kwargs,), images, self._deferred_grad)
         call, batch = self._open_call, self._current
         self._open_call = None
-        if call is None or batch is None:
+        inner, self._inner = self._inner, []
+        working, self._at_work = self._at_work, set()
+        if call is None or batch is None or call.inputs is None:
             return
-        logits = find_logits(output, batch.size)
+        images, call.inputs = call.inputs, None
+        if working:
+            call.model.called = (call.model.called or set()) | working
+        heads = logit_heads(output, batch.size)
+        logits = find_logits(output, batch.size, call.model.head)
+        if inner:
+            scores = logits if logits is not None else next((e[1][0] for e in waiting or [] if e[1]), self._inside_loss)
+            self._narrow(call.model, module, inner, scores)
+        self._inside_loss = None
         if logits is not None:
             call.requires_grad = logits.requires_grad
             call.logits = logits.detach().clone()
-            call.model.num_outputs = int(logits.shape[1]) if logits.ndim == 2 else 1
+        call.heads = heads if len(heads) > 1 else {}
+        call.trace = Trace(output)
+        if batch.number == 0:
+            call.given = given(module, args, kwargs, images, module)
         for event in waiting or []:
+            self._open_call = call
             self.loss_computed(*event)
+        self._open_call = None
 
-    def _begin(self, module: Any, images: torch.Tensor, grad_enabled: bool) -> None:
+    def _narrow(self, model: TrackedModel, module: Any, inner: list[Any], scores: torch.Tensor | None) -> None:
+        """Keep of the called module what maps images to these scores: not a loss, a teacher or a copy beside it."""
+        core = next((g for g, _, outputs in inner if scores is not None and any(t is scores for t in outputs)), None)
+        if core is None or core.holder is None or model.parts != [module] or next(core.holder.parameters(), None) is None:
+            return
+        model.core = core
+        self._known[core.holder] = model
+        if unwrap(core.holder) is not unwrap(module):
+            model.narrow(core.holder)
+            if model.start_taken:
+                self._states.rewrite_start(model)
+
+    def _begin(self, module: Any, args: tuple[Any, ...], images: torch.Tensor, grad_enabled: bool) -> None:
         current = self._current
+        if current is not None and current.calls and not self._waiting.has(images):
+            inputs = [t for _, t in tensors_in(args) if t.ndim >= 2]
+            sources = current.sources(inputs)
+            first = any(module is p for p in current.calls[0].model.parts[:1])  # no part is called on what it made itself
+            if not first and (sources or current.no_images(images)):
+                self._continue(module, images, sources, grad_enabled)
+                return
         loaded = self._waiting.match(images, current.loaded if current is not None else None)
         if loaded is not None:
             loaded = self._walks.place(loaded, grad_enabled)
         elif current is None or current.loaded is None or current.walk.loader_id < 0 or not current.loaded.holds(images):
             loaded = self._walks.unloaded(images, current, grad_enabled)
         if loaded is None and current is not None and (images.ndim == 2 or images.shape[0] == current.size):
-            if images.ndim == 2 and current.calls and not current.calls[-1].model.contains(module):
-                last = current.calls[-1]
-                last.model.add_part(module)
-                self._open_call = last
-            else:
-                other = self._track(module)
-                self._start(other, grad_enabled)
-                self._open_call = Call(other, _modes(other, grad_enabled))
-                current.calls.append(self._open_call)
+            other = self._track(module)
+            self._start(other, grad_enabled)
+            self._call(current, other, images, grad_enabled)
             return
         if loaded is None:
             return
@@ -173,13 +229,62 @@ class Recorder:
             self._ranks.pass_begun()
             self.writer.write("pass_begin", {"pass": walk.index, "loader": walk.loader_id, "dataset": walk.dataset_id})
         self._start(tracked, grad_enabled)
-        self._current = OpenBatch(walk, walk.num_batches, int(images.shape[0]), loaded, fingerprint(images))
+        size, shape = int(images.shape[0]), tuple(images.shape[1:])
+        self._current = OpenBatch(walk, walk.num_batches, size, loaded, fingerprint(images), shape=shape)
         self._current.steps_before = walk.steps
-        self._open_call = Call(tracked, _modes(tracked, grad_enabled))
-        self._current.calls.append(self._open_call)
+        self._call(self._current, tracked, images, grad_enabled)
+        if walk.num_batches == 0 and not tracked.modes()[0]:
+            self._current.images = images[:KEPT_IMAGES].detach().clone()
+            self._current.functions = functions_given(images)
         walk.inputs.add(images.detach(), walk.num_batches)
+        if walk.given is not None and not walk.num_batches:
+            walk.given.used = images[: len(walk.given.loaded)].detach().clone()
         self._see(walk, images, grad_enabled)
         walk.num_batches += 1
+
+    def _call(self, batch: OpenBatch, model: TrackedModel, images: torch.Tensor, grad_enabled: bool) -> Call:
+        """Open a call on a batch."""
+        call = Call(model, _modes(model, grad_enabled), inputs=images)
+        batch.calls.append(call)
+        self._open_call = call
+        return call
+
+    def _continue(self, module: Any, inputs: torch.Tensor, sources: list[Call], grad_enabled: bool) -> None:
+        """A module is called on what another made of the open batch: both are parts of one model."""
+        batch = self._current
+        assert batch is not None
+        sources = sources or [c for c in batch.calls if not c.consumed][-1:]
+        model = sources[-1].model if sources else batch.calls[-1].model
+        if not model.holds(module):
+            model = self._joined(model, module)
+            batch.owner = model.owner
+        for source in sources:
+            source.consumed = True
+            source.model = model
+        self._start(model, grad_enabled)
+        self._call(batch, model, inputs, grad_enabled).sources = sources
+
+    def _joined(self, model: TrackedModel, module: Any) -> TrackedModel:
+        """The model that both are parts of; where each was known already, the one that has been trained."""
+        other = next((m for m in self.models if m is not model and m.shares(module)), None)
+        owner = owner_of(module)
+        if other is not None and other.steps and not model.steps:
+            for part in reversed(model.parts):
+                other.join(part, owner, ahead=True)
+            model, other = other, model
+        else:
+            for part in other.parts if other is not None else [module]:
+                model.join(part, owner)
+        if other is not None:
+            model.inherit(other)
+            if not any(w.votes[other.id] for w in self.walks):
+                self.models.remove(other)
+        for known in [m for m, of in self._known.items() if of is other]:
+            self._known[known] = model
+        self._known[module] = model
+        if model.start_taken:
+            self._states.rewrite_start(model)
+        return model
 
     def _see(self, walk: Walk, images: torch.Tensor, grad_enabled: bool) -> None:
         """Keep small copies of the first images of the first pass over each data set."""
@@ -195,17 +300,24 @@ class Recorder:
             self._states.write_start(model)
 
     def _track(self, module: Any) -> TrackedModel:
-        for model in self.models:
-            if model.contains(module):
-                return model
+        known = self._known.get(module)
+        if known is None or not any(known is m for m in self.models):
+            inner = unwrap(module)
+            known = next((m for m in self.models if m.contains(inner) or m.shares(inner)), None)
+        if known is not None:
+            self._known[module] = known
+            return known
         model = TrackedModel(self.num_models, module)
         self.num_models += 1
         self.models.append(model)
+        self._known[module] = model
         # Models of earlier folds must not be kept alive by us.
         if len(self.models) > 4:
             idle = [m for m in self.models[:-2] if m.id not in {w.model.id for w in self.walks if w.model}]
             for old in idle[: len(self.models) - 4]:
                 self.models.remove(old)
+                for module_of_old in [m for m, of in self._known.items() if of is old]:
+                    del self._known[module_of_old]
         return model
 
     def _close_current(self) -> None:
@@ -214,6 +326,7 @@ class Recorder:
             return
         batch.walk.close_batch(batch, self.target_keys)
         if batch.walk.wants_flush and not batch.walk.written:
+            self._steps.settle(batch.walk)
             self.writer.write("part", batch.walk.take())
 
     # -- loss and step ------------------------------------------------------------------------
@@ -239,9 +352,22 @@ class Recorder:
         batch.loss_logits = logits.detach().clone()
         if index is not None:
             batch.loss_target = index.clone()
+        batch.loss_call = self._loss_call(batch, logits)
         call = batch.chosen()
         if call is not None:
             call.requires_grad = call.requires_grad or logits.requires_grad
+
+    def _loss_call(self, batch: OpenBatch, logits: torch.Tensor) -> Call | None:
+        """The call whose output went into a loss; None where that cannot be told."""
+        if self._open_call is not None:
+            self._inside_loss = logits
+            return self._open_call
+        call = batch.calls[0] if len(batch.calls) == 1 else None
+        if call is None:
+            call = next((c for c in reversed(batch.calls) if c.trace is not None and c.trace.gave(logits)), None)
+        if call is not None and call.model.head is None:
+            call.model.head = next((k for k, t in call.heads.items() if t is logits), None)
+        return call
 
     def loss_scaled(self, loss: Any) -> None:
         """A GradScaler is about to scale this loss."""
@@ -249,7 +375,8 @@ class Recorder:
 
     def backward_started(self, tensors: Any) -> None:
         """``backward`` begins."""
-        self._steps.backward_started(tensors, self._open_walk())
+        call = self._current.chosen() if self._current is not None else None
+        self._steps.backward_started(tensors, self._open_walk(), call.model if call is not None else None)
 
     def gradients_zeroed(self) -> None:
         """``zero_grad`` was called on an optimizer or a module."""
@@ -263,6 +390,8 @@ class Recorder:
 
     def step_ended(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer has stepped."""
+        if self._current is not None:
+            self._current.forget_graphs()
         self._steps.step_ended(optimizer, self._open_walk(), self.models)
         self._ranks.stepped()
 
@@ -318,6 +447,7 @@ class Recorder:
             self._close_current()
         if walk in self.walks:
             self.walks.remove(walk)
+        self._steps.settle(walk)
         body = walk.take()
         walk.written = True
         model = walk.model
@@ -331,13 +461,14 @@ class Recorder:
         if model is None:
             return
         if walk.steps:
+            self._steps.describe(model)
             self._states.write_model(model)
-        self._states.write_state(model, "pass", walk.index)
+        state = self._states.write_state(model, "pass", walk.index)
         self._ranks.pass_written(walk.index, model, bool(walk.steps))
         if walk.steps:
             self._schedules.write(walk.index, self._steps.optimizers)
         loader, walk.loader = without_workers(walk.loader), None  # who drops a loader ends its workers
-        facts = {"model": model, "walk": walk, "dataset": walk.dataset_id}
+        facts = {"model": model, "walk": walk, "dataset": walk.dataset_id, "state": state}
         if kind == "train":
             self.last_train = (loader, facts)
         elif loader is not None and (model.steps or self.last_eval is None):
@@ -358,6 +489,7 @@ class Recorder:
     def finish(self) -> None:
         """Write everything that is still open; the program has ended."""
         with np.errstate(all="ignore"):
+            self._steps.look()
             self._close_current()
             for walk in list(self.walks):
                 self._write_walk(walk)

@@ -189,9 +189,9 @@ def _content_digest(leaf: Any, number: int) -> str:
     digest.update(repr((type(leaf).__qualname__, ds.safe_len(leaf), ds.root_of(leaf))).encode())
     told = False
     for name in ("train", "split", "fold"):
-        digest.update(repr((name, str(getattr(leaf, name, None)))).encode())
+        digest.update(repr((name, str(ds.held(leaf, name)))).encode())
     for name in ("targets", "labels", "data", "tensors", "images"):
-        value = getattr(leaf, name, None)
+        value = ds.held(leaf, name)
         value = value[0] if isinstance(value, tuple) and value else value
         if isinstance(value, torch.Tensor):
             value = value.detach().cpu().numpy()
@@ -201,7 +201,7 @@ def _content_digest(leaf: Any, number: int) -> str:
             digest.update(np.ascontiguousarray(value[:: max(1, len(value) // 64)]).tobytes())
             told |= value.ndim > 1  # labels alone are alike in many data sets
     if not told:
-        inner = getattr(leaf, "_data", None)  # a Hugging Face table
-        mark = getattr(leaf, "_fingerprint", None) or (number if inner is None else repr(inner)[:200])
+        inner = ds.held(leaf, "_data")  # a Hugging Face table
+        mark = ds.held(leaf, "_fingerprint") or (number if inner is None else repr(inner)[:200])
         digest.update(repr(mark).encode())
     return digest.hexdigest()

@@ -91,6 +91,7 @@ class Session:
         if self._seams is not None:
             return
         if self.children is not None:
+            import multiprocessing.spawn  # noqa: F401 (torch has imported all but this of what starts processes)
             import subprocess  # noqa: F401
 
             self.children.attach()

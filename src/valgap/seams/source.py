@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from valgap.seams import datasets as ds
 from valgap.seams.batches import as_class_index, find_images, read_batch
+from valgap.seams.channel_change import Change
 from valgap.seams.inputs import fingerprint
 from valgap.seams.recorder import Recorder
 from valgap.seams.tracked import TrackedModel
@@ -45,6 +47,8 @@ class Source:
         self.order = order[:most].tolist()
         self.device = next(model.parts[0].parameters()).device
         walk = recorder.last_eval[1]["walk"] if recorder.last_eval else None
+        lasts = (_change(last) for last in (recorder.last_eval, recorder.last_train))
+        self._change = next((c[1] for c in lasts if c is not None and c[0] is loader), None)
         found = ds.transform_of(loader.dataset)
         # What is random, or goes through another transform, is never what the model was given.
         fixed = dataset is loader.dataset and (found is None or not any(s.random for s in found.steps))
@@ -55,6 +59,8 @@ class Source:
         """(images, class indices, sample ids) of each batch."""
         if isinstance(self.dataset, IterableDataset) or self.size < 0:
             raise CannotBeReadError("a stream cannot be read again from its start, sample by sample")
+        if not isinstance(self.loader, DataLoader):
+            raise CannotBeReadError("the loader is not torch's, and makes its batches in its own way")
         size = min(64, self.loader.batch_size or 32)
         batches = DataLoader(
             self.dataset,
@@ -74,7 +80,8 @@ class Source:
             start += len(images)
             target = self._target(read_batch(None, places, batch), len(images))
             own = ids[places] if ids is not None and len(ids) == self.size else np.full(len(images), -1, np.int32)
-            yield images.to(self.device), target, own
+            images = images.to(self.device)
+            yield images if self._change is None else self._change(images), target, own
 
     def _target(self, loaded: Any, n: int) -> torch.Tensor:
         keys = self.recorder.target_keys
@@ -97,6 +104,14 @@ class Source:
         ]
 
 
+def _change(last: tuple[Any, Any] | None) -> tuple[Any, Change | None] | None:
+    """(loader, what the program does to its images) of the last walk of a kind."""
+    if last is None:
+        return None
+    given = getattr(last[1]["walk"], "given", None)
+    return last[0], given.change() if given is not None else None
+
+
 def sample_rows(logits: torch.Tensor, target: torch.Tensor, ids: Any, number: int, images: torch.Tensor) -> dict[str, Any]:
     table = score(logits, target, len(ids), "")
     table["sample"] = ids
@@ -105,11 +120,23 @@ def sample_rows(logits: torch.Tensor, target: torch.Tensor, ids: Any, number: in
     return table
 
 
+def uncompiled() -> AbstractContextManager[Any]:
+    """Compiled models run as they were written, so that their layers can be listened to."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
 @contextmanager
 def preserved(model: TrackedModel) -> Iterator[None]:
     """Puts weights, buffers, modes and random states back."""
     kept = [(t, t.detach().clone()) for _, t, _, _ in model.tensors]
-    modes = [(m, m.training) for p in model.parts for m in p.modules()]
+    modes = [(m, m.training) for r in model.roots() for m in r.modules()]
+    # A parallel wrapper begins each call by waiting for the other processes, which are not here any more.
+    waiting = [(m, m.require_forward_param_sync) for m, _ in modes if hasattr(m, "require_forward_param_sync")]
+    for module, _ in waiting:
+        module.require_forward_param_sync = False
     with random_states_kept():
         try:
             yield
@@ -118,6 +145,8 @@ def preserved(model: TrackedModel) -> Iterator[None]:
                 tensor.data.copy_(value)
             for module, training in modes:
                 module.training = training
+            for module, waits in waiting:
+                module.require_forward_param_sync = waits
 
 
 @contextmanager

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+
+from valgap.seams.newness import newness
+
+if TYPE_CHECKING:
+    from valgap.seams.routes import Given, Route
 
 # torchvision's classification weights were all trained with these (docs of torchvision.models).
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -46,19 +51,40 @@ class Expected:
     whole: bool
 
 
+@dataclass(frozen=True)
+class FirstValue:
+    """A tensor before training: its sum, its norm, and a copy on the CPU where the whole model is not too large."""
+
+    total: float
+    norm: float
+    copy: torch.Tensor | None
+
+
 class TrackedModel:
-    """Watches one model. Holds the module itself, so that it lives until the closing measurements."""
+    """Watches what maps images to logits: one module, or several that the program calls one after the other.
+
+    Holds the modules themselves, so that they live until the closing measurements.
+    """
 
     def __init__(self, model_id: int, module: nn.Module) -> None:
         self.id = model_id
         self.parts: list[nn.Module] = [module]
+        self.owner: nn.Module | None = None  # whose method calls the parts, if they are several
+        self.core: Given | None = None  # how it was called inside a module around it
+        self.head: str | None = None  # which of several class scores in its output the loss used first
+        self.route: Route | None = None  # how the program's last validation came from images to logits
         self.start_taken = False
-        self.initial_state: dict[str, torch.Tensor] | None = None
+        self.first: dict[int, FirstValue] = {}  # by id() of the tensor
         self.steps = 0
+        self.own_updates = 0  # steps that no torch optimizer made
         self.optimized: set[int] = set()  # id() of every parameter in an optimizer that stepped
+        self.rates: dict[int, float] = {}  # the highest learning rate that each of them ever had
+        self.foreign = 0  # parameters in its optimizers that belong to no model
+        self.loaded: set[int] = set()  # id() of every tensor that load_state_dict gave a value
         self.num_outputs = -1
-        self.input_name: str | None = None  # keyword under which the images are passed; None: first position
-        self.fresh_batchnorm = float("nan")
+        self.newness: dict[int, int] = {}  # by id() of the tensor: see ``newness``
+        self.called: set[int] | None = None  # id() of every module at work in the first calls; None: not looked into
+        self._fresh: dict[int, bool] = {}  # of each BatchNorm layer, by id()
         self.describe()
 
     def describe(self) -> None:
@@ -66,7 +92,7 @@ class TrackedModel:
         self.tensors: list[tuple[str, torch.Tensor, bool, str]] = []
         seen: set[int] = set()
         for number, part in enumerate(self.parts):
-            prefix = "" if number == 0 else f"part{number}."
+            prefix = self._prefix(number, part)
             for owner_name, owner in unwrap(part).named_modules():
                 kind = type(owner).__name__
                 for own, is_parameter in ((owner._parameters, True), (owner._buffers, False)):
@@ -84,18 +110,60 @@ class TrackedModel:
         self._alive: dict[tuple[int, ...], torch.Tensor] = {}
         self.layer_groups, self.group_of = layer_groups([t[0] for t in self.tensors])
 
+    def _prefix(self, number: int, part: nn.Module) -> str:
+        """What stands before the names of a part's tensors: its name in what calls it, where that is known."""
+        if len(self.parts) == 1:
+            return ""
+        if self.owner is not None:
+            name = next((n for n, m in self.owner.named_modules() if m is part), None)
+            if name:
+                return f"{name}."
+        return "" if number == 0 else f"part{number}."
+
     def is_current(self) -> bool:
         """Whether the listed tensors are still those of the module (no layer was replaced, none added)."""
         return sum(1 for p in self.parts for _ in p.parameters()) == sum(t[2] for t in self.tensors) and all(
             id(parameter) in self.position for p in self.parts for parameter in p.parameters()
         )
 
-    def add_part(self, module: nn.Module) -> None:
-        """Take in a module that is called on this model's output (a separate head)."""
-        if self.start_taken or any(module is p for p in self.parts):
+    def join(self, module: nn.Module, owner: nn.Module | None = None, ahead: bool = False) -> None:
+        """Take in a module that is called on what this model gave; ``ahead``: this model is called on what it gave."""
+        if any(module is p for p in self.parts):
             return
-        self.parts.append(module)
+        self.parts.insert(0 if ahead else len(self.parts), module)
+        self.owner = owner if owner is not None else self.owner
         self.describe()
+
+    def narrow(self, module: nn.Module) -> None:
+        """Only this part of the module maps images to logits: the rest is a loss, a teacher, an averaged copy."""
+        self.parts = [module]
+        self.describe()
+
+    def shares(self, module: nn.Module) -> bool:
+        """Whether a parameter of ``module`` is one of this model's."""
+        return any(id(p) in self.position for p in module.parameters())
+
+    def holds(self, module: nn.Module) -> bool:
+        """Whether all parameters of ``module`` are this model's."""
+        return all(id(p) in self.position for p in module.parameters())
+
+    def on_path(self) -> list[bool]:
+        """Of each tensor, whether the module that owns it was at work in the model's first call."""
+        if self.called is None:
+            return [True] * len(self.tensors)
+        working = {
+            id(tensor)
+            for part in self.parts
+            for module in part.modules()
+            if id(module) in self.called or module is part
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        }
+        return [id(t) in working for _, t, _, _ in self.tensors]
+
+    def roots(self) -> list[nn.Module]:
+        """The modules whose modes decide how the model answers."""
+        called = self.route.modules() if self.route is not None else []
+        return list({id(m): m for m in (*self.parts, *called)}.values())
 
     def contains(self, module: Any) -> bool:
         """Whether ``module`` is this model, a part of it, or a wrapper of it."""
@@ -114,32 +182,77 @@ class TrackedModel:
 
     def snapshot(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(sums, norms), each (T,) float64 on the CPU, of all tensors as they are now."""
-        # Of tensors that processes share out, this process's own part: the whole would make every process wait for all.
-        values = [t.detach().to_local() if hasattr(t, "to_local") else t.detach() for _, t, _, _ in self.tensors]
-        if not values:
-            return torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
-        real = [v if v.is_floating_point() else v.double() for v in values]
-        device = real[0].device
-        sums = torch.stack([v.sum().double().to(device, non_blocking=True) for v in real])
-        norms = torch.stack([v.norm().double().to(device, non_blocking=True) for v in real])
-        both = torch.stack([sums, norms]).cpu()
-        return both[0], both[1]
+        return _sums_and_norms([t for _, t, _, _ in self.tensors])
 
     def take_start(self) -> None:
-        """Remember the first state, for comparison with later ones."""
+        """Remember the first state of every tensor of which it is not known yet, for comparison with later ones."""
         self.start_taken = True
-        if self.batchnorms:
-            fresh = [_is_fresh(m) for m in self.batchnorms if m.track_running_stats]
-            self.fresh_batchnorm = sum(fresh) / len(fresh) if fresh else float("nan")
-        size = sum(t.numel() * t.element_size() for _, t, _, _ in self.tensors)
-        if size <= MAX_KEPT_STATE_BYTES:
-            self.initial_state = {name: t.detach().to("cpu", copy=True) for name, t, _, _ in self.tensors}
+        new = [t for _, t, _, _ in self.tensors if id(t) not in self.first]
+        for layer in self.batchnorms:
+            if layer.track_running_stats and id(layer) not in self._fresh:
+                self._fresh[id(layer)] = _is_fresh(layer)
+        if not new:
+            return
+        unknown = {id(t) for t in new}
+        layers = [m for r in self.parts for m in r.modules() if any(id(p) in unknown for p in m.parameters(recurse=False))]
+        self.newness.update(newness(self.tensors, layers, self.loaded))
+        sums, norms = _sums_and_norms(new)
+        small = sum(t.numel() * t.element_size() for _, t, _, _ in self.tensors) <= MAX_KEPT_STATE_BYTES
+        for tensor, total, norm in zip(new, sums.tolist(), norms.tolist(), strict=True):
+            copy = tensor.detach().to("cpu", copy=True) if small else None
+            self.first[id(tensor)] = FirstValue(total, norm, copy)
+
+    def forget_start(self) -> None:
+        """The first state is yet to come: weights were loaded."""
+        self.start_taken = False
+        self.first, self._fresh = {}, {}
+
+    def inherit(self, other: TrackedModel) -> None:
+        """Take over what is known of another model's tensors, which have become this one's."""
+        self.first = {**other.first, **self.first}
+        self._fresh = {**other._fresh, **self._fresh}
+        self.optimized |= other.optimized
+        self.rates = {**other.rates, **self.rates}
+        self.loaded |= other.loaded
+        self.newness = {**other.newness, **self.newness}
+        self.steps += other.steps
+        self.start_taken = self.start_taken or other.start_taken
+
+    @property
+    def initial_state(self) -> dict[str, torch.Tensor] | None:
+        """The first state by name; None where it was not kept."""
+        kept = {name: self.first[id(t)].copy for name, t, _, _ in self.tensors if id(t) in self.first}
+        whole = {name: copy for name, copy in kept.items() if copy is not None}
+        return whole if len(whole) == len(self.tensors) and whole else None
+
+    def start_snapshot(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(sums, norms) as ``snapshot``, of the first state."""
+        first = [self.first[id(t)] for _, t, _, _ in self.tensors]
+        return torch.tensor([f.total for f in first], dtype=torch.float64), torch.tensor(
+            [f.norm for f in first], dtype=torch.float64
+        )
+
+    @property
+    def fresh_batchnorm(self) -> float:
+        """Share of the BatchNorm layers that began with the statistics of new layers; nan without any."""
+        own = [self._fresh[id(m)] for m in self.batchnorms if id(m) in self._fresh]
+        return sum(own) / len(own) if own else float("nan")
 
     def mark_gradients(self, parameters: list[torch.Tensor], norms: torch.Tensor) -> None:
         """Note which parameters have a gradient that is not zero; ``norms`` (P,) stays on its device until it is asked for."""
         places = tuple(self.position.get(id(p), -1) for p in parameters)
         alive, known = norms > 0, self._alive.get(places)
         self._alive[places] = alive if known is None else known | alive
+
+    def note_moved(self) -> None:
+        """What differs from the first state was trained by the program itself."""
+        for place, ((_, tensor, is_parameter, _), total, norm) in enumerate(
+            zip(self.tensors, *(values.tolist() for values in self.snapshot()), strict=True)
+        ):
+            first = self.first.get(id(tensor))
+            if is_parameter and first is not None and (first.total, first.norm) != (total, norm):
+                self.optimized.add(id(tensor))
+                self._got_gradient[place] = True
 
     def gradients_seen(self) -> torch.Tensor:
         """(T,) bool on the CPU: which tensors had a gradient that is not zero at a sampled step."""
@@ -163,6 +276,20 @@ class TrackedModel:
                     whole = module is unwrap(self.parts[0])
                     return Expected(IMAGENET_MEAN, IMAGENET_STD, (3, 224, 224), IMAGENET_CROP, "bilinear", whole)
         return None
+
+
+def _sums_and_norms(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    if not tensors:
+        return torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
+    # Of tensors that processes share out, this process's own part: the whole would make every process wait for all.
+    own: list[Any] = [t.detach() for t in tensors]
+    values: list[torch.Tensor] = [t.to_local() if hasattr(t, "to_local") else t for t in own]
+    real = [v if v.is_floating_point() else v.double() for v in values]
+    device = real[0].device
+    sums = torch.stack([v.sum().double().to(device, non_blocking=True) for v in real])
+    norms = torch.stack([v.norm().double().to(device, non_blocking=True) for v in real])
+    both = torch.stack([sums, norms]).cpu()
+    return both[0], both[1]
 
 
 def _is_fresh(layer: Any) -> bool:

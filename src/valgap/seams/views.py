@@ -11,8 +11,7 @@ import torch
 
 from valgap.seams.batches import find_logits
 from valgap.seams.normalization import differs, normalization, renormalize
-from valgap.seams.ranks import wrappers_in
-from valgap.seams.tracked import TrackedModel, unwrap
+from valgap.seams.tracked import TrackedModel
 
 # Images for the comparison of train and eval mode, when the program evaluated in eval mode.
 MODE_IMAGES = 64
@@ -64,21 +63,18 @@ def validation_views(model: TrackedModel, loader: Any, walk: Any, train_loader: 
 
 def forward(model: TrackedModel, images: torch.Tensor, mode: Mode) -> torch.Tensor | None:
     """The logits (N, C) of one call; in train mode the buffers are put back afterwards."""
-    for part in model.parts:
-        part.train(mode == "train")
+    for root in model.roots():
+        root.train(mode == "train")
     if mode == "dropout":
         for module in model.dropouts:
             module.train()
-    kept = [(b, b.clone()) for p in model.parts for b in p.buffers()] if mode == "train" else []
+    kept = [(b, b.clone()) for r in model.roots() for b in r.buffers()] if mode == "train" else []
     try:
-        first = unwrap(model.parts[0]) if wrappers_in(model.parts[0]) else model.parts[0]  # no other process takes part
-        output: Any = first(**{model.input_name: images}) if model.input_name else first(images)
-        for part in model.parts[1:]:
-            output = part(output)
+        output: Any = model.route(images) if model.route is not None else model.parts[0](images)
     finally:
         for buffer, value in kept:
             buffer.copy_(value)
-    return find_logits(output, len(images))
+    return find_logits(output, len(images), model.head)
 
 
 def _channels_look_swapped(val: Any, train: Any) -> bool:

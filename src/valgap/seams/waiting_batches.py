@@ -55,6 +55,14 @@ class WaitingBatches:
         """Whether a batch of this walk still waits."""
         return any(b.walk is walk for b in self._waiting)
 
+    def has(self, tensor: torch.Tensor) -> bool:
+        """Whether a waiting batch holds this tensor, a slice of it, or one of its shape: then it is no module's output."""
+        waiting = [b for b in (*self._waiting, self._sliced) if b is not None]
+        if any(b.holds(tensor) or b.part(tensor) is not None for b in waiting):
+            return True
+        alive = (ref() for b in self._waiting for ref, _ in b.images)
+        return any(t is not None and t.shape == tensor.shape for t in alive)
+
     def match(self, images: torch.Tensor, in_use: LoadedBatch | None) -> LoadedBatch | None:
         """The batch that these images are: by identity, else the oldest of the loader that is in use.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +13,13 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
-from valgap.seams.batches import LoadedBatch, as_class_index, as_two_columns, read_batch
+from valgap.seams.batches import LoadedBatch, as_class_index, as_two_columns, find_images, read_batch
+from valgap.seams.channel_change import KEPT, FirstImages
 from valgap.seams.datasets import length_of, safe_len
 from valgap.seams.inputs import InputCollector, LossCollector
+from valgap.seams.routes import KEPT_IMAGES, Given, Route
 from valgap.seams.step_norms import StepNorms
+from valgap.seams.traces import Trace
 from valgap.seams.tracked import TrackedModel
 
 FLUSH_BYTES = 4 << 20
@@ -37,6 +41,12 @@ class Call:
     modes: tuple[float, float, float, float]  # training flag, BatchNorm, Dropout, gradients on
     requires_grad: bool = False
     logits: torch.Tensor | None = None
+    inputs: torch.Tensor | None = None  # only while the call is open
+    trace: Trace | None = None  # of what it returned
+    given: Given | None = None  # how it was called, on the first batch of a pass
+    heads: dict[str, torch.Tensor] = field(default_factory=dict)  # class scores in its output, where there are several
+    consumed: bool = False  # another call worked on what it returned
+    sources: list[Call] = field(default_factory=list)  # the calls on whose output this one worked
 
 
 @dataclass
@@ -53,6 +63,29 @@ class OpenBatch:
     loss_target: torch.Tensor | None = None
     loss_name: str = ""
     steps_before: int = 0  # optimizer steps of its walk when it was opened
+    shape: tuple[int, ...] = ()  # of one image
+    images: torch.Tensor | None = None  # a few of them, on the first batch of a pass
+    functions: list[Given] = field(default_factory=list)  # of the program, that were given the images
+    owner: Any = None  # the module whose method calls the parts
+    loss_call: Call | None = None  # the one whose output went into the loss
+
+    def sources(self, tensors: Sequence[torch.Tensor]) -> list[Call]:
+        """The calls on this batch whose output these tensors are, or come from."""
+        return [c for c in self.calls if c.trace is not None and any(c.trace.gave(t) for t in tensors)]
+
+    def no_images(self, tensor: torch.Tensor) -> bool:
+        """Whether it looks like what a part of the model made of the images: as many rows, but no image."""
+        if not self.calls or not tensor.is_floating_point() or tensor.shape[0] != self.size:
+            return False
+        other = tensor.ndim < 4 or tensor.shape[1] != (self.shape[0] if self.shape else -1)
+        return other and tensor[:1].numel() != math.prod(self.shape)
+
+    def forget_graphs(self) -> None:
+        """No further call on this batch works on what the calls returned."""
+        for call in self.calls:
+            call.heads = {}
+            if call.trace is not None:
+                call.trace.forget_graph()
 
     @property
     def with_gradients(self) -> bool:
@@ -60,8 +93,11 @@ class OpenBatch:
         return bool(self.calls) and bool(self.calls[0].modes[3])
 
     def chosen(self) -> Call | None:
-        """The call that counts: with gradient, else of a trained model, else the last model's first one."""
-        calls = [c for c in self.calls if c.logits is not None] or self.calls
+        """The call that counts: that of the loss, one with gradient, of a trained model, the last model's first one."""
+        if self.loss_call is not None:
+            return self.loss_call
+        ends = [c for c in self.calls if not c.consumed] or self.calls
+        calls = [c for c in ends if c.logits is not None] or ends
         group = [c for c in calls if c.requires_grad] or [c for c in calls if c.model.steps] or calls
         if not group:
             return None
@@ -78,6 +114,8 @@ class StepRow:
     loss: torch.Tensor | None = None
     stale: torch.Tensor | None = None
     norms: StepNorms | None = None
+    changed: bool | torch.Tensor = True  # whether a step was made at all; a 0-d tensor until it is read
+    model: TrackedModel | None = None  # that the program itself may have changed
 
 
 class Walk:
@@ -104,6 +142,7 @@ class Walk:
         self.endless = _is_endless(loader, self.length)
         self.drawn = 0  # batches that the loader gave
         self.order: Any = None  # positions in the order in which they are drawn, where the loader itself keeps them
+        self.given: FirstImages | None = None  # its first images, before and after what the program does to them
         self.met: set[Any] = set()  # what has been in it, where nothing else says when it ends
         self.ids_of_keys = ids_of_keys  # names samples by their content
         self.exhausted = False
@@ -132,6 +171,7 @@ class Walk:
         self.labelled = 0
         self.seen: torch.Tensor | None = None  # its first images, small, where this pass shows them
         self.fingerprints: dict[int, float] = {}  # of a few samples, for the closing measurements
+        self.routes: dict[int, Route] = {}  # model id -> how its first batch came to its logits
 
     def another(self) -> Walk:
         """A walk that has not begun, over the same data."""
@@ -139,6 +179,9 @@ class Walk:
 
     def read(self, indices: Any, batch: Any) -> LoadedBatch:
         """The batch that the loader gives next."""
+        if self.given is None and self.drawn <= 1:
+            images = find_images(batch)
+            self.given = FirstImages(images[:KEPT].detach().clone()) if images is not None and images.ndim == 4 else None
         if self.order is None:
             return read_batch(self, indices if self.sample_ids is not None else None, batch)
         loaded = read_batch(self, None, batch)
@@ -175,9 +218,19 @@ class Walk:
             self.votes[call.model.id] += 1
             self.mode_rows.append(call.modes)
             self.models[call.model.id] = call.model
+            if call.given is not None:
+                route = _route(batch, call)
+                if route is not None:
+                    self.routes[call.model.id] = route
         logits = batch.loss_logits
-        if logits is None and call is not None:
-            logits = call.logits
+        if logits is not None and call is not None:
+            call.model.num_outputs = _columns(logits)
+        elif call is not None and call.logits is not None:
+            known = call.model.num_outputs
+            # Features, where the loss was given other scores: what the program makes of them is not seen.
+            logits = call.logits if known in (-1, _columns(call.logits)) or not call.model.steps else None
+            if logits is not None:
+                call.model.num_outputs = _columns(logits)
         target = self._target(batch, target_keys)
         if batch.loaded is not None:
             batch.loaded.origin = None  # keeps the images alive
@@ -318,6 +371,31 @@ def _is_endless(loader: Any, length: int) -> bool:
         return True
     size, batch = safe_len(getattr(loader, "dataset", None)), getattr(loader, "batch_size", None)
     return isinstance(batch, int) and size > 0 and length * batch >= ENDLESS * (size + batch)
+
+
+def _columns(logits: torch.Tensor) -> int:
+    return int(logits.shape[1]) if logits.ndim == 2 else 1
+
+
+def _route(batch: OpenBatch, last: Call) -> Route | None:
+    """How a batch came to the logits of its last call; None where a call in between was not seen whole."""
+    steps, call = [last], last
+    while len(call.sources) == 1:
+        call = call.sources[0]
+        steps.insert(0, call)
+    if call.sources or any(c.given is None for c in steps):
+        steps = [last]
+    own = last.logits is not None and (batch.loss_logits is None or batch.loss_logits.shape == last.logits.shape)
+    logits = batch.loss_logits if batch.loss_logits is not None else last.logits
+    return Route(
+        steps=[c.given for c in steps if c.given is not None],
+        functions=batch.functions,
+        owner=batch.owner,
+        images=batch.images,
+        logits=logits[:KEPT_IMAGES] if logits is not None else None,
+        straight=own and len(steps) == 1 and not last.sources,
+        head=last.model.head,
+    )
 
 
 SAMPLE_COLUMNS: dict[str, Any] = {

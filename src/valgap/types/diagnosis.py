@@ -208,6 +208,9 @@ class Diagnosis:
     images: CaseImages | None = None  # what was looked at beside the record
     gap: tuple[GapPart, ...] = ()
     budget_s: float = 0.0  # seconds that were given for re-runs; 0: none were asked for
+    reported: Accuracy | None = None  # train_reported and train_rescored with their intervals
+    rescored: Accuracy | None = None
+    unseen: tuple[str, ...] = ()  # what was not seen of a whole training and validation of one model, in words
 
     def __repr__(self) -> str:
         found = ", ".join(f"{j.check.name} ({j.verdict})" for j in self.findings)
@@ -227,8 +230,8 @@ class Diagnosis:
     @property
     def without_finding(self) -> tuple[str, str]:
         """What is to be said where nothing was found: the verdict in a few words, and what it rests on or lacks."""
-        if self.run.unseen:
-            return "No cause was found, but not all was seen", f": {'; '.join(self.run.unseen)}."
+        if self.unseen and self.run.passes:
+            return "No fault shows in what was seen", f", which is not the whole: {'; '.join(self.unseen)}."
         return "Nothing is broken", f" as far as {self.sources} can tell."
 
     @property

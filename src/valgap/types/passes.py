@@ -29,8 +29,13 @@ class SampleTable:
 
     @property
     def labelled(self) -> npt.NDArray[np.bool_]:
-        """Which samples have a known target and an answer of the model, shape (N,)."""
-        return np.asarray((self.target >= 0) & (self.prediction >= 0))
+        """Which samples have a known target, shape (N,)."""
+        return self.target >= 0
+
+    @property
+    def answered(self) -> bool:
+        """Whether any labelled sample has an answer of the model; where logits were not seen, none has."""
+        return bool((self.prediction[self.labelled] >= 0).any())
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
@@ -40,8 +45,8 @@ class SampleTable:
 
     @property
     def accuracy(self) -> float:
-        """Sample-weighted accuracy over labelled samples, 0..1; nan when there is none."""
-        return float(self.correct.mean()) if self.labelled.any() else float("nan")
+        """Sample-weighted accuracy over labelled samples, 0..1; nan when there is none, or no answer to any."""
+        return float(self.correct.mean()) if self.answered else float("nan")
 
     @property
     def mean_loss(self) -> float:

@@ -93,6 +93,11 @@ class ModelInfo:
     dropout: tuple[float, ...] = ()
     layer_groups: tuple[str, ...] = ()  # (G,) modules by which step norms are grouped
     group_of: IntArray = field(default_factory=lambda: np.zeros(0, np.int32))  # (T,) the group of each tensor
+    # (T,) each; empty in records of before. The highest learning rate at any step, nan for what no torch optimizer held.
+    highest_rate: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
+    newness: IntArray = field(default_factory=lambda: np.zeros(0, np.int8))  # 1 as it was made, 0 given, -1 unknown
+    on_path: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))  # its module works when the model is called
+    held_in_vain: int = 0  # parameters in the optimizers that belong to no model and get no gradient
     expected_crop: float | None = None  # share of the shorter side that the weights' centre crop keeps
     expected_interpolation: str | None = None  # "bilinear", "bicubic", ...
     expected_whole: bool = False  # the module itself is that architecture; a module around it may prepare the images

@@ -105,7 +105,7 @@ class RunRecord:
     @property
     def best_validation(self) -> Pass | None:
         """The validation pass with the highest accuracy (the earliest of equals)."""
-        labelled = [p for p in self.of_phase("validation") if p.samples.labelled.any()]
+        labelled = [p for p in self.of_phase("validation") if p.samples.answered]
         return max(labelled, key=lambda p: (p.samples.accuracy, -p.index), default=None)
 
     @property

@@ -1,0 +1,129 @@
+"""Programs that change their weights without torch.optim: steps are steps, and checks of rates do not apply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from torch import nn
+from torch.utils.data import DataLoader
+
+import valgap
+from tests.seams.test_models_seen import images, net
+from valgap.record.reader import read_record
+from valgap.types import NotApplicable, RunRecord
+
+RATE = 0.1
+
+
+def in_place(model: nn.Module) -> None:
+    with torch.no_grad():
+        for p in model.parameters():
+            p -= RATE * p.grad  # type: ignore[operator]
+
+
+def on_data(model: nn.Module) -> None:
+    for p in model.parameters():
+        p.data.add_(p.grad, alpha=-RATE)  # type: ignore[arg-type]
+
+
+def new_data(model: nn.Module) -> None:
+    for p in model.parameters():
+        p.data = p.data - RATE * p.grad  # type: ignore[operator]
+
+
+def all_at_once(model: nn.Module) -> None:
+    torch._foreach_add_([p.data for p in model.parameters()], [p.grad for p in model.parameters()], alpha=-RATE)  # type: ignore[arg-type]
+
+
+def nothing(model: nn.Module) -> None:
+    pass
+
+
+WAYS: list[Callable[[nn.Module], None]] = [in_place, on_data, new_data, all_at_once]
+
+
+def recorded(
+    folder: Path, update: Callable[[nn.Module], None], every: int = 1, clear: bool = True
+) -> tuple[RunRecord, list[float]]:
+    model = net()
+    losses = []
+    with valgap.watch(out=folder / "r", closing=20):
+        for _ in range(2):
+            model.train()
+            for number, (x, y) in enumerate(DataLoader(images(48, 0), 8, shuffle=True)):
+                loss = functional.cross_entropy(model(x), y)
+                loss.backward()
+                if number % every == every - 1:
+                    losses.append(loss.item())
+                    update(model)
+                    if clear:
+                        for p in model.parameters():
+                            p.grad = None
+            model.eval()
+            with torch.no_grad():
+                for x, _ in DataLoader(images(30, 1), 8):
+                    model(x)
+    record = read_record(folder / "r")
+    assert record.recorder_errors == ()
+    return record, losses
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("update", WAYS)
+def test_each_own_update_is_a_step(update: Callable[[nn.Module], None], every: int, tmp_path: Path) -> None:
+    record, losses = recorded(tmp_path, update, every)
+    assert [p.phase for p in record.passes] == ["train", "validation"] * 2
+    steps = 6 // every
+    assert [(p.optimizer_steps, p.backwards) for p in record.of_phase("train")] == [(steps, 6)] * 2
+    assert [o.kind for o in record.optimizers.values()] == ["own update"]
+    table = [p.steps for p in record.of_phase("train")]
+    assert [v for t in table for v in t.loss.tolist()] == pytest.approx(losses)
+    assert {v for t in table for v in t.backwards.tolist()} == {every}
+    assert not any((t.stale_gradients == 1).any() for t in table)
+    model = record.trained_model
+    assert model is not None and model.trained and model.in_optimizer[model.is_parameter].sum() >= 5
+    assert record.closing is not None and "val_eval" in record.closing.rescores
+
+
+def test_gradients_that_are_never_cleared(tmp_path: Path) -> None:
+    record, _ = recorded(tmp_path, in_place, clear=False)
+    assert all((p.steps.stale_gradients == 1).all() for p in record.of_phase("train")[1:])
+
+
+def test_what_needs_rates_does_not_apply(tmp_path: Path) -> None:
+    record, _ = recorded(tmp_path, on_data)
+    told = {j.check.code: j.outcome for j in valgap.diagnose(record.path, images=0).judged}
+    for code in ("TRN402", "TRN411", "TRN414", "MOD303"):
+        if code == "MOD303":
+            assert "has moved" in told[code].summary  # type: ignore[union-attr]
+        else:
+            assert isinstance(told[code], NotApplicable), (code, told[code])
+
+
+def test_backward_without_any_update_is_no_step(tmp_path: Path) -> None:
+    record, _ = recorded(tmp_path, nothing)
+    assert [p.optimizer_steps for p in record.of_phase("train")] == [0, 0]
+    found = {j.check.code for j in valgap.diagnose(record.path, images=0).findings}
+    assert "MOD303" in found
+
+
+def test_gradients_by_autograd_grad(tmp_path: Path) -> None:
+    model = net()
+    with valgap.watch(out=tmp_path / "r", closing=0):
+        for _ in range(2):
+            for x, y in DataLoader(images(48, 0), 8):
+                parameters = list(model.parameters())
+                slopes = torch.autograd.grad(functional.cross_entropy(model(x), y), iter(parameters))
+                with torch.no_grad():
+                    for p, slope in zip(parameters, slopes, strict=True):
+                        p.sub_(slope, alpha=RATE)
+            with torch.no_grad():
+                for x, _ in DataLoader(images(30, 1), 8):
+                    model(x)
+    record = read_record(tmp_path / "r")
+    assert record.recorder_errors == ()
+    assert [(p.phase, p.optimizer_steps) for p in record.passes] == [("train", 6), ("validation", 0)] * 2
