@@ -259,13 +259,14 @@ def write_table(threads: list[dict[str, Any]], rows: dict[tuple[str, str, str], 
         text += [row(["", *labels]), row(["---"] * (len(labels) + 1))]
         figures = [score(chosen, rows, label) for label in labels]
         text += [row([what, *(f[what] for f in figures)]) for what in figures[0]]
-        heads = [f"{label}: {kind}" for label in labels for kind in KINDS]
+        shown = labels if half == "tuning" else []  # nobody is to tune by the answers of the other half
+        heads = [f"{label}: {kind}" for label in shown for kind in KINDS]
         text += ["", row(["thread", "cause", "printed: faulty, sound", "accepted", *heads]), row(["---"] * (4 + len(heads)))]
         for t in chosen:
             printed = [rows[key]["accuracy"] for k in KINDS if (key := ("bare", t["name"], k)) in rows]
             numbers = ", ".join("?" if p is None else f"{p:.1f}" for p in printed)
             answers = " ".join(filter(None, (t["code"], *t["also"], t["named"] and f"name like {t['named']}")))
-            said = [words(t, rows.get((label, t["name"], k))) for label in labels for k in KINDS]
+            said = [words(t, rows.get((label, t["name"], k))) for label in shown for k in KINDS]
             text.append(row([f"[{t['name']}]({t['url']})", t["cause"], numbers, answers, *said]))
         text.append("")
     TABLE.write_text("\n".join(text))
