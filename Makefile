@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real bench-threads
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -77,6 +77,11 @@ bench-accuracy: $(VENV)/.extras
 
 bench-budget: $(VENV)/.extras
 	$(BIN)/python benchmarks/budget.py $(DATA)
+
+# BEFORE=FOLDER: src of an older checkout, asked too.
+bench-threads: $(VENV)/.extras
+	$(if $(BEFORE),PYTHONPATH=$(BEFORE) $(BIN)/python benchmarks/threads.py $(DATA) --label before)
+	$(BIN)/python benchmarks/threads.py $(DATA)
 
 bench-trial: $(VENV)/.extras
 	$(BIN)/python benchmarks/trial.py $(DATA)
