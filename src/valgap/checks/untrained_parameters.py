@@ -30,6 +30,8 @@ from valgap.checks.progress import shortfall
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
 UNMEASURED_POINTS = 10.0
+# Fewer may wait for the step of a first accumulation, or for a scaler that skips its first steps.
+FEWEST_BACKWARDS = 11
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -51,6 +53,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         Evidence("optimizer steps", sum(p.optimizer_steps for p in run.of_phase("train")), None, "steps"),
     )
     if not held.moved[wanted].any():
+        steps = sum(p.optimizer_steps for p in run.of_phase("train"))
+        if not steps and sum(p.backwards for p in run.of_phase("train")) < FEWEST_BACKWARDS:
+            return NotApplicable("an optimizer step: so few batches may wait for one (accumulation, a scaler that skips)")
         return _finding(run, "no trainable parameter ever moved", 0.98, facts, stuck & wanted, held)
     outside = stuck & model.requires_grad & ~model.in_optimizer
     if model.held_in_vain and (share(model, outside, held.weights) > UNUSED_SHARE or outside[held.head].any()):
