@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from valgap.errors import NothingRecordedError, ValgapError
+from valgap.record.location import wait_for_parts
 
 if TYPE_CHECKING:
     from valgap.seams.ending import Ending
@@ -126,8 +127,6 @@ def run(call: Call) -> NoReturn:
 
 def _close(session: Session, ending: Ending, closing: float, words: LastWords) -> None:
     """End the record, measure, and say what there is to be said of the run."""
-    from valgap.record.location import wait_for_parts
-
     status, folder = ending.status, session.writer.path.absolute()
     with ending.once_more():
         seconds = session.finish(status, ending.error)
