@@ -230,8 +230,9 @@ class Diagnosis:
     @property
     def without_finding(self) -> tuple[str, str]:
         """What is to be said where nothing was found: the verdict in a few words, and what it rests on or lacks."""
-        if self.unseen and self.run.passes:
-            return "No fault shows in what was seen", f", which is not the whole: {'; '.join(self.unseen)}."
+        missing = self.unseen or self.run.unseen
+        if missing:
+            return "No fault shows in what was seen", f", which is not the whole: {'; '.join(missing)}."
         return "Nothing is broken", f" as far as {self.sources} can tell."
 
     @property
