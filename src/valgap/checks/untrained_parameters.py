@@ -124,4 +124,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("add_missing_parameters")
 
 
-CHECK = Check(code="MOD303", name="untrained_parameters", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="MOD303", name="untrained_parameters", stage="update", detect=detect, doc=__doc__ or "", treat=treat)
