@@ -96,4 +96,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("flip_channels", {"phase": "validation"})
 
 
-CHECK = Check(code="PRE203", name="channel_order_mismatch", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="PRE203", name="channel_order_mismatch", stage="read_val", detect=detect, doc=__doc__ or "", treat=treat)

@@ -399,4 +399,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return Intervention("affine", {"phase": "validation", "scale": scale.tolist(), "shift": shift.tolist()})
 
 
-CHECK = Check(code="DAT106", name="distribution_shift", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="DAT106", name="distribution_shift", stage="files", detect=detect, doc=__doc__ or "", treat=treat)

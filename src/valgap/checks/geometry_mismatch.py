@@ -122,4 +122,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return Intervention("resize", {"phase": "both", "size": list(model.expected_size[1:])})
 
 
-CHECK = Check(code="PRE205", name="geometry_mismatch", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="PRE205", name="geometry_mismatch", stage="read_val", detect=detect, doc=__doc__ or "", treat=treat)

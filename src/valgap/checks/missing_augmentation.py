@@ -100,4 +100,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("augment", {"phase": "train", "scale": 0.5, "flip": True})
 
 
-CHECK = Check(code="PRE206", name="missing_augmentation", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="PRE206", name="missing_augmentation", stage="read_train", detect=detect, doc=__doc__ or "", treat=treat)

@@ -152,4 +152,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return Intervention("add_missing_parameters")
 
 
-CHECK = Check(code="MOD303", name="untrained_parameters", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="MOD303", name="untrained_parameters", stage="update", detect=detect, doc=__doc__ or "", treat=treat)

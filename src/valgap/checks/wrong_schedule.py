@@ -293,4 +293,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return Intervention("schedule_steps", {"phase": "train", "every": "epoch" if often else "batch"})
 
 
-CHECK = Check(code="TRN414", name="wrong_schedule", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="TRN414", name="wrong_schedule", stage="update", detect=detect, doc=__doc__ or "", treat=treat)

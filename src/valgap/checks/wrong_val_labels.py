@@ -80,4 +80,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return drop_from_validation(finding.subjects)
 
 
-CHECK = Check(code="DAT105", name="wrong_val_labels", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="DAT105", name="wrong_val_labels", stage="files", detect=detect, doc=__doc__ or "", treat=treat)

@@ -13,7 +13,8 @@ import torch
 from valgap.record.writer import RecordWriter
 from valgap.seams.batches import as_class_index, find_images, find_logits, logit_heads, tensors_in
 from valgap.seams.described import loader_settings, own_loader, without_workers
-from valgap.seams.inputs import fingerprint, miniatures, quantized
+from valgap.seams.inputs import fingerprint, is_sampled, miniatures, quantized
+from valgap.seams.logit_gradients import LogitGradient
 from valgap.seams.model_states import ModelStates
 from valgap.seams.optimizer_steps import OptimizerSteps
 from valgap.seams.ranks import Ranks
@@ -61,6 +62,7 @@ class Recorder:
         self._states = ModelStates(writer)
         self._ranks = Ranks(writer)
         self._seen: set[tuple[int, bool]] = set()
+        self._last_kept: dict[tuple[int, str], dict[str, Any] | None] = {}  # by data set and kind, what is to be written
         self._known: weakref.WeakKeyDictionary[Any, TrackedModel] = weakref.WeakKeyDictionary()  # by called module
         self._looked_into: weakref.WeakSet[Any] = weakref.WeakSet()
         self._inner: list[tuple[Given, torch.Tensor, list[torch.Tensor]]] = []  # see ``inner_returned``
@@ -173,6 +175,8 @@ class Recorder:
         if logits is not None:
             call.requires_grad = logits.requires_grad
             call.logits = logits.detach().clone()
+            if logits.requires_grad and logits.ndim == 2 and is_sampled(batch.number):
+                call.gradient = LogitGradient(logits)
         call.heads = heads if len(heads) > 1 else {}
         call.trace = Trace(output)
         if batch.number == 0:
@@ -238,6 +242,7 @@ class Recorder:
             self._current.images = images[:KEPT_IMAGES].detach().clone()
             self._current.functions = functions_given(images)
         walk.inputs.add(images.detach(), walk.num_batches)
+        walk.kept.add(images, walk.num_batches)
         if walk.given is not None and not walk.num_batches:
             walk.given.used = images[: len(walk.given.loaded)].detach().clone()
         self._see(walk, images, grad_enabled)
@@ -377,7 +382,9 @@ class Recorder:
     def backward_started(self, tensors: Any) -> None:
         """``backward`` begins."""
         call = self._current.chosen() if self._current is not None else None
-        self._steps.backward_started(tensors, self._open_walk(), call.model if call is not None else None)
+        scale = self._steps.backward_started(tensors, self._open_walk(), call.model if call is not None else None)
+        if call is not None and call.gradient is not None:
+            call.gradient.scale = scale
 
     def gradients_zeroed(self) -> None:
         """``zero_grad`` was called on an optimizer or a module."""
@@ -459,6 +466,7 @@ class Recorder:
         if walk.seen is not None:
             self.writer.write("seen", {"pass": walk.index, **quantized(walk.seen)})
             walk.seen = None
+        self._keep_inputs(walk, kind)
         if model is None:
             return
         if walk.steps:
@@ -475,6 +483,18 @@ class Recorder:
             self.last_train = (loader, facts)
         elif loader is not None and (model.steps or self.last_eval is None):
             self._consider_best(walk, model, loader, facts)
+
+    def _keep_inputs(self, walk: Walk, kind: str) -> None:
+        """Write the kept images of the first pass over each data set at once; those of the last one when the program ends."""
+        place = (walk.dataset_id, kind)
+        kept = walk.kept.result() if walk.dataset_id >= 0 else None
+        if kept is None or (place not in self._last_kept and len(self._last_kept) >= MAX_SEEN):
+            return
+        if place not in self._last_kept:
+            self.writer.write("kept", {"pass": walk.index, **kept})
+            self._last_kept[place] = None
+        else:
+            self._last_kept[place] = {"pass": walk.index, **kept}
 
     def _consider_best(self, walk: Walk, model: TrackedModel, loader: Any, facts: dict[str, Any]) -> None:
         trained = self.last_train[1]["dataset"] if self.last_train is not None else -1
@@ -495,6 +515,9 @@ class Recorder:
             self._close_current()
             for walk in list(self.walks):
                 self._write_walk(walk)
+            for kept in filter(None, self._last_kept.values()):
+                self.writer.write("kept", kept)
+            self._last_kept = dict.fromkeys(self._last_kept)
 
     def failed(self, where: str, error: Exception) -> None:
         """One of the methods above raised: noted in the record, unseen by the program."""

@@ -133,7 +133,7 @@ def uncompiled() -> AbstractContextManager[Any]:
 def preserved(model: TrackedModel) -> Iterator[None]:
     """Puts weights, buffers, modes and random states back."""
     kept = [(t, t.detach().clone()) for _, t, _, _ in model.tensors]
-    modes = [(m, m.training) for r in model.roots() for m in r.modules()]
+    modes: list[tuple[Any, bool]] = [(m, m.training) for r in model.roots() for m in r.modules()]
     # A parallel wrapper begins each call by waiting for the other processes, which are not here any more.
     waiting: list[tuple[Any, bool]] = [
         (m, m.require_forward_param_sync) for m, _ in modes if hasattr(m, "require_forward_param_sync")
