@@ -148,7 +148,10 @@ def judge(case: Case, checks: Sequence[Check]) -> list[Judged]:
 
 
 def order(judged: Sequence[Judged]) -> list[Judged]:
-    """Findings first (by verdict, then those we would bet on, then by points), then clear, open and crashed."""
+    """Findings first (by verdict, then those we would bet on, then by points), then clear, open and crashed.
+
+    Of those we would bet on, one that leaves no accuracy to measure points by comes before all that have some.
+    """
 
     def key(item: Judged) -> tuple[float, ...]:
         outcome = item.outcome
@@ -156,7 +159,8 @@ def order(judged: Sequence[Judged]) -> list[Judged]:
             bet = outcome.confidence >= SUSPECTED
             points = item.effect.value if item.effect is not None else outcome.severity_points * outcome.confidence
             weight = abs(points)
-            return (0, VERDICT_PLACE[item.verdict], -float(bet), -weight, -outcome.confidence)
+            void = bet and item.check.voids_accuracy
+            return (0, VERDICT_PLACE[item.verdict], -float(bet), -float(void), -weight, -outcome.confidence)
         return ((Clear, NotApplicable, Crashed).index(type(outcome)) + 1,)
 
     return sorted(judged, key=key)

@@ -260,7 +260,16 @@ class _Assembler:
         elif fresh >= LOADED_SHARE or loaded < LOADED_SHARE:
             pretrained = False
         fields = _only(ModelInfo, event)
-        for name in ("tensor_names", "layer_kind", "expected_mean", "expected_std", "expected_size", "dropout", "layer_groups"):
+        for name in (
+            "tensor_names",
+            "layer_kind",
+            "expected_mean",
+            "expected_std",
+            "expected_size",
+            "dropout",
+            "layer_groups",
+            "strays",
+        ):
             if name in fields:
                 fields[name] = tuple(fields[name]) if fields[name] is not None else None
         return ModelInfo(**{**fields, "pretrained": pretrained, "loaded_fraction": loaded})

@@ -66,7 +66,7 @@ class Recorder:
         self._known: weakref.WeakKeyDictionary[Any, TrackedModel] = weakref.WeakKeyDictionary()  # by called module
         self._looked_into: weakref.WeakSet[Any] = weakref.WeakSet()
         self._inner: list[tuple[Given, torch.Tensor, list[torch.Tensor]]] = []  # see ``inner_returned``
-        self._at_work: set[int] = set()  # id() of each module that returned inside the open call
+        self._at_work: dict[int, Any] = {}  # by id(): each module that returned inside the open call
         self._inside_loss: torch.Tensor | None = None  # what went into a loss inside the open call
 
     @property
@@ -120,7 +120,7 @@ class Recorder:
         self._ranks.model_called(module, grad_enabled)
         self._steps.look()
         self._open_call = None
-        self._inner, self._at_work = [], set()
+        self._inner, self._at_work = [], {}
         self._deferred_grad = grad_enabled
         images = find_images(args)
         if images is None:
@@ -140,7 +140,7 @@ class Recorder:
 
     def inner_returned(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """A module inside the open call has returned: kept if it was given the images themselves."""
-        self._at_work.add(id(module))
+        self._at_work[id(module)] = module
         given_to = [t for _, t in tensors_in((args, kwargs)) if t.ndim >= 2]
         images = self._open_call.inputs if self._open_call is not None else None
         if images is None:
@@ -159,12 +159,13 @@ class Recorder:
         call, batch = self._open_call, self._current
         self._open_call = None
         inner, self._inner = self._inner, []
-        working, self._at_work = self._at_work, set()
+        working, self._at_work = self._at_work, {}
         if call is None or batch is None or call.inputs is None:
             return
         images, call.inputs = call.inputs, None
         if working:
-            call.model.called = (call.model.called or set()) | working
+            call.model.called = (call.model.called or set()) | set(working)
+            call.model.note_strays(module, list(working.values()))
         heads = logit_heads(output, batch.size)
         logits = find_logits(output, batch.size, call.model.head)
         if inner:

@@ -108,6 +108,8 @@ class Check:
     stage: Stage  # where in the program the cause sits
     # None: the catalogue knows no treatment, so the cause is judged on evidence alone.
     treat: Callable[[Case, Finding], Intervention | Untreatable] | None = None
+    # Whether it makes the recorded accuracy one of something else than new images: the points of all others are then moot.
+    voids_accuracy: bool = False
 
 
 @dataclass(frozen=True)
