@@ -33,8 +33,9 @@ def _launch(module):
     close = module._close
 
     def _close(*args):
-        with open(os.environ["SHELF_CPU"], "w", encoding="utf-8") as file:
-            file.write(str(sum(os.times()[:4])))
+        from pathlib import Path
+
+        Path(os.environ["SHELF_CPU"]).write_text(str(sum(os.times()[:4])), encoding="utf-8")
         return close(*args)
 
     module._close = _close
