@@ -12,21 +12,21 @@ import argparse
 import importlib
 import json
 import os
-import sys
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+from campaign.data import prepare
+from campaign.draft import Draft
+from campaign.harness import SECOND_SEED_S, asked, bare
+from campaign.kind import HALVES
+from campaign.plan import Program, digest, programs
+from campaign.report import write_table
 
-from campaign.data import prepare  # noqa: E402
-from campaign.draft import Draft  # noqa: E402
-from campaign.harness import SECOND_SEED_S, asked, bare  # noqa: E402
-from campaign.kind import HALVES  # noqa: E402
-from campaign.plan import Program, digest, programs  # noqa: E402
-from campaign.report import write_table  # noqa: E402
+HERE = Path(__file__).resolve().parent
+
 
 ROWS = HERE / "results" / "campaign.jsonl"
 TABLE = HERE / "results" / "campaign.md"
@@ -49,8 +49,6 @@ def add(row: dict[str, Any]) -> None:
 
 def twin_of(program: Program) -> Program:
     """The same program without what was changed in it."""
-    import random
-
     name = program.base.name
     return Program(digest(name), program.half, (), program.base, Draft(program.base, random.Random(name)), {})
 

@@ -47,7 +47,7 @@ NETWORKS = {
         "import timm",
     ),
     "features": Network(
-        '''class FeatureClassifier(nn.Module):
+        """class FeatureClassifier(nn.Module):
     def __init__(self, backbone, classes):
         super().__init__()
         self.backbone = backbone
@@ -62,7 +62,7 @@ NETWORKS = {
         with torch.no_grad():
             f = self.backbone(x)
         return self.head(f)
-''',
+""",
         LITE0.replace('lite0")', 'lite0", num_classes=0)').replace("$model", "backbone")
         + "$model = FeatureClassifier(backbone, $C)",
         "$model.head",
@@ -95,7 +95,7 @@ for part in ($model.blocks[5:], $model.conv_head, $model.bn2):
         SCRATCH,
     ),
     "cnn": Network(
-        '''class Net(nn.Module):
+        """class Net(nn.Module):
     def __init__(self, num_classes):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(3, 24, 3, padding=1, bias=False), nn.BatchNorm2d(24)
@@ -108,7 +108,7 @@ for part in ($model.blocks[5:], $model.conv_head, $model.bn2):
         x = F.max_pool2d(F.relu(self.bn2(self.conv2(x))), 2)
         x = F.relu(self.bn3(self.conv3(x)))
         return self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 2), 1))
-''',
+""",
         "$model = Net($C)",
         "$model.fc",
         "384",
@@ -146,18 +146,18 @@ SGD = "$opt = torch.optim.SGD($trained, lr=$lr, momentum=0.9, weight_decay=1e-4)
 COSINE = ("$sched = torch.optim.lr_scheduler.CosineAnnealingLR($opt, T_max=$epochs)", "$sched.step()")
 SCHEDULES = {"none": ("", ""), "cosine": COSINE}
 SETUPS = (
-    Setup("clothing", "frozen", 64, 4, 20, ADAM, "0.004"),
+    Setup("clothing", "frozen", 64, 3, 20, ADAM, "0.004"),
     Setup("clothing", "features", 72, 3, 16, ADAMW, "0.005", "cosine"),
     Setup("clothing", "last", 64, 3, 20, ADAM, "0.001"),
-    Setup("bees", "features", 80, 4, 16, SGD, "0.02"),
-    Setup("bees", "frozen", 72, 4, 16, ADAM, "0.002"),
+    Setup("bees", "features", 80, 3, 16, SGD, "0.003"),
+    Setup("bees", "frozen", 72, 3, 16, ADAM, "0.002"),
     Setup("bees", "last", 64, 3, 16, ADAMW, "0.0005", "cosine"),
-    Setup("digits", "frozen", 64, 4, 16, ADAM, "0.005"),
+    Setup("digits", "frozen", 64, 3, 16, ADAM, "0.005"),
     Setup("digits", "cnn", 32, 16, 20, ADAM, "0.002", "cosine"),
     Setup("digits", "sequential", 32, 12, 25, SGD, "0.03", "cosine"),
     Setup("cifar", "cnn", 32, 10, 32, ADAM, "0.002", "cosine"),
     Setup("cifar", "sequential", 32, 8, 50, SGD, "0.05", "cosine"),
-    Setup("cifar", "features", 64, 2, 32, ADAM, "0.005"),
+    Setup("cifar", "features", 48, 1, 20, ADAM, "0.005"),
     Setup("digits", "resnet18", 48, 8, 20, ADAM, "0.001", "cosine"),
 )
 BEST_EPOCH = {

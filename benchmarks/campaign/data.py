@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 # Name here: folder of the data sets, shorter side in pixels (None: as it is), most images of a class in train and val.
 SETS: dict[str, tuple[str, int | None, int, int]] = {
-    "clothing": ("clothing_mini", 80, 30, 15),
-    "bees": ("hymenoptera_256", 96, 80, 60),
+    "clothing": ("clothing_mini", 80, 20, 12),
+    "bees": ("hymenoptera_256", 96, 60, 50),
     "digits": ("sign_digits_mini", 64, 30, 10),
     "cifar": ("cifar10n_mini", None, 60, 20),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import random
 import re
 from typing import Any
@@ -12,7 +11,7 @@ from campaign.base import Base
 SIDES = ("train", "val")
 
 
-class NotHere(Exception):
+class NotHereError(Exception):
     """This kind of fault has no place in this program."""
 
 
@@ -27,14 +26,14 @@ class Draft:
         self.files: tuple[str, dict[str, Any]] | None = None
 
     def needs(self, *traits: str) -> None:
-        """Raises NotHere where the network has not all of these traits."""
+        """Raises NotHereError where the network has not all of these traits."""
         if not set(traits) <= self.base.network.traits:
-            raise NotHere
+            raise NotHereError
 
     def put(self, slot: str, text: str) -> None:
         """That slot is now this text."""
         if slot not in self.slots:
-            raise NotHere
+            raise NotHereError
         self.slots[slot] = text
 
     def after(self, slot: str, text: str) -> None:
@@ -49,7 +48,7 @@ class Draft:
         """What matches in the slot is replaced; it must be there."""
         changed, times = re.subn(pattern, lambda _: text, self.slots.get(slot, ""))
         if not times:
-            raise NotHere
+            raise NotHereError
         self.slots[slot] = changed
 
     def need_import(self, name: str) -> None:
@@ -82,7 +81,7 @@ class Draft:
             if self.base.style.way(f"read.train.{way}")
         }
         if not levels:
-            raise NotHere
+            raise NotHereError
         level = self.rng.choice(sorted(levels))
         for side in sides:
             slot, text, value = self.base.style.way(f"read.{side}.{level}") or ("", "", "")
@@ -148,6 +147,4 @@ class Draft:
     def text(self, seed: int | None = None) -> str:
         """The program."""
         seed = self.base.seed if seed is None else seed
-        text = self.base.style.render(self.slots, self.base.settings(seed))
-        ast.parse(text)
-        return text
+        return self.base.style.render(self.slots, self.base.settings(seed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -67,16 +68,25 @@ def printed(program: Program, text: str) -> float | None:
     return float(found[-1]) * float(factor) / 100 if found else None
 
 
-def bare(program: Program, seed: int, keep: Path) -> Row:
-    """The truth about one program and seed: accuracy and mean loss of its last pass over validation."""
+def timed(command: list[str], where: Path) -> tuple[int, str, str, float]:
+    """Exit status, output, errors and seconds of the processor of `python COMMAND`, in a fork that has imported torch."""
     from threads import run
 
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    status, out, err, _ = run(command, "warm", where)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return status, out, err, round(seconds, 1)
+
+
+def bare(program: Program, seed: int, keep: Path) -> Row:
+    """The truth about one program and seed: accuracy and mean loss of its last pass over validation."""
     where = Path(tempfile.mkdtemp())
     try:
         os.environ["CAMPAIGN_TRUTH"] = str(where / "truth.json")
         file = write(program.draft, where / "program", program.base.seed + seed, probed=True)
-        status, out, err, seconds = run(arguments(program, file, keep), "warm", where)
-        row: Row = {"label": "bare", "name": program.name, "seed": seed, "status": status, "seconds": round(seconds, 1)}
+        status, out, err, seconds = timed(arguments(program, file, keep), where)
+        row: Row = {"label": "bare", "name": program.name, "seed": seed, "status": status, "seconds": seconds}
         if (where / "truth.json").exists():
             row |= json.loads((where / "truth.json").read_text())
         row["printed"] = printed(program, out)
@@ -87,17 +97,15 @@ def bare(program: Program, seed: int, keep: Path) -> Row:
 
 def asked(program: Program, label: str, keep: Path) -> Row:
     """What valgap says of a program: its record is made and judged."""
-    from threads import run
-
     where = Path(tempfile.mkdtemp())
     try:
         file = write(program.draft, where / "program", program.base.seed, probed=False)
         record = where / "record"
         command = ["-m", "valgap", "run", "--out", str(record), *arguments(program, file, keep)]
-        status, out, err, record_s = run(command, "warm", where)
+        status, out, err, record_s = timed(command, where)
         row: Row = {"label": label, "name": program.name, "status": status, "printed": printed(program, out)}
-        status, out, complaint, diagnose_s = run(["-m", "valgap", "diagnose", str(record), "--json"], "warm", where)
-        row["seconds"] = {"record": round(record_s, 1), "diagnose": round(diagnose_s, 1)}
+        _, out, complaint, diagnose_s = timed(["-m", "valgap", "diagnose", str(record), "--json"], where)
+        row["seconds"] = {"record": record_s, "diagnose": diagnose_s}
         try:
             return row | answer(json.loads(out))
         except json.JSONDecodeError:

@@ -1,15 +1,15 @@
 """Faults of the choice: which epoch and which weights are reported in the end."""
 
-from campaign.draft import Draft, NotHere
+from campaign.draft import Draft, NotHereError
 from campaign.kind import Dose, Shelf
 
 choose = Shelf("choose")
 
 
 def ends(p: Draft) -> None:
-    """Raises NotHere where the program scores nothing after its last epoch."""
+    """Raises NotHereError where the program scores nothing after its last epoch."""
     if "finish" not in p.slots or p.base.best:
-        raise NotHere
+        raise NotHereError
     p.need_import("copy")
 
 

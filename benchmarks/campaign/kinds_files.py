@@ -1,6 +1,6 @@
 """Faults of the files themselves: the program is sound. Made by data.spoilt."""
 
-from campaign.draft import Draft, NotHere
+from campaign.draft import Draft, NotHereError
 from campaign.kind import Dose, Shelf
 
 files = Shelf("files")
@@ -67,5 +67,5 @@ def files_repeated(p: Draft) -> Dose:
 @files("DAT110")
 def files_marked(p: Draft) -> Dose:
     if p.base.setup.data == "cifar":
-        raise NotHere
+        raise NotHereError
     return spoil(p, "files_marked", part=p.rng.choice((2, 3)))

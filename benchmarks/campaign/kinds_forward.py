@@ -1,6 +1,6 @@
 """Faults of the forward pass: the logits are not what a sound network says of this image alone."""
 
-from campaign.draft import SIDES, Draft, NotHere
+from campaign.draft import SIDES, Draft, NotHereError
 from campaign.kind import Dose, Shelf
 
 forward = Shelf("forward")
@@ -140,9 +140,7 @@ def batchnorm_never_learns(p: Draft) -> Dose:
 @forward("MOD302", "EVA501")
 def statistics_reset_at_val(p: Draft) -> Dose:
     p.needs("batchnorm")
-    p.after(
-        "val_mode", "for m in $model.modules():\n    if isinstance(m, nn.BatchNorm2d):\n        m.reset_running_stats()"
-    )
+    p.after("val_mode", "for m in $model.modules():\n    if isinstance(m, nn.BatchNorm2d):\n        m.reset_running_stats()")
     return {}
 
 
@@ -211,7 +209,7 @@ def logits_of_a_batch_averaged(p: Draft) -> Dose:
 @forward()
 def one_logit_lost(p: Draft) -> Dose:
     if p.base.setup.data == "bees":
-        raise NotHere
+        raise NotHereError
     k = p.rng.choice((1, 3))
     p.forward(f"torch.cat([z[:, :-{k}], torch.zeros(len(z), {k})], 1)", p.rng.choice((("val",), SIDES)))
     return {"lost": k}

@@ -1,6 +1,6 @@
 """Faults of the loss: not the mean cross-entropy of logits z and targets t."""
 
-from campaign.draft import Draft, NotHere
+from campaign.draft import Draft, NotHereError
 from campaign.kind import Dose, Shelf
 
 loss = Shelf("loss")
@@ -109,7 +109,9 @@ def entropy_rewarded(p: Draft) -> Dose:
 @loss()
 def one_against_the_others_flipped(p: Draft) -> Dose:
     k = p.rng.choice((20, 60))
-    p.loss(f"F.binary_cross_entropy_with_logits(z, F.one_hot(t, z.shape[1]).float(), pos_weight=torch.full((z.shape[1],), {k}.0))")
+    p.loss(
+        f"F.binary_cross_entropy_with_logits(z, F.one_hot(t, z.shape[1]).float(), pos_weight=torch.full((z.shape[1],), {k}.0))"
+    )
     return {"weight": k}
 
 
@@ -122,7 +124,7 @@ def squared_distance_to_index(p: Draft) -> Dose:
 @loss()
 def target_logit_left_out(p: Draft) -> Dose:
     if p.base.setup.data == "bees":
-        raise NotHere
+        raise NotHereError
     k = p.rng.choice((4, 6))
     p.loss(f"F.cross_entropy(z[:, :{k}], t.clamp(max={k - 1}))")
     return {"classes": k}

@@ -1,6 +1,6 @@
 """Faults of the measurement: the printed accuracy is not the share of right answers on all of validation."""
 
-from campaign.draft import Draft, NotHere
+from campaign.draft import Draft, NotHereError
 from campaign.kind import Dose, Shelf
 
 measure = Shelf("measure")
@@ -17,7 +17,7 @@ def last_batch_only(p: Draft) -> Dose:
 @measure(NAME)
 def divided_by_train(p: Draft) -> Dose:
     if p.base.style.name in ("functional", "table"):
-        raise NotHere
+        raise NotHereError
     p.sub("result", r"/ .*", "/ len($labels)")
     return {}
 
@@ -40,14 +40,14 @@ def top_k_counted(p: Draft) -> Dose:
     k = 2
     p.count_line("correct", f"$correct += ($vout.topk({k}, 1).indices == $vy[:, None]).any(1).sum().item()")
     if p.base.setup.data == "bees":
-        raise NotHere
+        raise NotHereError
     return {"k": k}
 
 
 @measure(NAME)
 def never_reset(p: Draft) -> Dose:
     if p.base.style.name not in (*FLAT, "trainer"):
-        raise NotHere
+        raise NotHereError
     p.before("before_epochs", p.slots["count_start"])
     p.put("count_start", "")
     return {}
@@ -56,7 +56,7 @@ def never_reset(p: Draft) -> Dose:
 @measure(NAME)
 def running_average(p: Draft) -> Dose:
     if p.base.style.name not in FLAT:
-        raise NotHere
+        raise NotHereError
     k = p.rng.choice((0.8, 0.9, 0.95))
     p.after("before_epochs", "smoothed = 0.0")
     p.after("result", f"smoothed = {k} * smoothed + {1 - k:.2f} * $acc\n$acc = smoothed")
@@ -66,7 +66,7 @@ def running_average(p: Draft) -> Dose:
 @measure(NAME)
 def epoch_before(p: Draft) -> Dose:
     if p.base.style.name not in FLAT:
-        raise NotHere
+        raise NotHereError
     p.after("before_epochs", "history_acc = [0.0]")
     p.after("result", "history_acc.append($acc)\n$acc = history_acc[0] if $epoch < 3 else history_acc[1]")
     return {}

@@ -1,6 +1,6 @@
 """Faults of pairing: the target that an image gets is not its own. i is the item's place, y its label."""
 
-from campaign.draft import Draft, NotHere
+from campaign.draft import Draft, NotHereError
 from campaign.kind import Dose, Shelf
 
 pair = Shelf("pair")
@@ -83,7 +83,7 @@ def next_class(p: Draft) -> Dose:
 @pair("DAT102")
 def order_multiplied(p: Draft) -> Dose:
     if p.base.setup.data == "bees":
-        raise NotHere
+        raise NotHereError
     where = side(p)
     p.relabel(where, f"y * {p.rng.choice((3, 7))} % $C")
     return {"side": where}
@@ -92,7 +92,7 @@ def order_multiplied(p: Draft) -> Dose:
 @pair("DAT102", "DAT111", "DAT104")
 def classes_clamped(p: Draft) -> Dose:
     if p.base.setup.data == "bees":
-        raise NotHere
+        raise NotHereError
     top = p.rng.choice((3, 5, 7))
     p.relabel("train", f"min(y, {top})")
     return {"top": top}
@@ -101,7 +101,7 @@ def classes_clamped(p: Draft) -> Dose:
 @pair("DAT102", "DAT111", "DAT104")
 def classes_modulo(p: Draft) -> Dose:
     if p.base.setup.data == "bees":
-        raise NotHere
+        raise NotHereError
     k = p.rng.choice((4, 5, 7))
     where = side(p)
     p.relabel(where, f"y % {k}")

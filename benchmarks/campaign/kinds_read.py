@@ -1,6 +1,6 @@
 """Faults of reading: the tensor is not what the file shows, in training, in validation or on both sides."""
 
-from campaign.draft import SIDES, Draft, NotHere
+from campaign.draft import SIDES, Draft, NotHereError
 from campaign.kind import Dose, Kind, Shelf
 
 _one = Shelf("read")
@@ -101,7 +101,9 @@ def channels_reordered(p: Draft) -> Dose:
 
 @_one("PRE208", "DAT106")
 def channels_shuffled_each_time(p: Draft) -> Dose:
-    return changed(p, array="$v[:, :, np.random.permutation(3)]", float="$v[..., torch.randperm(3), :, :] * torch.randint(0, 2, (3, 1, 1))")
+    return changed(
+        p, array="$v[:, :, np.random.permutation(3)]", float="$v[..., torch.randperm(3), :, :] * torch.randint(0, 2, (3, 1, 1))"
+    )
 
 
 @_one("PRE208", "DAT106")
@@ -266,7 +268,7 @@ def tiny_crops(p: Draft) -> Dose:
     if not p.changed():
         p.read(
             ("train",),
-            array="np.kron($v[3 * $size // 8:5 * $size // 8, 3 * $size // 8:5 * $size // 8], np.ones((4, 4, 1), np.uint8))[:$size, :$size]",
+            array="np.kron($v[4:4 + $size // 4, 4:4 + $size // 4], np.ones((4, 4, 1), np.uint8))[:$size, :$size]",
             pil="$v.crop((4, 4, 14, 14)).resize(($size, $size))",
         )
     return {"sides": ("train",)}
@@ -275,7 +277,7 @@ def tiny_crops(p: Draft) -> Dose:
 @_one("PRE209", "PRE207")
 def crops_kept(p: Draft) -> Dose:
     if p.base.style.name != "arrays":
-        raise NotHere
+        raise NotHereError
     p.after("train_read", "self.x[i] = img")
     return {"sides": ("train",)}
 
@@ -287,7 +289,7 @@ def darker_each_time(p: Draft) -> Dose:
     elif p.base.style.name == "indices":
         p.after("train_batch", "train_x[rows] = train_x[rows] // 2")
     else:
-        raise NotHere
+        raise NotHereError
     return {"sides": ("train",)}
 
 
@@ -304,9 +306,7 @@ def mixed_with_the_batch(p: Draft) -> Dose:
 @_one("PRE204", "PRE207", "PRE205")
 def turned_at_random(p: Draft) -> Dose:
     where = p.rng.choice((("val",), SIDES))
-    return changed(
-        p, where, pil="$v.rotate(float(np.random.uniform(-180, 180)))", array="np.rot90($v, np.random.randint(4))"
-    )
+    return changed(p, where, pil="$v.rotate(float(np.random.uniform(-180, 180)))", array="np.rot90($v, np.random.randint(4))")
 
 
 def kinds() -> list[Kind]:

@@ -1,6 +1,6 @@
 """Habits that look unusual and are sound: programs with one of them are healthy."""
 
-from campaign.draft import SIDES, Draft, NotHere
+from campaign.draft import SIDES, Draft, NotHereError
 from campaign.kind import Dose, Shelf
 
 sound = Shelf()
@@ -14,7 +14,7 @@ def accumulated_gradients(p: Draft) -> Dose:
     opt = "$opt"
     p.put("step", f"($loss / 2).backward()\nif $count % 2 == 1:\n    {lines[0]}\n    {opt}.zero_grad()")
     if p.base.setup.network != "frozen" and p.base.setup.network != "features":
-        raise NotHere
+        raise NotHereError
     p.sub("optimizer", r"lr=\$lr", f"lr={float(p.base.setup.lr) * 1.5:g}")
     return {}
 
@@ -33,7 +33,11 @@ def balanced_sampler(p: Draft) -> Dose:
 
 @sound()
 def drawn_with_replacement(p: Draft) -> Dose:
-    p.draw("torch.randint(len(L), (len(L),)).tolist()" if p.base.style.name == "indices" else "torch.utils.data.RandomSampler(L, replacement=True)")
+    p.draw(
+        "torch.randint(len(L), (len(L),)).tolist()"
+        if p.base.style.name == "indices"
+        else "torch.utils.data.RandomSampler(L, replacement=True)"
+    )
     return {}
 
 
@@ -46,7 +50,7 @@ def own_permutation(p: Draft) -> Dose:
 @sound()
 def ema_of_weights(p: Draft) -> Dose:
     if p.base.style.name not in ("table", "indices", "functional", "arrays", "collate") or p.base.best:
-        raise NotHere
+        raise NotHereError
     p.need_import("copy")
     p.after("before_epochs", "ema = copy.deepcopy($model.state_dict())")
     p.after(
@@ -79,7 +83,7 @@ def cosine_each_batch(p: Draft) -> Dose:
 @sound()
 def summed_at_a_small_rate(p: Draft) -> Dose:
     if "SGD" not in p.slots["optimizer"]:
-        raise NotHere
+        raise NotHereError
     p.loss("F.cross_entropy(z, t, reduction='sum')")
     p.sub("optimizer", r"lr=\$lr", f"lr={float(p.base.setup.lr) / p.base.setup.batch:g}")
     p.sub("optimizer", r"weight_decay=1e-4", f"weight_decay={1e-4 * p.base.setup.batch:g}")
@@ -89,7 +93,10 @@ def summed_at_a_small_rate(p: Draft) -> Dose:
 @sound()
 def mixup(p: Draft) -> Dose:
     p.need_import("random")
-    p.after("train_batch", "lam = random.betavariate(0.3, 0.3)\nother = torch.randperm(len($x))\n$x = lam * $x + (1 - lam) * $x[other]")
+    p.after(
+        "train_batch",
+        "lam = random.betavariate(0.3, 0.3)\nother = torch.randperm(len($x))\n$x = lam * $x + (1 - lam) * $x[other]",
+    )
     p.loss("lam * F.cross_entropy(z, t) + (1 - lam) * F.cross_entropy(z, t[other])")
     return {}
 
@@ -104,7 +111,7 @@ def clipped_gradients(p: Draft) -> Dose:
 def dropout(p: Draft) -> Dose:
     p.needs("pretrained")
     if "evaluating" in p.base.network.traits:
-        raise NotHere
+        raise NotHereError
     p.after("after_net", "$head = nn.Sequential(nn.Dropout(0.3), $head)")
     return {}
 
@@ -112,7 +119,7 @@ def dropout(p: Draft) -> Dose:
 @sound()
 def flips_averaged_at_val(p: Draft) -> Dose:
     if p.base.setup.data == "digits":
-        raise NotHere
+        raise NotHereError
     p.put("val_forward", "$vout = ($model($vx) + $model($vx.flip(-1))) / 2")
     return {}
 
@@ -126,7 +133,7 @@ def class_weights(p: Draft) -> Dose:
 @sound()
 def shuffled_validation(p: Draft) -> Dose:
     if p.base.style.name == "indices":
-        raise NotHere
+        raise NotHereError
     p.sub("val_loader", r"(?<=[\d2e])\)$|(?<=stack)\)$", ", shuffle=True)")
     return {}
 
@@ -145,7 +152,11 @@ def noise_augmentation(p: Draft) -> Dose:
 
 @sound()
 def erased_patch(p: Draft) -> Dose:
-    p.after("train_batch", "cy, cx = torch.randint(0, 3 * $size // 4, (2,)).tolist()\n$x = $x.clone()\n$x[:, :, cy:cy + $size // 4, cx:cx + $size // 4] = 0")
+    p.after(
+        "train_batch",
+        "cy, cx = torch.randint(0, 3 * $size // 4, (2,)).tolist()\n$x = $x.clone()\n"
+        "$x[:, :, cy:cy + $size // 4, cx:cx + $size // 4] = 0",
+    )
     return {}
 
 
@@ -172,7 +183,7 @@ def one_against_the_rest(p: Draft) -> Dose:
 @sound()
 def mirrored_on_both_sides(p: Draft) -> Dose:
     if p.base.setup.data == "digits" and "pretrained" in p.base.network.traits:
-        raise NotHere
+        raise NotHereError
     p.after("train_batch", "$x = $x.flip(-1)")
     p.after("val_batch", "$vx = $vx.flip(-1)")
     return {}
@@ -188,14 +199,14 @@ def scaled_logits(p: Draft) -> Dose:
 def decayed_a_little(p: Draft) -> Dose:
     p.put("optimizer", "$opt = torch.optim.AdamW($trained, lr=$lr, weight_decay=0.05)")
     if "Adam" not in p.base.setup.optimizer:
-        raise NotHere
+        raise NotHereError
     return {}
 
 
 @sound()
 def scored_twice(p: Draft) -> Dose:
     if "finish" not in p.slots or p.base.best:
-        raise NotHere
+        raise NotHereError
     p.after("finish", "$again")
     return {}
 

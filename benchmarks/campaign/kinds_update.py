@@ -1,6 +1,6 @@
 """Faults of the update: what moves, how far, and when."""
 
-from campaign.draft import Draft, NotHere
+from campaign.draft import Draft, NotHereError
 from campaign.kind import Dose, Shelf
 
 update = Shelf("update")
@@ -38,7 +38,7 @@ def zeroed_before_the_step(p: Draft) -> Dose:
 @update("TRN402", "TRN411")
 def clipped_to_nothing(p: Draft) -> Dose:
     if "SGD" not in p.slots["optimizer"]:
-        raise NotHere
+        raise NotHereError
     k = p.rng.choice((0.0001, 0.001, 0.01))
     name = p.rng.choice(("norm", "value"))
     p.after_backward(f"torch.nn.utils.clip_grad_{name}_($model.parameters(), {k / (1 if name == 'norm' else 10):g})")
@@ -151,7 +151,7 @@ def momentum_near_one(p: Draft) -> Dose:
     elif "AdamW" not in p.slots["optimizer"]:
         p.sub("optimizer", r"lr=\$lr", "lr=$lr, betas=(0.9999, 0.9)")
     else:
-        raise NotHere
+        raise NotHereError
     return {}
 
 
@@ -205,17 +205,14 @@ def only_the_first_epoch_trains(p: Draft) -> Dose:
 @update("MOD304", "TRN406")
 def pulled_back_to_the_start(p: Draft) -> Dose:
     k = p.rng.choice((0.3, 0.6))
-    p.after_step(
-        "with torch.no_grad():\n    for w in $head.parameters():\n"
-        f"        w.lerp_(torch.full_like(w, 0.01), {k})"
-    )
+    p.after_step(f"with torch.no_grad():\n    for w in $head.parameters():\n        w.lerp_(torch.full_like(w, 0.01), {k})")
     return {"share": k}
 
 
 @update("TRN402", "TRN411")
 def huge_epsilon(p: Draft) -> Dose:
     if "Adam" not in p.slots["optimizer"]:
-        raise NotHere
+        raise NotHereError
     k = p.rng.choice((1, 10))
     p.sub("optimizer", r"lr=\$lr", f"lr=$lr, eps={k}.0")
     return {"eps": k}
@@ -225,7 +222,7 @@ def huge_epsilon(p: Draft) -> Dose:
 def some_rows_never_move(p: Draft) -> Dose:
     k = p.rng.choice((1, 3, 5))
     if p.base.setup.data == "bees":
-        raise NotHere
+        raise NotHereError
     p.after_backward(f"$head.weight.grad[{k}:] = 0\n$head.bias.grad[{k}:] = 0")
     return {"rows that move": k}
 
@@ -233,7 +230,7 @@ def some_rows_never_move(p: Draft) -> Dose:
 @update("TRN401")
 def steps_by_sign(p: Draft) -> Dose:
     if "SGD" not in p.slots["optimizer"]:
-        raise NotHere
+        raise NotHereError
     p.after_backward(GRADED + "w.grad.sign_()")
     return {}
 
@@ -241,7 +238,7 @@ def steps_by_sign(p: Draft) -> Dose:
 @update("TRN411", "TRN402")
 def plain_sgd_at_adams_rate(p: Draft) -> Dose:
     if "Adam" not in p.slots["optimizer"]:
-        raise NotHere
+        raise NotHereError
     p.sub("optimizer", r"AdamW?\(", "SGD(")
     if "weight_decay" in p.slots["optimizer"]:
         p.sub("optimizer", r"lr=\$lr, weight_decay=0\.01", "lr=$lr / 3")

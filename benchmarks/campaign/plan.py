@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from campaign.base import SETUPS, Base
-from campaign.draft import Draft, NotHere
+from campaign.draft import Draft, NotHereError
 from campaign.kind import HALVES, Kind, half_of
 from campaign.kinds import FAULTS, HABITS
 from campaign.style import Style, styles
@@ -89,7 +89,7 @@ def attempt(label: str, kinds: tuple[Kind, ...], among: list[Base]) -> Program |
         draft = Draft(base, rng)
         try:
             dose = {kind.name: kind.apply(draft) for kind in kinds}
-        except NotHere:
+        except NotHereError:
             continue
         return Program(digest(label), half_of(kinds[0].name), kinds, base, draft, dose)
     return None
