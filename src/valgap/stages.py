@@ -22,11 +22,13 @@ FOLLOWS: Mapping[Stage, tuple[Stage, ...]] = {
     "choose": (*GIVEN, "loss"),
 }
 SURE = 0.7
+# What is true of the files and costs less is told as a note.
+HARMLESS_POINTS = 0.5
 
 
 def settle(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
     """The outcomes, where a stage at fault is told once: by its name where it has one, else as a stage."""
-    out = list(judged)
+    out = [_as_hint(j) if _harmless(j) else j for j in judged]
     for stage in STAGES:
         own = [i for i, j in enumerate(out) if j.check.stage == stage and _confidence(j) >= SUSPECTED]
         named = [i for i in own if not _unnamed(out[i])]
@@ -73,6 +75,7 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
     points, verdict, confidence, summary, evidence = found.points, found.verdict, found.confidence, found.summary, found.evidence
     if stage == "files" and verdict == "unknown" and any(isinstance(j.outcome, Clear) for j in own):
         verdict, summary = "sound", "no check of images, labels and splits found a fault that costs anything"
+    nats = found.nats
     leading = next(iter((*proved, *likely)), None)
     if leading is not None and isinstance(leading.outcome, Finding):
         verdict, summary = "at fault", leading.outcome.summary
@@ -82,13 +85,12 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
             points = Measured(leading.effect.value, leading.effect.low, leading.effect.high)
         elif points is None or found.verdict != "at fault":
             told = leading.outcome.severity_points
-            points = Measured(
-                told, min(0.0, told), max(0.0, 2 * told)
-            )  # claimed, not measured: it may be nothing, or twice as much
+            # Claimed, not measured: it may be nothing, or twice as much.
+            points = Measured(told, min(0.0, 2 * told), max(0.0, 2 * told))
     return StageLine(
         stage,
         points,
-        found.nats,
+        nats,
         verdict,
         confidence,
         bool(proved),
@@ -114,6 +116,11 @@ def _points(judged: Judged) -> float:
 
 def _weight(judged: Judged) -> float:
     return _points(judged) * _confidence(judged)
+
+
+def _harmless(judged: Judged) -> bool:
+    """Whether it is a fact of the files that costs nothing: a note."""
+    return judged.check.stage == "files" and _confidence(judged) >= SUSPECTED and _points(judged) < HARMLESS_POINTS
 
 
 def _unnamed(judged: Judged) -> bool:
