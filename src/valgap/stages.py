@@ -23,7 +23,7 @@ FOLLOWS: Mapping[Stage, tuple[Stage, ...]] = {
 }
 SURE = 0.7
 # What is true of the files and costs less is told as a note.
-HARMLESS_POINTS = 0.5
+HARMLESS_POINTS = 2.5
 
 
 def settle(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
