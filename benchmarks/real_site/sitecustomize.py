@@ -26,6 +26,21 @@ def _torchvision(module):
     module.check_integrity = lambda fpath, md5=None: Path(fpath).is_file()
 
 
+def _launch(module):
+    """Where it is asked for: the processor seconds at the program's end, before any closing measurement."""
+    if "SHELF_CPU" not in os.environ or not hasattr(module, "_close"):
+        return
+    close = module._close
+
+    def _close(*args):
+        from pathlib import Path
+
+        Path(os.environ["SHELF_CPU"]).write_text(str(sum(os.times()[:4])), encoding="utf-8")
+        return close(*args)
+
+    module._close = _close
+
+
 def _keras(module):
     module.validate_file = lambda *args, **kwargs: True
 
@@ -55,7 +70,11 @@ class _After(importlib.abc.MetaPathFinder):
 
 
 random.seed(SEED)
-sys.meta_path.insert(
-    0,
-    _After({"numpy": _numpy, "torch": _torch, "torchvision.datasets.utils": _torchvision, "keras.src.utils.file_utils": _keras}),
-)
+ACTIONS = {
+    "numpy": _numpy,
+    "torch": _torch,
+    "torchvision.datasets.utils": _torchvision,
+    "keras.src.utils.file_utils": _keras,
+    "valgap.cli.launch": _launch,
+}
+sys.meta_path.insert(0, _After(ACTIONS))

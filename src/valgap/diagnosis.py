@@ -92,6 +92,8 @@ def diagnose(
     from valgap.experiments.prove import prove
 
     proved = prove(diagnosis, seconds, progress)
+    sits = {j.check.name: j.check.stage for j in proved.judged}
+    proved = replace(proved, ledger=tuple(replace(line, stage=sits.get(line.name)) for line in proved.ledger))
     return replace(proved, budget_s=seconds, judged=tuple(order(proved.judged)), stages=account(proved.judged, stages))
 
 

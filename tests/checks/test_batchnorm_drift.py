@@ -50,6 +50,12 @@ def test_held_statistics_full_fine_tuning_and_validation_in_train_mode_are_silen
     assert isinstance(CHECK.detect(held), Clear)
 
 
+def test_statistics_follow_the_layer_before_them_where_that_one_learns() -> None:
+    """Only scale and shift of the normalisation are held."""
+    convolution = np.array([t[0].startswith("conv") for t in TENSORS])
+    assert isinstance(CHECK.detect(frozen(HEAD | STATISTICS | convolution)), Clear)
+
+
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
     assert isinstance(CHECK.detect(Case(replace(healthy().run, states=()))), NotApplicable)

@@ -57,3 +57,11 @@ def test_the_account_has_each_stage_once_and_the_most_costly_first() -> None:
     assert len(lines) == len({x.stage for x in lines}) == 10
     assert [(x.stage, x.verdict) for x in lines[:2]] == [("draw", "at fault"), ("files", "at fault")]
     assert lines[1].causes == ("XXX101",) and lines[1].points is not None and lines[1].points.low == 0.0
+
+
+def test_what_follows_from_a_fault_before_it_is_a_hint() -> None:
+    later = [named("update", 15.0, 0.9), named("choose", 30.0, 0.6, "XXX102"), named("read_val", 5.0, 0.6, "XXX103")]
+    told = [j.outcome.confidence for j in settle(later, Known(draw=FAULT)) if isinstance(j.outcome, Finding)]
+    assert told == [HINT, 0.6, 0.6]  # what costs more, and what scoring alone does, has another reason
+    unsure = replace(FAULT, confidence=0.6)
+    assert settle(later, Known(draw=unsure)) == later

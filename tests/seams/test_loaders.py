@@ -358,6 +358,38 @@ def test_all_images_in_every_step(tmp_path: Path) -> None:
     assert shapes(recorded(tmp_path, run)) == [("train", 40, 1), ("validation", 20, 0)] * 3
 
 
+@pytest.mark.parametrize("kind", ["stream", "own"])
+def test_what_only_its_own_loader_can_read_is_measured_at_the_end_too(kind: str, tmp_path: Path) -> None:
+    make = (lambda d: DataLoader(Stream(d), 8)) if kind == "stream" else (lambda d: OwnLoader(TensorDataset(*d), 8, False))
+    torch.manual_seed(0)
+    program, train, val = Program(), make(TRAIN), make(VAL)
+    with valgap.watch(out=tmp_path / "run", closing=20):
+        for _ in range(2):
+            program.learn(train)
+            program.score(val)
+    record = read_record(tmp_path / "run")
+    closing, last = record.closing, record.last_validation
+    assert closing is not None and last is not None and not record.recorder_errors
+    again = closing.rescores["val_eval"]
+    own = dict(zip(last.samples.sample.tolist(), last.samples.prediction.tolist(), strict=True))
+    assert [own[i] for i in again.sample.tolist()] == again.prediction.tolist() and len(own) == 20
+    assert set(closing.rescores["train_eval"].sample.tolist()) == set(record.of_phase("train")[-1].samples.sample.tolist())
+
+
+def test_a_stream_that_gives_something_else_each_time_is_not_measured(tmp_path: Path) -> None:
+    class Noisy(Stream):
+        def __iter__(self) -> Iterator[Any]:
+            return ((x + torch.randn_like(x), y) for x, y in zip(*self.data, strict=True))
+
+    with valgap.watch(out=tmp_path / "run", closing=20):
+        program, train, val = Program(), DataLoader(Noisy(TRAIN), 8), DataLoader(Stream(VAL), 8)
+        program.learn(train)
+        program.score(val)
+    closing = read_record(tmp_path / "run").closing
+    assert closing is not None and "val_eval" in closing.rescores and "train_eval" not in closing.rescores
+    assert "changes the images" in closing.skipped["train_eval"]
+
+
 def test_a_stream_is_not_asked_for_its_length(tmp_path: Path) -> None:
     """torch notes that a stream's loader was asked, and then warns where more comes than was told."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as functional
@@ -349,3 +350,41 @@ def test_weights_handed_over_at_each_call(transform: bool, tmp_path: Path) -> No
     assert found is not None and found.in_optimizer[found.is_parameter].all()
     # The module's own weights never learnt: to score with them would be wrong.
     assert record.closing is not None and "hands them over" in record.closing.skipped["rescores"]
+
+
+def test_a_part_that_was_tried_out_before_the_whole_was_built(tmp_path: Path) -> None:
+    """The body alone is called on an empty image, to learn how many features it has."""
+    features = nn.Sequential(body(), nn.Flatten())
+    train, val = DataLoader(images(48, 0), 8, shuffle=True), DataLoader(images(30, 1), 8)
+    with valgap.watch(out=tmp_path / "r", closing=30):
+        with torch.no_grad():
+            width = features.eval()(torch.zeros(1, 3, 8, 8)).shape[1]
+        model = nn.Sequential(features, nn.Linear(width, CLASSES))
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for _ in range(2):
+            for x, y in train:
+                optimizer.zero_grad()
+                functional.cross_entropy(model.train()(x), y).backward()
+                optimizer.step()
+            with torch.no_grad():
+                right = sum(int((model.eval()(x).argmax(1) == y).sum()) for x, y in val)
+    record = read_record(tmp_path / "r")
+    assert record.passes[0].phase == "other" and not record.recorder_errors
+    seen_right(record, right / 30)
+
+
+def test_where_only_an_averaged_copy_is_validated_the_copy_is_measured(tmp_path: Path) -> None:
+    model = net()
+    average = AveragedModel(model, avg_fn=lambda old, new, _: 0.9 * old + 0.1 * new)
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(model(x), y)
+
+    after = lambda: average.update_parameters(model)  # noqa: E731
+    record, accuracy = trained(tmp_path, step, average, model.parameters(), [model, average], after)
+    last = record.last_validation
+    assert last is not None and last.samples.accuracy == pytest.approx(accuracy)
+    rescored_right(record)
+    assert record.closing is not None
+    table, own = record.closing.rescores["val_eval"], last.samples
+    assert table.loss[np.argsort(table.sample)] == pytest.approx(own.loss[np.argsort(own.sample)], abs=1e-5)

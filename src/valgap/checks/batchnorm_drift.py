@@ -2,7 +2,8 @@
 
 What it looks for
     BatchNorm layers whose own weights did not move (`requires_grad = False`, `no_grad` in `forward`, left out of the optimizer),
-    while their running mean and variance did. The record holds a snapshot of every tensor at the start and after each pass.
+    nor those of the layer before them, while their running mean and variance did. The record holds a snapshot of every tensor at
+    the start and after each pass.
 
 Why it hurts validation
     `requires_grad = False` stops gradients, not BatchNorm. In training mode each batch still pulls the running statistics
@@ -10,8 +11,8 @@ Why it hurts validation
     data. Validation, in eval mode, then runs the network with statistics that fit neither; the features get worse.
 
 What else looks like this
-    Full fine-tuning moves the statistics on purpose, together with the weights. Missing eval mode at validation (EVA501)
-    moves them as well, and is named on its own.
+    Full fine-tuning moves the statistics on purpose, together with the weights; so does training all but the scales and shifts
+    of BatchNorm. Missing eval mode at validation (EVA501) moves them as well, and is named on its own.
 
 Remedy
     Keep frozen BatchNorm layers in eval mode: after each `model.train()`, call `.eval()` on them (or on the whole frozen
@@ -82,11 +83,21 @@ def statistics_of(model: ModelInfo) -> npt.NDArray[np.bool_]:
 
 
 def frozen_layers(model: ModelInfo, first: StateSnapshot, last: StateSnapshot) -> npt.NDArray[np.bool_]:
-    """Which tensors belong to a module whose own parameters never moved, by whatever means they are held, shape (T,)."""
+    """Which tensors belong to a module whose own parameters never moved, by whatever means they are held, shape (T,).
+
+    A normalisation layer whose scale and shift are held while the layer before it learns is none: its statistics have to follow.
+    """
     owners = [n.rpartition(".")[0] for n in model.tensor_names]
     alive = {o for o, p, m in zip(owners, model.is_parameter, first.moved(last), strict=True) if p and m}
     has_weights = {o for o, p in zip(owners, model.is_parameter, strict=True) if p}
-    return np.array([o in has_weights and o not in alive for o in owners], bool)
+    fed_by_learning: set[str] = set()
+    before = ""  # the last layer with weights that is no normalisation
+    for owner, kind, is_parameter in zip(owners, model.layer_kind, model.is_parameter, strict=True):
+        if "norm" in kind.lower():
+            fed_by_learning |= {owner} if before in alive else set()
+        elif is_parameter:
+            before = owner
+    return np.array([o in has_weights and o not in alive | fed_by_learning for o in owners], bool)
 
 
 def cost(run: RunRecord) -> tuple[float, tuple[Evidence, ...], float]:

@@ -139,15 +139,16 @@ def _close(session: Session, ending: Ending, closing: float, words: LastWords) -
     if status != 0:
         words.say(f"the script ended with status {status}; what it did until then is recorded in {session.writer.path}")
     problem = session.problem
-    if problem is None:
-        with ending.backstage.alone():
-            problem = _told(folder, words)
     if problem is not None:
         words.say(problem)
         if status == 0:
-            ending.code = WRONG_USE
-    else:
-        words.say(f"recorded in {session.writer.path}")
+            ending.code = WRONG_USE  # whoever asked for a record is told that there is none
+        return
+    with ending.backstage.alone():
+        unjudged = _told(folder, words)
+    if unjudged is not None:
+        words.say(unjudged)
+    words.say(f"recorded in {session.writer.path}")
 
 
 def _say_now(text: str) -> None:

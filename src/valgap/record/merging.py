@@ -159,7 +159,17 @@ def _states(leading: Sequence[Part]) -> tuple[tuple[StateSnapshot, ...], dict[tu
 def _passes(shared: Sequence[_Shared], places: dict[tuple[int, int], int]) -> tuple[Pass, ...]:
     joined = [_joined([part.passes[i] for part, i in s.shares]) for s in shared]
     facts = [
-        PassFacts(p.backwards, p.optimizer_steps, p.dataset, p.model, p.num_batches, p.complete, p.samples.sample) for p in joined
+        PassFacts(
+            p.backwards,
+            p.optimizer_steps,
+            p.dataset,
+            p.model,
+            p.num_batches,
+            p.complete,
+            p.samples.sample,
+            labelled=bool((p.samples.target >= 0).any()),
+        )
+        for p in joined
     ]
     out: list[Pass] = []
     epoch = 0

@@ -5,7 +5,7 @@
   such pass used the training data, they are the validation all the same (a fault that EVA508 names), but only
   if no other evaluation data were seen.
 - **other**: the rest: the training set re-scored, a warm-up or dry run of one batch before a whole walk over
-  the same data, a teacher's or another model's pass.
+  the same data, a trial call on images that nobody labelled, a teacher's or another model's pass.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class PassFacts:
     complete: bool
     sample: IntArray  # (N,) sample ids, -1 unknown
     stream: bool = False  # its samples are known by their content at most, which augmentation changes
+    labelled: bool = True  # whether the right answer of any sample is known
 
 
 def infer_phases(facts: Sequence[PassFacts]) -> list[Phase]:
@@ -41,11 +42,12 @@ def infer_phases(facts: Sequence[PassFacts]) -> list[Phase]:
     trained_models = {f.model for f in facts if f.backwards or f.steps}
     phases: list[Phase] = []
     on_training_data: list[int] = []
+    from_somewhere = any(not (f.backwards or f.steps) and not _is_trial(f) for f in facts)
     for i, fact in enumerate(facts):
         if fact.backwards or fact.steps:
             phases.append("train")
             continue
-        phases.append("validation" if _full_walk(fact, facts) else "other")
+        phases.append("validation" if _full_walk(fact, facts) and not (from_somewhere and _is_trial(fact)) else "other")
         if phases[i] == "validation" and _uses_training_data(fact, i, facts):
             on_training_data.append(i)
     validations = [i for i, phase in enumerate(phases) if phase == "validation"]
@@ -53,6 +55,11 @@ def infer_phases(facts: Sequence[PassFacts]) -> list[Phase]:
         for i in on_training_data:
             phases[i] = "other"
     return _drop_foreign_models(phases, facts, trained_models)
+
+
+def _is_trial(fact: PassFacts) -> bool:
+    """Whether a model was called on images of no data set and without labels: to warm up, to learn the shape of its output."""
+    return fact.dataset < 0 and not fact.labelled
 
 
 def _full_walk(fact: PassFacts, facts: Sequence[PassFacts]) -> bool:

@@ -300,6 +300,7 @@ class _Assembler:
                     complete=bool(e["complete"]),
                     sample=table.sample,
                     stream=int(e["dataset"]) in streams,
+                    labelled=bool((table.target >= 0).any()),
                 )
                 for e, table in zip(last, tables, strict=True)
             ]

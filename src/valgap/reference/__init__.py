@@ -28,8 +28,8 @@ class Stages:
         self._ways: Mapping[Stage, Callable[[], Compared]] = {
             "draw": lambda: drawing.compare(run, images),
             "pair": lambda: pairing.compare(run, images),
-            "read_train": lambda: reading.compare_train(run, self._sides()),
-            "read_val": lambda: reading.compare_val(run, self._sides()),
+            "read_train": lambda: reading.compare_train(self._sides()),
+            "read_val": lambda: reading.compare_val(self._sides()),
             "forward": lambda: forward.compare(run),
             "loss": lambda: self._learned("draw", "pair", "read_train", by=lambda found: losses.compare(run, found)),
             "update": lambda: self._learned("draw", "pair", "read_train", "loss"),

@@ -13,7 +13,10 @@ from valgap.types import Compared, Evidence, RunRecord
 
 LEAST_POINTS = 2.0
 SURE = 0.9
-MIN_EPOCHS = 3
+# How much a curve jumps from epoch to epoch cannot be seen in fewer.
+MIN_EPOCHS = 5
+# Times its usual jump that a curve must lie below its best at the end.
+JUMPS = 2.0
 
 
 def compare(run: RunRecord) -> Compared:
@@ -40,12 +43,15 @@ def compare(run: RunRecord) -> Compared:
         chosen[halves == half] = losses[epoch, halves == half]
     points, nats = gained(reported, Answers(best_row_cross_fitted(matrix).astype(bool), chosen))
     best = reported.accuracy + points.value / 100
-    facts = (
+    told_of = (
         Evidence("val accuracy of the best epoch, chosen on the other half", best, reported.accuracy, "", len(both)),
         Evidence("validations", len(passes), None, "passes"),
     )  # fmt: skip
+    jump = 100 * float(np.median(np.abs(np.diff(matrix.mean(1)))))
+    usual = Evidence("usual change of val accuracy from one epoch to the next", jump, None, "points")
+    facts = (*told_of, usual)
     confidence = SURE * likely_above(points, LEAST_POINTS)
-    if confidence < 0.5:
+    if confidence < 0.5 or points.value < JUMPS * jump:
         return Compared("sound", "no other epoch is better beyond noise", points, nats, confidence, facts)
     told = f"an earlier epoch is {points.value:.0f} points better than the weights that the run ends with"
     return Compared(

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from valgap.types import Compared, Evidence, Pass, RunRecord
+from valgap.types import Compared, Evidence, Measured, Pass, RunRecord
 
 # Cosines below this are of another direction: class weights of 1 to 5 leave it above .9, smoothing of .1 above .95.
 ALIKE = 0.8
@@ -31,27 +31,37 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         return Compared("unknown", "", missing="hard targets: soft ones are meant to bend the loss")
     cosine, ratio = seen[0].cosine, float(np.median([g.ratio for g in seen]))
     size = float(np.median(np.concatenate([p.batch_sizes for p in passes])))
+    batches = seen[0].batches
     facts = (
-        Evidence(
-            "direction of the gradient at the logits, against mean cross-entropy (cosine)", cosine, 1.0, "", seen[0].batches
-        ),
-        Evidence("gradient at the logits against that of mean cross-entropy: ratio", ratio, 1.0, "", seen[0].batches),
+        Evidence("gradient at the logits against that of mean cross-entropy: cosine", cosine, 1.0, "", batches),
+        Evidence("gradient at the logits against that of mean cross-entropy: ratio", ratio, 1.0, "", batches),
     )
     bent, large = cosine < ALIKE, ratio > LARGE
+    nats = overconfidence(run)
     if not bent and not large:
-        return Compared("sound", "the loss pulls the logits as mean cross-entropy does", evidence=facts)
+        told = "the loss pulls the logits as mean cross-entropy does"
+        told += f"; {nats.value:.2f} nats of val loss are overconfidence" if nats is not None and nats.low > 0 else ""
+        return Compared("sound", told, nats=nats, evidence=facts)
     if large:
         summed = abs(np.log(ratio / size)) < np.log(1.5)
-        told = f"the loss pulls at the logits {ratio:.0f} times as hard as the mean over the batch" + (
-            ": it is a sum" if summed else ""
-        )
+        told = f"the loss pulls at the logits {ratio:.0f} times as hard as the mean over the batch"
+        told += ": it is a sum" if summed else ""
         remedy = "take the mean over the batch, or divide the learning rate by the batch size"
     else:
         told = f"the loss pulls the logits elsewhere than cross-entropy does (cosine {cosine:.2f})"
         remedy = "train with plain cross_entropy of raw logits and class indices, and add weights or smoothing one at a time"
     if learned.verdict != "at fault":
-        return Compared("sound", told + "; the training bears it", learned.points, None, learned.confidence, facts)
-    return replace(learned, summary=told, evidence=(*facts, *learned.evidence), remedy=remedy)
+        return Compared("sound", told + "; the training bears it", learned.points, nats, learned.confidence, facts)
+    return replace(learned, nats=nats, summary=told, evidence=(*facts, *learned.evidence), remedy=remedy)
+
+
+def overconfidence(run: RunRecord) -> Measured | None:
+    """Nats of validation loss that one temperature for all logits takes away; None where it was not measured."""
+    numbers = run.closing.numbers if run.closing is not None else {}
+    if "val_nll_tempered" not in numbers:
+        return None
+    value, half = numbers["val_nll"] - numbers["val_nll_tempered"], 1.96 * numbers["val_nll_gain_se"]
+    return Measured(value, value - half, value + half)
 
 
 def _soft(one: Pass) -> bool:

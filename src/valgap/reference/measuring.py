@@ -23,21 +23,20 @@ def compare(run: RunRecord) -> Compared:
     series = told(run, "accuracy")
     if not series:
         return Compared("unknown", "", missing="a printed validation accuracy")
-    wrong: list[tuple[list[tuple[Told, Pass]], float]] = []
+    wrong: list[tuple[list[tuple[Told, Pass]], list[float]]] = []
     for numbers in series.values():
         if any(t.states(p.samples.accuracy) for t in numbers for p in t.passes):
             return Compared("sound", "the printed validation accuracy is that of the logits", evidence=_facts(numbers))
         pairs = _not_explained(run, numbers)
         if pairs:
-            gaps = [min((abs(v - p.samples.accuracy) for v, _ in t.readings)) for t, p in pairs]
-            wrong.append((pairs, 100 * float(np.mean(gaps))))
-    wrong = [w for w in wrong if w[1] >= LEAST_POINTS]
+            wrong.append((pairs, [100 * min((p.samples.accuracy - v for v, _ in t.readings), key=abs) for t, p in pairs]))
+    wrong = [w for w in wrong if abs(np.mean(w[1])) >= LEAST_POINTS]
     if len(series) != 1 or not wrong:
         return Compared("unknown", "", missing="one printed number that can only be the validation accuracy")
-    pairs, gap = wrong[0]
+    pairs, gaps = wrong[0]
     last, one = pairs[-1]
     printed = min((v for v, _ in last.readings), key=lambda v: abs(v - one.samples.accuracy))
-    points = Measured(100 * (one.samples.accuracy - printed), gap if len(pairs) == 1 else 0.5 * gap, gap)
+    points = Measured(gaps[-1], min(gaps), max(gaps))  # of the last pass, and over all of them: nothing is estimated
     facts = _facts([t for t, _ in pairs])
     said = f"the script prints {printed:.1%} for validation; the argmax of its logits gives {one.samples.accuracy:.1%}"
     sure = SURE if len(pairs) > 1 else ALONE

@@ -48,11 +48,15 @@ SHOWN_PICTURES = 8
 SURE = 0.9
 
 
+# (places among the kept, (sample, file), labels)
+Known = tuple[list[int], list[tuple[str, str]], IntArray]
+
+
 @dataclass(frozen=True)
 class Side:
     """The kept images of one side, n of them: labels, and features as the network saw them and as read here."""
 
-    names: tuple[str, ...]
+    names: tuple[tuple[str, str], ...]  # (sample, file)
     labels: IntArray
     seen: FloatArray  # (n, D)
     sound: FloatArray  # (n, D)
@@ -99,7 +103,7 @@ def read(run: RunRecord, images: Measurements | None) -> Sides | str:
     return Sides(sides[0], sides[1], told)
 
 
-def compare_val(run: RunRecord, sides: Sides | str) -> Compared:
+def compare_val(sides: Sides | str) -> Compared:
     """Validation images as seen against the same files, both asked of a probe that learned from training images as seen."""
     if isinstance(sides, str):
         return Compared("unknown", "", missing=sides)
@@ -122,11 +126,11 @@ def compare_val(run: RunRecord, sides: Sides | str) -> Compared:
         confidence,
         facts,
         "read validation images exactly as training images, without the random part; look at some of them as the network does",
-        pictures=_pictures(run, sides.val),
+        pictures=sides.val.names[:: max(1, len(sides.val.names) // SHOWN_PICTURES)][:SHOWN_PICTURES],
     )
 
 
-def compare_train(run: RunRecord, sides: Sides | str) -> Compared:
+def compare_train(sides: Sides | str) -> Compared:
     """Training images as seen against the same files, by what probes that learned from either know of val."""
     if isinstance(sides, str):
         return Compared("unknown", "", missing=sides)
@@ -151,7 +155,7 @@ def compare_train(run: RunRecord, sides: Sides | str) -> Compared:
         confidence,
         facts,
         "look at some training images as the network is given them, beside their files, and at each step of their transform",
-        pictures=_pictures(run, sides.train),
+        pictures=sides.train.names[:: max(1, len(sides.train.names) // SHOWN_PICTURES)][:SHOWN_PICTURES],
     )
 
 
@@ -207,10 +211,6 @@ def _cosines(a: FloatArray, b: FloatArray) -> FloatArray:
     return np.asarray((a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-9))
 
 
-def _pictures(run: RunRecord, one: Side) -> tuple[tuple[str, str], ...]:
-    return tuple((name, "") for name in one.names[:SHOWN_PICTURES])
-
-
 # -- what is laid beside each other ---------------------------------------------------------------
 
 
@@ -224,24 +224,23 @@ def _first(run: RunRecord, dataset: int, phase: str) -> KeptInputs | None:
     return min(own, key=lambda k: k.pass_index) if len(own) > 1 else None
 
 
-def _with_files(run: RunRecord, kept: KeptInputs, images: Measurements) -> tuple[list[int], list[str], IntArray]:
-    """(places among the kept, paths, labels) of the kept images whose file and label are known."""
+def _with_files(run: RunRecord, kept: KeptInputs, images: Measurements) -> Known:
+    """The kept images whose file and label are known."""
     place = {name: i for i, name in enumerate(images.rows.names)}
-    found: list[tuple[int, str, int]] = []
+    found: list[tuple[int, tuple[str, str], int]] = []
     for i, sample in enumerate(kept.sample.tolist()):
         row = place.get(run.sample_names[sample], -1)
         if row >= 0 and images.rows.labels[row] >= 0:
-            found.append((i, images.rows.paths[row], int(images.rows.labels[row])))
+            name = run.sample_names[sample]
+            found.append((i, (name, images.rows.paths[row]), int(images.rows.labels[row])))
     return [f[0] for f in found], [f[1] for f in found], np.array([f[2] for f in found], np.int64)
 
 
-def _features(
-    kept: Sequence[KeptInputs | None], known: Sequence[tuple[list[int], list[str], IntArray]], first: KeptInputs | None
-) -> list[Side]:
+def _features(kept: Sequence[KeptInputs | None], known: Sequence[Known], first: KeptInputs | None) -> list[Side]:
     from valgap.features.backbone import Backbone
 
     both = [(k, n) for k, n in zip(kept, known, strict=True) if k is not None]
-    sound = [_read_all(n[1], k.images.shape[2:]) for k, n in both]
+    sound = [_read_all([path for _, path in n[1]], k.images.shape[2:]) for k, n in both]
     seen = [_three(k.values[n[0]]) for k, n in both]
     fits = _colours(seen[0], sound[0])
     network = Backbone(4 * sum(len(s) for s in sound))

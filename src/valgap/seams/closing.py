@@ -27,7 +27,7 @@ from valgap.seams.provenance import learn
 from valgap.seams.recorder import Recorder
 from valgap.seams.rescoring import Rescoring
 from valgap.seams.routes import Route
-from valgap.seams.source import Source, own_places, preserved, random_states_kept, uncompiled
+from valgap.seams.source import Source, comes_in_order, own_places, preserved, random_states_kept, uncompiled
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.twins import twin_rows
 from valgap.seams.views import View, mode_at, unchanged, validation_views
@@ -50,7 +50,8 @@ class ClosingMeasurements:
         self.writer = writer
         # Importing what is needed counts too.
         self.attempts = Attempts(writer, budget_s, time.perf_counter() if started is None else started)
-        self.model: TrackedModel | None = recorder.last_train[1]["model"] if recorder.last_train else None
+        self.trained: TrackedModel | None = recorder.last_train[1]["model"] if recorder.last_train else None
+        self.model = self.trained if recorder.last_eval is None else judged(self.trained, recorder.last_eval[1])
 
     def run(self) -> None:
         """Make what fits into the budget; what does not is written as skipped, with the reason."""
@@ -129,9 +130,9 @@ class ClosingMeasurements:
     def _save_weights(self) -> None:
         from safetensors.torch import save_file
 
-        if self.model is None or (self.writer.name and (self.writer.path / "final.safetensors").exists()):
+        if self.trained is None or (self.writer.name and (self.writer.path / "final.safetensors").exists()):
             return  # nothing was trained, or another process of the program has written its own
-        final = {name: t.detach().cpu().contiguous().clone() for name, t, _, _ in self.model.tensors}
+        final = {name: t.detach().cpu().contiguous().clone() for name, t, _, _ in self.trained.tensors}
         save_file(final, str(self.writer.path / "final.safetensors"))
         if self.recorder.best is not None:
             accuracy, index, state = self.recorder.best
@@ -209,6 +210,11 @@ class ClosingMeasurements:
             if own is not None and any(s.random for s in own.steps):
                 attempts.skip("train_eval", "the validation transform could not be put on the training data set")
                 return
+        if comes_in_order(train_loader):
+            loader, dataset = train_loader, train_loader.dataset  # only its own loader reads it
+        elif comes_in_order(loader):
+            attempts.skip("train_eval", "the validation loader makes its batches in its own way, and of its own data set alone")
+            return
         train = self._source(loader, dataset, train_facts, MAX_TRAIN_IMAGES)
         if time.perf_counter() > attempts.until(TRAIN_SHARE):
             attempts.skip("train_eval", "the time budget ended")
@@ -260,3 +266,12 @@ class ClosingMeasurements:
             self.attempts.skip("val_fixed", "the random steps of the validation transform could not be taken out")
             return
         rescoring.score(self._source(loader, dataset, facts), [View("val_fixed", unchanged)], deadline)
+
+
+def judged(trained: TrackedModel | None, last_eval: dict[str, Any]) -> TrackedModel | None:
+    """The model that the last validation tells of: the trained one, or where only that was validated, a copy of it (averaged,
+    loaded) with other values."""
+    copy: TrackedModel = last_eval["model"]
+    if trained is None or copy is trained or not trained.is_alike(copy) or not copy.is_current():
+        return trained
+    return trained if state_digest(*trained.snapshot()) == state_digest(*copy.snapshot()) else copy

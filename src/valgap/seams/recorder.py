@@ -314,6 +314,8 @@ class Recorder:
             known = next((m for m in self.models if m.contains(inner) or m.shares(inner)), None)
         if known is not None:
             self._known[module] = known
+            if known.is_part_of(module):  # a part was tried out before the whole was built
+                known.widen(module)
             return known
         model = TrackedModel(self.num_models, module)
         self.num_models += 1
@@ -489,7 +491,7 @@ class Recorder:
                 else:
                     self.trained_on[walk.dataset_id] = walk.shown.copy()
             self.last_train = (loader, facts)
-        elif loader is not None and (model.steps or self.last_eval is None):
+        elif loader is not None and self._tells_more(model):
             self._consider_best(walk, model, loader, facts)
 
     def _keep_inputs(self, walk: Walk, kind: str) -> None:
@@ -503,6 +505,14 @@ class Recorder:
             self._last_kept[place] = None
         else:
             self._last_kept[place] = {"pass": walk.index, **kept}
+
+    def _tells_more(self, model: TrackedModel) -> bool:
+        """Whether an evaluation of this model says at least as much of the training as the last one that counted."""
+        if model.steps or self.last_eval is None:
+            return True
+        last: TrackedModel = self.last_eval[1]["model"]
+        trained: TrackedModel | None = self.last_train[1]["model"] if self.last_train is not None else None
+        return not last.steps and trained is not None and (trained.is_alike(model) or not trained.is_alike(last))
 
     def _consider_best(self, walk: Walk, model: TrackedModel, loader: Any, facts: dict[str, Any]) -> None:
         trained = self.last_train[1]["dataset"] if self.last_train is not None else -1

@@ -74,12 +74,15 @@ class Rescoring:
             now = time.perf_counter()
             slowest, begun = max(slowest, now - begun), now
             if now + slowest > deadline:
+                if source.in_order and source.left:  # what comes first may be of one kind
+                    self.attempts.skip(views[0].name, "the time budget ended before all images of the loader were read")
+                    return Gathered()
                 break
         if compared and np.mean(compared) < SAME_INPUT_SHARE:
             reason = "the script changes the images between loader and model, which is not repeated here"
             self.attempts.skip(views[0].name, reason)
             return Gathered()
-        self._write(tables, source.size, changes)
+        self._write(tables, done if source.in_order else source.size, changes)
         if views[0].name == "val_eval" and logits_of and logits_of[0].ndim == 2:
             needs = 0.0 if "scipy.optimize" in sys.modules else SCIPY_S
             self.attempts.numbers("calibration", lambda: _calibration_numbers(logits_of, gathered.targets), needs)

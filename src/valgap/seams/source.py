@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from valgap.seams import datasets as ds
 from valgap.seams.batches import as_class_index, find_images, read_batch
 from valgap.seams.channel_change import Change
-from valgap.seams.described import KeptLoader
+from valgap.seams.described import KeptLoader, drawn_order
 from valgap.seams.inputs import fingerprint
 from valgap.seams.recorder import Recorder
 from valgap.seams.tracked import TrackedModel
@@ -47,6 +47,7 @@ class Source:
         self.dataset = dataset
         self.dataset_id = dataset_id
         self.size = ds.safe_len(dataset)
+        self.most = most
         order = np.random.default_rng(0).permutation(max(0, self.size))  # a generator of our own
         if places is not None and len(places) == len(order) and places.any():
             order = order[places[order]]
@@ -56,17 +57,21 @@ class Source:
         lasts = (_change(last) for last in (recorder.last_eval, recorder.last_train))
         self._change = next((c[1] for c in lasts if c is not None and c[0] is loader), None)
         found = ds.transform_of(loader.dataset)
+        self.in_order = comes_in_order(loader)
+        self.left = 0  # batches that are still to come, where the loader gives them in its own way
+        if self.in_order:
+            walk = next((w for own, w in _walks(recorder) if own is loader), None)
+            self.left = walk.num_batches if walk is not None else 0
         # What is random, or goes through another transform, is never what the model was given.
-        fixed = dataset is loader.dataset and (found is None or not any(s.random for s in found.steps))
+        fixed = dataset is loader.dataset and (self.in_order or found is None or not any(s.random for s in found.steps))
         same = walk is not None and walk.dataset_id == dataset_id and check_inputs and fixed
         self._seen = getattr(walk, "fingerprints", {}) if same else {}
 
     def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, Any]]:
         """(images, class indices, sample ids) of each batch."""
-        if isinstance(self.dataset, IterableDataset) or self.size < 0:
-            raise CannotBeReadError("a stream cannot be read again from its start, sample by sample")
-        if not isinstance(self.loader, (DataLoader, KeptLoader)):
-            raise CannotBeReadError("the loader is not torch's, and makes its batches in its own way")
+        if self.in_order:
+            yield from self._as_the_loader_gives()
+            return
         size = min(64, self.loader.batch_size or 32)
         batches = DataLoader(
             self.dataset,
@@ -89,6 +94,40 @@ class Source:
             images = images.to(self.device)
             yield images if self._change is None else self._change(images), target, own
 
+    def _as_the_loader_gives(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, Any]]:
+        """The same from the loader itself, once more from its start: all that the program's last walk over it had."""
+        if self.dataset is not self.loader.dataset:
+            raise CannotBeReadError("the loader makes its batches in its own way, and of its own data set alone")
+        loader = self.loader
+        if isinstance(loader, KeptLoader):
+            loader = DataLoader(loader.dataset, loader.batch_size, collate_fn=loader.collate_fn)
+        known = self.recorder.samples.ids.get(self.dataset_id)
+        iterator, order = iter(loader), None
+        while self.left:
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            images = find_images(batch)
+            if images is None:
+                raise CannotBeReadError("the loader's batches hold no images")
+            if self.left * len(images) > 2 * self.most:
+                raise CannotBeReadError("the loader makes its batches in its own way, and only all of them would do")
+            self.left -= 1
+            order = drawn_order(loader) if order is None else order
+            places = (order or [])[: len(images)]
+            order = order[len(images) :] if order is not None else None
+            loaded = read_batch(None, places, batch)
+            target = self._target(loaded, len(images))
+            if loaded.keys is not None:
+                own = np.array([self.recorder.samples.id_of_content(int(k)) for k in loaded.keys], np.int32)
+            else:
+                own = known[places] if known is not None else np.full(len(images), -1, np.int32)
+            images = images.to(self.device)
+            # What another library's loader does after torch's iterator has been done to these already.
+            again = self._change if isinstance(loader, DataLoader) else None
+            yield images if again is None else again(images), target, own
+
     def _target(self, loaded: Any, n: int) -> torch.Tensor:
         keys = self.recorder.target_keys
         key = keys.get(self.dataset_id, keys.get(-1))
@@ -104,9 +143,9 @@ class Source:
             return []
         marks = fingerprint(images).cpu().numpy()
         return [
-            bool(np.isclose(self._seen[int(i)], mark, rtol=1e-3, atol=1e-3))
+            i >= 0 and bool(np.isclose(self._seen[int(i)], mark, rtol=1e-3, atol=1e-3))
             for i, mark in zip(ids, marks, strict=True)
-            if int(i) in self._seen
+            if int(i) in self._seen or (self.in_order and i < 0)  # known by its content: another one
         ]
 
 
@@ -131,6 +170,20 @@ def own_places(recorder: Recorder, facts: dict[str, Any]) -> npt.NDArray[np.bool
         return None
     elsewhere = np.isin(ids, their_ids[others]) & (ids >= 0)
     return own | ~elsewhere if elsewhere.any() else None
+
+
+def comes_in_order(loader: Any) -> bool:
+    """Whether its samples can only be had as the loader gives them: a stream, or a loader that makes batches in its own way."""
+    dataset = getattr(loader, "dataset", None)
+    torchs = isinstance(loader, (DataLoader, KeptLoader))
+    return not torchs or isinstance(dataset, IterableDataset) or ds.safe_len(dataset) < 0
+
+
+def _walks(recorder: Recorder) -> Iterator[tuple[Any, Any]]:
+    """(loader, walk) of the last evaluation and the last training."""
+    for last in (recorder.last_eval, recorder.last_train):
+        if last is not None:
+            yield last[0], last[1]["walk"]
 
 
 def _change(last: tuple[Any, Any] | None) -> tuple[Any, Change | None] | None:

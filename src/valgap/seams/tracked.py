@@ -157,9 +157,28 @@ class TrackedModel:
         self.parts = [module]
         self.describe()
 
+    def widen(self, module: nn.Module) -> None:
+        """The called module is more than was known of it: a part had been called alone."""
+        self.parts = [module]
+        self.num_outputs = -1
+        self.called = None
+        self.forget_start()
+        self.describe()
+
+    def is_part_of(self, module: nn.Module) -> bool:
+        """Whether this model, on which nothing has been trained, is only a part of ``module``."""
+        if self.steps or self.holds(module):
+            return False
+        inside = {id(m) for m in module.modules()}
+        return all(id(unwrap(p)) in inside for p in self.parts)
+
     def shares(self, module: nn.Module) -> bool:
         """Whether a parameter of ``module`` is one of this model's."""
         return any(id(p) in self.position for p in module.parameters())
+
+    def is_alike(self, other: TrackedModel) -> bool:
+        """Whether the other has tensors of the same shapes in the same order, as a copy has."""
+        return [t[1].shape for t in self.tensors if t[2]] == [t[1].shape for t in other.tensors if t[2]]
 
     def holds(self, module: nn.Module) -> bool:
         """Whether all parameters of ``module`` are this model's."""

@@ -146,6 +146,7 @@ class LedgerLine:
     note: str = ""
     # "cause" and "rest" lead from the run's validation accuracy on; "measurement" leads to it from what the script reports.
     kind: Literal["cause", "measurement", "rest"] = "cause"
+    stage: Stage | None = None  # where its cause sits
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Compared:
     evidence: tuple[Evidence, ...] = ()
     remedy: str = ""
     missing: str = ""  # where the verdict is "unknown": what would be needed
-    pictures: tuple[tuple[str, str], ...] = ()  # (name of a sample, how the network saw it), at most eight; see KeptInputs
+    pictures: tuple[tuple[str, str], ...] = ()  # (name, file) of samples of RunRecord.kept that show it
 
 
 class CaseStages(Protocol):
@@ -72,3 +72,5 @@ class StageLine:
     causes: tuple[str, ...]  # codes of the findings that sit in this stage, the likeliest first
     summary: str
     evidence: tuple[Evidence, ...] = ()
+    missing: str = ""  # where the verdict is "unknown": what would be needed
+    pictures: tuple[tuple[str, str], ...] = ()  # (name, file) of samples of RunRecord.kept that show it
