@@ -15,6 +15,7 @@ from valgap.types import FloatArray, IntArray, Measured
 
 # A fold needs images of every class that is to be told from others.
 MIN_IMAGES = 40
+EVEN = 0.5
 MAX_NATS = 8.0  # one image's loss counts no more than this, so that no single one decides
 
 
@@ -74,9 +75,13 @@ def mean_difference(delta: FloatArray) -> Measured:
 
 
 def likely_above(points: Measured, least: float) -> float:
-    """0..1 that a measured difference is truly above ``least``."""
+    """0..1 that a measured difference is truly above ``least``; no more than an even bet where it may as well be none.
+
+    Most stages of most programs are sound: a few images that are answered otherwise by chance must not outweigh that.
+    """
     error = max(0.5, (points.high - points.low) / (2 * float(ndtri(0.975))))
-    return float(ndtr((points.value - least) / error))
+    likely = float(ndtr((points.value - least) / error))
+    return likely if points.low > 0 else min(EVEN, likely)
 
 
 def above_chance(found: Answers, labels: IntArray) -> bool:

@@ -8,6 +8,7 @@ import weakref
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from valgap.record.writer import RecordWriter
@@ -46,6 +47,7 @@ class Recorder:
         self.target_keys: dict[int, str] = {}
         # What the closing measurements need, kept alive: data set and loader settings of the last walks.
         self.last_train: tuple[Any, Any] | None = None  # (loader, walk facts)
+        self.trained_on: dict[int, npt.NDArray[np.bool_]] = {}  # by data set: the positions that any training pass showed
         self.last_eval: tuple[Any, Any] | None = None
         self.best: tuple[float, int, dict[str, torch.Tensor]] | None = None  # accuracy, pass, state
         self.seconds = {"train": 0.0, "eval": 0.0}
@@ -482,6 +484,12 @@ class Recorder:
         walk.drop_loader()
         facts = {"model": model, "walk": walk, "dataset": walk.dataset_id, "state": state}
         if kind == "train":
+            if walk.shown is not None:
+                known = self.trained_on.get(walk.dataset_id)
+                if known is not None and len(known) == len(walk.shown):
+                    known |= walk.shown
+                else:
+                    self.trained_on[walk.dataset_id] = walk.shown.copy()
             self.last_train = (loader, facts)
         elif loader is not None and self._tells_more(model):
             self._consider_best(walk, model, loader, facts)

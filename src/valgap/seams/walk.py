@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import IterableDataset
 
@@ -142,6 +143,7 @@ class Walk:
         self.loader_id = loader_id
         self.dataset_id = dataset_id
         self.sample_ids = sample_ids  # (N,) ids by position in the data set, or None
+        self.shown: npt.NDArray[np.bool_] | None = None  # (N,) which positions the model was shown, where they are known
         # A stream's length is what its class says; a sampler's is counted.
         self.length_is_sure = loader is not None and not isinstance(getattr(loader, "dataset", None), IterableDataset)
         self.endless = _is_endless(loader, self.length)
@@ -379,6 +381,9 @@ class Walk:
         indices = loaded.indices
         if indices is None or len(indices) != batch.size or min(indices) < 0 or max(indices) >= len(self.sample_ids):
             return unknown
+        if self.shown is None:
+            self.shown = np.zeros(len(self.sample_ids), bool)
+        self.shown[np.array(indices)] = True
         return self.sample_ids[np.array(indices)]
 
     def _take_steps(self) -> dict[str, Any]:
