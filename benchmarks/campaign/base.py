@@ -146,18 +146,18 @@ SGD = "$opt = torch.optim.SGD($trained, lr=$lr, momentum=0.9, weight_decay=1e-4)
 COSINE = ("$sched = torch.optim.lr_scheduler.CosineAnnealingLR($opt, T_max=$epochs)", "$sched.step()")
 SCHEDULES = {"none": ("", ""), "cosine": COSINE}
 SETUPS = (
-    Setup("clothing", "frozen", 64, 3, 20, ADAM, "0.004"),
-    Setup("clothing", "features", 72, 3, 16, ADAMW, "0.005", "cosine"),
+    Setup("clothing", "frozen", 64, 4, 20, ADAM, "0.002"),
+    Setup("clothing", "features", 72, 3, 16, ADAMW, "0.002", "cosine"),
     Setup("clothing", "last", 64, 3, 20, ADAM, "0.001"),
-    Setup("bees", "features", 80, 3, 16, SGD, "0.003"),
-    Setup("bees", "frozen", 72, 3, 16, ADAM, "0.002"),
+    Setup("bees", "features", 80, 4, 16, SGD, "0.002"),
+    Setup("bees", "frozen", 72, 4, 16, ADAM, "0.001"),
     Setup("bees", "last", 80, 3, 16, ADAMW, "0.001", "cosine"),
-    Setup("digits", "frozen", 64, 4, 16, ADAM, "0.01"),
+    Setup("digits", "frozen", 64, 5, 16, ADAM, "0.002"),
     Setup("digits", "cnn", 32, 16, 20, ADAM, "0.002", "cosine"),
     Setup("digits", "sequential", 32, 12, 25, SGD, "0.03", "cosine"),
     Setup("cifar", "cnn", 32, 10, 32, ADAM, "0.002", "cosine"),
     Setup("cifar", "sequential", 32, 8, 50, SGD, "0.05", "cosine"),
-    Setup("cifar", "features", 48, 1, 20, ADAM, "0.005"),
+    Setup("cifar", "features", 48, 2, 20, ADAM, "0.0005"),
     Setup("digits", "resnet18", 32, 5, 20, ADAM, "0.001", "cosine"),
 )
 BEST_EPOCH = {
