@@ -42,6 +42,7 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         told = "the loss pulls the logits as mean cross-entropy does"
         told += f"; {nats.value:.2f} nats of val loss are overconfidence" if nats is not None and nats.low > 0 else ""
         return Compared("sound", told, nats=nats, evidence=facts)
+    summed = False
     if large:
         summed = abs(np.log(ratio / size)) < np.log(1.5)
         told = f"the loss pulls at the logits {ratio:.0f} times as hard as the mean over the batch"
@@ -52,7 +53,8 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         remedy = "train with plain cross_entropy of raw logits and class indices, and add weights or smoothing one at a time"
     if learned.verdict != "at fault":
         return Compared("sound", told + "; the training bears it", learned.points, nats, learned.confidence, facts)
-    return replace(learned, nats=nats, summary=told, evidence=(*facts, *learned.evidence), remedy=remedy)
+    kind = "bent" if not large else "summed" if summed else ""
+    return replace(learned, nats=nats, summary=told, evidence=(*facts, *learned.evidence), remedy=remedy, kind=kind)
 
 
 def overconfidence(run: RunRecord) -> Measured | None:

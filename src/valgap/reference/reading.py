@@ -117,7 +117,7 @@ def compare_val(sides: Sides | str) -> Compared:
     confidence = SURE * likely_above(points, LEAST_POINTS)
     if confidence < 0.5:
         return Compared("sound", "validation images are read as well as their files allow", points, nats, confidence, facts)
-    what = _words(sides.val)
+    kind, what = _kind(sides.val)
     return Compared(
         "at fault",
         f"validation images{what} lose {points.value:.0f} points against the same files, read as the training images are",
@@ -127,6 +127,7 @@ def compare_val(sides: Sides | str) -> Compared:
         facts,
         "read validation images exactly as training images, without the random part; look at some of them as the network does",
         pictures=sides.val.names[:: max(1, len(sides.val.names) // SHOWN_PICTURES)][:SHOWN_PICTURES],
+        kind=kind,
     )
 
 
@@ -146,7 +147,7 @@ def compare_train(sides: Sides | str) -> Compared:
     confidence = SURE * likely_above(points, AUGMENTATION_POINTS)
     if confidence < 0.5:
         return Compared("sound", "training images show what their files show", points, nats, confidence, facts)
-    what = _words(sides.train)
+    kind, what = _kind(sides.train)
     return Compared(
         "at fault",
         f"training images{what} as the network sees them teach {points.value:.0f} points less than the same files",
@@ -156,6 +157,7 @@ def compare_train(sides: Sides | str) -> Compared:
         facts,
         "look at some training images as the network is given them, beside their files, and at each step of their transform",
         pictures=sides.train.names[:: max(1, len(sides.train.names) // SHOWN_PICTURES)][:SHOWN_PICTURES],
+        kind=kind,
     )
 
 
@@ -181,15 +183,16 @@ def _about(side: str, one: Side) -> tuple[Evidence, ...]:
     return tuple(facts)  # fmt: skip
 
 
-def _words(one: Side) -> str:
+def _kind(one: Side) -> tuple[str, str]:
+    """(what is plainly wrong with the images, in words that stand after "images")."""
     turn, _ = _turn(one)
     if turn:
-        return f", {TURNS[turn]},"
+        return "turned", f", {TURNS[turn]},"
     if np.isfinite(one.changed) and not 1 / CHANGES < one.changed < CHANGES:
-        return ", which are changed from pass to pass,"
+        return "changed", ", which are changed from pass to pass,"
     if one.spread < BLANK:
-        return ", with hardly a picture left in them,"
-    return ""
+        return "blank", ", with hardly a picture left in them,"
+    return "", ""
 
 
 def _turn(one: Side) -> tuple[int, float]:
