@@ -221,6 +221,22 @@ class Bench:
             return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", values["port"], *own]
         return [sys.executable, *own]
 
+    def record_of(self, script: Script, start: str, fault: Fault | None) -> Path:
+        """Where the record of a run lies."""
+        name = f"{script.name} {start} {fault.name if fault else ''}"
+        return self.work / "records" / self.label / re.sub(r"\W+", "-", name)
+
+    def judged_again(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row of an earlier call with what is said of its record now; where images were looked at, they may be others now."""
+        script = next(s for s in SCRIPTS if s.name == row["script"])
+        fault = next((f for f in script.faults if f.name == row["fault"]), None)
+        record = self.record_of(script, row["start"], fault)
+        if self.images or (fault is not None and fault.images) or not record.is_dir():
+            return row
+        output = self.work / "outputs" / self.label / f"{record.name}-recorded.txt"
+        text = output.read_text(encoding="utf-8") if output.exists() else ""
+        return json.loads(json.dumps(row | {"printed": printed(script, text)} | diagnosed(record, self.images), default=str))
+
     def run(
         self,
         script: Script,
@@ -232,7 +248,7 @@ class Bench:
     ) -> tuple[Ran, Path]:
         """One run in a fresh folder; the record lies beside it."""
         base = self.fresh(script, fault)
-        record = self.work / "records" / self.label / re.sub(r"\W+", "-", f"{script.name} {start} {fault.name if fault else ''}")
+        record = self.record_of(script, start, fault)
         if recorded:
             shutil.rmtree(record, ignore_errors=True)
             record.parent.mkdir(parents=True, exist_ok=True)
@@ -307,15 +323,15 @@ class Bench:
 
     def cpu(self, script: Script, start: str, fault: Fault | None) -> dict[str, Any]:
         """Processor seconds of a bare run and of a recorded one up to the script's end; earlier pairs count too."""
-        pairs = [p for r in rows_so_far() if (r["label"], r["script"], r["kind"]) == (self.label, script.name, "cpu")
-                 for p in r["pairs"][-1:]]  # fmt: skip
+        own = [r for r in rows_so_far() if (r["label"], r["script"], r["kind"]) == (self.label, script.name, "cpu")]
+        pairs = list(own[-1]["pairs"]) if own else []
         for _ in range(REPEATS if script is START_UP else 1):
             file = self.work / "cpu"
             bare = self.fresh_bare(script, start).cpu_s
             file.unlink(missing_ok=True)
             ran, _ = self.run(script, start, None, True, "0", {"SHELF_CPU": str(file)})
-            own = float(file.read_text(encoding="utf-8")) if file.exists() else ran.cpu_s
-            pairs.append([round(bare, 2), round(own, 2)])
+            recorded = float(file.read_text(encoding="utf-8")) if file.exists() else ran.cpu_s
+            pairs.append([round(bare, 2), round(recorded, 2)])
         return {"bare_cpu_s": min(p[0] for p in pairs), "cpu_s": min(p[1] for p in pairs), "pairs": pairs}
 
 
@@ -402,6 +418,11 @@ def rows_so_far() -> list[dict[str, Any]]:
     return [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()] if ROWS.exists() else []
 
 
+def latest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last row of each kind of measurement, in the order of the first."""
+    return list({tuple(r[k] for k in ("label", "script", "start", "fault", "kind")): r for r in rows}.values())
+
+
 def jobs(only: Sequence[str], kinds: Sequence[str]) -> list[tuple[Script, str, Fault | None, str]]:
     """(script, start, fault, what is measured), the sound starts of every script first."""
     chosen = [s for o in only or [""] for s in SCRIPTS if o.lower() in f"{s.name} ".lower()]
@@ -437,6 +458,7 @@ def main() -> None:
         "--images", action="store_true", help="diagnose with a look at the image files, as `valgap diagnose` does"
     )
     parser.add_argument("--again", action="store_true", help="run what is there once more; the last row counts")
+    parser.add_argument("--judge", action="store_true", help="run nothing: judge the records of earlier calls once more")
     args = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore Ctrl-C
     if args.data is not None:
@@ -445,6 +467,12 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         prepare(args.data.resolve(), work)
         bench = Bench(args.scripts.resolve(), work, args.source.resolve(), args.label, args.images)
+        if args.judge:
+            known = {f.name for s in SCRIPTS for f in s.faults} | {""}
+            rows = [r if r["kind"] != "seen" or r["label"] != args.label or r["fault"] not in known else bench.judged_again(r)
+                    for r in latest(rows_so_far())]  # fmt: skip
+            ROWS.write_text("".join(bench.without_places(json.dumps(r)) + "\n" for r in rows), encoding="utf-8")
+            args.kinds = []
         done = {(r["label"], r["script"], r["start"], r["fault"], r["kind"]) for r in rows_so_far()}
         end = time.monotonic() + 60 * args.minutes
         for script, start, fault, kind in jobs(args.only, args.kinds):
