@@ -15,6 +15,8 @@ from valgap.errors import NothingRecordedError, ValgapError
 from valgap.features import Measurements, images_of_run, rows_of_path
 from valgap.gap import gap_parts
 from valgap.record.reader import read_record
+from valgap.reference import Stages
+from valgap.stages import SUSPECTED, account, settle
 from valgap.stats import wilson_interval
 from valgap.types import (
     Accuracy,
@@ -31,8 +33,6 @@ from valgap.types import (
     SampleTable,
 )
 
-# A finding at or above this confidence is one we would bet on; below it is a hint.
-SUSPECTED = 0.5
 # A first look at so many images takes minutes on two cores; later ones come from the cache.
 MAX_IMAGES = 20_000
 # What re-runs could not decide is no less likely than what they did not try.
@@ -72,7 +72,8 @@ def diagnose(
     if not record.of_phase("validation"):  # before minutes are spent on images
         _require_finding(record, judge(Case(record), checks))
     looked_at = images_of_run(record, images)
-    judged = order(judge(Case(record, looked_at), checks))
+    stages = Stages(record, looked_at)
+    judged = order(settle(judge(Case(record, looked_at, stages), checks), stages))
     diagnosis = Diagnosis(
         run=record,
         judged=tuple(judged),
@@ -81,6 +82,7 @@ def diagnose(
         validation=_validation(record),
         images=looked_at,
         gap=gap_parts(record, looked_at),
+        stages=account(judged, stages),
         reported=_accuracy_of(record.last_train.samples if record.last_train is not None else None),
         rescored=_accuracy_of(record.closing.rescores.get("train_eval") if record.closing is not None else None),
         unseen=record.unseen or not_seen(record),
@@ -90,7 +92,9 @@ def diagnose(
     from valgap.experiments.prove import prove
 
     proved = prove(diagnosis, seconds, progress)
-    return replace(proved, budget_s=seconds, judged=tuple(order(proved.judged)))
+    sits = {j.check.name: j.check.stage for j in proved.judged}
+    proved = replace(proved, ledger=tuple(replace(line, stage=sits.get(line.name)) for line in proved.ledger))
+    return replace(proved, budget_s=seconds, judged=tuple(order(proved.judged)), stages=account(proved.judged, stages))
 
 
 def check(
@@ -144,7 +148,10 @@ def judge(case: Case, checks: Sequence[Check]) -> list[Judged]:
 
 
 def order(judged: Sequence[Judged]) -> list[Judged]:
-    """Findings first (by verdict, then those we would bet on, then by points), then clear, open and crashed."""
+    """Findings first (by verdict, then those we would bet on, then by points), then clear, open and crashed.
+
+    Of those we would bet on, one that leaves no accuracy to measure points by comes before all that have some.
+    """
 
     def key(item: Judged) -> tuple[float, ...]:
         outcome = item.outcome
@@ -152,7 +159,8 @@ def order(judged: Sequence[Judged]) -> list[Judged]:
             bet = outcome.confidence >= SUSPECTED
             points = item.effect.value if item.effect is not None else outcome.severity_points * outcome.confidence
             weight = abs(points)
-            return (0, VERDICT_PLACE[item.verdict], -float(bet), -weight, -outcome.confidence)
+            void = bet and item.check.voids_accuracy
+            return (0, VERDICT_PLACE[item.verdict], -float(bet), -float(void), -weight, -outcome.confidence)
         return ((Clear, NotApplicable, Crashed).index(type(outcome)) + 1,)
 
     return sorted(judged, key=key)

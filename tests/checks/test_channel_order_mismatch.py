@@ -45,7 +45,8 @@ def test_sound_and_another_light_are_silent() -> None:
     case = with_phase(healthy(), "validation", inputs=coloured(-0.8))
     case = rescored(case, val_eval=samples(IDS, 0.6), val_flipped_channels=samples(IDS, 0.6))
     assert quiet(CHECK.detect(case))
-    assert quiet(CHECK.detect(turned(0.8)))  # statistics alone are a hint, no more
+    near = with_phase(turned(0.8), "validation", inputs=coloured(-0.3))  # nearer when reversed, not by much
+    assert quiet(CHECK.detect(near))  # statistics alone are a hint, no more
 
 
 def test_colours_far_outside_need_no_significant_gain() -> None:
@@ -55,6 +56,12 @@ def test_colours_far_outside_need_no_significant_gain() -> None:
     assert quiet(CHECK.detect(rescored(case, **{**seen, "val_flipped_channels": samples(IDS, 0.7)})))
     near = with_phase(turned(8.0), "validation", inputs=coloured(-4.0))  # as far from reversed as from straight
     assert quiet(CHECK.detect(rescored(near, **seen)))
+
+
+def test_colours_far_outside_tell_where_no_score_can_be_taken() -> None:
+    finding = found(CHECK.detect(turned(8.0)))  # images that come one by one, without a loader
+    assert finding.confidence < 0.9
+    assert quiet(CHECK.detect(with_phase(turned(8.0), "validation", inputs=coloured(-4.0))))
 
 
 def test_missing_parts() -> None:

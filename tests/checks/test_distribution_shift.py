@@ -106,3 +106,12 @@ def test_what_training_does_to_its_own_images_is_no_shift(of_val: float, of_trai
     both = with_phase(Case(run, pictures()), "validation", inputs=inputs(pixel_mean=of_val)).run
     outcome = CHECK.detect(Case(both, pictures()))
     assert quiet(outcome) != named
+
+
+@pytest.mark.parametrize(("of_val", "of_train", "named"), [(0.25, 0.5, False), (0.1, 0.25, True), (0.5, 0.25, True)])
+def test_contrast_that_training_adds_to_its_own_images_is_no_shift(of_val: float, of_train: float, named: bool) -> None:
+    # the files of both sides have the same contrast (0.24, over all pixels); turned pictures get black corners
+    run = with_phase(of_run(pictures()), "train", inputs=inputs(pixel_std=of_train)).run
+    both = with_phase(Case(run, pictures()), "validation", inputs=inputs(pixel_std=of_val)).run
+    assert quiet(CHECK.detect(Case(both, pictures()))) != named
+    assert not quiet(CHECK.detect(Case(both)))  # without the files nothing tells whose doing it is

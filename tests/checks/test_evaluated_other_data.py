@@ -1,11 +1,14 @@
 """EVA508."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, found, healthy, quiet, samples, with_phase, without
 from valgap.checks.evaluated_other_data import CHECK
-from valgap.types import Case, Clear, NotApplicable
+from valgap.diagnosis import order
+from valgap.types import Case, Clear, Finding, Judged, NotApplicable
 
 
 def trained_share(share: float) -> Case:
@@ -22,6 +25,16 @@ def test_validation_over_training_data(share: float) -> None:
 def test_sound_and_some_leakage_are_silent() -> None:
     assert isinstance(CHECK.detect(healthy()), Clear)
     assert quiet(CHECK.detect(trained_share(0.3)))
+
+
+@pytest.mark.parametrize("confidence", [0.7, 0.99])
+def test_it_stands_before_all_that_have_points(confidence: float) -> None:
+    other = replace(CHECK, code="PRE205", voids_accuracy=False)
+    costly = Judged(other, Finding("costs much", 30.0, confidence, (), ""))
+    ours = Judged(CHECK, found(CHECK.detect(trained_share(1.0))))
+    assert order([costly, ours]) == [ours, costly]
+    hint = Judged(CHECK, replace(found(CHECK.detect(trained_share(1.0))), confidence=0.4))
+    assert order([hint, costly]) == [costly, hint]
 
 
 def test_missing_parts() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, inputs, model, quiet, rescored, samples, with_phase, without
 from valgap.checks.geometry_mismatch import CHECK
-from valgap.types import Case, InputStats, Intervention, NotApplicable
+from valgap.types import Case, Finding, InputStats, Intervention, NotApplicable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
 
@@ -25,9 +25,10 @@ def test_val_of_another_size(side: int) -> None:
 
 def test_images_far_too_small_for_the_weights() -> None:
     case = with_phase(with_phase(healthy(), "train", inputs=sized(32)), "validation", inputs=sized(32))
-    assert found(CHECK.detect(case))
+    hint = CHECK.detect(case)
+    assert isinstance(hint, Finding) and hint.confidence < 0.5  # often meant, and its cost is not measured
     fresh = Case(replace(case.run, models={0: model(pretrained=False)}))
-    assert quiet(CHECK.detect(fresh))  # new weights have no size of their own
+    assert not isinstance(CHECK.detect(fresh), Finding)  # new weights have no size of their own
 
 
 @pytest.mark.parametrize("side", [192, 224, 256, 288])

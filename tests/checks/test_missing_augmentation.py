@@ -37,6 +37,13 @@ def test_augmented_and_small_gaps_are_silent() -> None:
     assert isinstance(CHECK.detect(plain(0.9, 0.8)), Clear)
 
 
+def test_a_network_without_batchnorm_that_began_at_random() -> None:
+    case = plain(1.0, 0.72)
+    new = model(pretrained=None, newness=np.ones(len(TENSORS), np.int8))
+    found(CHECK.detect(Case(replace(case.run, models={0: new}))))
+    assert isinstance(CHECK.detect(Case(replace(case.run, models={0: model(pretrained=None)}))), Clear)  # nobody knows
+
+
 def test_a_gap_to_mere_guesses_has_other_causes() -> None:
     assert isinstance(CHECK.detect(plain(1.0, 0.25)), Clear)
 

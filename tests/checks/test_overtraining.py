@@ -25,7 +25,7 @@ def course(accuracies: list[float], train: list[float] | None = None) -> Case:
 
 @pytest.mark.parametrize("drop", [0.06, 0.1, 0.2])
 def test_points_are_the_fall(drop: float) -> None:
-    finding = found(CHECK.detect(course([0.7, 0.8, 0.8 - drop, 0.8 - drop])))
+    finding = found(CHECK.detect(course([0.7, 0.8, 0.8 - drop, 0.8 - drop, 0.8 - drop])))
     assert finding.severity_points == pytest.approx(100 * drop)
     assert "epoch 2" in finding.summary
 
@@ -33,6 +33,10 @@ def test_points_are_the_fall(drop: float) -> None:
 def test_rising_curves_and_small_dips_are_silent() -> None:
     assert isinstance(CHECK.detect(course([0.6, 0.7, 0.75, 0.78])), Clear)
     assert isinstance(CHECK.detect(course([0.7, 0.8, 0.79, 0.79])), Clear)
+
+
+def test_too_few_epochs_to_see_how_much_the_curve_jumps_are_a_hint() -> None:
+    assert quiet(CHECK.detect(course([0.45, 0.6, 0.54, 0.44])))
 
 
 def test_a_low_last_epoch_of_a_jumping_curve_is_no_overtraining() -> None:

@@ -81,6 +81,13 @@ def test_an_optimizer_of_tensors_that_no_model_has() -> None:
     assert isinstance(CHECK.detect(case(stuck & PARAMETER, newness=HEAD_NEW)), Clear)
 
 
+def test_layers_that_work_in_the_model_and_are_no_part_of_it() -> None:
+    few = found(CHECK.detect(healthy(models={0: model(strays=("Conv2d",), stray_numbers=10)})))
+    most = found(CHECK.detect(healthy(models={0: model(strays=("Conv2d", "Conv2d", "Linear"), stray_numbers=100_000)})))
+    assert "2 Conv2d, 1 Linear" in most.summary
+    assert most.severity_points > few.severity_points
+
+
 def test_the_cost_is_what_a_probe_reaches_beyond() -> None:
     lost = measured(case(HEAD, newness=HEAD_NEW), probe_final=0.95, probe_n=100)
     last = lost.run.closing

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.checks.cases import found, healthy, steps, without
+from tests.checks.cases import found, healthy, samples, steps, without
 from valgap.checks.wrong_schedule import CHECK
-from valgap.types import Case, Clear, Closing, Intervention, NotApplicable, ScheduleState
+from valgap.types import Case, Clear, Closing, Finding, Intervention, NotApplicable, OptimizerInfo, ScheduleState, WeightsLoaded
 
 
 def rates(trace: np.ndarray, *schedules: ScheduleState, **numbers: float) -> Case:
@@ -60,3 +60,46 @@ def test_sound_schedules_are_silent() -> None:
 
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
+
+
+def resumed(rate: float, after: float, moved: bool = False, last: float | None = None, tensors: int = 5) -> Case:
+    """The rate falls to a hundredth over two epochs; a new optimizer takes up the weights in the third, at ``rate``."""
+    case = rates(np.concatenate([np.geomspace(0.1, 0.001, 60), np.linspace(rate, last if last is not None else rate, 30)]))
+    passes = []
+    for p in case.run.passes:
+        if p.epoch == 2 and p.phase == "train":
+            p = replace(p, steps=replace(p.steps, optimizer=np.ones(30, np.int32)))
+        if p.phase == "validation":
+            right = after if p.epoch == 3 else 0.8
+            p = replace(p, samples=samples(p.samples.sample, right, seed=1))
+        passes.append(p)
+    info = {i: OptimizerInfo(i, "SGD", ({"lr": 0.1},), (n,)) for i, n in ((0, 5), (1, tensors))}
+    other = WeightsLoaded("Net", False, True, 5, 5, 0, 0, (), after_pass=3, changed=True)
+    return Case(replace(case.run, passes=tuple(passes), optimizers=info, weights_loaded=(other,) if moved else ()))
+
+
+def test_a_second_module_that_was_given_the_first_one_s_weights() -> None:
+    def another(shift: float) -> Case:
+        run = resumed(0.1, after=0.6).run
+        passes = tuple(replace(p, model=1, state=p.state + 1) if p.index >= 4 else p for p in run.passes)
+        begin = replace(run.states[4], model=1, moment="start", sums=run.states[4].sums + shift)
+        later = tuple(replace(s, model=1) for s in run.states[5:])
+        return Case(replace(run, passes=passes, states=(*run.states[:5], begin, *later)))
+
+    found(CHECK.detect(another(0.0)))
+    assert isinstance(CHECK.detect(another(1.0)), Clear)  # its own weights: another training
+
+
+def test_a_rate_that_begins_again_over_the_same_weights() -> None:
+    finding = found(CHECK.detect(resumed(0.1, after=0.6)))
+    assert finding.severity_points == pytest.approx(20)
+    assert "0.1 where the rate had come down to 0.001" in finding.summary
+    hint = CHECK.detect(resumed(0.1, after=0.8))
+    assert isinstance(hint, Finding) and hint.confidence < 0.5  # nothing was lost by it
+
+
+def test_other_rates_of_a_second_optimizer_are_silent() -> None:
+    assert isinstance(CHECK.detect(resumed(0.001, after=0.6)), Clear)  # goes on where it was
+    assert isinstance(CHECK.detect(resumed(0.1, after=0.6, last=0.001)), Clear)  # a warm restart, which falls again
+    assert isinstance(CHECK.detect(resumed(0.1, after=0.6, moved=True)), Clear)  # other weights: another training
+    assert isinstance(CHECK.detect(resumed(0.1, after=0.6, tensors=2)), Clear)  # other layers: another stage

@@ -23,7 +23,18 @@ from valgap.types import Case, Check, Clear, Diagnosis, Finding, Intervention, N
 HEADINGS = ("What it looks for", "Why it hurts validation", "What else looks like this", "Remedy", "Source")
 FOLDER = Path(__file__).parents[2] / "src" / "valgap" / "checks"
 NO_CHECK = {
-    *("__init__", "rescored", "progress", "images", "printed_accuracy", "processes", "seen_part", "loss_course", "freezing"),
+    *(
+        "__init__",
+        "rescored",
+        "progress",
+        "images",
+        "printed_accuracy",
+        "processes",
+        "seen_part",
+        "loss_course",
+        "freezing",
+        "stage_faults",
+    ),
 }
 
 each = pytest.mark.parametrize("check", CATALOGUE, ids=lambda c: c.code)
@@ -40,10 +51,13 @@ def test_documentation(check: Check) -> None:
 
 def test_codes_and_files() -> None:
     assert len({c.code for c in CATALOGUE}) == len(CATALOGUE)
-    assert all(re.fullmatch(r"(DAT1|PRE2|MOD3|TRN4|EVA5)\d\d", c.code) for c in CATALOGUE)
-    assert [c.code for c in sorted(CATALOGUE, key=lambda c: "DPMTE".index(c.code[0]))] == [c.code for c in CATALOGUE]
+    assert all(re.fullmatch(r"(DAT1|PRE2|MOD3|TRN4|EVA5|STG6)\d\d", c.code) for c in CATALOGUE)
+    assert [c.code for c in sorted(CATALOGUE, key=lambda c: "DPMTES".index(c.code[0]))] == [c.code for c in CATALOGUE]
     assert {c.name for c in CATALOGUE} == {f.stem for f in FOLDER.glob("*.py")} - NO_CHECK
-    assert all((Path(__file__).parents[1] / "checks" / f"test_{c.name}.py").is_file() for c in CATALOGUE)
+    tests = Path(__file__).parents[1] / "checks"
+    # Whole stages share one test; what they are compared with is tested in tests/reference.
+    shared = "stage_faults"
+    assert all((tests / f"test_{shared if c.code.startswith('STG') else c.name}.py").is_file() for c in CATALOGUE)
 
 
 @each
@@ -80,6 +94,7 @@ def test_an_empty_run_is_not_applicable(check: Check) -> None:
 UNTREATED = {
     *("DAT107", "DAT112", "DAT113", "PRE209", "MOD307", "TRN415", "TRN416", "TRN417"),
     *("EVA503", "EVA504", "EVA505", "EVA507", "EVA508", "EVA509", "EVA510", "EVA511"),
+    *(f"STG60{n}" for n in range(1, 10)),
 }
 
 
@@ -114,5 +129,5 @@ def test_a_crash_is_an_outcome() -> None:
     def broken(case: Case) -> Clear:
         raise ZeroDivisionError("on purpose")
 
-    judged = judge(healthy(), [Check("DAT199", "broken", broken, "")])
+    judged = judge(healthy(), [Check("DAT199", "broken", broken, "", "files")])
     assert "ZeroDivisionError" in judged[0].outcome.traceback  # type: ignore[union-attr]

@@ -142,6 +142,6 @@ def test_the_curve_over_data_size_is_shown_where_a_check_asked_for_it(tmp_path: 
     run = record(tmp_path)
     one = replace(diagnosis(run), images=Looked())  # type: ignore[arg-type]
     assert data_size_curve(one) == (), "nobody asked: it is not measured for the page's sake"
-    asked = Judged(Check("DAT107", "too_few_images", lambda case: Clear(""), ""), Clear("enough"))
+    asked = Judged(Check("DAT107", "too_few_images", lambda case: Clear(""), "", "files"), Clear("enough"))
     (curve,) = data_size_curve(replace(one, judged=(asked,)))
     assert (curve.x, curve.y) == ((50.0, 100.0), pytest.approx((0.6, 0.85))) and curve.low[1] == 0.8

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import ToTensor
 
 import valgap
 from tests.processes import forked
@@ -167,3 +170,36 @@ train_set, val_set = data(16, T.Resize((32, 32))), data(16, {preparation})
         assert "weights' own" in closing.skipped["val_weights"]
     else:
         assert len(closing.rescores["val_weights"]) == 16
+
+
+@pytest.mark.parametrize("objects", [1, 2])
+def test_two_samplers_of_one_data_set_keep_their_images_apart(objects: int, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    sets = [folder_of(tmp_path, 60) for _ in range(objects)]
+    order = torch.randperm(60, generator=generator).tolist()
+    train = DataLoader(sets[0], 10, sampler=SubsetRandomSampler(order[:40], generator))
+    val = DataLoader(sets[-1], 10, sampler=SubsetRandomSampler(order[40:], generator))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with valgap.watch(out=tmp_path / "r", closing=1000):
+        for x, y in train:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        with torch.no_grad():
+            for x, _ in val:
+                model(x)
+    record = read_record(tmp_path / "r")
+    assert record.closing is not None
+    drawn = {p.phase: set(p.samples.sample.tolist()) for p in record.passes}
+    assert set(record.closing.rescores["val_eval"].sample.tolist()) == drawn["validation"]
+    assert set(record.closing.rescores["train_eval"].sample.tolist()) == drawn["train"]
+
+
+def folder_of(where: Path, images: int) -> ImageFolder:
+    """An ImageFolder of that many images in three classes."""
+    for i in range(images):
+        (where / "photos" / str(i % 3)).mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 255, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(where / "photos" / str(i % 3) / f"{i}.png")
+    return ImageFolder(str(where / "photos"), ToTensor())

@@ -142,3 +142,33 @@ def test_held_by_mistake(how: str, tmp_path: Path) -> None:
         parameters = [p for p in model.parameters() if p is not model.second[0].weight]
     verdict, summary = told(tmp_path, model, parameters)
     assert verdict == "Finding", summary
+
+
+class Listed(nn.Module):
+    """Blocks in a plain list, which are no parts of the module."""
+
+    def __init__(self, teacher: bool = False) -> None:
+        super().__init__()
+        self.blocks = [nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU()), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())]
+        self.teacher = [Net()] if teacher else []
+        self.head = nn.Linear(16, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for other in self.teacher:
+            with torch.no_grad():
+                other(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("how", ["no optimizer", "an optimizer", "given weights", "teacher"])
+def test_layers_in_a_list(how: str, tmp_path: Path) -> None:
+    model = Listed(teacher=how == "teacher")
+    parameters = list(model.parameters())
+    if how in ("an optimizer", "teacher"):  # that was told of them by hand
+        parameters += [p for b in model.blocks for p in b.parameters()]
+    if how == "given weights":
+        model.blocks[0][0].weight.data.fill_(0.03)
+    verdict, summary = told(tmp_path, model, parameters)
+    assert verdict == ("Finding" if how == "no optimizer" else "Clear"), summary

@@ -11,7 +11,7 @@ from torchvision import datasets, transforms
 parser = argparse.ArgumentParser()
 parser.add_argument("--data")
 args = parser.parse_args()
-EPOCHS, KILLED_AFTER = 12, 8
+EPOCHS, KILLED_AFTER = 16, 14
 mean, std = (0.6, 0.55, 0.55), (0.2, 0.2, 0.2)
 aug = transforms.Compose([transforms.Resize((36, 36)), transforms.RandomCrop(32), transforms.ToTensor(), transforms.Normalize(mean, std)])
 plain = transforms.Compose([transforms.Resize((36, 36)), transforms.CenterCrop(32), transforms.ToTensor(), transforms.Normalize(mean, std)])
@@ -25,8 +25,8 @@ def conv(i, o):
 
 def build():
     model = nn.Sequential(conv(3, 16), nn.MaxPool2d(2), conv(16, 24), nn.MaxPool2d(2), conv(24, 48), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(48 * 16, 10))
-    optimizer = optim.SGD(model.parameters(), lr=0.2, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    scheduler = optim.lr_scheduler.MultiStepLR(optimizer, milestones=[4, 7, 10], gamma=0.2)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    scheduler = optim.lr_scheduler.MultiStepLR(optimizer, milestones=[9, 13], gamma=0.2)
     return model, optimizer, scheduler
 
 

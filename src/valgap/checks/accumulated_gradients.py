@@ -52,4 +52,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("zero_gradients", {"phase": "train"})
 
 
-CHECK = Check(code="TRN407", name="accumulated_gradients", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="TRN407", name="accumulated_gradients", stage="update", detect=detect, doc=__doc__ or "", treat=treat)

@@ -84,4 +84,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("fixed_transform", {"phase": "validation"})
 
 
-CHECK = Check(code="PRE204", name="augmented_validation", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="PRE204", name="augmented_validation", stage="read_val", detect=detect, doc=__doc__ or "", treat=treat)

@@ -144,4 +144,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("hold_batchnorm", {"phase": "train", "only_frozen": all(flagged) or not whole})
 
 
-CHECK = Check(code="MOD302", name="batchnorm_drift", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="MOD302", name="batchnorm_drift", stage="forward", detect=detect, doc=__doc__ or "", treat=treat)

@@ -57,11 +57,13 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     able = table is not None and beats_guess(table) and has_learnt(case.run)
     significant = gain is not None and gain.value > 0 and gain.p_value < P_VALUE and able
     looks_swapped = straight > SPREAD and turned < straight / 2
-    # The re-score may be too small a sample for so small an effect; the colours are not. A loss speaks against it all the same.
-    decisive = straight > max(SPREAD, DECISIVE * turned) and gain is not None and gain.value >= 0
+    # The re-score may be too small a sample for so small an effect, or cannot be made where images come one by one and without
+    # a loader; the colours are not. A loss speaks against it all the same.
+    decisive = straight > max(SPREAD, DECISIVE * turned) and (gain is None or gain.value >= 0)
     if not significant and not decisive and not (looks_swapped and gain is None):
         return Clear("the channels of both phases have the same order", (*facts, *measured))
-    confidence = 0.95 if significant and looks_swapped else 0.9 if decisive else 0.75 if significant else 0.4
+    sure = 0.9 if gain is not None else 0.75
+    confidence = 0.95 if significant and looks_swapped else sure if decisive else 0.75 if significant else 0.4
     return Finding(
         summary="the colour channels of validation images are reversed (BGR against RGB)",
         severity_points=100 * gain.value if gain is not None else 0.0,
@@ -94,4 +96,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("flip_channels", {"phase": "validation"})
 
 
-CHECK = Check(code="PRE203", name="channel_order_mismatch", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="PRE203", name="channel_order_mismatch", stage="read_val", detect=detect, doc=__doc__ or "", treat=treat)

@@ -154,4 +154,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("balanced_sampling", {"phase": "train"})
 
 
-CHECK = Check(code="DAT103", name="class_imbalance", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="DAT103", name="class_imbalance", stage="files", detect=detect, doc=__doc__ or "", treat=treat)

@@ -151,4 +151,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return dropped if isinstance(dropped, Intervention) else drop_from_validation(finding.subjects)
 
 
-CHECK = Check(code="DAT108", name="degraded_images", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="DAT108", name="degraded_images", stage="files", detect=detect, doc=__doc__ or "", treat=treat)

@@ -83,6 +83,8 @@ FIRST, EVERY = 4, 16
 LEVELS_AGREE = 0.05
 # Crops move the mean brightness of sound sets by less than this from that of the whole files.
 FILES_AGREE = 0.05
+# Resizing and crops move the contrast by less than this factor.
+CONTRAST_AGREES = 1.3
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -94,7 +96,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     held = images.held_out if images is not None else None
     if images is not None and shift is not None:
         facts += file_evidence(shift, held)
-    if seen is not None and seen.large and (seen.contrast_changed or not varied_in_train(seen, images)):
+    if seen is not None and seen.large and not varied_in_train(seen, images):
         return from_inputs(case, seen, facts)
     if images is None or shift is None:
         if seen is None:
@@ -116,10 +118,13 @@ class Seen:
     @property
     def large(self) -> bool:
         """Whether brightness or contrast changed, beyond what batches vary by."""
-        error = math.hypot(self.train[2], self.val[2])
+        return self.light_changed or self.contrast_changed
+
+    @property
+    def light_changed(self) -> bool:
+        """Whether the brightness changed, beyond what batches vary by."""
         change = abs(self.val[0] - self.train[0])
-        brighter = change > BRIGHTNESS_CHANGE and change > Z * error
-        return brighter or self.contrast_changed
+        return change > BRIGHTNESS_CHANGE and change > Z * math.hypot(self.train[2], self.val[2])
 
     @property
     def contrast_changed(self) -> bool:
@@ -149,15 +154,31 @@ class Seen:
 
 
 def varied_in_train(seen: Seen, images: CaseImages | None) -> bool:
-    """Whether validation shows its files as they are, and training is what makes its own darker or brighter.
+    """Whether validation shows its files as they are, and training is what makes its own darker, brighter or more contrasted.
 
-    Black borders of padded crops do; a model is not misled by what goes with no class (PRE207 names what goes too far).
+    Black borders of turned and moved pictures do; a model is not misled by what goes with no class (PRE207 names what goes
+    too far).
     """
     if images is None:
         return False
-    brightness = images.attributes.numbers["brightness"]
-    ours, theirs = (float(np.nanmean(brightness[images.rows.is_val == side])) for side in (False, True))
-    return abs(seen.val[0] - theirs) < FILES_AGREE and abs(seen.train[0] - ours) > abs(seen.val[0] - theirs) + FILES_AGREE
+    ours, theirs = (of_files(images, side) for side in (False, True))
+    off_train, off_val = abs(seen.train[0] - ours[0]), abs(seen.val[0] - theirs[0])
+    light = off_val < FILES_AGREE and off_train > off_val + FILES_AGREE
+    # How far the contrast is from that of the files, and that of the files of one side from the other's, as factors.
+    of_train, of_val, between = (
+        abs(math.log(a / b)) for a, b in ((seen.train[1], ours[1]), (seen.val[1], theirs[1]), (theirs[1], ours[1]))
+    )
+    contrast = max(of_val, between) < math.log(CONTRAST_AGREES) and of_train > of_val
+    return (light or not seen.light_changed) and (contrast or not seen.contrast_changed)
+
+
+def of_files(images: CaseImages, is_val: bool) -> tuple[float, float]:
+    """(mean, standard deviation) of the grey pixels, 0..1, of all files of one side."""
+    rows = images.rows.is_val == is_val
+    brightness, contrast = (images.attributes.numbers[name][rows] for name in ("brightness", "contrast"))
+    known = np.isfinite(brightness) & np.isfinite(contrast)
+    total = (contrast[known] ** 2).mean() + brightness[known].var() if known.any() else np.nan
+    return float(brightness[known].mean()) if known.any() else math.nan, math.sqrt(max(1e-12, total))
 
 
 def seen_change(case: Case) -> Seen | None:
@@ -378,4 +399,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return Intervention("affine", {"phase": "validation", "scale": scale.tolist(), "shift": shift.tolist()})
 
 
-CHECK = Check(code="DAT106", name="distribution_shift", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="DAT106", name="distribution_shift", stage="files", detect=detect, doc=__doc__ or "", treat=treat)

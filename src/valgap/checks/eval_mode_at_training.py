@@ -76,4 +76,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("train_mode", {"phase": "train"})
 
 
-CHECK = Check(code="EVA502", name="eval_mode_at_training", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="EVA502", name="eval_mode_at_training", stage="forward", detect=detect, doc=__doc__ or "", treat=treat)

@@ -79,4 +79,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("no_dropout", {"phase": "train"})
 
 
-CHECK = Check(code="MOD309", name="excessive_dropout", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="MOD309", name="excessive_dropout", stage="forward", detect=detect, doc=__doc__ or "", treat=treat)

@@ -99,4 +99,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("weight_decay", {"value": 0.1 * decay, "phase": "train"})
 
 
-CHECK = Check(code="TRN406", name="excessive_weight_decay", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="TRN406", name="excessive_weight_decay", stage="update", detect=detect, doc=__doc__ or "", treat=treat)

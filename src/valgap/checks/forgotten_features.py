@@ -69,4 +69,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("freeze_backbone", {"phase": "train"})
 
 
-CHECK = Check(code="MOD304", name="forgotten_features", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="MOD304", name="forgotten_features", stage="update", detect=detect, doc=__doc__ or "", treat=treat)

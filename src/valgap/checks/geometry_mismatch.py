@@ -9,7 +9,8 @@ Why it hurts validation
     Objects appear at another scale than the filters know. Tiny inputs leave the last feature map one or two pixels wide.
 
 What else looks like this
-    Validating a little larger than training is common and often helps (the train-test resolution effect).
+    Validating a little larger than training is common and often helps (the train-test resolution effect). Images far below
+    the weights' size in both phases may be meant, to save time; what they cost is not measured, so that they are a hint.
 
 Remedy
     Use the resolution, crop and interpolation that belong to the weights, in both phases.
@@ -64,7 +65,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     expected = side(model.expected_size)
     facts.append(Evidence("training image size", round(ours, 1), round(expected, 1), "pixels"))
     if ours < SMALLEST and ours / expected < FAR_TOO_SMALL:
-        return _finding(f"{ours:.0f}-pixel images go into weights that were trained at {expected:.0f} pixels", 0.7, facts)
+        # Small images are often meant, to save time, and nothing here measures what larger ones would give: a hint.
+        return _finding(f"{ours:.0f}-pixel images go into weights that were trained at {expected:.0f} pixels", 0.4, facts)
     return Clear("image sizes fit each other and the weights", tuple(facts))
 
 
@@ -120,4 +122,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return Intervention("resize", {"phase": "both", "size": list(model.expected_size[1:])})
 
 
-CHECK = Check(code="PRE205", name="geometry_mismatch", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="PRE205", name="geometry_mismatch", stage="read_val", detect=detect, doc=__doc__ or "", treat=treat)

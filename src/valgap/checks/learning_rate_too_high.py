@@ -160,4 +160,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("scale_rate", {"factor": 0.1, "phase": "train"})
 
 
-CHECK = Check(code="TRN401", name="learning_rate_too_high", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="TRN401", name="learning_rate_too_high", stage="update", detect=detect, doc=__doc__ or "", treat=treat)

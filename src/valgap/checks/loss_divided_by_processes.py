@@ -82,4 +82,4 @@ def _images(passes: tuple[RankPass, ...]) -> int:
     return int(np.median(np.concatenate([p.batch_sizes for p in passes])))
 
 
-CHECK = Check(code="TRN417", name="loss_divided_by_processes", detect=detect, doc=__doc__ or "")
+CHECK = Check(code="TRN417", name="loss_divided_by_processes", stage="loss", detect=detect, doc=__doc__ or "")

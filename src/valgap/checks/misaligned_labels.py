@@ -110,4 +110,4 @@ def best_shift(features: FloatArray, labels: IntArray) -> tuple[int, float]:
     return best, found[best]
 
 
-CHECK = Check(code="DAT113", name="misaligned_labels", detect=detect, doc=__doc__ or "")
+CHECK = Check(code="DAT113", name="misaligned_labels", stage="pair", detect=detect, doc=__doc__ or "")

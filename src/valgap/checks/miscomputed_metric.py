@@ -168,4 +168,4 @@ def loss_facts(run: RunRecord) -> tuple[Evidence, ...]:
     )
 
 
-CHECK = Check(code="EVA503", name="miscomputed_metric", detect=detect, doc=__doc__ or "")
+CHECK = Check(code="EVA503", name="miscomputed_metric", stage="measure", detect=detect, doc=__doc__ or "")

@@ -121,4 +121,4 @@ def _finding(summary: str, lost: float, facts: list[Evidence], confidence: float
     )
 
 
-CHECK = Check(code="EVA509", name="misordered_predictions", detect=detect, doc=__doc__ or "")
+CHECK = Check(code="EVA509", name="misordered_predictions", stage="measure", detect=detect, doc=__doc__ or "")

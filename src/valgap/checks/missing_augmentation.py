@@ -23,13 +23,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from valgap.checks.freezing import newness, share
 from valgap.checks.progress import Gap, backbone_trained, overfit_gap, overfits
-from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, RunRecord
 
 # Sound fine-tuning of a few hundred images leaves gaps of up to 20 points; see benchmarks/results/faults.md.
 GAP = 0.2
 # A network that began at random has nothing but these images to learn from.
 GAP_FROM_SCRATCH = 0.15
+NEW_SHARE = 0.9  # of a network without BatchNorm, of which nothing else tells that it began at random
 TRAINED_SHARE = 0.2
 GAIN_SHARE, MOST_POINTS = 0.25, 8.0
 
@@ -65,7 +67,14 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
 def least_gap(run: RunRecord) -> float:
     """The gap from which memorised images are held to be its cause, 0..1."""
     model = run.trained_model
-    return GAP_FROM_SCRATCH if model is not None and model.pretrained is False else GAP
+    return GAP_FROM_SCRATCH if model is not None and (model.pretrained is False or all_new(model)) else GAP
+
+
+def all_new(model: ModelInfo) -> bool:
+    """Whether no weights were given to it: nearly all numbers of its layers are as an initialiser makes them."""
+    if model.pretrained is not None:
+        return not model.pretrained
+    return share(model, model.is_parameter & (newness(model) == 1), model.is_parameter) >= NEW_SHARE
 
 
 def same_images(run: RunRecord) -> float | None:
@@ -91,4 +100,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("augment", {"phase": "train", "scale": 0.5, "flip": True})
 
 
-CHECK = Check(code="PRE206", name="missing_augmentation", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="PRE206", name="missing_augmentation", stage="read_train", detect=detect, doc=__doc__ or "", treat=treat)

@@ -77,4 +77,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("scale_rate", {"phase": "train", "factor": 0.1})
 
 
-CHECK = Check(code="TRN409", name="nonfinite_loss", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="TRN409", name="nonfinite_loss", stage="update", detect=detect, doc=__doc__ or "", treat=treat)

@@ -223,4 +223,4 @@ def renormalize(old: Norm, new: Norm, phase: str) -> Intervention:
     return Intervention("affine", {"phase": phase, "scale": scale.tolist(), "shift": shift.tolist()})
 
 
-CHECK = Check(code="PRE201", name="normalization_mismatch", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="PRE201", name="normalization_mismatch", stage="read_val", detect=detect, doc=__doc__ or "", treat=treat)

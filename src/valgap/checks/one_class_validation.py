@@ -100,4 +100,4 @@ def _points(accuracy: float, disjoint: bool) -> float:
     return 100 * (1 - accuracy) if disjoint else UNCOMPARABLE_POINTS
 
 
-CHECK = Check(code="DAT112", name="one_class_validation", detect=detect, doc=__doc__ or "")
+CHECK = Check(code="DAT112", name="one_class_validation", stage="files", detect=detect, doc=__doc__ or "")

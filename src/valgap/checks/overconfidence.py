@@ -10,6 +10,8 @@ Why it hurts validation
     make most of a cross-entropy.
 
 What else looks like this
+    Sound training of a few hundred images ends too sure of itself as a rule. So it is a suspicion only where the loss rises
+    while the accuracy does not fall, for then it explains what somebody sees; else a hint.
     The random answers of a head that has hardly been trained are too sure as well, on training images no less. BatchNorm
     statistics of a few batches spoil eval mode. Both are not judged. Overtraining (TRN404): there the accuracy falls too.
     Logits of the wrong scale, such as a softmax before the loss (MOD306), make a classifier too *unsure*; the temperature
@@ -34,8 +36,8 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable, R
 
 # Set by hand on sound runs (frozen and unfrozen), well above the temperatures and gains seen there; the healthy controls of
 # benchmarks/faults.py stay below.
-TEMPERATURE = 2.0
-GAIN_SHARE = 0.2
+TEMPERATURE = 2.5
+GAIN_SHARE = 0.3
 HINT_TEMPERATURE = 1.5
 Z = 2.5
 # A renaming is fitted to the predictions, so it gains a few points by chance (under 5 with 100 images in 10 classes).
@@ -66,7 +68,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return NotApplicable("BatchNorm statistics of more batches: those of so few make eval mode's answers their own")
     if tempered > INFORMED * guess_loss(case.run) or not fits_train(case.run, plain):
         return NotApplicable("a model that fits its training images better than validation, and knows more than a guess")
-    strong = at >= TEMPERATURE and gain >= GAIN_SHARE * plain
+    strong = benign and at >= TEMPERATURE and gain >= GAIN_SHARE * plain
     renamed = renaming_gain(case.run)
     if renamed > RENAMING_GAIN:
         strong = False
@@ -111,4 +113,4 @@ def rises_alone(run: RunRecord) -> tuple[bool, tuple[Evidence, ...]]:
     return rise > Z * error and rise > 0 and drop.low <= 0, (fact, drop.evidence())
 
 
-CHECK = Check(code="EVA505", name="overconfidence", detect=detect, doc=__doc__ or "")
+CHECK = Check(code="EVA505", name="overconfidence", stage="loss", detect=detect, doc=__doc__ or "")

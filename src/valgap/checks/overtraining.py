@@ -37,6 +37,8 @@ NOTABLE_POINTS = 2.0
 SURE_P, LIKELY_P = 0.01, 0.05
 # Sound runs jump by a few points from epoch to epoch: the epochs after the best must keep this share of the fall.
 LASTING_SHARE = 0.5
+# How much a curve jumps from epoch to epoch cannot be seen in fewer: a fall is a hint then.
+SEEN_TO_JUMP = 5
 SAME = 0.01  # epochs this close are equally good
 
 
@@ -58,7 +60,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     facts.append(Evidence("training images learnt only after the best epoch", late_share(case.run, seen), "few", ""))
     notable = 100 * drop.value >= NOTABLE_POINTS
     confidence = 0.0
-    if notable and lasts(seen, drop.value):
+    if notable and lasts(seen, drop.value) and len(seen.passes) >= SEEN_TO_JUMP:
         confidence = 0.8 if drop.p_value < SURE_P else 0.6 if drop.p_value < LIKELY_P else 0.0
     if not confidence and drop.value > 0 and rise > 3 * error:
         confidence = 0.3
@@ -111,4 +113,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("score_best_epoch")
 
 
-CHECK = Check(code="TRN404", name="overtraining", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="TRN404", name="overtraining", stage="update", detect=detect, doc=__doc__ or "", treat=treat)

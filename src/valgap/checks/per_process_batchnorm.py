@@ -64,4 +64,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("hold_batchnorm", {"phase": "train", "only_frozen": False})
 
 
-CHECK = Check(code="MOD312", name="per_process_batchnorm", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="MOD312", name="per_process_batchnorm", stage="forward", detect=detect, doc=__doc__ or "", treat=treat)

@@ -59,4 +59,4 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-CHECK = Check(code="PRE209", name="repeated_augmentation", detect=detect, doc=__doc__ or "")
+CHECK = Check(code="PRE209", name="repeated_augmentation", stage="read_train", detect=detect, doc=__doc__ or "")

@@ -76,4 +76,4 @@ def _list_order(orders: Sequence[IntArray]) -> float:
     return float(np.mean([np.mean(s == np.bincount(np.abs(s)).argmax()) for s in steps if len(s)]))
 
 
-CHECK = Check(code="TRN416", name="repeated_order", detect=detect, doc=__doc__ or "")
+CHECK = Check(code="TRN416", name="repeated_order", stage="draw", detect=detect, doc=__doc__ or "")

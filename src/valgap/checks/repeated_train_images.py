@@ -120,4 +120,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return drop_from_train(case, finding.subjects)
 
 
-CHECK = Check(code="DAT109", name="repeated_train_images", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="DAT109", name="repeated_train_images", stage="draw", detect=detect, doc=__doc__ or "", treat=treat)

@@ -77,4 +77,4 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-CHECK = Check(code="EVA510", name="repeated_validation_samples", detect=detect, doc=__doc__ or "")
+CHECK = Check(code="EVA510", name="repeated_validation_samples", stage="measure", detect=detect, doc=__doc__ or "")

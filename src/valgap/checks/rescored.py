@@ -40,6 +40,11 @@ def over_recorded(run: RunRecord, recorded: Pass, rescored: SampleTable | None) 
     return _gain(recorded.samples, rescored)
 
 
+def between_passes(first: Pass, second: Pass) -> Gain | None:
+    """Gain of the second recorded pass over the first one on the samples that both know; None without any."""
+    return _gain(first.samples, second.samples)
+
+
 def reloaded_since(run: RunRecord, recorded: Pass) -> bool:
     """Whether other weights were loaded after a pass: closing measurements are then not on those that it saw."""
     return any(w.changed and w.after_pass >= recorded.index for w in run.weights_loaded)

@@ -85,4 +85,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("unscramble", {"phase": "both"})
 
 
-CHECK = Check(code="PRE208", name="scrambled_pixels", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="PRE208", name="scrambled_pixels", stage="read_train", detect=detect, doc=__doc__ or "", treat=treat)

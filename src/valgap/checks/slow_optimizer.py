@@ -86,4 +86,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("momentum", {"value": 0.9, "phase": "train"})
 
 
-CHECK = Check(code="TRN411", name="slow_optimizer", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="TRN411", name="slow_optimizer", stage="update", detect=detect, doc=__doc__ or "", treat=treat)

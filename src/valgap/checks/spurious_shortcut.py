@@ -143,4 +143,4 @@ def treat(case: Case, finding: Finding) -> Untreatable:
     return Untreatable("the by-product lies in the files: save them alike, then train again")
 
 
-CHECK = Check(code="DAT110", name="spurious_shortcut", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="DAT110", name="spurious_shortcut", stage="files", detect=detect, doc=__doc__ or "", treat=treat)

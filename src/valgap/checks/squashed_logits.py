@@ -94,4 +94,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return Intervention("undo_softmax", {"phase": "train"})
 
 
-CHECK = Check(code="MOD306", name="squashed_logits", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="MOD306", name="squashed_logits", stage="forward", detect=detect, doc=__doc__ or "", treat=treat)

@@ -66,4 +66,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("hold_batchnorm", {"phase": "train", "only_frozen": False})
 
 
-CHECK = Check(code="MOD308", name="tiny_batch_batchnorm", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="MOD308", name="tiny_batch_batchnorm", stage="forward", detect=detect, doc=__doc__ or "", treat=treat)

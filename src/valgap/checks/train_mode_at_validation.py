@@ -79,4 +79,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("eval_mode", {"phase": "validation"})
 
 
-CHECK = Check(code="EVA501", name="train_mode_at_validation", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="EVA501", name="train_mode_at_validation", stage="forward", detect=detect, doc=__doc__ or "", treat=treat)

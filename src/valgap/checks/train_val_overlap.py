@@ -169,4 +169,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("score_without", {"names": [s.split(" = ")[0] for s in finding.subjects]})
 
 
-CHECK = Check(code="DAT101", name="train_val_overlap", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="DAT101", name="train_val_overlap", stage="files", detect=detect, doc=__doc__ or "", treat=treat)

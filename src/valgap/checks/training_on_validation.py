@@ -114,4 +114,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return Intervention("no_step", {"phase": "validation", "datasets": datasets})
 
 
-CHECK = Check(code="TRN412", name="training_on_validation", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="TRN412", name="training_on_validation", stage="draw", detect=detect, doc=__doc__ or "", treat=treat)

@@ -90,4 +90,4 @@ def _share(t: Told, shared: dict[int, list[RankPass]]) -> float:
     return shares[_rank_of(t, shares) or 0].samples.accuracy
 
 
-CHECK = Check(code="EVA511", name="unreduced_metric", detect=detect, doc=__doc__ or "")
+CHECK = Check(code="EVA511", name="unreduced_metric", stage="measure", detect=detect, doc=__doc__ or "")

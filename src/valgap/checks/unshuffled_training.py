@@ -80,4 +80,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("shuffle", {"phase": "train"})
 
 
-CHECK = Check(code="TRN408", name="unshuffled_training", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="TRN408", name="unshuffled_training", stage="draw", detect=detect, doc=__doc__ or "", treat=treat)

@@ -117,4 +117,4 @@ def _way(ranks: tuple[RankInfo, ...]) -> tuple[str, str]:
     )
 
 
-CHECK = Check(code="TRN415", name="unsynchronised_gradients", detect=detect, doc=__doc__ or "")
+CHECK = Check(code="TRN415", name="unsynchronised_gradients", stage="update", detect=detect, doc=__doc__ or "")

@@ -3,7 +3,7 @@
 What it looks for
     Layers at work in the model that have the same values at the end as at the start, though they are as they were made (no
     weights were loaded into them), or though layers before and after them learn. Also training in which nothing moved at all
-    (backward without step, or a step on nothing), and an optimizer that holds tensors which the model no longer has.
+    (backward without step, or a step on nothing), an optimizer that holds tensors which the model no longer has.
 
 Why it hurts validation
     A new head that stays random makes every answer random; a new layer that stays random garbles what comes before it.
@@ -14,7 +14,8 @@ What else looks like this
     were given. Then nothing is claimed. A single training step too small for float32 also moves nothing.
 
 Remedy
-    Build the optimizer after replacing the head, from all parameters that should learn.
+    Build the optimizer after replacing the head, from all parameters that should learn. Keep lists and dicts of layers in
+    `nn.ModuleList` and `nn.ModuleDict`.
 
 Source
     PyTorch documentation of torch.optim; PyTorch forum, "parameters not updating".
@@ -22,14 +23,16 @@ Source
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import numpy.typing as npt
 
 from valgap.checks.freezing import UNUSED_SHARE, Holding, holding, newness, norms, share
 from valgap.checks.progress import shortfall
-from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, RunRecord, Untreatable
 
-UNMEASURED_POINTS = 10.0
+UNMEASURED_POINTS, MOST_POINTS = 10.0, 20.0  # the most: of a network nearly all of whose layers stay random
 # Fewer may wait for the step of a first accumulation, or for a scaler that skips its first steps.
 FEWEST_BACKWARDS = 11
 
@@ -39,6 +42,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     run = case.run
     if run.trained_model is None or run.last_train is None:
         return NotApplicable("a training pass")
+    if run.trained_model.strays:
+        return _outside(run.trained_model)
     held = holding(run)
     if held is None:
         return NotApplicable("snapshots of the model at the start and after a pass")
@@ -65,6 +70,26 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if share(model, stuck, held.weights) <= UNUSED_SHARE and not stuck[held.head].any():
         return Clear("every parameter that should learn has moved", facts)
     return _never_learnt(run, held, facts) or _hole(run, held, facts) or Clear(_as_meant(held), facts)
+
+
+def _outside(model: ModelInfo) -> Finding:
+    """The finding on layers that work in the model's call and are no parts of it."""
+    kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(model.strays).most_common())
+    share = model.stray_numbers / (model.stray_numbers + int(model.numel[model.is_parameter].sum()))
+    points = max(UNMEASURED_POINTS, MOST_POINTS * share)
+    return Finding(
+        summary=f"{len(model.strays)} layers work in the model and are no parts of it ({kinds}): they never learn",
+        severity_points=points,
+        confidence=0.95,
+        evidence=(
+            Evidence(
+                "layers that get gradients, never move, and are not among the model's parameters", len(model.strays), 0, "layers"
+            ),
+            Evidence("share of all numbers at work that is in them", share, 0.0),
+            Evidence("cost (no re-run): assumed", points, 0.0, "points"),
+        ),
+        remedy="keep layers in nn.ModuleList or nn.ModuleDict instead of a list or dict, so that model.parameters() has them",
+    )
 
 
 def _never_learnt(run: RunRecord, held: Holding, facts: tuple[Evidence, ...]) -> Finding | None:
@@ -119,9 +144,12 @@ def _finding(
     )
 
 
-def treat(case: Case, finding: Finding) -> Intervention:
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     """The trainable parameters that no optimizer holds join one."""
+    model = case.run.trained_model
+    if model is not None and model.strays:
+        return Untreatable("layers outside of the model have no names in it")
     return Intervention("add_missing_parameters")
 
 
-CHECK = Check(code="MOD303", name="untrained_parameters", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="MOD303", name="untrained_parameters", stage="update", detect=detect, doc=__doc__ or "", treat=treat)

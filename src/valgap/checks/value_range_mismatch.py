@@ -106,4 +106,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     )
 
 
-CHECK = Check(code="PRE202", name="value_range_mismatch", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="PRE202", name="value_range_mismatch", stage="read_val", detect=detect, doc=__doc__ or "", treat=treat)

@@ -112,4 +112,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("load_weights", {"phase": "both"})
 
 
-CHECK = Check(code="MOD301", name="weights_not_loaded", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="MOD301", name="weights_not_loaded", stage="forward", detect=detect, doc=__doc__ or "", treat=treat)

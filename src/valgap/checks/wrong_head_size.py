@@ -67,4 +67,4 @@ def declared(case: Case) -> bool:
     return info is not None and bool(info.class_to_idx)
 
 
-CHECK = Check(code="MOD307", name="wrong_head_size", detect=detect, doc=__doc__ or "")
+CHECK = Check(code="MOD307", name="wrong_head_size", stage="forward", detect=detect, doc=__doc__ or "")

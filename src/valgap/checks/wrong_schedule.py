@@ -1,9 +1,10 @@
-"""The learning-rate schedule is stepped at the wrong place, or decays to nothing at once.
+"""The learning-rate schedule is stepped at the wrong place, decays to nothing at once, or begins again.
 
 What it looks for
     The rate of every step of each optimizer: most steps of the run below a hundredth of its highest rate. And a schedule
     that was stepped once an epoch although its length (`T_max`, `total_steps`) is exactly the number of the run's
-    batches.
+    batches. And a new optimizer that takes up the weights where another one left them, at the rate that this one began
+    with and had decayed from, and stays there.
 
 Why it hurts validation
     Stepped per batch, a schedule meant for epochs has decayed to nothing within the first epoch, and the rest of training
@@ -14,11 +15,13 @@ What else looks like this
     A schedule that is longer than the run has not acted yet, and nothing is wrong with it: `StepLR(30)` in a trial of 3
     epochs. Cosine and linear schedules end near zero, in the last tenth of the steps. A rate that is low from the first
     step on is too low (TRN402), not badly scheduled. A second optimizer at a much lower rate (first the head, then all)
-    is a choice.
+    is a choice. So are warm restarts, by one schedule or by a new optimizer whose rate falls again. Without a later loss
+    or accuracy that is worse than before, a rate that began again is a hint.
 
 Remedy
     Step it at the other place: `scheduler.step()` after each epoch for StepLR, MultiStepLR, CosineAnnealingLR with T_max
-    in epochs; after each batch for OneCycleLR and schedules whose length counts batches.
+    in epochs; after each batch for OneCycleLR and schedules whose length counts batches. Save and load the state of
+    scheduler and optimizer with the weights.
 
 Source
     PyTorch tutorials pull request 640; PyTorch documentation of torch.optim.lr_scheduler.
@@ -26,11 +29,14 @@ Source
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from valgap.checks.progress import replay, shortfall
+from valgap.checks.rescored import Gain, between_passes
 from valgap.checks.seen_part import MOST_EPOCHS, is_whole, last_states, length_of
 from valgap.types import (
     Case,
@@ -41,6 +47,7 @@ from valgap.types import (
     FloatArray,
     Intervention,
     NotApplicable,
+    Pass,
     RunRecord,
     Untreatable,
 )
@@ -56,6 +63,9 @@ FEW_EPOCHS, ROUND = 20, 5
 HINT = 0.4
 TOTALS = ("T_max", "total_steps", "total_iters")  # settings that say how long the whole schedule is
 UNMEASURED_POINTS = 5.0
+# A rate that began again: it had fallen to a third or less, is back within so much of the first, and stays above the half.
+FELL, BACK, STAYED = 1 / 3, 1.5, 0.5
+P_VALUE, Z = 0.05, 2.5
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         confidence, words = problem
         points = cost(run, facts)
         return _finding(words, points, confidence, facts, "step the schedule once a batch, or give it a length in epochs")
+    again = begun_again(run)
+    if again is not None:
+        return _restarted(run, again, facts)
     return Clear(
         "the learning rate does not decay too soon, nor is a schedule of the run's length stepped too seldom", tuple(facts)
     )
@@ -161,6 +174,95 @@ def misplaced(run: RunRecord, facts: list[Evidence]) -> tuple[float, str] | None
     return None
 
 
+@dataclass(frozen=True)
+class BegunAgain:
+    """A new optimizer at the first rate of the one before it, on the weights that this one left."""
+
+    before: Pass  # the last training pass of the one before
+    after: Pass  # its own first pass
+    fallen: float  # the rate that the one before had come to
+    rate: float  # its own
+
+
+def begun_again(run: RunRecord) -> BegunAgain | None:
+    """The last change of optimizer, if the rate began again with it and stayed there; None if not."""
+    trained = [p for p in run.of_phase("train") if p.steps.learning_rate.size]
+    found = [pair for pair in pairwise(trained) if not set(_optimizers(pair[0])) & set(_optimizers(pair[1]))]
+    if not found or not _continues(run, *found[-1]):
+        return None
+    before, after = found[-1]
+    old, new = set(_optimizers(before)), set(_optimizers(after))
+    if _moves(run, old) != _moves(run, new):
+        return None
+    first = np.concatenate([_rates(p) for p in trained if set(_optimizers(p)) <= old])
+    later = np.concatenate([_rates(p) for p in trained if set(_optimizers(p)) <= new])
+    peak, fallen = float(first.max()), float(first[-1])
+    back = peak / BACK <= later[0] <= peak * BACK and later[-1] >= STAYED * later[0]
+    if fallen > FELL * peak or not back:
+        return None
+    return BegunAgain(before, after, fallen, float(later[0]))
+
+
+def _optimizers(one: Pass) -> list[int]:
+    return [int(i) for i in np.unique(one.steps.optimizer)]
+
+
+def _rates(one: Pass) -> FloatArray:
+    return np.asarray(np.nanmax(one.steps.learning_rate, axis=1))
+
+
+def _moves(run: RunRecord, optimizers: set[int]) -> list[tuple[str, int]]:
+    """What optimizers are and how many tensors each was given: another choice of layers is another stage of training."""
+    return sorted((run.optimizers[i].kind, sum(run.optimizers[i].num_parameters)) for i in optimizers if i in run.optimizers)
+
+
+def _continues(run: RunRecord, before: Pass, after: Pass) -> bool:
+    """Whether the second pass began with the weights that the first one, or the validation after it, ended with."""
+    if before.model == after.model:
+        return not any(w.changed and before.index <= w.after_pass < after.index for w in run.weights_loaded)
+    begin = next((s for s in run.states[: max(0, after.state)][::-1] if s.model == after.model), None)
+    ends = [s for s in run.states[max(0, before.state) : max(0, after.state)] if s.model == before.model]
+    return begin is not None and any(len(s.sums) == len(begin.sums) and not s.moved(begin).any() for s in ends)
+
+
+def _restarted(run: RunRecord, again: BegunAgain, facts: list[Evidence]) -> Finding:
+    """The finding; a suspicion where validation was better before it."""
+    facts.append(
+        Evidence("rate at which a new optimizer went on, and where the one before had come to", again.rate, again.fallen)
+    )
+    last = run.last_validation
+    earlier = [p for p in run.of_phase("validation") if p.index < again.after.index and last and p.dataset == last.dataset]
+    lost: Gain | None = None
+    if last is not None and earlier and last.index > again.after.index:
+        lost = between_passes(last, earlier[-1])
+        facts.append(Evidence("rise of the losses since then, in standard errors", rise_since(run, again, earlier[-1]), 0.0))
+    worse = lost is not None and lost.value > 0 and (lost.p_value < P_VALUE or rise_since(run, again, earlier[-1]) > Z)
+    points = max(0.0, 100 * lost.value) if lost is not None else 0.0
+    words = f"a new optimizer went on at {again.rate:.2g} where the rate had come down to {again.fallen:.2g}, and stayed there"
+    remedy = "save and load the state of scheduler and optimizer with the weights, so that the rate goes on where it was"
+    return _finding(words, points, 0.8 if worse else HINT, facts, remedy)
+
+
+def rise_since(run: RunRecord, again: BegunAgain, val: Pass) -> float:
+    """How far the losses of training and validation rose, in standard errors: two sets of samples, so both count together."""
+    pairs = ((again.before, run.of_phase("train")), (val, run.of_phase("validation")))
+    rises = [
+        loss_rise(one, [p for p in later if p.index >= again.after.index and p.dataset == one.dataset]) for one, later in pairs
+    ]
+    return float(sum(rises) / np.sqrt(len(rises)))
+
+
+def loss_rise(before: Pass, later: Sequence[Pass]) -> float:
+    """Mean rise from one pass to the average of later ones, over the samples of all, in standard errors; 0 for too few."""
+    tables = [dict(zip(p.samples.sample.tolist(), p.samples.loss.tolist(), strict=True)) for p in (before, *later)]
+    known = sorted(set(tables[0]).intersection(*tables[1:]) - {-1})
+    losses = np.array([[t[i] for i in known] for t in tables])
+    if len(tables) < 2 or len(known) < 2 or not np.isfinite(losses).all():
+        return 0.0
+    rise = losses[1:].mean(0) - losses[0]
+    return float(rise.mean() / (rise.std() / np.sqrt(len(rise)) + 1e-9))
+
+
 def cost(run: RunRecord, facts: list[Evidence]) -> float:
     """Points, measured where the head could be trained again at its highest rate; adds the evidence."""
     again = replay(run, "constant_rate")
@@ -182,6 +284,8 @@ def _finding(summary: str, points: float, confidence: float, facts: list[Evidenc
 def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     """The schedule stepped at the other place."""
     run = case.run
+    if begun_again(run) is not None:
+        return Untreatable("the scheduler's state at the end of the earlier part is not kept")
     if not run.schedules:
         return Untreatable("the rate is not set by a schedule of torch.optim")
     trained = len(run.of_phase("train"))
@@ -189,4 +293,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return Intervention("schedule_steps", {"phase": "train", "every": "epoch" if often else "batch"})
 
 
-CHECK = Check(code="TRN414", name="wrong_schedule", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="TRN414", name="wrong_schedule", stage="update", detect=detect, doc=__doc__ or "", treat=treat)

@@ -89,4 +89,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return Intervention("step_once", {"phase": "train"})
 
 
-CHECK = Check(code="TRN413", name="wrong_step_count", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="TRN413", name="wrong_step_count", stage="update", detect=detect, doc=__doc__ or "", treat=treat)

@@ -126,4 +126,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return drop_from_train(case, finding.subjects)
 
 
-CHECK = Check(code="DAT104", name="wrong_train_labels", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="DAT104", name="wrong_train_labels", stage="files", detect=detect, doc=__doc__ or "", treat=treat)

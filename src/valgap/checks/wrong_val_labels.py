@@ -8,6 +8,7 @@ Why it hurts validation
     A right answer counts as wrong. With 5 % wrong labels the best possible model shows 95 %.
 
 What else looks like this
+    Classes of which training holds a few images: probes do not know them, and their labels are not judged.
     Validation of another kind than training (DAT106) lowers the probe's agreement everywhere, not on a few images with
     confident other answers. Class indices in another order (DAT102) disagree for whole classes.
 
@@ -19,6 +20,8 @@ Source
 """
 
 from __future__ import annotations
+
+import math
 
 from valgap.checks.images import drop_from_validation, label_ranking, needed
 from valgap.checks.one_class_validation import lacks_classes
@@ -60,7 +63,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if shift is not None and shift.p_value < SHIFTED_P and shift.auc >= SHIFTED_AUC:
         return Clear("validation images are of another kind than train's (DAT106), whose probe cannot judge them", facts, ranking)
     # Probes that learnt from wrong labels are wrong on sound ones: only what goes beyond that is val's own.
-    inherited = INHERITED * errors.train_rate
+    inherited = INHERITED * (0.0 if math.isnan(errors.train_rate) else errors.train_rate)
     own = errors.val_rate - inherited
     if own < HINT_RATE or len(suspects) < MIN_SUSPECTS:
         return Clear("hardly any validation label looks wrong", facts, ranking)
@@ -80,4 +83,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return drop_from_validation(finding.subjects)
 
 
-CHECK = Check(code="DAT105", name="wrong_val_labels", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="DAT105", name="wrong_val_labels", stage="files", detect=detect, doc=__doc__ or "", treat=treat)

@@ -14,7 +14,7 @@ from PIL import Image
 from valgap.data.images import read_small
 from valgap.errors import DataError
 from valgap.exhibits.per_class import answer_probabilities, class_names
-from valgap.types import Diagnosis, Finding, Gallery, Pass, Picture, Ranked, RunRecord, SeenInputs
+from valgap.types import Diagnosis, Finding, Gallery, KeptInputs, Pass, Picture, Ranked, RunRecord, SeenInputs
 
 SIDE = 112  # pixels
 QUALITY = 70  # of WebP: 2 to 4 KB for a photograph of this size
@@ -144,7 +144,32 @@ def seen_galleries(run: RunRecord) -> tuple[Gallery, ...]:
     return tuple(_seen(run, seen, one, mean, std, rule) for seen, one in pairs)
 
 
-def drawing_rule(run: RunRecord, first: SeenInputs) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], str]:
+def stage_galleries(diagnosis: Diagnosis, album: Album) -> dict[str, Gallery]:
+    """For each stage at fault that has pictures: files beside what the network saw of them, drawn back by one rule."""
+    run = diagnosis.run
+    out: dict[str, Gallery] = {}
+    for line in diagnosis.stages:
+        phase = "train" if line.stage == "read_train" else "validation"
+        kept = [k for k in run.kept if run.passes[k.pass_index].phase == phase]
+        if not line.pictures or not kept:
+            continue
+        last = max(kept, key=lambda k: k.pass_index)
+        place = {run.sample_names[s]: i for i, s in enumerate(last.sample.tolist())}
+        trained = next((k for k in run.kept if run.passes[k.pass_index].phase == "train"), last)
+        mean, std, rule = drawing_rule(run, trained)
+        rows = []
+        for name, file in line.pictures:
+            if name in place and last.images.shape[1] == len(mean):
+                values = last.values[place[name]]
+                pixels = (values * std[:, None, None] + mean[:, None, None]).clip(0.0, 1.0)
+                spread = f"as seen: values {values.min():.2f} .. {values.max():.2f}"
+                rows.append((album.picture(file, "the file"), Picture(name, (spread,), as_address(_drawn(pixels)))))
+        if rows:
+            out[line.stage] = Gallery(f"Files, and what the network saw of them ({rule})", tuple(rows), len(rows))
+    return out
+
+
+def drawing_rule(run: RunRecord, first: SeenInputs | KeptInputs) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], str]:
     """(mean, std, words): a pixel 0..1 is value x std + mean, undoing what training applies, or what the weights expect."""
     channels = first.images.shape[1]
     last, model = run.last_train, run.trained_model

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from valgap.exhibits.answer import two_sentences
 from valgap.exhibits.curves import accuracy_curves, data_size_curve, loss_curves
-from valgap.exhibits.galleries import MAX_BYTES, Album, findings_galleries, mistakes, seen_galleries
+from valgap.exhibits.galleries import MAX_BYTES, Album, findings_galleries, mistakes, seen_galleries, stage_galleries
 from valgap.exhibits.per_class import calibration, class_results, confusion
 from valgap.exhibits.settings import settings_of
 from valgap.types import Diagnosis, Exhibits
@@ -23,6 +23,7 @@ def gather(diagnosis: Diagnosis, remedies: Mapping[str, str] | None = None, max_
     album = Album(run, max_bytes)
     return Exhibits(
         answer=two_sentences(diagnosis),
+        stages=stage_galleries(diagnosis, album),
         accuracy=accuracy_curves(run),
         loss=loss_curves(run),
         confusion=confusion(run),

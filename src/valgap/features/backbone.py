@@ -57,6 +57,11 @@ class Backbone:
         """(n, 3584) features of n images (INPUT_SIDE, INPUT_SIDE, 3) uint8 and of their larger mirror images."""
         return np.concatenate([self._pass(np.stack(images)), self._pass(np.stack(mirrored))], axis=1)
 
+    def plain(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """(n, 1280) features of n images (H, W, 3) uint8, of one look at the last depth."""
+        parts = [self._pass(pixels[i : i + self.batch])[:, :1280] for i in range(0, len(pixels), self.batch)]
+        return np.concatenate(parts)
+
     def _pass(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         side = pixels.shape[1]
         if side not in self._forwards:

@@ -12,6 +12,7 @@ from valgap.data import images_of_training
 from valgap.data.folder import VALIDATION_NAMES
 from valgap.data.images import SUFFIXES
 from valgap.errors import DataError
+from valgap.features.listed import listed_files
 from valgap.types import ImageRows, Pass, RunRecord
 
 # (name, path, label name or None, whether validation)
@@ -40,13 +41,39 @@ def rows_of_run(run: RunRecord) -> ImageRows | None:
     found: list[Row] = []
     absent = 0
     for one, is_val in ((train, False), (val, True)):
-        for name, label in _samples(run, one).items() if one is not None else ():
+        samples = _samples(run, one) if one is not None else {}
+        for name, label in samples.items():
             path = base / name
             if path.is_file():
                 found.append((name, str(path), names.get(label, str(label)) if label >= 0 else None, is_val))
             else:
                 absent += 1
+        if one is not None and not samples:
+            found += [(n, p, names.get(t, str(t)), is_val) for n, p, t in _in_memory(run, one)]
     return _rows(found, list(names.values()), absent) if found else None
+
+
+def rows_of_declared(run: RunRecord, train: Pass, at_most: int) -> ImageRows | None:
+    """All training images that a data set declares, drawn or not, and those of the last validation; None without such files.
+
+    Of more than ``at_most`` of a side, as many of each class are taken, evenly spread.
+    """
+    dataset, val = run.datasets.get(train.dataset), run.last_validation
+    if dataset is None or dataset.sample is None or dataset.targets is None or val is None:
+        return None
+    names = class_names(run, train)
+    others = _drawn(p for p in run.passes if p.phase == "validation")
+    declared = zip(dataset.sample.tolist(), np.asarray(dataset.targets).tolist(), strict=False)
+    sides = [
+        [(run.sample_names[s], int(t)) for s, t in declared if s >= 0 and t >= 0 and s not in others],
+        list(_samples(run, val).items()),
+    ]
+    base = Path(str(run.header.get("cwd", ".")))
+    found: list[Row] = []
+    for side, is_val in zip(sides, (False, True), strict=True):
+        chosen = sorted(side, key=lambda r: r[1])[:: max(1, -(-len(side) // at_most))]
+        found += [(n, str(base / n), names.get(t, str(t)), is_val) for n, t in chosen if t >= 0 and (base / n).is_file()]
+    return _rows(found, list(names.values()), 0) if found else None
 
 
 def class_names(run: RunRecord, one: Pass) -> dict[int, str]:
@@ -76,6 +103,17 @@ def _samples(run: RunRecord, one: Pass) -> dict[str, int]:
         known = {s: t for s, t in known.items() if s not in others}
     named = {run.sample_names[s]: t for s, t in sorted(known.items())}
     return {n: t for n, t in named.items() if n.lower().endswith(SUFFIXES)}
+
+
+def _in_memory(run: RunRecord, one: Pass) -> list[tuple[str, str, int]]:
+    """(sample name, file, target) of the samples of a pass that the program holds in memory, where their files are known."""
+    listed = listed_files(run, one.dataset)
+    if listed is None:
+        return []
+    files = dict(zip(listed[1].tolist(), listed[0], strict=True))
+    tables = [p.samples for p in run.of_phase(one.phase) if p.dataset == one.dataset]
+    drawn = {s: t for table in tables for s, t in zip(table.sample.tolist(), table.target.tolist(), strict=True)}
+    return [(run.sample_names[s], files[s], t) for s, t in sorted(drawn.items()) if s in files and t >= 0]
 
 
 def _drawn(passes: Iterable[Pass]) -> set[int]:

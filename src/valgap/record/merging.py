@@ -278,6 +278,12 @@ def _record(
         printed=tuple(replace(n, after_pass=_place(by_id[i], n.after_pass)) for i in printing for n in by_id[i].record.printed),
         closing=closing,
         recorder_errors=tuple(e for p in (main, *(q for q in leading if q is not main)) for e in p.record.recorder_errors),
+        kept=tuple(
+            replace(k, pass_index=p.merged[k.pass_index], sample=_numbers(p).samples[k.sample])
+            for p in leading
+            for k in p.record.kept
+            if k.pass_index in p.merged
+        ),
         seen=tuple(
             replace(s, pass_index=p.merged[s.pass_index]) for p in leading for s in p.record.seen if s.pass_index in p.merged
         ),

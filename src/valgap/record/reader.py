@@ -23,7 +23,9 @@ from valgap.record.whole import whole
 from valgap.types import (
     Closing,
     DatasetInfo,
+    GradientStats,
     InputStats,
+    KeptInputs,
     LoaderInfo,
     LossStats,
     ModelInfo,
@@ -212,14 +214,20 @@ class _Assembler:
             stopped=reason,
             seconds=float(end["seconds"]) if "seconds" in end else max(float(e.get("at", 0.0)) for e in self.events),
             provenance={e["dataset"]: Provenance(**_only(Provenance, e)) for e in self.of("provenance")},
+            kept=tuple(self._kept(e, passes) for e in self.of("kept") if int(e["pass"]) in self.positions),
             seen=tuple(self._seen(e) for e in self.of("seen") if int(e["pass"]) in self.positions),
         )
 
     def _seen(self, event: dict[str, Any]) -> SeenInputs:
-        images, low, high = (np.asarray(event[k]) for k in ("images", "low", "high"))
-        if images.ndim != 4 or images.dtype != np.uint8 or not (low.shape == high.shape == images.shape[1:2]):
-            raise ValueError(f"no small images have the shape {images.shape}")
-        return SeenInputs(self.positions[int(event["pass"])], images, low.astype(np.float32), high.astype(np.float32))
+        return SeenInputs(self.positions[int(event["pass"])], *_small_images(event))
+
+    def _kept(self, event: dict[str, Any], passes: Sequence[Pass]) -> KeptInputs:
+        position = self.positions[int(event["pass"])]
+        sample = with_new_ids(np.asarray(event["sample"]), self.renamed.get(passes[position].dataset, {}))
+        images, low, high = _small_images(event)
+        if sample.shape != images.shape[:1]:
+            raise ValueError(f"{len(sample)} samples have {len(images)} images")
+        return KeptInputs(position, sample, images, low, high)
 
     def _names(self) -> tuple[str, ...]:
         names: list[str] = []
@@ -252,7 +260,16 @@ class _Assembler:
         elif fresh >= LOADED_SHARE or loaded < LOADED_SHARE:
             pretrained = False
         fields = _only(ModelInfo, event)
-        for name in ("tensor_names", "layer_kind", "expected_mean", "expected_std", "expected_size", "dropout", "layer_groups"):
+        for name in (
+            "tensor_names",
+            "layer_kind",
+            "expected_mean",
+            "expected_std",
+            "expected_size",
+            "dropout",
+            "layer_groups",
+            "strays",
+        ):
             if name in fields:
                 fields[name] = tuple(fields[name]) if fields[name] is not None else None
         return ModelInfo(**{**fields, "pretrained": pretrained, "loaded_fraction": loaded})
@@ -312,6 +329,7 @@ class _Assembler:
                     steps=_join(StepTable, [p["step_table"] for p in parts[number]]),
                     modes=ModeStats(**event["modes"]),
                     state=states.get(number, -1),
+                    gradient=GradientStats(**event["gradient"]) if event.get("gradient") else None,
                 )
             )
             epoch += phases[position] == "train"
@@ -328,6 +346,14 @@ class _Assembler:
             skipped={e["name"]: e["reason"] for e in self.of("skipped")},
             seconds=sum(float(e["seconds"]) for e in self.of("closing_end")),
         )
+
+
+def _small_images(event: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """(images (n, C, h, w) uint8, values of 0 and of 255 per channel, (C,) each)."""
+    images, low, high = (np.asarray(event[k]) for k in ("images", "low", "high"))
+    if images.ndim != 4 or images.dtype != np.uint8 or not (low.shape == high.shape == images.shape[1:2]):
+        raise ValueError(f"no small images have the shape {images.shape}")
+    return images, low.astype(np.float32), high.astype(np.float32)
 
 
 def _only(kind: Any, event: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from valgap.report.charts import bar, calibration_chart, line_chart
 from valgap.report.standing import LIKELY
 from valgap.report.words import number_text
-from valgap.types import Clear, Crashed, Diagnosis, Exhibits, Finding, Judged, NotApplicable
+from valgap.types import STAGE_WORDS, Clear, Crashed, Diagnosis, Exhibits, Finding, Judged, NotApplicable
 
 MAX_SUBJECTS = 1_000
 
@@ -48,6 +48,7 @@ def diagnosis_to_html(diagnosis: Diagnosis, exhibits: Exhibits) -> str:
         calibration_chart=calibration_chart,
         bar=bar,
         heat=heat,
+        stage_words=STAGE_WORDS,
         max_subjects=MAX_SUBJECTS,
         **groups,
     )
@@ -74,7 +75,9 @@ def statement(diagnosis: Diagnosis) -> list[dict[str, Any]]:
     first = {"name": "reached by this run", "points": f"{start:.1f} %", "interval": interval, "told": f"{val.n} images"}
     rows: list[dict[str, Any]] = [{**first, "bar": base, "code": "", "total": True}]
     running = start
-    reached = False
+    # What no re-run has shown is not counted as reached.
+    confirmed = any(j.verdict == "confirmed" for j in verdicts.values())
+    reached = not confirmed
     for line in diagnosis.ledger:
         judged = verdicts.get(line.name)
         if judged is None and not reached and len(rows) > 1:

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from valgap.types import Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable, RankInfo
+from valgap.types import Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable, RankInfo, StageLine
 
 SCHEMA = 1
 
@@ -40,6 +40,7 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
         ],
         "crashed": [{**_named(j), "traceback": j.outcome.traceback} for j in diagnosis.judged if isinstance(j.outcome, Crashed)],
         "ledger": [asdict(line) for line in diagnosis.ledger],
+        "stages": [_stage(line) for line in diagnosis.stages],
         "gap": [asdict(part) for part in diagnosis.gap],
         "experiments": asdict(diagnosis.experiments) if diagnosis.experiments is not None else None,
     }
@@ -63,7 +64,7 @@ def _process(rank: RankInfo) -> dict[str, Any]:
 
 
 def _named(judged: Judged) -> dict[str, Any]:
-    return {"code": judged.check.code, "name": judged.check.name}
+    return {"code": judged.check.code, "name": judged.check.name, "stage": judged.check.stage}
 
 
 def _finding(judged: Judged, finding: Finding) -> dict[str, Any]:
@@ -88,6 +89,20 @@ def _clear(judged: Judged, clear: Clear) -> dict[str, Any]:
         "summary": clear.summary,
         "evidence": [asdict(e) for e in clear.evidence],
         "ranking": [asdict(r) for r in clear.ranking],
+    }
+
+
+def _stage(line: StageLine) -> dict[str, Any]:
+    return {
+        "stage": line.stage,
+        "points": asdict(line.points) if line.points is not None else None,
+        "nats": asdict(line.nats) if line.nats is not None else None,
+        "verdict": line.verdict,
+        "confidence": line.confidence,
+        "proved": line.proved,
+        "causes": list(line.causes),
+        "summary": line.summary,
+        "evidence": [asdict(e) for e in line.evidence],
     }
 
 

@@ -9,7 +9,7 @@ from rich.padding import Padding
 
 from valgap.report.standing import LIKELY
 from valgap.report.words import FEWEST, evidence_line, safe, share_text
-from valgap.types import Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable
+from valgap.types import STAGE_WORDS, Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable
 
 # What a screen of 24 lines holds beside the ledger.
 SCREEN_FINDINGS = 3
@@ -23,6 +23,7 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     likely = _head(diagnosis, console)
     for number, judged in enumerate(likely[:SCREEN_FINDINGS], 1):
         _finding(number, judged, console, SCREEN_EVIDENCE)
+    _stages_in_short(diagnosis, console)
     _foot(diagnosis, console)
     hints = _hints(diagnosis)
     clear = sum(isinstance(j.outcome, Clear) for j in diagnosis.judged)
@@ -38,6 +39,7 @@ def show_details(diagnosis: Diagnosis, console: Console) -> None:
     for number, judged in enumerate(_head(diagnosis, console), 1):
         _finding(number, judged, console, MAX_EVIDENCE)
         _concerned(judged, console)
+    _stages(diagnosis, console)
     _gap(diagnosis, console)
     _foot(diagnosis, console)
     hints = _hints(diagnosis)
@@ -127,6 +129,32 @@ def _processes(diagnosis: Diagnosis, console: Console) -> None:
     console.print(text, highlight=False)
 
 
+def _stages(diagnosis: Diagnosis, console: Console) -> None:
+    """The account by stage: a line each, the most costly first."""
+    if not diagnosis.stages:
+        return
+    console.print("[bold]Stage by stage, beside a sound way to do it[/]", highlight=False)
+    rows = []
+    for line in diagnosis.stages:
+        points = f"{line.points.value:+.1f}" if line.points is not None else ""
+        span = f"({line.points.low:+.1f} .. {line.points.high:+.1f})" if line.points is not None else ""
+        nats = f"{line.nats.value:+.2f} nats  " if line.nats is not None else ""
+        told = line.summary or (f"needs {line.missing}" if line.missing else "")
+        text = f"{line.verdict:<8}  {span}  {nats}{safe(told)}" if line.points is not None else f"{line.verdict:<8}  {safe(told)}"
+        rows.append(_Row(STAGE_WORDS[line.stage], points, text, "bold red" if line.verdict == "at fault" else "default"))
+    _print_rows(rows, console)
+
+
+def _stages_in_short(diagnosis: Diagnosis, console: Console) -> None:
+    """One line: which stages are at fault, sound and not known."""
+    verdicts = ("at fault",), ("sound", "gain"), ("unknown",)
+    kinds = {v: [x.stage for x in diagnosis.stages if x.verdict in v] for v in verdicts}
+    words = zip(("at fault", "sound", "not compared"), kinds.values(), strict=True)
+    told = "; ".join(f"{how}: {', '.join(stages)}" for how, stages in words if stages)
+    if told:
+        console.print(f"[dim]stages {told}[/]", highlight=False)
+
+
 def _limits(diagnosis: Diagnosis, console: Console) -> None:
     """What limits a sound run: the noise of its validation set, and what its features can give."""
     val = diagnosis.validation
@@ -185,14 +213,15 @@ def _statement(diagnosis: Diagnosis, console: Console) -> None:
         span = f" ({line.low:+.1f} .. {line.high:+.1f})" if line.low is not None and line.high is not None else ""
         proof = f"[bold]{judged.verdict}[/]{span} {safe(line.note)}" if judged is not None else safe(line.note)
         rows.append(_Row(line.name, f"{line.points:+.1f}", proof, "bold red" if judged is not None else "default"))
-        total += line.points if judged is not None else 0.0
+        confirmed = judged is not None and judged.verdict == "confirmed"
+        total += line.points if confirmed else 0.0
     listed = {line.name for line in diagnosis.ledger}
     for judged in diagnosis.findings:
         tried = judged.verdict in ("refuted", "inconclusive") or judged.reason.startswith("not tried")
         if tried and judged.check.name not in listed:
             points = f"({judged.effect.value:+.1f})" if judged.effect is not None else "(?)"
             rows.append(_Row(judged.check.name, points, f"{judged.verdict}: {safe(judged.reason)}", "dim"))
-    if any(line.name in verdicts for line in diagnosis.ledger):
+    if any(j.verdict == "confirmed" for j in diagnosis.findings):
         rows.append(_Row("reached with every confirmed remedy", f"{total:.1f} %", "", "bold"))
     _print_rows(rows, console)
     if not any(j.verdict == "confirmed" for j in diagnosis.findings):

@@ -27,7 +27,7 @@ from valgap.seams.provenance import learn
 from valgap.seams.recorder import Recorder
 from valgap.seams.rescoring import Rescoring
 from valgap.seams.routes import Route
-from valgap.seams.source import Source, comes_in_order, preserved, random_states_kept, uncompiled
+from valgap.seams.source import Source, comes_in_order, own_places, preserved, random_states_kept, uncompiled
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.twins import twin_rows
 from valgap.seams.views import View, mode_at, unchanged, validation_views
@@ -118,11 +118,12 @@ class ClosingMeasurements:
     def _rescore_under(self, rescoring: Rescoring, name: str, act: Act | None, loader: Any, facts: dict[str, Any]) -> None:
         dataset = loader.dataset if act is None else act.dataset(loader.dataset)
         view = View(name, unchanged if act is None else act.inputs, mode_at(facts["walk"]))
-        rescoring.score(self._source(loader, dataset, facts["dataset"]), [view], float("inf"))
+        rescoring.score(self._source(loader, dataset, facts), [view], float("inf"))
 
-    def _source(self, loader: Any, dataset: Any, number: int, most: int = 1 << 60, check_inputs: bool = True) -> Source:
+    def _source(self, loader: Any, dataset: Any, facts: dict[str, Any], most: int = 1 << 60, check_inputs: bool = True) -> Source:
         assert self.model is not None
-        return Source(self.recorder, self.model, loader, dataset, number, most, check_inputs)
+        places = own_places(self.recorder, facts)
+        return Source(self.recorder, self.model, loader, dataset, facts["dataset"], most, check_inputs, places)
 
     # -- weights and twins --------------------------------------------------------------------
 
@@ -179,7 +180,7 @@ class ClosingMeasurements:
         rescoring = Rescoring(model, attempts, head)
         deadline = attempts.until(VALIDATION_SHARE)
         views = validation_views(model, loader, facts["walk"], train_loader, train_facts["walk"])
-        val = self._source(loader, loader.dataset, facts["dataset"])
+        val = self._source(loader, loader.dataset, facts)
         begun = time.perf_counter()
         of_val = rescoring.gather(val, views, deadline)
         one_walk = (time.perf_counter() - begun) / len(views)
@@ -214,7 +215,7 @@ class ClosingMeasurements:
         elif comes_in_order(loader):
             attempts.skip("train_eval", "the validation loader makes its batches in its own way, and of its own data set alone")
             return
-        train = self._source(loader, dataset, train_facts["dataset"], MAX_TRAIN_IMAGES)
+        train = self._source(loader, dataset, train_facts, MAX_TRAIN_IMAGES)
         if time.perf_counter() > attempts.until(TRAIN_SHARE):
             attempts.skip("train_eval", "the time budget ended")
             return
@@ -230,7 +231,7 @@ class ClosingMeasurements:
 
     def _augmented(self, rescoring: Rescoring, loader: Any, facts: dict[str, Any], plain: Gathered) -> None:
         """Training images as the script reads them, in eval mode: what augmentation alone does to the model's answers."""
-        source = self._source(loader, loader.dataset, facts["dataset"], AUGMENTED_IMAGES, check_inputs=False)
+        source = self._source(loader, loader.dataset, facts, AUGMENTED_IMAGES, check_inputs=False)
         if time.perf_counter() > self.attempts.ending:
             self.attempts.skip("train_augmented", "the time budget ended")
             return
@@ -253,7 +254,7 @@ class ClosingMeasurements:
         if prepared is not None and [s.text for s in prepared.steps] == [s.text for s in found.steps]:
             skip("the program's own validation transform is the weights' own")
             return
-        source = self._source(loader, dataset, facts["dataset"])
+        source = self._source(loader, dataset, facts)
         rescoring.score(source, [View("val_weights", unchanged)], self.attempts.ending)
 
     def _fixed_validation(
@@ -264,7 +265,7 @@ class ClosingMeasurements:
         if dataset is None:
             self.attempts.skip("val_fixed", "the random steps of the validation transform could not be taken out")
             return
-        rescoring.score(self._source(loader, dataset, facts["dataset"]), [View("val_fixed", unchanged)], deadline)
+        rescoring.score(self._source(loader, dataset, facts), [View("val_fixed", unchanged)], deadline)
 
 
 def judged(trained: TrackedModel | None, last_eval: dict[str, Any]) -> TrackedModel | None:

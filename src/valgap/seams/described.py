@@ -98,6 +98,7 @@ def optimizer_settings(optimizer: Any) -> dict[str, Any]:
 def model_facts(model: TrackedModel) -> dict[str, Any]:
     """A model as it is now: its tensors, what became of them, and what its weights expect."""
     expected = model.expected()
+    idle = [s for s in model.strays.values() if s.idle]
     return {
         "id": model.id,
         "kind": type(unwrap(model.parts[0])).__name__,
@@ -112,6 +113,8 @@ def model_facts(model: TrackedModel) -> dict[str, Any]:
         "newness": np.array([model.newness.get(id(t[1]), -1) for t in model.tensors], np.int8),
         "on_path": np.array(model.on_path(), bool),
         "held_in_vain": model.foreign,
+        "strays": [type(s.layer).__name__ for s in idle],
+        "stray_numbers": sum(p.numel() for s in idle for p in s.parameters),
         "layer_groups": model.layer_groups,
         "group_of": np.array(model.group_of, np.int32),
         "layer_kind": [t[3] for t in model.tensors],

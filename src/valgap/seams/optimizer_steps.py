@@ -44,8 +44,8 @@ class OptimizerSteps:
         if isinstance(loss, torch.Tensor):
             self._unscaled = loss.detach().clone()
 
-    def backward_started(self, tensors: Any, open_walk: Walk | None, model: TrackedModel | None) -> None:
-        """``backward`` begins, on what ``model`` gave."""
+    def backward_started(self, tensors: Any, open_walk: Walk | None, model: TrackedModel | None) -> float | torch.Tensor:
+        """``backward`` begins, on what ``model`` gave. Returns by how much a GradScaler has scaled the loss."""
         self.look()
         if isinstance(tensors, (tuple, list)):
             tensors = tensors[0] if tensors else None
@@ -57,6 +57,9 @@ class OptimizerSteps:
         if model is not None and model.steps == model.own_updates:
             self._own.watch(model)
         loss = self._unscaled if self._unscaled is not None else tensors
+        scale: float | torch.Tensor = 1.0
+        if self._unscaled is not None and isinstance(tensors, torch.Tensor) and tensors.numel() == self._unscaled.numel() == 1:
+            scale = (tensors.detach().float() / self._unscaled.float()).reshape(())
         self._unscaled = None
         if isinstance(loss, torch.Tensor):
             self._loss = loss.detach().float().mean() if loss.numel() else None
@@ -66,6 +69,7 @@ class OptimizerSteps:
             else:
                 self._stale = torch.zeros((), dtype=torch.bool)
         self._unclean = {}
+        return scale
 
     def step_started(
         self, optimizer: torch.optim.Optimizer, has_closure: bool, open_walk: Walk | None, models: Sequence[TrackedModel]

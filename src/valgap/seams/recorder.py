@@ -8,12 +8,14 @@ import weakref
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from valgap.record.writer import RecordWriter
 from valgap.seams.batches import as_class_index, find_images, find_logits, logit_heads, tensors_in
 from valgap.seams.described import loader_settings, own_loader, without_workers
-from valgap.seams.inputs import fingerprint, miniatures, quantized
+from valgap.seams.inputs import fingerprint, is_sampled, miniatures, quantized
+from valgap.seams.logit_gradients import LogitGradient
 from valgap.seams.model_states import ModelStates
 from valgap.seams.optimizer_steps import OptimizerSteps
 from valgap.seams.ranks import Ranks
@@ -45,6 +47,7 @@ class Recorder:
         self.target_keys: dict[int, str] = {}
         # What the closing measurements need, kept alive: data set and loader settings of the last walks.
         self.last_train: tuple[Any, Any] | None = None  # (loader, walk facts)
+        self.trained_on: dict[int, npt.NDArray[np.bool_]] = {}  # by data set: the positions that any training pass showed
         self.last_eval: tuple[Any, Any] | None = None
         self.best: tuple[float, int, dict[str, torch.Tensor]] | None = None  # accuracy, pass, state
         self.seconds = {"train": 0.0, "eval": 0.0}
@@ -61,10 +64,11 @@ class Recorder:
         self._states = ModelStates(writer)
         self._ranks = Ranks(writer)
         self._seen: set[tuple[int, bool]] = set()
+        self._last_kept: dict[tuple[int, str], dict[str, Any] | None] = {}  # by data set and kind, what is to be written
         self._known: weakref.WeakKeyDictionary[Any, TrackedModel] = weakref.WeakKeyDictionary()  # by called module
         self._looked_into: weakref.WeakSet[Any] = weakref.WeakSet()
         self._inner: list[tuple[Given, torch.Tensor, list[torch.Tensor]]] = []  # see ``inner_returned``
-        self._at_work: set[int] = set()  # id() of each module that returned inside the open call
+        self._at_work: dict[int, Any] = {}  # by id(): each module that returned inside the open call
         self._inside_loss: torch.Tensor | None = None  # what went into a loss inside the open call
 
     @property
@@ -118,7 +122,7 @@ class Recorder:
         self._ranks.model_called(module, grad_enabled)
         self._steps.look()
         self._open_call = None
-        self._inner, self._at_work = [], set()
+        self._inner, self._at_work = [], {}
         self._deferred_grad = grad_enabled
         images = find_images(args)
         if images is None:
@@ -138,7 +142,7 @@ class Recorder:
 
     def inner_returned(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """A module inside the open call has returned: kept if it was given the images themselves."""
-        self._at_work.add(id(module))
+        self._at_work[id(module)] = module
         given_to = [t for _, t in tensors_in((args, kwargs)) if t.ndim >= 2]
         images = self._open_call.inputs if self._open_call is not None else None
         if images is None:
@@ -157,12 +161,13 @@ class Recorder:
         call, batch = self._open_call, self._current
         self._open_call = None
         inner, self._inner = self._inner, []
-        working, self._at_work = self._at_work, set()
+        working, self._at_work = self._at_work, {}
         if call is None or batch is None or call.inputs is None:
             return
         images, call.inputs = call.inputs, None
         if working:
-            call.model.called = (call.model.called or set()) | working
+            call.model.called = (call.model.called or set()) | set(working)
+            call.model.note_strays(module, list(working.values()))
         heads = logit_heads(output, batch.size)
         logits = find_logits(output, batch.size, call.model.head)
         if inner:
@@ -172,6 +177,8 @@ class Recorder:
         if logits is not None:
             call.requires_grad = logits.requires_grad
             call.logits = logits.detach().clone()
+            if logits.requires_grad and logits.ndim == 2 and is_sampled(batch.number):
+                call.gradient = LogitGradient(logits)
         call.heads = heads if len(heads) > 1 else {}
         call.trace = Trace(output)
         if batch.number == 0:
@@ -237,6 +244,7 @@ class Recorder:
             self._current.images = images[:KEPT_IMAGES].detach().clone()
             self._current.functions = functions_given(images)
         walk.inputs.add(images.detach(), walk.num_batches)
+        walk.kept.add(images, walk.num_batches)
         if walk.given is not None and not walk.num_batches:
             walk.given.used = images[: len(walk.given.loaded)].detach().clone()
         self._see(walk, images, grad_enabled)
@@ -378,7 +386,9 @@ class Recorder:
     def backward_started(self, tensors: Any) -> None:
         """``backward`` begins."""
         call = self._current.chosen() if self._current is not None else None
-        self._steps.backward_started(tensors, self._open_walk(), call.model if call is not None else None)
+        scale = self._steps.backward_started(tensors, self._open_walk(), call.model if call is not None else None)
+        if call is not None and call.gradient is not None:
+            call.gradient.scale = scale
 
     def gradients_zeroed(self) -> None:
         """``zero_grad`` was called on an optimizer or a module."""
@@ -460,6 +470,7 @@ class Recorder:
         if walk.seen is not None:
             self.writer.write("seen", {"pass": walk.index, **quantized(walk.seen)})
             walk.seen = None
+        self._keep_inputs(walk, kind)
         if model is None:
             return
         if walk.steps:
@@ -473,9 +484,27 @@ class Recorder:
         walk.drop_loader()
         facts = {"model": model, "walk": walk, "dataset": walk.dataset_id, "state": state}
         if kind == "train":
+            if walk.shown is not None:
+                known = self.trained_on.get(walk.dataset_id)
+                if known is not None and len(known) == len(walk.shown):
+                    known |= walk.shown
+                else:
+                    self.trained_on[walk.dataset_id] = walk.shown.copy()
             self.last_train = (loader, facts)
         elif loader is not None and self._tells_more(model):
             self._consider_best(walk, model, loader, facts)
+
+    def _keep_inputs(self, walk: Walk, kind: str) -> None:
+        """Write the kept images of the first pass over each data set at once; those of the last one when the program ends."""
+        place = (walk.dataset_id, kind)
+        kept = walk.kept.result() if walk.dataset_id >= 0 else None
+        if kept is None or (place not in self._last_kept and len(self._last_kept) >= MAX_SEEN):
+            return
+        if place not in self._last_kept:
+            self.writer.write("kept", {"pass": walk.index, **kept})
+            self._last_kept[place] = None
+        else:
+            self._last_kept[place] = {"pass": walk.index, **kept}
 
     def _tells_more(self, model: TrackedModel) -> bool:
         """Whether an evaluation of this model says at least as much of the training as the last one that counted."""
@@ -504,6 +533,9 @@ class Recorder:
             self._close_current()
             for walk in list(self.walks):
                 self._write_walk(walk)
+            for kept in filter(None, self._last_kept.values()):
+                self.writer.write("kept", kept)
+            self._last_kept = dict.fromkeys(self._last_kept)
 
     def failed(self, where: str, error: Exception) -> None:
         """One of the methods above raised: noted in the record, unseen by the program."""

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -38,7 +39,9 @@ class Source:
         dataset_id: int,
         most: int = 1 << 60,
         check_inputs: bool = True,
+        places: npt.NDArray[np.bool_] | None = None,
     ) -> None:
+        """``places`` (N,): the positions that belong to this phase, where another one may draw from the same data."""
         self.recorder = recorder
         self.loader = loader
         self.dataset = dataset
@@ -46,6 +49,8 @@ class Source:
         self.size = ds.safe_len(dataset)
         self.most = most
         order = np.random.default_rng(0).permutation(max(0, self.size))  # a generator of our own
+        if places is not None and len(places) == len(order) and places.any():
+            order = order[places[order]]
         self.order = order[:most].tolist()
         self.device = next(model.parts[0].parameters()).device
         walk = recorder.last_eval[1]["walk"] if recorder.last_eval else None
@@ -142,6 +147,29 @@ class Source:
             for i, mark in zip(ids, marks, strict=True)
             if int(i) in self._seen or (self.in_order and i < 0)  # known by its content: another one
         ]
+
+
+def own_places(recorder: Recorder, facts: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
+    """(N,) the positions of a pass's data set that belong to its phase; None for all of them, or where they are not known.
+
+    Two samplers may share one folder: scored again, validation must not hold what only training draws, nor the other way
+    round. A part that no phase drew, since a pass broke off, belongs to whichever asks. One process of a group draws its own
+    share of what is everybody's.
+    """
+    train = recorder.last_train[1] if recorder.last_train is not None else None
+    val = recorder.last_eval[1] if recorder.last_eval is not None else None
+    if train is None or val is None or recorder.rank is not None:
+        return None
+    of_train = train["dataset"], recorder.trained_on.get(train["dataset"])
+    of_val = val["dataset"], val["walk"].shown
+    (mine, own), (other, others) = (of_train, of_val) if facts is train else (of_val, of_train)
+    ids, their_ids = (recorder.samples.ids.get(number) for number in (mine, other))
+    if ids is None or their_ids is None or own is None or others is None:
+        return None
+    if len(own) != len(ids) or len(others) != len(their_ids):
+        return None
+    elsewhere = np.isin(ids, their_ids[others]) & (ids >= 0)
+    return own | ~elsewhere if elsewhere.any() else None
 
 
 def comes_in_order(loader: Any) -> bool:

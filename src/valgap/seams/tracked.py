@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from valgap.seams.newness import newness
+from valgap.seams.newness import looks_new, newness
 
 if TYPE_CHECKING:
     from valgap.seams.routes import Given, Route
@@ -60,6 +60,23 @@ class FirstValue:
     copy: torch.Tensor | None
 
 
+class Stray:
+    """A layer that a module calls without having it as a part: in a plain list, say."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+        self.parameters = [p for p in layer.parameters(recurse=False) if p.requires_grad]
+        self.first = _sums_and_norms(self.parameters)
+        self.new = looks_new(layer)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is as it was made, gradients reach it, and nothing has moved it."""
+        if not self.new or all(p.grad is None or not bool(p.grad.any()) for p in self.parameters):
+            return False
+        return all(torch.equal(a, b) for a, b in zip(self.first, _sums_and_norms(self.parameters), strict=True))
+
+
 class TrackedModel:
     """Watches what maps images to logits: one module, or several that the program calls one after the other.
 
@@ -84,6 +101,7 @@ class TrackedModel:
         self.num_outputs = -1
         self.newness: dict[int, int] = {}  # by id() of the tensor: see ``newness``
         self.called: set[int] | None = None  # id() of every module at work in the first calls; None: not looked into
+        self.strays: dict[int, Stray] = {}  # by id(): layers at work in its call that are none of its own
         self._fresh: dict[int, bool] = {}  # of each BatchNorm layer, by id()
         self.describe()
 
@@ -178,6 +196,14 @@ class TrackedModel:
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
         }
         return [id(t) in working for _, t, _, _ in self.tensors]
+
+    def note_strays(self, module: nn.Module, working: Sequence[nn.Module]) -> None:
+        """Keep what works in a call of ``module`` and is no part of it."""
+        own = {id(p) for p in module.parameters()}
+        for layer in working:
+            new = [p for p in layer.parameters(recurse=False) if p.requires_grad]
+            if new and id(layer) not in self.strays and not any(id(p) in own for p in new):
+                self.strays[id(layer)] = Stray(layer)
 
     def roots(self) -> list[nn.Module]:
         """The modules whose modes decide how the model answers."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import IterableDataset
 
@@ -18,6 +19,8 @@ from valgap.seams.batches import LoadedBatch, as_class_index, as_two_columns, fi
 from valgap.seams.channel_change import KEPT, FirstImages
 from valgap.seams.datasets import length_of, safe_len
 from valgap.seams.inputs import InputCollector, LossCollector
+from valgap.seams.kept_inputs import InputKeeper
+from valgap.seams.logit_gradients import LogitGradient, against_cross_entropy
 from valgap.seams.routes import KEPT_IMAGES, Given, Route
 from valgap.seams.step_norms import StepNorms
 from valgap.seams.traces import Trace
@@ -44,6 +47,7 @@ class Call:
     logits: torch.Tensor | None = None
     inputs: torch.Tensor | None = None  # only while the call is open
     trace: Trace | None = None  # of what it returned
+    gradient: LogitGradient | None = None  # at its logits, of a few batches
     given: Given | None = None  # how it was called, on the first batch of a pass
     heads: dict[str, torch.Tensor] = field(default_factory=dict)  # class scores in its output, where there are several
     consumed: bool = False  # another call worked on what it returned
@@ -139,6 +143,7 @@ class Walk:
         self.loader_id = loader_id
         self.dataset_id = dataset_id
         self.sample_ids = sample_ids  # (N,) ids by position in the data set, or None
+        self.shown: npt.NDArray[np.bool_] | None = None  # (N,) which positions the model was shown, where they are known
         # A stream's length is what its class says; a sampler's is counted.
         self.length_is_sure = loader is not None and not isinstance(getattr(loader, "dataset", None), IterableDataset)
         self.endless = _is_endless(loader, self.length)
@@ -163,6 +168,9 @@ class Walk:
         self.models: dict[int, TrackedModel] = {}
         self.mode_rows: list[tuple[float, float, float, float]] = []
         self.inputs = InputCollector()
+        self.kept = InputKeeper(self.length)
+        self.gradients: list[torch.Tensor] = []  # (2,) of each sampled batch, see ``against_cross_entropy``
+        self._written_samples = 0
         self.loss = LossCollector()
         self.new_sizes: list[int] = []
         self._rows: list[tuple[OpenBatch, torch.Tensor | None, torch.Tensor | None]] = []
@@ -249,6 +257,12 @@ class Walk:
             if logits is not None:
                 call.model.num_outputs = _columns(logits)
         target = self._target(batch, target_keys)
+        if call is not None and call.gradient is not None and call.logits is not None:
+            compared = against_cross_entropy(call.gradient, call.logits, target)
+            self.gradients += [] if compared is None else [compared]
+        for one in batch.calls:
+            if one.gradient is not None:
+                one.gradient.let_go()
         if batch.loaded is not None:
             batch.loaded.origin = None  # keeps the images alive
         self._rows.append((batch, logits, target))
@@ -298,6 +312,7 @@ class Walk:
             "inputs": self.inputs.result(),
             "loss": self.loss.result(self.num_batches),
             "modes": self._modes(),
+            "gradient": self._gradient(),
         }
         self.part += 1
         self.new_sizes = []
@@ -315,6 +330,16 @@ class Walk:
             "batchnorm_layers": len(model.batchnorms) if model else 0,
             "dropout_layers": len(model.dropouts) if model else 0,
         }
+
+    def _gradient(self) -> dict[str, float] | None:
+        """The fields of GradientStats; None where no gradient was seen at the logits."""
+        if not self.gradients:
+            return None
+        rows = torch.stack(self.gradients).cpu().double()
+        finite = rows[torch.isfinite(rows).all(1)]
+        if not len(finite):
+            return None
+        return {"cosine": float(finite[:, 0].mean()), "ratio": float(finite[:, 1].median()), "batches": len(finite)}
 
     def _take_samples(self) -> dict[str, Any]:
         columns: dict[str, list[Any]] = {k: [] for k in SAMPLE_COLUMNS}
@@ -334,6 +359,8 @@ class Walk:
             name: np.concatenate(parts).astype(SAMPLE_COLUMNS[name]) if parts else np.zeros(0, SAMPLE_COLUMNS[name])
             for name, parts in columns.items()
         }
+        self.kept.name(table["sample"], self._written_samples)
+        self._written_samples += len(table["sample"])
         if not self.fingerprints:
             few = zip(table["sample"][:MARKED].tolist(), table["fingerprint"][:MARKED].tolist(), strict=True)
             self.fingerprints = {i: mark for i, mark in few if i >= 0}
@@ -354,6 +381,9 @@ class Walk:
         indices = loaded.indices
         if indices is None or len(indices) != batch.size or min(indices) < 0 or max(indices) >= len(self.sample_ids):
             return unknown
+        if self.shown is None:
+            self.shown = np.zeros(len(self.sample_ids), bool)
+        self.shown[np.array(indices)] = True
         return self.sample_ids[np.array(indices)]
 
     def _take_steps(self) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from valgap.types.diagnosis import (
     Crashed,
     Diagnosis,
     Effect,
-    Evidence,
     Experiments,
     Finding,
     GapPart,
@@ -27,6 +26,7 @@ from valgap.types.diagnosis import (
     Ranked,
     Untreatable,
 )
+from valgap.types.evidence import Evidence
 from valgap.types.exhibits import (
     Calibration,
     CalibrationBin,
@@ -52,7 +52,17 @@ from valgap.types.images import (
     OtherKinds,
     Shift,
 )
-from valgap.types.passes import InputStats, LossStats, ModeStats, Pass, SampleTable, SeenInputs, StepTable
+from valgap.types.passes import (
+    GradientStats,
+    InputStats,
+    KeptInputs,
+    LossStats,
+    ModeStats,
+    Pass,
+    SampleTable,
+    SeenInputs,
+    StepTable,
+)
 from valgap.types.program import (
     DatasetInfo,
     LoaderInfo,
@@ -66,8 +76,11 @@ from valgap.types.program import (
 )
 from valgap.types.ranks import RankInfo, RankPass, Wrapping
 from valgap.types.record import TRAINED, PrintedNumber, RunRecord
+from valgap.types.stages import STAGE_WORDS, STAGES, CaseStages, Compared, Measured, Stage, StageLine, StageVerdict
 
 __all__ = [
+    "STAGES",
+    "STAGE_WORDS",
     "TRAINED",
     "Accuracy",
     "Attributes",
@@ -75,10 +88,12 @@ __all__ = [
     "CalibrationBin",
     "Case",
     "CaseImages",
+    "CaseStages",
     "Check",
     "ClassResult",
     "Clear",
     "Closing",
+    "Compared",
     "Comparison",
     "Confusion",
     "Crashed",
@@ -94,6 +109,7 @@ __all__ = [
     "FloatArray",
     "Gallery",
     "GapPart",
+    "GradientStats",
     "HeldOut",
     "ImagePair",
     "ImageRows",
@@ -101,11 +117,13 @@ __all__ = [
     "IntArray",
     "Intervention",
     "Judged",
+    "KeptInputs",
     "LabelErrors",
     "LearningCurve",
     "LedgerLine",
     "LoaderInfo",
     "LossStats",
+    "Measured",
     "ModeStats",
     "ModelInfo",
     "NotApplicable",
@@ -127,6 +145,9 @@ __all__ = [
     "Series",
     "Setting",
     "Shift",
+    "Stage",
+    "StageLine",
+    "StageVerdict",
     "StateSnapshot",
     "StepTable",
     "TransformStep",

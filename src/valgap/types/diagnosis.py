@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from valgap.types.arrays import Verdict
+from valgap.types.evidence import Evidence
 from valgap.types.images import CaseImages
 from valgap.types.record import RunRecord
+from valgap.types.stages import CaseStages, Stage, StageLine
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Case:
 
     run: RunRecord  # RunRecord.empty(...) where only images are judged
     images: CaseImages | None = None  # None: no image file of this run is there
+    stages: CaseStages | None = None  # None: not compared with any reference
 
     @property
     def num_classes(self) -> int | None:
@@ -29,19 +32,6 @@ class Case:
             return len(dataset.class_to_idx)
         top = max((int(p.samples.target.max(initial=-1)) for p in self.run.of_phase("train")), default=-1)
         return top + 1 if top >= 0 else None
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """One measured value beside what it would be in a sound run."""
-
-    name: str
-    value: float | str | None
-    reference: float | str | None = None
-    unit: str = ""
-    n: int | None = None
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,8 +105,11 @@ class Check:
     name: str
     detect: Callable[[Case], Finding | Clear | NotApplicable]
     doc: str
+    stage: Stage  # where in the program the cause sits
     # None: the catalogue knows no treatment, so the cause is judged on evidence alone.
     treat: Callable[[Case, Finding], Intervention | Untreatable] | None = None
+    # Whether it makes the recorded accuracy one of something else than new images: the points of all others are then moot.
+    voids_accuracy: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,6 +146,7 @@ class LedgerLine:
     note: str = ""
     # "cause" and "rest" lead from the run's validation accuracy on; "measurement" leads to it from what the script reports.
     kind: Literal["cause", "measurement", "rest"] = "cause"
+    stage: Stage | None = None  # where its cause sits
 
 
 @dataclass(frozen=True)
@@ -210,6 +204,7 @@ class Diagnosis:
     budget_s: float = 0.0  # seconds that were given for re-runs; 0: none were asked for
     reported: Accuracy | None = None  # train_reported and train_rescored with their intervals
     rescored: Accuracy | None = None
+    stages: tuple[StageLine, ...] = ()  # the account by stage, most costly first
     unseen: tuple[str, ...] = ()  # what was not seen of a whole training and validation of one model, in words
 
     def __repr__(self) -> str:

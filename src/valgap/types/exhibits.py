@@ -90,6 +90,7 @@ class Exhibits:
     """Everything a report shows beside the diagnosis. A part that the record does not hold is empty or None."""
 
     answer: str  # what happened, in two sentences
+    stages: Mapping[str, Gallery]  # by stage at fault: files beside what the network saw of them
     accuracy: tuple[Series, ...]  # fractions over epochs
     loss: tuple[Series, ...]  # nats over epochs
     confusion: Confusion | None

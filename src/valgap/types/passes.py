@@ -94,6 +94,15 @@ class LossStats:
 
 
 @dataclass(frozen=True)
+class GradientStats:
+    """The gradient at the logits in some batches of a training pass, against that of the mean cross-entropy there."""
+
+    cosine: float  # mean; 1: the same direction
+    ratio: float  # median of its norm over the other's
+    batches: int
+
+
+@dataclass(frozen=True)
 class StepTable:
     """Per optimizer step of a training pass, in order."""
 
@@ -150,6 +159,7 @@ class Pass:
     steps: StepTable
     modes: ModeStats
     state: int  # position in RunRecord.states of the snapshot at its end, -1 if none
+    gradient: GradientStats | None = None  # None: none was seen at the logits
     processes: int = 1  # that shared it; `samples` then holds each known sample of theirs once
     repeated: int = 0  # samples left out of `samples` because another process, or padding, had shown them before
 
@@ -160,6 +170,23 @@ class SeenInputs:
 
     pass_index: int  # position in RunRecord.passes; its first samples are these
     images: IntArray  # (n, C, h, w) uint8, at most 8 of at most 64 pixels: value = low + image / 255 * (high - low)
+    low: FloatArray  # (C,)
+    high: FloatArray  # (C,)
+
+    @property
+    def values(self) -> FloatArray:
+        """The tensors' values, (n, C, h, w) float32, to within 1/255 of their range."""
+        span = (self.high - self.low)[None, :, None, None]
+        return np.asarray(self.low[None, :, None, None] + self.images / np.float32(255) * span, np.float32)
+
+
+@dataclass(frozen=True)
+class KeptInputs:
+    """Images of one pass as the model was given them, spread over its batches: what a stage's reading is judged by."""
+
+    pass_index: int  # position in RunRecord.passes
+    sample: IntArray  # (n,) int32 sample ids, all known
+    images: IntArray  # (n, C, h, w) uint8 of at most 96 pixels: value = low + image / 255 * (high - low)
     low: FloatArray  # (C,)
     high: FloatArray  # (C,)
 

@@ -98,6 +98,9 @@ class ModelInfo:
     newness: IntArray = field(default_factory=lambda: np.zeros(0, np.int8))  # 1 as it was made, 0 given, -1 unknown
     on_path: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))  # its module works when the model is called
     held_in_vain: int = 0  # parameters in the optimizers that belong to no model and get no gradient
+    # Class names of layers that work when the model is called, are no parts of it, and never move though gradients reach them.
+    strays: tuple[str, ...] = ()
+    stray_numbers: int = 0  # in all their parameters
     expected_crop: float | None = None  # share of the shorter side that the weights' centre crop keeps
     expected_interpolation: str | None = None  # "bilinear", "bicubic", ...
     expected_whole: bool = False  # the module itself is that architecture; a module around it may prepare the images

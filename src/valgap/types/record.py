@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from valgap.types.arrays import Phase
 from valgap.types.closing import Closing
-from valgap.types.passes import Pass, SeenInputs
+from valgap.types.passes import KeptInputs, Pass, SeenInputs
 from valgap.types.program import (
     DatasetInfo,
     LoaderInfo,
@@ -68,6 +68,7 @@ class RunRecord:
     stopped: str | None  # why the record is not whole, in words
     seconds: float
     seen: tuple[SeenInputs, ...] = ()  # of the first pass over each data set
+    kept: tuple[KeptInputs, ...] = ()  # of the first and the last pass over each data set, with and without gradients
     schedules: tuple[ScheduleState, ...] = ()
     ranks: tuple[RankInfo, ...] = ()  # the processes of a program of several; empty for a process alone
     unseen: tuple[str, ...] = ()  # what keeps a sound result from being told sound, a sentence each; see record/whole.py

@@ -1,0 +1,81 @@
+"""Files of samples that a program holds in memory: found where a folder that it was given lists them in the same order.
+
+Programs read a folder class by class, in the order of names, into arrays. Where a folder holds as many images as the data set,
+and their class folders in that order are the data set's targets one by one, the n-th sample is the n-th file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from valgap.data.images import SUFFIXES
+from valgap.types import IntArray, RunRecord
+
+MAX_FILES = 200_000
+MAX_DEPTH = 3
+MIN_CLASSES = 2
+
+
+def listed_files(run: RunRecord, dataset: int) -> tuple[list[str], IntArray] | None:
+    """(files, sample ids), one of each for every sample of a data set; None where no folder lists them so."""
+    targets = _targets(run, dataset)
+    if targets is None:
+        return None
+    ids, order = targets
+    for folder in _folders(run):
+        files = _in_order(folder)
+        if len(files) != len(order):
+            continue
+        parents = [os.path.dirname(f) for f in files]  # noqa: PTH120
+        known = {p: i for i, p in enumerate(dict.fromkeys(parents))}
+        if len(known) >= MIN_CLASSES and _same_parts(np.array([known[p] for p in parents]), order):
+            return files, ids
+    return None
+
+
+def _targets(run: RunRecord, dataset: int) -> tuple[IntArray, IntArray] | None:
+    """(sample ids, targets) of a data set in its own order; None where either is not known of all of them."""
+    info = run.datasets.get(dataset)
+    if info is None or info.sample is None or info.size <= 0 or len(info.sample) != info.size:
+        return None
+    seen: dict[int, int] = {}
+    for one in run.passes:
+        if one.dataset == dataset:
+            seen.update(zip(one.samples.sample.tolist(), one.samples.target.tolist(), strict=True))
+    declared = info.targets.tolist() if info.targets is not None and len(info.targets) == info.size else [-1] * info.size
+    found = np.array([seen.get(int(s), t) for s, t in zip(info.sample.tolist(), declared, strict=True)])
+    return (np.asarray(info.sample), found) if (found >= 0).all() else None
+
+
+def _same_parts(a: IntArray, b: IntArray) -> bool:
+    """Whether two sequences are equal but for the names of their values."""
+    pairs = set(zip(a.tolist(), b.tolist(), strict=True))
+    return len(pairs) == len(set(a.tolist())) == len(set(b.tolist()))
+
+
+def _folders(run: RunRecord) -> Iterator[Path]:
+    """Folders that the program's arguments name, and those in them, down to a few levels."""
+    base = Path(str(run.header.get("cwd", ".")))
+    words = run.header.get("argv")
+    given = [w.rpartition("=")[2] for w in words if isinstance(w, str)] if isinstance(words, (list, tuple)) else []
+    roots = [p for p in (base / w for w in given if w) if p.is_dir()]
+    for root in roots:
+        level = [root]
+        for _ in range(MAX_DEPTH):
+            yield from level
+            level = [Path(e.path) for folder in level for e in sorted(os.scandir(folder), key=lambda e: e.name) if e.is_dir()]
+
+
+def _in_order(folder: Path) -> list[str]:
+    """Image files below a folder, folder by folder in the order of names."""
+    found: list[str] = []
+    for path, folders, files in os.walk(folder):
+        folders.sort()
+        found += [os.path.join(path, f) for f in sorted(files) if f.lower().endswith(SUFFIXES)]  # noqa: PTH118
+        if len(found) > MAX_FILES:
+            return []
+    return found

@@ -1,0 +1,59 @@
+"""The plain sound way through each stage of a training program, and how far the program's own lies from it.
+
+One file a stage. Each holds the reference (what a sound program does there) and compares the record with it; nothing is run
+again for that. Where the reference is already written, in ``data``, ``features`` or ``stats``, it is used from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from valgap.features import Measurements
+from valgap.reference import choosing, drawing, forward, losses, measuring, pairing, reading, updating
+from valgap.types import Compared, RunRecord, Stage
+
+# What stages before cost explains what a later one seems to, where it is at least this share of that.
+EXPLAINED = 0.5
+NOT_COMPARED = Compared("unknown", "", missing="the causes of this stage are judged one by one, not as a whole")
+
+
+class Stages:
+    """Implements ``types.CaseStages`` for one record and the images it is about (None: none of their files is there)."""
+
+    def __init__(self, run: RunRecord, images: Measurements | None) -> None:
+        self._reading: reading.Sides | str | None = None
+        self._known: dict[Stage, Compared] = {}
+        self._run = run
+        self._images = images
+        self._ways: Mapping[Stage, Callable[[], Compared]] = {
+            "draw": lambda: drawing.compare(run, images),
+            "pair": lambda: pairing.compare(run, images),
+            "read_train": lambda: reading.compare_train(self._sides()),
+            "read_val": lambda: reading.compare_val(self._sides()),
+            "forward": lambda: forward.compare(run),
+            "loss": lambda: self._learned("draw", "pair", "read_train", by=lambda found: losses.compare(run, found)),
+            "update": lambda: self._learned("draw", "pair", "read_train", "loss"),
+            "choose": lambda: choosing.compare(run),
+            "measure": lambda: measuring.compare(run),
+        }
+
+    def compared(self, stage: Stage) -> Compared:
+        """The stage held against its reference; kept once it is known."""
+        if stage not in self._known:
+            self._known[stage] = self._ways[stage]() if stage in self._ways else NOT_COMPARED
+        return self._known[stage]
+
+    def _learned(self, *upstream: Stage, by: Callable[[Compared], Compared] = lambda found: found) -> Compared:
+        """What training left to a probe, where no stage before it explains that; seen in the light of ``by``."""
+        found = updating.compare(self._run)
+        faults = [c for c in map(self.compared, upstream) if c.verdict == "at fault" and c.points is not None]
+        missing = sum(c.points.value for c in faults if c.points is not None)
+        if found.verdict == "at fault" and found.points is not None and missing >= EXPLAINED * found.points.value:
+            told = "what the finished network leaves to a probe comes from a stage before"
+            return by(Compared("sound", told, evidence=found.evidence))
+        return by(found)
+
+    def _sides(self) -> reading.Sides | str:
+        if self._reading is None:
+            self._reading = reading.read(self._run, self._images)
+        return self._reading

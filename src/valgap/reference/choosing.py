@@ -1,0 +1,47 @@
+"""The choice of the epoch: the one that validates best, chosen by one half of the images and scored by the other.
+
+A last epoch that lies low by chance is no wrong choice: the epochs after the best one must lie below it together, and no such
+fall may have been made up for before.
+
+Source: cross-fitting, so that the best of many epochs does not flatter itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from valgap.checks.overtraining import SEEN_TO_JUMP, lasts
+from valgap.checks.progress import course
+from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above
+from valgap.stats import best_row_cross_fitted
+from valgap.types import Compared, Evidence, RunRecord
+
+LEAST_POINTS = 2.0
+SURE = 0.9
+
+
+def compare(run: RunRecord) -> Compared:
+    """The weights that the run ends with against the best epoch's."""
+    seen = course(run)
+    if seen is None or len(seen.passes) < SEEN_TO_JUMP or seen.right.shape[1] < MIN_IMAGES:
+        return Compared("unknown", "", missing=f"{SEEN_TO_JUMP} validations over the same {MIN_IMAGES} images")
+    loss = np.minimum(np.nan_to_num(seen.loss, nan=100.0), 100.0)
+    halves = np.arange(loss.shape[1]) % 2
+    chosen = np.zeros(loss.shape[1])
+    for half in (0, 1):
+        epoch = int(seen.right[:, halves != half].mean(1).argmax())
+        chosen[halves == half] = loss[epoch, halves == half]
+    reported = Answers(seen.right[-1], loss[-1])
+    points, nats = gained(reported, Answers(best_row_cross_fitted(seen.right).astype(bool), chosen))
+    best = reported.accuracy + points.value / 100
+    facts = (
+        Evidence("val accuracy of the best epoch, chosen on the other half", best, reported.accuracy, "", len(chosen)),
+        Evidence("validations", len(seen.passes), None, "passes"),
+    )
+    confidence = SURE * likely_above(points, LEAST_POINTS)
+    if confidence < 0.5 or not lasts(seen, points.value / 100):
+        return Compared("sound", "no other epoch is better beyond noise", points, nats, min(confidence, 0.4), facts)
+    told = f"an earlier epoch is {points.value:.0f} points better than the weights that the run ends with"
+    return Compared(
+        "at fault", told, points, nats, confidence, facts, "keep a copy of the best epoch's weights, and load it at the end"
+    )

@@ -1,0 +1,110 @@
+"""Drawing: every training sample once an epoch, in a random order.
+
+What was drawn over the whole training is held against the samples that there are: how many of them, and of which classes. What
+that costs is measured: a probe on sound features learns once from the samples as often as they were drawn, once from all.
+
+Source: sampling without replacement, as in Bottou 2009 and in torch's RandomSampler.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from valgap.features import Measurements
+from valgap.features.source import rows_of_declared
+from valgap.reference.probing import MIN_IMAGES, answers, gained, likely_above
+from valgap.types import Compared, Evidence, ImageRows, IntArray, Measured, Pass, RunRecord
+
+# Of the samples that as many draws, each once an epoch, would have shown, so many must have been.
+COMPLETE = 0.9
+MAX_IMAGES = 1_200
+LEAST_POINTS = 4.0
+SURE = 0.95
+# What no probe could measure is a hint, unless hardly anything was drawn at all.
+HARDLY = 0.25
+
+
+def compare(run: RunRecord, images: Measurements | None) -> Compared:
+    """The samples that training drew, against those that it has."""
+    passes = [p for p in run.of_phase("train") if run.last_train is not None and p.dataset == run.last_train.dataset]
+    if not passes:
+        return Compared("unknown", "", missing="a training pass")
+    drawn = np.concatenate([p.samples.sample for p in passes])
+    known = drawn[drawn >= 0]
+    size = _size(run, passes[-1])
+    if size <= 0 or len(known) < len(drawn):
+        return Compared("unknown", "", missing="a training set of known length, whose samples are known")
+    distinct = len(np.unique(known))
+    # Passes that were cut short, or a budget of less than an epoch, show fewer, and that is no fault of the drawing.
+    possible = min(size, len(known))
+    share = distinct / possible
+    classes = [len(np.unique(t[t >= 0])) for t in (_targets(passes), _held(run, passes[-1]))]
+    facts = [
+        Evidence("training samples that were ever drawn", distinct, possible, "samples", len(known)),
+        Evidence("classes among them, of those in the training set", classes[0], classes[1], "classes"),
+    ]
+    if share >= COMPLETE and classes[0] >= classes[1]:
+        return Compared("sound", "training draws (nearly) every sample that it has", evidence=tuple(facts))
+    rows = rows_of_declared(run, passes[-1], MAX_IMAGES) if images is not None else None
+    measured = _measured(run, rows, passes) if rows is not None else None
+    told = f"{distinct} of {possible} training samples were ever drawn"
+    if classes[0] < classes[1]:
+        told += f", of {classes[0]} of {classes[1]} classes"
+    remedy = (
+        "draw every training sample once an epoch (shuffle=True); a weighted sampler needs one weight a sample, not one a class"
+    )
+    if measured is None:
+        sure = SURE if share < HARDLY or classes[0] < 0.6 * classes[1] else 0.4
+        return Compared(
+            "at fault" if sure >= 0.5 else "unknown", told, None, None, sure, tuple(facts), remedy, "features of the images"
+        )
+    points, nats = measured
+    confidence = SURE * likely_above(points, LEAST_POINTS)
+    if confidence < 0.5:
+        return Compared("sound", told + ", which costs nothing measurable", points, nats, confidence, tuple(facts))
+    return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy)
+
+
+def _size(run: RunRecord, one: Pass) -> int:
+    """How many samples the training has to draw from: those of the data set that no other phase draws."""
+    dataset = run.datasets.get(one.dataset)
+    if dataset is None or dataset.size <= 0:
+        return -1
+    others = {
+        s for p in run.passes if p.dataset == one.dataset and p.phase != "train" for s in p.samples.sample.tolist() if s >= 0
+    }
+    return dataset.size - len(others)
+
+
+def _targets(passes: list[Pass]) -> IntArray:
+    return np.concatenate([p.samples.target for p in passes])
+
+
+def _held(run: RunRecord, one: Pass) -> IntArray:
+    """The declared targets of the training set; what was drawn, where it declares none."""
+    dataset = run.datasets.get(one.dataset)
+    if dataset is None or dataset.targets is None or dataset.sample is None or len(dataset.targets) != len(dataset.sample):
+        return one.samples.target
+    shown = {s for p in run.passes if p.dataset == one.dataset and p.phase != "train" for s in p.samples.sample.tolist()}
+    return np.asarray(dataset.targets)[~np.isin(dataset.sample, list(shown))]
+
+
+def _measured(run: RunRecord, rows: ImageRows, passes: list[Pass]) -> tuple[Measured, Measured] | None:
+    """(points, nats) that a probe gains by learning from all samples instead of from what was drawn, as often."""
+    images = Measurements(rows)
+    features = images.embeddings
+    if features is None:
+        return None
+    usable = np.isfinite(features[:, 0]) & (rows.labels >= 0)
+    train, val = np.flatnonzero(usable & ~rows.is_val), np.flatnonzero(usable & rows.is_val)
+    if min(len(train), len(val)) < MIN_IMAGES or len(np.unique(rows.labels[train])) < 2:
+        return None
+    counts = dict(zip(*np.unique(np.concatenate([p.samples.sample for p in passes]), return_counts=True), strict=True))
+    place = {name: i for i, name in enumerate(run.sample_names)}
+    weights = np.array([counts.get(place.get(rows.names[i], -1), 0) for i in train], np.float64)
+    if not weights.any():
+        return None
+    asked = {"val": (features[val], rows.labels[val])}
+    whole = answers(features[train], rows.labels[train], asked, len(rows.classes))["val"]
+    own = answers(features[train], rows.labels[train], asked, len(rows.classes), weights / weights.mean())["val"]
+    return gained(own, whole)

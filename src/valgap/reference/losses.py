@@ -1,0 +1,68 @@
+"""The loss: mean cross-entropy of logits and targets.
+
+Where the logits' gradient was seen in training, it is held against that of the mean cross-entropy on the same logits and
+targets: its direction (cosine) and its size (ratio). Class weights, smoothing and soft targets bend it a little, and on
+purpose; so a gradient of another kind is a fault only where the finished network also stays behind what its features allow.
+
+Source: the gradient of the softmax cross-entropy at the logits is (p - y) / N.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from valgap.types import Compared, Evidence, Measured, Pass, RunRecord
+
+# Cosines below this are of another direction: class weights of 1 to 5 leave it above .9, smoothing of .1 above .95.
+ALIKE = 0.8
+# A sum over the batch is as many times as large as the batch; a factor up to this is one of taste.
+LARGE = 6.0
+
+
+def compare(run: RunRecord, learned: Compared) -> Compared:
+    """The gradient at the logits against the reference's; ``learned``: what the finished network leaves to a probe."""
+    passes = [p for p in run.of_phase("train") if p.gradient is not None]
+    seen = [p.gradient for p in passes if p.gradient is not None]
+    if not seen:
+        return Compared("unknown", "", missing="gradients at the logits, and hard targets")
+    if _soft(passes[0]):
+        return Compared("unknown", "", missing="hard targets: soft ones are meant to bend the loss")
+    cosine, ratio = seen[0].cosine, float(np.median([g.ratio for g in seen]))
+    size = float(np.median(np.concatenate([p.batch_sizes for p in passes])))
+    batches = seen[0].batches
+    facts = (
+        Evidence("gradient at the logits against that of mean cross-entropy: cosine", cosine, 1.0, "", batches),
+        Evidence("gradient at the logits against that of mean cross-entropy: ratio", ratio, 1.0, "", batches),
+    )
+    bent, large = cosine < ALIKE, ratio > LARGE
+    nats = overconfidence(run)
+    if not bent and not large:
+        told = "the loss pulls the logits as mean cross-entropy does"
+        told += f"; {nats.value:.2f} nats of val loss are overconfidence" if nats is not None and nats.low > 0 else ""
+        return Compared("sound", told, nats=nats, evidence=facts)
+    if large:
+        summed = abs(np.log(ratio / size)) < np.log(1.5)
+        told = f"the loss pulls at the logits {ratio:.0f} times as hard as the mean over the batch"
+        told += ": it is a sum" if summed else ""
+        remedy = "take the mean over the batch, or divide the learning rate by the batch size"
+    else:
+        told = f"the loss pulls the logits elsewhere than cross-entropy does (cosine {cosine:.2f})"
+        remedy = "train with plain cross_entropy of raw logits and class indices, and add weights or smoothing one at a time"
+    if learned.verdict != "at fault":
+        return Compared("sound", told + "; the training bears it", learned.points, nats, learned.confidence, facts)
+    return replace(learned, nats=nats, summary=told, evidence=(*facts, *learned.evidence), remedy=remedy)
+
+
+def overconfidence(run: RunRecord) -> Measured | None:
+    """Nats of validation loss that one temperature for all logits takes away; None where it was not measured."""
+    numbers = run.closing.numbers if run.closing is not None else {}
+    if "val_nll_tempered" not in numbers:
+        return None
+    value, half = numbers["val_nll"] - numbers["val_nll_tempered"], 1.96 * numbers["val_nll_gain_se"]
+    return Measured(value, value - half, value + half)
+
+
+def _soft(one: Pass) -> bool:
+    return one.loss is not None and one.loss.target_kind == "soft"

@@ -1,0 +1,72 @@
+"""The measurement: right answers by the argmax of each image's logits, counted over all images and divided once.
+
+Every number that the program printed as the accuracy of one validation pass is held against it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from valgap.checks.printed_accuracy import Told, other_series, other_truths, told
+from valgap.types import Compared, Evidence, Measured, Pass, RunRecord
+
+LEAST_POINTS = 3.0
+# What one print says of several passes is no accident; of one pass alone it may be another number.
+SURE, ALONE = 0.85, 0.6
+
+
+def compare(run: RunRecord) -> Compared:
+    """Printed accuracies against recomputed ones."""
+    passes = [p for p in run.of_phase("validation") if p.samples.answered]
+    if not passes:
+        return Compared("unknown", "", missing="a validation pass with labels and answers")
+    series = told(run, "accuracy")
+    if not series:
+        return Compared("unknown", "", missing="a printed validation accuracy")
+    wrong: list[tuple[list[tuple[Told, Pass]], list[float]]] = []
+    for numbers in series.values():
+        if any(t.states(p.samples.accuracy) for t in numbers for p in t.passes):
+            return Compared("sound", "the printed validation accuracy is that of the logits", evidence=_facts(numbers))
+        pairs = _not_explained(run, numbers)
+        if pairs:
+            wrong.append((pairs, [100 * min((p.samples.accuracy - v for v, _ in t.readings), key=abs) for t, p in pairs]))
+    wrong = [w for w in wrong if abs(np.mean(w[1])) >= LEAST_POINTS]
+    if len(series) != 1 or not wrong:
+        return Compared("unknown", "", missing="one printed number that can only be the validation accuracy")
+    pairs, gaps = wrong[0]
+    last, one = pairs[-1]
+    printed = min((v for v, _ in last.readings), key=lambda v: abs(v - one.samples.accuracy))
+    points = Measured(gaps[-1], min(gaps), max(gaps))  # of the last pass, and over all of them: nothing is estimated
+    facts = _facts([t for t, _ in pairs])
+    said = f"the script prints {printed:.1%} for validation; the argmax of its logits gives {one.samples.accuracy:.1%}"
+    sure = SURE if len(pairs) > 1 else ALONE
+    remedy = "compare logits.argmax(1) with the targets, over classes and not over the batch; count over all images, divide once"
+    return Compared("at fault", said, points, None, sure, facts, remedy)
+
+
+def _not_explained(run: RunRecord, numbers: list[Told]) -> list[tuple[Told, Pass]]:
+    """Each number with the one pass that it can be of, where none of them is anything else that is true."""
+    if any(len(t.passes) != 1 for t in numbers):
+        return []
+    for values in other_series(run, numbers).values():
+        if sum(t.states(v) for t, v in zip(numbers, values, strict=True)) > len(numbers) / 2:
+            return []
+    for t in numbers:
+        if any(t.equals(share) for share in (*other_truths(run, t), *_others(t.passes[0]))):
+            return []
+    return [(t, t.passes[0]) for t in numbers]
+
+
+def _others(one: Pass) -> list[float]:
+    """What else may be printed as an accuracy of a pass: of each class, their mean, of batches."""
+    keep = one.samples.labelled
+    target, right = one.samples.target[keep], one.samples.correct
+    by_class = [float(right[target == c].mean()) for c in np.unique(target)]
+    return [*by_class, float(np.mean(by_class))]
+
+
+def _facts(numbers: list[Told]) -> tuple[Evidence, ...]:
+    return tuple(
+        Evidence(f"printed: {t.number.line[:60]}", t.number.value, t.passes[-1].samples.accuracy, "", len(t.passes[-1].samples))
+        for t in numbers[-3:]
+    )

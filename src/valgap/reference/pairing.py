@@ -1,0 +1,94 @@
+"""Pairing: a sample's target is the class of the file that its image comes from.
+
+Where files lie in folders by class, the targets that the loss saw are held against the folders, under the one naming of
+classes that fits best. A folder that says nothing of the image (a date, a camera) is no class: it counts only where a probe on
+sound features agrees better with the folders than with the targets.
+
+Source: forum threads on custom data sets with separate lists of names and labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import numpy as np
+
+from valgap.features import Measurements
+from valgap.reference.probing import MIN_IMAGES, answers, gained, likely_above
+from valgap.stats import best_label_permutation
+from valgap.types import Compared, Evidence, IntArray, Measured, RunRecord
+
+MAX_CLASSES = 1_000
+AGREE = 0.98
+LEAST_POINTS = 3.0
+SURE = 0.97
+
+
+def compare(run: RunRecord, images: Measurements | None) -> Compared:
+    """The targets of both sides against the folders of their files."""
+    if images is None:
+        return Compared("unknown", "", missing="the image files of this run")
+    rows = images.rows
+    folder, names = _folders(rows.names)
+    known = rows.labels >= 0
+    sides = [np.flatnonzero(known & (rows.is_val == side)) for side in (False, True)]
+    if min(len(s) for s in sides) < MIN_IMAGES:
+        return Compared("unknown", "", missing=f"{MIN_IMAGES} labelled images of either side")
+    if not 2 <= len(names) <= MAX_CLASSES or len(names) > len(rows.labels) / 3:
+        return Compared("unknown", "", missing="files in folders by class")
+    classes = max(len(names), len(rows.classes))
+    # Both sides are to follow one naming: that of the side that follows its own best.
+    maps = [best_label_permutation(folder[s], rows.labels[s], classes) for s in sides]
+    naming = max(maps, key=lambda m: m[1])[0]
+    mapped = naming[folder]
+    shares = [float((mapped[s] == rows.labels[s]).mean()) for s in sides]
+    facts = tuple(
+        Evidence(f"{side} targets that are the class of their file's folder", share, 1.0, "", len(s))
+        for side, share, s in zip(("train", "val"), shares, sides, strict=True)
+    )
+    if min(shares) >= AGREE:
+        return Compared("sound", "each target is the class of the folder that its image lies in", evidence=facts)
+    measured = _measured(images, sides, mapped)
+    if measured is None:
+        return Compared("unknown", "", evidence=facts, missing="features that tell the classes or folders apart")
+    points, nats, trusted = measured
+    if not trusted:
+        return Compared(
+            "unknown",
+            "",
+            evidence=facts,
+            missing="files in folders by class: these folders tell less of the images than the targets do",
+        )
+    worst = int(np.argmin(shares))
+    n = round((1 - shares[worst]) * len(sides[worst]))
+    confidence = SURE * likely_above(points, LEAST_POINTS)
+    side = ("training", "validation")[worst]
+    told = f"{n} of {len(sides[worst])} {side} images have another class's target than their folder says"
+    if confidence < 0.5:
+        return Compared("sound", told + ", which costs nothing measurable", points, nats, confidence, facts)
+    remedy = "take label and file name from the same row; print ten names beside their targets"
+    return Compared("at fault", told, points, nats, confidence, facts, remedy)  # fmt: skip
+
+
+def _folders(names: tuple[str, ...]) -> tuple[IntArray, list[str]]:
+    """(folder of each file (N,), the folders' names)."""
+    parents = [PurePath(n).parent.name for n in names]
+    known = sorted(set(parents))
+    index = {n: i for i, n in enumerate(known)}
+    return np.array([index[p] for p in parents], np.int64), known
+
+
+def _measured(images: Measurements, sides: Sequence[IntArray], mapped: IntArray) -> tuple[Measured, Measured, bool] | None:
+    """(points, nats, whether folders say more of the images than targets): probes taught and asked by either."""
+    features, labels = images.embeddings, images.rows.labels
+    if features is None:
+        return None
+    train, val = (s[np.isfinite(features[s, 0]) & (mapped[s] >= 0)] for s in sides)
+    if min(len(train), len(val)) < MIN_IMAGES or min(len(np.unique(v[train])) for v in (labels, mapped)) < 2:
+        return None
+    classes = int(max(labels.max(), mapped.max())) + 1
+    own = answers(features[train], labels[train], {"val": (features[val], labels[val])}, classes)["val"]
+    by_file = answers(features[train], mapped[train], {"val": (features[val], mapped[val])}, classes)["val"]
+    points, nats = gained(own, by_file)
+    return points, nats, by_file.accuracy > own.accuracy

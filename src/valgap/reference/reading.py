@@ -1,0 +1,315 @@
+"""Reading an image: the file decoded as colours, upright, whole, and nothing of it changed but its size.
+
+The images that the network was given are laid beside the same files, read so. Both pass a sound network, and probes on its
+features say how much of the classes is left: fitted on training images as seen or as read here, asked about validation
+images as seen or as read here. Colours need not agree: one scale and offset per channel, found on the training images, is
+taken out of both sides, since every normalisation is one.
+
+Source: delta debugging by substitution (Zeller 1999) with one stage as the unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from valgap.data.images import read_rgb
+from valgap.errors import DataError
+from valgap.features import Measurements
+from valgap.reference.probing import MIN_IMAGES, Answers, above_chance, answers, gained, likely_above
+from valgap.types import Compared, Evidence, FloatArray, IntArray, KeptInputs, RunRecord
+
+Pixels = npt.NDArray[np.uint8]
+# The side at which the sound network looks, and the share of an image's shorter side that usual validation crops show.
+SIDE = 112
+SHOWN = 0.9
+# Points that random crops, mirroring and colours cost the probe of a sound training; beyond them reading is suspected.
+AUGMENTATION_POINTS = 8.0
+# Points below which a difference is of no interest.
+LEAST_POINTS = 4.0
+TURNS = {1: "turned by a quarter to the left", 2: "upside down", 3: "turned by a quarter to the right"}
+# So many images are turned to see whether they fit better so.
+TURNED = 64
+# By this factor the spread of the same images' values may go up or down from the first pass to the last, by augmentation alone.
+CHANGES = 3.0
+# Spreads below this share of the files' leave hardly a picture.
+BLANK = 0.2
+# Of the images, so many must fit their file best under one turn.
+TURNED_SHARE = 0.6
+READERS = 2
+SHOWN_PICTURES = 8
+# Confidence in a difference that has no doubt left: the probe's network is not the program's.
+SURE = 0.9
+
+
+# (places among the kept, (sample, file), labels)
+Known = tuple[list[int], list[tuple[str, str]], IntArray]
+
+
+@dataclass(frozen=True)
+class Side:
+    """The kept images of one side, n of them: labels, and features as the network saw them and as read here."""
+
+    names: tuple[tuple[str, str], ...]  # (sample, file)
+    labels: IntArray
+    seen: FloatArray  # (n, D)
+    sound: FloatArray  # (n, D)
+    turned: FloatArray | None  # (3, m, D) the first m as read here, by one, two and three quarter turns to the left
+    spread: float  # of the seen values beyond the colour map, of that of the files'
+    changed: float  # spread of the same images in the last pass over that in the first; nan where not known
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both sides with what the four probes said of the validation images: (fitted on, asked about)."""
+
+    train: Side
+    val: Side
+    told: dict[tuple[str, str], Answers]
+
+
+def read(run: RunRecord, images: Measurements | None) -> Sides | str:
+    """Both sides of a record, or what is missing."""
+    if images is None:
+        return "the image files of this run"
+    train, val = run.last_train, run.last_validation
+    if train is None or val is None:
+        return "a training and a validation pass"
+    kept = [_last(run, p.dataset, p.phase) for p in (train, val)]
+    if kept[0] is None or kept[1] is None:
+        return "images as the network was given them, with the files that they come from"
+    known = [_with_files(run, k, images) for k in kept if k is not None]
+    if min(len(k[1]) for k in known) < MIN_IMAGES:
+        return f"{MIN_IMAGES} images of either side whose files and labels are known"
+    labels = [k[2] for k in known]
+    if len(np.unique(labels[0])) < 2:
+        return "training images of two classes"
+    first = _first(run, train.dataset, train.phase)
+    sides = _features(kept, known, first)
+    classes = len(images.rows.classes)
+    told: dict[tuple[str, str], Answers] = {}
+    for fitted in ("seen", "sound"):
+        asked = {name: (getattr(sides[1], name), labels[1]) for name in ("seen", "sound")}
+        for name, said in answers(getattr(sides[0], fitted), labels[0], asked, classes).items():
+            told[fitted, name] = said
+    if not above_chance(told["sound", "sound"], labels[1]):
+        return "classes that a pretrained network tells apart at this size"
+    return Sides(sides[0], sides[1], told)
+
+
+def compare_val(sides: Sides | str) -> Compared:
+    """Validation images as seen against the same files, both asked of a probe that learned from training images as seen."""
+    if isinstance(sides, str):
+        return Compared("unknown", "", missing=sides)
+    told = sides.told
+    points, nats = gained(told["seen", "seen"], told["seen", "sound"])
+    facts = (
+        _evidence("a probe taught by the training images as seen, asked about val read from its files", told["seen", "sound"]),
+        _evidence("the same probe, asked about val as the network saw it", told["seen", "seen"]),
+        *_about("val", sides.val),
+    )
+    confidence = SURE * likely_above(points, LEAST_POINTS)
+    if confidence < 0.5:
+        return Compared("sound", "validation images are read as well as their files allow", points, nats, confidence, facts)
+    what = _words(sides.val)
+    return Compared(
+        "at fault",
+        f"validation images{what} lose {points.value:.0f} points against the same files, read as the training images are",
+        points,
+        nats,
+        confidence,
+        facts,
+        "read validation images exactly as training images, without the random part; look at some of them as the network does",
+        pictures=sides.val.names[:: max(1, len(sides.val.names) // SHOWN_PICTURES)][:SHOWN_PICTURES],
+    )
+
+
+def compare_train(sides: Sides | str) -> Compared:
+    """Training images as seen against the same files, by what probes that learned from either know of val."""
+    if isinstance(sides, str):
+        return Compared("unknown", "", missing=sides)
+    told = sides.told
+    own = max(("seen", "seen"), ("seen", "sound"), key=lambda k: told[k].accuracy)
+    where = "as seen" if own[1] == "seen" else "from its files"
+    points, nats = gained(told[own], told["sound", "sound"])
+    facts = (
+        _evidence("a probe taught by the files of the training images, asked about those of val", told["sound", "sound"]),
+        _evidence(f"a probe taught by them as seen, asked about val {where}", told[own]),
+        *_about("train", sides.train),
+    )  # fmt: skip
+    confidence = SURE * likely_above(points, AUGMENTATION_POINTS)
+    if confidence < 0.5:
+        return Compared("sound", "training images show what their files show", points, nats, confidence, facts)
+    what = _words(sides.train)
+    return Compared(
+        "at fault",
+        f"training images{what} as the network sees them teach {points.value:.0f} points less than the same files",
+        points,
+        nats,
+        confidence,
+        facts,
+        "look at some training images as the network is given them, beside their files, and at each step of their transform",
+        pictures=sides.train.names[:: max(1, len(sides.train.names) // SHOWN_PICTURES)][:SHOWN_PICTURES],
+    )
+
+
+def _evidence(name: str, said: Answers) -> Evidence:
+    error = 1.96 * np.sqrt(said.accuracy * (1 - said.accuracy) / len(said.right))
+    return Evidence(name, said.accuracy, None, "", len(said.right), said.accuracy - error, said.accuracy + error)
+
+
+def _about(side: str, one: Side) -> tuple[Evidence, ...]:
+    likeness = float(_cosines(one.seen, one.sound).mean())
+    others = float(_cosines(one.seen, np.roll(one.sound, 1, axis=0)).mean())
+    facts = [
+        Evidence(
+            f"likeness of {side} images as seen to their own files, against other files", likeness, others, "", len(one.names)
+        )
+    ]
+    turn, share = _turn(one)
+    if turn:
+        facts.append(Evidence(f"{side} images that fit their file best {TURNS[turn]}", share, 0.0, "", len(one.names)))
+    facts.append(Evidence(f"spread of {side} images' values as seen over that of their files", one.spread, 1.0))
+    if np.isfinite(one.changed):
+        facts.append(Evidence(f"spread of the same {side} images in the last pass over that in the first", one.changed, 1.0))
+    return tuple(facts)  # fmt: skip
+
+
+def _words(one: Side) -> str:
+    turn, _ = _turn(one)
+    if turn:
+        return f", {TURNS[turn]},"
+    if np.isfinite(one.changed) and not 1 / CHANGES < one.changed < CHANGES:
+        return ", which are changed from pass to pass,"
+    if one.spread < BLANK:
+        return ", with hardly a picture left in them,"
+    return ""
+
+
+def _turn(one: Side) -> tuple[int, float]:
+    """(quarter turns to the left under which most images fit their file best, share of the images); 0 where they are upright."""
+    if one.turned is None:
+        return 0, 0.0
+    few = one.seen[: one.turned.shape[1]]
+    fits = np.stack([_cosines(few, one.sound[: len(few)]), *(_cosines(few, t) for t in one.turned)])
+    best = fits.argmax(0)
+    turn = int(np.bincount(best, minlength=4).argmax())
+    share = float((best == turn).mean())
+    return (turn, share) if turn and share >= TURNED_SHARE else (0, 0.0)
+
+
+def _cosines(a: FloatArray, b: FloatArray) -> FloatArray:
+    """(n,) likeness of rows, both centred on the sound ones."""
+    centre = b.mean(0)
+    a, b = a - centre, b - centre
+    return np.asarray((a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-9))
+
+
+# -- what is laid beside each other ---------------------------------------------------------------
+
+
+def _last(run: RunRecord, dataset: int, phase: str) -> KeptInputs | None:
+    own = [k for k in run.kept if run.passes[k.pass_index].dataset == dataset and run.passes[k.pass_index].phase == phase]
+    return max(own, key=lambda k: k.pass_index, default=None)
+
+
+def _first(run: RunRecord, dataset: int, phase: str) -> KeptInputs | None:
+    own = [k for k in run.kept if run.passes[k.pass_index].dataset == dataset and run.passes[k.pass_index].phase == phase]
+    return min(own, key=lambda k: k.pass_index) if len(own) > 1 else None
+
+
+def _with_files(run: RunRecord, kept: KeptInputs, images: Measurements) -> Known:
+    """The kept images whose file and label are known."""
+    place = {name: i for i, name in enumerate(images.rows.names)}
+    found: list[tuple[int, tuple[str, str], int]] = []
+    for i, sample in enumerate(kept.sample.tolist()):
+        row = place.get(run.sample_names[sample], -1)
+        if row >= 0 and images.rows.labels[row] >= 0:
+            name = run.sample_names[sample]
+            found.append((i, (name, images.rows.paths[row]), int(images.rows.labels[row])))
+    return [f[0] for f in found], [f[1] for f in found], np.array([f[2] for f in found], np.int64)
+
+
+def _features(kept: Sequence[KeptInputs | None], known: Sequence[Known], first: KeptInputs | None) -> list[Side]:
+    from valgap.features.backbone import Backbone
+
+    both = [(k, n) for k, n in zip(kept, known, strict=True) if k is not None]
+    sound = [_read_all([path for _, path in n[1]], k.images.shape[2:]) for k, n in both]
+    seen = [_three(k.values[n[0]]) for k, n in both]
+    fits = _colours(seen[0], sound[0])
+    network = Backbone(4 * sum(len(s) for s in sound))
+    out = []
+    for side, (values, files, (one, places)) in enumerate(zip(seen, sound, both, strict=True)):
+        shown = _as_pixels(values, fits)
+        features = network.plain(_sized(shown))
+        own = network.plain(_sized(files))
+        likeness = _cosines(features, own)
+        turned = None
+        if float(np.mean(likeness)) < 0.9:
+            turned = np.stack([network.plain(_sized(np.rot90(files[:TURNED], k, axes=(1, 2)))) for k in (1, 2, 3)])
+        scale = float(np.std(shown.astype(np.float32), axis=(0, 1, 2)).mean())
+        spread = scale / max(1e-6, float(np.std(files.astype(np.float32), axis=(0, 1, 2)).mean()))
+        changed = _change(first, one) if side == 0 and first is not None else float("nan")
+        out.append(Side(tuple(places[1]), places[2], features, own, turned, spread, changed))
+    return out
+
+
+def _change(first: KeptInputs, last: KeptInputs) -> float:
+    """How alike the same samples are in the first and the last pass, by their spread of values: 1 for equal ones."""
+    both = np.intersect1d(first.sample, last.sample)
+    if len(both) < 8:
+        return float("nan")
+    spreads = []
+    for kept in (first, last):
+        place = {int(s): i for i, s in enumerate(kept.sample)}
+        values = kept.values[[place[int(s)] for s in both]]
+        spreads.append(values.std(axis=(2, 3)).mean())
+    return float(spreads[1] / max(1e-9, spreads[0]))
+
+
+def _three(values: FloatArray) -> FloatArray:
+    """(n, h, w, 3) of (n, 1 or 3, h, w)."""
+    values = np.repeat(values, 3, axis=1) if values.shape[1] == 1 else values
+    return np.nan_to_num(values.transpose(0, 2, 3, 1), posinf=0.0, neginf=0.0)
+
+
+def _colours(seen: FloatArray, files: Pixels) -> FloatArray:
+    """(2, 3): scale and offset per channel that lead from seen values to those of the files, by mean and spread."""
+    pixels = files.astype(np.float32)
+    scale = pixels.std((0, 1, 2)) / np.maximum(seen.std((0, 1, 2)), 1e-9)
+    return np.stack([scale, pixels.mean((0, 1, 2)) - scale * seen.mean((0, 1, 2))])
+
+
+def _as_pixels(seen: FloatArray, fits: FloatArray) -> Pixels:
+    return np.asarray(np.clip(np.round(seen * fits[0] + fits[1]), 0, 255), np.uint8)
+
+
+def _read_all(paths: Sequence[str], size: Sequence[int]) -> Pixels:
+    """(n, h, w, 3): the middle of each file, at the size of the kept images; black where a file cannot be read."""
+    with ThreadPoolExecutor(READERS) as pool:
+        return np.stack(list(pool.map(lambda p: _sound(p, (int(size[0]), int(size[1]))), paths)))
+
+
+def _sound(path: str, size: tuple[int, int]) -> Pixels:
+    """One image, upright, its middle square, at (h, w)."""
+    try:
+        image = read_rgb(Path(path), 2 * max(size))
+    except DataError:
+        return np.zeros((*size, 3), np.uint8)
+    side = SHOWN * min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BOX, box))
+
+
+def _sized(pixels: Pixels) -> Pixels:
+    """(n, SIDE, SIDE, 3): what the sound network looks at."""
+    return np.stack(
+        [np.asarray(Image.fromarray(np.ascontiguousarray(p)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for p in pixels]
+    )

@@ -1,0 +1,56 @@
+"""The updates: they lead to a head that makes of the features what can be made of them, and leave the features no worse.
+
+A probe (ridge regression, its penalty found on held-out folds) is the reference for the head; the features before training are
+the reference for those after it. Both are numbers of the closing measurements.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from valgap.reference.probing import likely_above
+from valgap.types import Compared, Evidence, Measured, RunRecord, SampleTable
+
+# Points by which augmentation and early stops may leave a sound head behind the probe.
+LEAST_POINTS = 6.0
+SURE = 0.9
+
+
+def best_epoch(run: RunRecord, table: SampleTable) -> float:
+    """The highest accuracy of any recorded validation on these samples: that it was not kept is the choice's fault."""
+    wanted = table.sample[table.labelled & (table.sample >= 0)]
+    last = run.last_validation
+    found = [0.0]
+    for one in run.of_phase("validation"):
+        keep = np.isin(one.samples.sample, wanted)
+        if last is not None and one.dataset == last.dataset and keep.sum() == len(wanted) > 0:
+            found.append(float((one.samples.prediction[keep] == one.samples.target[keep]).mean()))
+    return max(found)
+
+
+def compare(run: RunRecord) -> Compared:
+    """The run's own answers against probes on its first and last features."""
+    closing = run.closing
+    numbers = closing.numbers if closing is not None else {}
+    table = closing.rescores.get("val_eval") if closing is not None else None
+    if closing is None or table is None or not table.answered or "probe_final" not in numbers:
+        reason = closing.skipped.get("probe", closing.skipped.get("rescores", "")) if closing is not None else ""
+        return Compared("unknown", "", missing=reason or "probes on the features of the finished model")
+    own, n = max(table.accuracy, best_epoch(run, table)), int(numbers["probe_n"])
+    ways = {"the last features": numbers["probe_final"]}
+    if "probe_start" in numbers:
+        ways["the features before training"] = numbers["probe_start"]
+    name, best = max(ways.items(), key=lambda w: w[1])
+    # Pairs of answers mostly agree: half of the variance of two independent shares.
+    error = 100 * math.sqrt(0.5 * (own * (1 - own) + best * (1 - best)) / max(1, n)) + 1e-6
+    value = 100 * (best - own)
+    points = Measured(value, value - 1.96 * error, value + 1.96 * error)
+    facts = tuple(Evidence(f"val accuracy of a probe on {w}", v, own, "", n) for w, v in ways.items())
+    confidence = SURE * likely_above(points, LEAST_POINTS)
+    if confidence < 0.5:
+        return Compared("sound", "the training made of the features what a probe makes of them", points, None, confidence, facts)
+    told = f"a probe on {name} reaches {best:.1%}, the training {own:.1%}"
+    remedy = "see what moves in a step and how far: learning rate, loss, gradients, schedule; train the head alone to compare"
+    return Compared("at fault", told, points, None, confidence, facts, remedy)

@@ -1,0 +1,132 @@
+"""Findings by the stage that they sit in: which of them tell a stage's cost, and the account by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from valgap.types import STAGES, CaseStages, Clear, Compared, Finding, Judged, Measured, Stage, StageLine
+
+# A finding at or above this confidence is one we would bet on; below it is a hint.
+SUSPECTED = 0.5
+HINT = 0.45
+# A cause explains a stage when it claims at least this share of what the stage was measured to cost.
+EXPLAINS = 0.5
+UNNAMED = "STG"
+# What training makes follows from what it is given: a fault of the stages on the right shows in those on the left as well.
+GIVEN: tuple[Stage, ...] = ("draw", "pair", "read_train")
+FOLLOWS: Mapping[Stage, tuple[Stage, ...]] = {
+    "forward": GIVEN,
+    "loss": GIVEN,
+    "update": (*GIVEN, "loss"),
+    "choose": (*GIVEN, "loss"),
+}
+SURE = 0.7
+# What is true of the files and costs less is told as a note.
+HARMLESS_POINTS = 2.5
+
+
+def settle(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
+    """The outcomes, where a stage at fault is told once: by its name where it has one, else as a stage."""
+    out = [_as_hint(j) if _harmless(j) else j for j in judged]
+    for stage in STAGES:
+        own = [i for i, j in enumerate(out) if j.check.stage == stage and _confidence(j) >= SUSPECTED]
+        named = [i for i in own if not _unnamed(out[i])]
+        if not named:
+            continue
+        for i in own:
+            if _unnamed(out[i]):
+                out[i] = _as_hint(out[i])
+        points = stages.compared(stage).points
+        if points is None or stages.compared(stage).verdict != "at fault":
+            continue
+        first = max(named, key=lambda i: _weight(out[i]))
+        if _points(out[first]) >= EXPLAINS * points.value:
+            for i in named:
+                if i != first:
+                    out[i] = _as_hint(out[i])
+    return _with_consequences(out, stages)
+
+
+def _with_consequences(judged: list[Judged], stages: CaseStages) -> list[Judged]:
+    """The outcomes, where what claims no more than a fault of a stage before it costs is a hint: it may well follow from it."""
+    out = []
+    for one in judged:
+        before = FOLLOWS.get(one.check.stage, ()) if _confidence(one) >= SUSPECTED else ()
+        costs = [
+            c.points.value for c in map(stages.compared, before) if c.points and c.verdict == "at fault" and c.confidence >= SURE
+        ]
+        out.append(_as_hint(one) if _points(one) <= max(costs, default=-1.0) else one)
+    return out
+
+
+def account(judged: Sequence[Judged], stages: CaseStages) -> tuple[StageLine, ...]:
+    """One line a stage, the most costly first; stages that nothing is known of come last."""
+    lines = [_line(stage, [j for j in judged if j.check.stage == stage], stages.compared(stage)) for stage in STAGES]
+    place = ("at fault", "gain", "unknown", "sound")
+    return tuple(sorted(lines, key=lambda x: (place.index(x.verdict) > 0, -_told(x), STAGES.index(x.stage))))
+
+
+def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
+    findings = [j for j in own if isinstance(j.outcome, Finding)]
+    likely = sorted((j for j in findings if _confidence(j) >= SUSPECTED and j.verdict != "refuted"), key=_weight, reverse=True)
+    proved = [j for j in findings if j.verdict == "confirmed"]
+    causes = tuple(j.check.code for j in (*proved, *(j for j in likely if j not in proved)))
+    points, verdict, confidence, summary, evidence = found.points, found.verdict, found.confidence, found.summary, found.evidence
+    if stage == "files" and verdict == "unknown" and any(isinstance(j.outcome, Clear) for j in own):
+        verdict, summary = "sound", "no check of images, labels and splits found a fault that costs anything"
+    nats = found.nats
+    leading = next(iter((*proved, *likely)), None)
+    if leading is not None and isinstance(leading.outcome, Finding):
+        verdict, summary = "at fault", leading.outcome.summary
+        confidence = max(confidence if found.verdict == "at fault" else 0.0, leading.outcome.confidence)
+        evidence = (*leading.outcome.evidence, *evidence)
+        if leading.effect is not None:
+            points = Measured(leading.effect.value, leading.effect.low, leading.effect.high)
+        elif points is None or found.verdict != "at fault":
+            told = leading.outcome.severity_points
+            # Claimed, not measured: it may be nothing, or twice as much.
+            points = Measured(told, min(0.0, 2 * told), max(0.0, 2 * told))
+    return StageLine(
+        stage,
+        points,
+        nats,
+        verdict,
+        confidence,
+        bool(proved),
+        causes,
+        summary,
+        evidence,
+        found.missing if verdict == "unknown" else "",
+        found.pictures if verdict == "at fault" else (),
+    )
+
+
+def _told(line: StageLine) -> float:
+    return abs(line.points.value) * max(0.05, line.confidence) if line.points is not None else 0.0
+
+
+def _confidence(judged: Judged) -> float:
+    return judged.outcome.confidence if isinstance(judged.outcome, Finding) else 0.0
+
+
+def _points(judged: Judged) -> float:
+    return abs(judged.outcome.severity_points) if isinstance(judged.outcome, Finding) else 0.0
+
+
+def _weight(judged: Judged) -> float:
+    return _points(judged) * _confidence(judged)
+
+
+def _harmless(judged: Judged) -> bool:
+    """Whether it is a fact of the files that costs nothing: a note."""
+    return judged.check.stage == "files" and _confidence(judged) >= SUSPECTED and _points(judged) < HARMLESS_POINTS
+
+
+def _unnamed(judged: Judged) -> bool:
+    return judged.check.code.startswith(UNNAMED)
+
+
+def _as_hint(judged: Judged) -> Judged:
+    assert isinstance(judged.outcome, Finding)
+    return replace(judged, outcome=replace(judged.outcome, confidence=min(HINT, judged.outcome.confidence)))

@@ -1,0 +1,76 @@
+"""The stages of a program that trains an image classifier, and what is lost in each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+from valgap.types.evidence import Evidence
+
+Stage = Literal["files", "draw", "pair", "read_train", "read_val", "forward", "loss", "update", "choose", "measure"]
+# In the order in which a program goes through them.
+STAGES: tuple[Stage, ...] = get_args(Stage)
+STAGE_WORDS: Mapping[Stage, str] = {
+    "files": "files, labels and splits",
+    "draw": "drawing training samples",
+    "pair": "pairing images and labels",
+    "read_train": "reading training images",
+    "read_val": "reading validation images",
+    "forward": "the forward pass",
+    "loss": "the loss",
+    "update": "the updates",
+    "choose": "the choice of the epoch",
+    "measure": "the measurement",
+}
+StageVerdict = Literal["at fault", "sound", "gain", "unknown"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A difference with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One stage as the program does it, held against the reference of that stage; nothing was run again for it.
+
+    ``points`` (of validation accuracy) and ``nats`` (of validation loss) are what the reference in its place gives back.
+    """
+
+    verdict: StageVerdict
+    summary: str
+    points: Measured | None = None
+    nats: Measured | None = None
+    confidence: float = 0.0  # 0..1 that the stage is at fault
+    evidence: tuple[Evidence, ...] = ()
+    remedy: str = ""
+    missing: str = ""  # where the verdict is "unknown": what would be needed
+    pictures: tuple[tuple[str, str], ...] = ()  # (name, file) of samples of RunRecord.kept that show it
+
+
+class CaseStages(Protocol):
+    """The stages of a Case; each is compared when it is first asked for, and once."""
+
+    def compared(self, stage: Stage) -> Compared: ...
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """One line of the account by stage."""
+
+    stage: Stage
+    points: Measured | None
+    nats: Measured | None
+    verdict: StageVerdict
+    confidence: float
+    proved: bool  # a re-run confirmed a cause of this stage
+    causes: tuple[str, ...]  # codes of the findings that sit in this stage, the likeliest first
+    summary: str
+    evidence: tuple[Evidence, ...] = ()
+    missing: str = ""  # where the verdict is "unknown": what would be needed
+    pictures: tuple[tuple[str, str], ...] = ()  # (name, file) of samples of RunRecord.kept that show it

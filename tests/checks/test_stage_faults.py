@@ -1,0 +1,67 @@
+"""STG601 to STG609: a stage at fault is told, whatever the fault is called, and told once."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.checks.cases import healthy
+from valgap.checks import CATALOGUE
+from valgap.stages import HINT, account, settle
+from valgap.types import Check, Clear, Compared, Finding, Judged, Measured, NotApplicable, Stage
+
+UNNAMED = [c for c in CATALOGUE if c.code.startswith("STG")]
+FAULT = Compared("at fault", "it loses 20 points", Measured(20.0, 12.0, 28.0), Measured(0.5, 0.3, 0.7), 0.9)
+SOUND = Compared("sound", "as it should be", Measured(0.1, -1.0, 1.2))
+
+
+class Known:
+    """Stages of which all is known beforehand; unknown where nothing is said."""
+
+    def __init__(self, **said: Compared) -> None:
+        self.said = said
+
+    def compared(self, stage: Stage) -> Compared:
+        return self.said.get(stage, Compared("unknown", "", missing="a reason"))
+
+
+def named(stage: Stage, points: float, confidence: float, code: str = "XXX101") -> Judged:
+    """A cause of the catalogue in that stage."""
+    return Judged(Check(code, code.lower(), lambda case: Clear(""), "", stage), Finding("", points, confidence, (), ""))
+
+
+@pytest.mark.parametrize("check", UNNAMED, ids=lambda c: c.code)
+def test_each_stage_is_asked_for(check: Check) -> None:
+    fault = check.detect(replace(healthy(), stages=Known(**{check.stage: FAULT})))
+    assert isinstance(fault, Finding) and fault.severity_points == 20 and fault.confidence == 0.9
+    assert isinstance(check.detect(replace(healthy(), stages=Known(**{check.stage: SOUND}))), Clear)
+    assert check.detect(replace(healthy(), stages=Known())) == NotApplicable("a reason")
+
+
+def test_a_stage_with_a_name_is_told_by_its_name() -> None:
+    stages = Known(draw=FAULT)
+    unnamed = Judged(UNNAMED[0], Finding("", 20.0, 0.9, (), ""))
+    settled = settle([named("draw", 18.0, 0.7), unnamed], stages)
+    assert [j.outcome.confidence for j in settled if isinstance(j.outcome, Finding)] == [0.7, HINT]
+    assert settle([unnamed], stages) == [unnamed]
+
+
+def test_where_one_cause_explains_a_stage_its_rivals_are_hints() -> None:
+    rivals = [named("update", 18.0, 0.9, "XXX101"), named("update", 15.0, 0.6, "XXX102"), named("files", 15.0, 0.6, "XXX103")]
+    told = [j.outcome.confidence for j in settle(rivals, Known(update=FAULT)) if isinstance(j.outcome, Finding)]
+    assert told == [0.9, HINT, 0.6]
+    assert settle(rivals, Known(update=SOUND)) == rivals  # nothing was measured that one of them could explain
+
+
+def test_the_account_has_each_stage_once_and_the_most_costly_first() -> None:
+    lines = account([named("files", 5.0, 0.6)], Known(draw=FAULT, choose=SOUND))
+    assert len(lines) == len({x.stage for x in lines}) == 10
+    assert [(x.stage, x.verdict) for x in lines[:2]] == [("draw", "at fault"), ("files", "at fault")]
+    assert lines[1].causes == ("XXX101",) and lines[1].points is not None and lines[1].points.low == 0.0
+
+
+def test_what_follows_from_a_fault_before_it_is_a_hint() -> None:
+    later = [named("update", 15.0, 0.9), named("choose", 30.0, 0.6, "XXX102"), named("read_val", 5.0, 0.6, "XXX103")]
+    told = [j.outcome.confidence for j in settle(later, Known(draw=FAULT)) if isinstance(j.outcome, Finding)]
+    assert told == [HINT, 0.6, 0.6]  # what costs more, and what scoring alone does, has another reason
+    unsure = replace(FAULT, confidence=0.6)
+    assert settle(later, Known(draw=unsure)) == later
