@@ -3,7 +3,7 @@
 python benchmarks/real.py DATA SCRIPTS [--only NAME ...] [--label now] [--source SRC] [--minutes 9] [--work FOLDER]
 
 For every script of real_scripts.py: a recorded run and what is said of it (`seen`), the same with each planted fault
-(`faults`) and each further start (`starts`), bare runs beside them (`bare`), processor time without closing measurements (`cpu`),
+(`faults`) and each further start (`starts`), bare runs beside them (`bare`), processor time of whole runs in turn (`cpu`),
 and the control in the sandbox (`rerun`). All in fresh copies of the same working folder. Rows go to results/real.jsonl as they
 come, and those that are there are not run again; after so many minutes no further run is begun. results/real.md is made of all
 rows. With --source another valgap is tried (an older checkout), under --label.
@@ -286,9 +286,13 @@ class Bench:
 
     def row(self, script: Script, start: str, fault: Fault | None) -> dict[str, Any]:
         """All that is measured of one start, or of one planted fault."""
-        ran, record = self.run(script, start, fault, True)
+        file = self.work / "cpu"
+        file.unlink(missing_ok=True)
+        ran, record = self.run(script, start, fault, True, None, {"SHELF_CPU": str(file)})
         row: dict[str, Any] = {"status": ran.status, "wall_s": round(ran.wall_s, 1), "warned": own_warnings(ran.text)}
         row["cpu_closing_s"] = round(ran.cpu_s, 2)
+        if file.exists():  # at the script's end, and of that in the recorder
+            row["cpu_s"], row["recorder_s"] = (round(float(x), 3) for x in file.read_text(encoding="utf-8").split())
         row |= {"printed": printed(script, ran.text), "said": said(ran.text)}
         base = self.work / "run" / re.sub(r"\W+", "-", script.name)
         row["digest"] = hashlib.sha256(self.target(script, fault, base).read_bytes()).hexdigest()
@@ -330,7 +334,7 @@ class Bench:
             bare = self.fresh_bare(script, start).cpu_s
             file.unlink(missing_ok=True)
             ran, _ = self.run(script, start, None, True, "0", {"SHELF_CPU": str(file)})
-            recorded = float(file.read_text(encoding="utf-8")) if file.exists() else ran.cpu_s
+            recorded = float(file.read_text(encoding="utf-8").split()[0]) if file.exists() else ran.cpu_s
             pairs.append([round(bare, 2), round(recorded, 2)])
         return {"bare_cpu_s": min(p[0] for p in pairs), "cpu_s": min(p[1] for p in pairs), "pairs": pairs}
 
@@ -342,7 +346,7 @@ TIMING = re.compile(
     r"|(?:[Tt]ime|DT|runtime|samples_per_second|steps_per_second|took|dur|[Tt]otal)\W{0,6}\d+(?:\.\d+)?(?:\s*\(\s*\d+(?:\.\d+)?\))?"
     r"|(?:img/s|Data|Rate)\W{0,6}[\d.]+(?:e[-+]\d+)?(?:\s*\(\s*[\d.]+(?:e[-+]\d+)?/?s?\))?|Step: \S+|Tot: \S+|^\d+\t"
 )
-BARS = re.compile(r"[\u2580-\u259f\u2500-\u257f]|\d+%\|| \[[=>.]+\]|it/s|s/it|ms/step|s/step|\[[0-9a-f:.]+\]:")
+BARS = re.compile(r"[\u2580-\u259f\u2500-\u257f]|\d+%\|| \[[=>.]+\]|it/s|s/it|examples/s|ms/step|s/step|\[[0-9a-f:.]+\]:")
 OURS = re.compile(r"^\s*valgap: |valgap: ")
 SAID = re.compile(r"(?m)^(?:valgap: closing measurements|validation accuracy|valgap: )")
 
@@ -435,7 +439,7 @@ def jobs(only: Sequence[str], kinds: Sequence[str]) -> list[tuple[Script, str, F
     if "starts" in kinds:
         listed += [(s, start, None, "seen") for s in chosen for start in s.starts]
     if "bare" in kinds:
-        listed += [(s, start, None, "bare") for s in chosen for start in ("python", *s.starts)]
+        listed += [(s, start, None, "bare") for s in chosen for start in ("python", *(s.starts if "starts" in kinds else ()))]
     if "cpu" in kinds:
         listed += [(s, "python", None, "cpu") for s in (START_UP, *chosen)]
     if "rerun" in kinds:
