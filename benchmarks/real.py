@@ -312,7 +312,11 @@ class Bench:
         }
         row["differs"] = differing(bare.text, own)
         if row["differs"]:
-            row["bare_differs"] = differing(bare.text, self.bare(script, start, "again").text)
+            again = self.bare(script, start, "again").text
+            if (where_runs_agree := differing_where_agreed(bare.text, again, own)) is not None:
+                row["differs"] = where_runs_agree
+            else:
+                row["bare_differs"] = differing(bare.text, again)
         return row
 
     def rerun(self, script: Script, start: str, fault: Fault | None) -> dict[str, Any]:
@@ -339,14 +343,15 @@ class Bench:
         return {"bare_cpu_s": min(p[0] for p in pairs), "cpu_s": min(p[1] for p in pairs), "pairs": pairs}
 
 
+AGREED = 0.7  # of its numbers, at least, two runs of a script with a seed have in common; the rest are times
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 TIMING = re.compile(
-    r"\d+(?:\.\d+)?\s*(?:ms|us|s|sec|secs|seconds|min|minutes|m|h|hours|it/s|s/it|img/s|steps/s|samples/s|MB|GB)(?:/\w+)?\b"
+    r"(?:img/s|Data|data:|Rate)\W{0,6}[\d.]+(?:e[-+]\d+)?(?:\s*\(\s*[\d.]+(?:e[-+]\d+)?/?s?\))?|Step: \S+|Tot: \S+|^\d+\t"
+    r"|(?:[Tt]ime|DT|runtime|samples_per_second|steps_per_second|took|dur|[Tt]otal)\W{0,40}\d+(?:\.\d+)?(?:\s*\(\s*\d+(?:\.\d+)?\))?"
+    r"|\d+(?:\.\d+)?\s*(?:ms|us|s|sec|secs|seconds|min|minutes|m|h|hours|it/s|s/it|img/s|steps/s|samples/s|MB|GB)(?:/\w+)?\b"
     r"|\d+:\d\d(?::\d\d)?(?:[.,]\d+)?|\d{4}-\d\d-\d\d|\d\d/\d\d/\d{4}|20\d{6}[-_]\d{6}|0x[0-9a-f]+|\?it/s|\d+m \d+s"
-    r"|(?:[Tt]ime|DT|runtime|samples_per_second|steps_per_second|took|dur|[Tt]otal)\W{0,6}\d+(?:\.\d+)?(?:\s*\(\s*\d+(?:\.\d+)?\))?"
-    r"|(?:img/s|Data|Rate)\W{0,6}[\d.]+(?:e[-+]\d+)?(?:\s*\(\s*[\d.]+(?:e[-+]\d+)?/?s?\))?|Step: \S+|Tot: \S+|^\d+\t"
 )
-BARS = re.compile(r"[\u2580-\u259f\u2500-\u257f]|\d+%\|| \[[=>.]+\]|it/s|s/it|examples/s|ms/step|s/step|\[[0-9a-f:.]+\]:")
+BARS = re.compile(r"[\u2580-\u259f\u2500-\u257f]|\d+%\|| \[[=>.]+\]|it/s|s/it|examples/s|MB/s|ms/step|s/step|\[[0-9a-f:.]+\]:")
 OURS = re.compile(r"^\s*valgap: |valgap: ")
 SAID = re.compile(r"(?m)^(?:valgap: closing measurements|validation accuracy|valgap: )")
 
@@ -387,6 +392,28 @@ def differing(bare: str, recorded: str) -> list[list[str]]:
         except ValueError:
             only_b.append(line)
     return [only_a[:5], only_b[:5]] if only_a or only_b else []
+
+
+def differing_where_agreed(bare: str, again: str, recorded: str) -> list[list[str]] | None:
+    """Lines whose numbers differ in the recorded run where two bare runs agree, so that what they take for time falls out.
+
+    None where the bare runs print other lines or agree on too little.
+    """
+    lines = [[line.split() for line in told_by_script(text)] for text in (bare, again, recorded)]
+    shapes = [[len(line) for line in one] for one in lines]
+    if shapes[0] != shapes[1]:
+        return None
+    pairs = [(a, b) for x, y in zip(lines[0], lines[1], strict=True) for a, b in zip(x, y, strict=True)]
+    if sum(a == b for a, b in pairs) < AGREED * len(pairs):
+        return None
+    if shapes[2] != shapes[0]:
+        return differing(bare, recorded)
+    wrong = [
+        (" ".join(x), " ".join(z))
+        for x, y, z in zip(*lines, strict=True)
+        if any(a == b != c for a, b, c in zip(x, y, z, strict=True))
+    ]
+    return [[w[0] for w in wrong[:5]], [w[1] for w in wrong[:5]]] if wrong else []
 
 
 def printed(script: Script, text: str) -> str | None:
