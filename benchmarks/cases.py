@@ -22,9 +22,10 @@ RESULTS = Path(__file__).parent / "results" / "cases.md"
 SUSPECTED = 0.5
 HEAD = """# Cases
 
-Made by `make bench-cases CASES=FOLDER`. Ten programs after public reports that were told wrongly when they were first tried, each beside its sound twin.
-*stage*: whether the first finding sits where the fault is. *name*: its code; in bold where the case's own list has it (written before causes of whole
-stages had names). *points*: told, and lost in truth (one seed). Found while these ten were known: it is no held-out figure.
+Made by `make bench-cases CASES=FOLDER`. Ten programs after public reports that were told wrongly when they were first
+tried, each beside its sound twin. *stage*: whether the first finding sits where the fault is. *name*: its code; in bold where
+the case's own list has it (written before causes of whole stages had names). *points*: told, and lost in truth (one seed).
+Made while these ten were known: it is no held-out figure.
 
 | case | stage | name | confidence | points told | points lost | the sound twin |
 |---|---|---|---|---|---|---|
@@ -85,7 +86,8 @@ def row(truth: dict[str, Any], faulty: dict[str, Any], sound: dict[str, Any]) ->
     right = "right" if first["stage"] in truth["stage"] else f"wrong ({first['stage']})"
     code = f"**{first['code']}**" if first["code"] in truth["codes"] else first["code"]
     name = f"{code} {first['name']}"
-    return f"| {truth['name']} | {right} | {name} | {first['confidence']:.2f} | {first['severity_points']:.1f} | {lost:.1f} | {quiet} |"
+    points = f"{first['severity_points']:.1f} | {lost:.1f}"
+    return f"| {truth['name']} | {right} | {name} | {first['confidence']:.2f} | {points} | {quiet} |"
 
 
 if __name__ == "__main__":

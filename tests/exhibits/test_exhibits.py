@@ -156,4 +156,4 @@ def test_a_stage_of_reading_shows_files_beside_what_was_seen(tmp_path: Path) -> 
     galleries = stage_galleries(bare, Album(run))
     assert list(galleries) == ["read_val"]
     file, seen = galleries["read_val"].rows[0]
-    assert file.source and seen.source and file.source != seen.source and seen.name == name
+    assert file.source and seen.source and file.source != seen.source and seen.title == name
