@@ -62,8 +62,8 @@ def test_numbers_that_a_scripts_own_runs_do_not_agree_on_are_left_out() -> None:
     )
     assert real.differing_where_agreed(bare, again, "1 of 2 loss 0.51 rate 3.1\n2 of 2 loss 0.49 rate 2.0\n") == []
     assert real.differing_where_agreed(bare, again, "1 of 2 loss 0.51 rate 3.1\n2 of 2 loss 0.48 rate 2.0\n") == [
-        ["2 0.49 30.1"],
-        ["2 0.48 2.0"],
+        ["2 2 0.49 30.1"],
+        ["2 2 0.48 2.0"],
     ]
     assert real.differing_where_agreed("1 2\n3 4\n", "5 6\n7 4\n", "1 2\n3 4\n") is None
 
