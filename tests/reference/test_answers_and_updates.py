@@ -52,6 +52,9 @@ def test_another_gradient_is_a_fault_only_where_training_stays_behind() -> None:
     assert bent.verdict == "at fault" and "elsewhere" in bent.summary
     assert losses.compare(with_gradient(1.0, 20.0), EVEN).verdict == "sound"  # a small rate goes with a sum
     assert losses.compare(with_gradient(0.97, 0.3), BEHIND).verdict == "sound"  # smoothing and accumulation
+    unknown = Compared("unknown", "", missing="probes")
+    assert losses.compare(with_gradient(0.2, 1.0), unknown).verdict == "at fault"  # no loss that classifies pulls there
+    assert losses.compare(with_gradient(0.6, 1.0), unknown).verdict == "sound"
     assert losses.compare(with_gradient(0.3, 1.0, target_kind="soft"), BEHIND).verdict == "unknown"
     assert losses.compare(healthy().run, BEHIND).verdict == "unknown"
 
