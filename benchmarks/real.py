@@ -127,11 +127,14 @@ def ended(command: Sequence[str], cwd: Path, env: dict[str, str], script: Script
 
     def read() -> None:
         assert process.stdout is not None
-        pressed = False
+        pressed = 0  # at so many matches: once more where the program goes on, since the first may meet a place that swallows it
         while part := process.stdout.read1(65536):  # type: ignore[attr-defined]
             parts.append(part)
-            if stop and not pressed and len(re.findall(stop[0], b"".join(parts).decode(errors="replace"))) >= stop[1]:
-                pressed = True
+            if not stop:
+                continue
+            found = len(re.findall(stop[0], b"".join(parts).decode(errors="replace")))
+            if found >= max(stop[1], pressed + 1):
+                pressed = found
                 os.killpg(process.pid, signal.SIGINT)
 
     reader = threading.Thread(target=read, daemon=True)
@@ -358,6 +361,8 @@ SAID = re.compile(r"(?m)^(?:valgap: closing measurements|validation accuracy|val
 
 def told_by_script(text: str) -> list[str]:
     """The numbers of each line that the script itself printed, but for times, ports and progress bars."""
+    if "KeyboardInterrupt" in text:  # where it was when Ctrl-C came is chance
+        text = text.partition("Traceback (most recent call last)")[0]
     # valgap's own summary comes after the script's last line.
     lines = re.split(r"[\r\n]+", text)
     for i, line in enumerate(lines):
