@@ -26,8 +26,6 @@ from campaign.plan import Program, digest, programs
 from campaign.report import write_table
 
 HERE = Path(__file__).resolve().parent
-
-
 ROWS = HERE / "results" / "campaign.jsonl"
 TABLE = HERE / "results" / "campaign.md"
 Key = tuple[str, str, int]
@@ -53,14 +51,14 @@ def twin_of(program: Program) -> Program:
     return Program(digest(name), program.half, (), program.base, Draft(program.base, random.Random(name)), {})
 
 
-def missing(program: Program, label: str, rows: dict[Key, dict[str, Any]]) -> Iterator[tuple[str, Program, int]]:
+def missing(program: Program, label: str, seeds: int, rows: dict[Key, dict[str, Any]]) -> Iterator[tuple[str, Program, int]]:
     """The runs that a program still lacks: the truth of it and its twin, with a second seed where that is cheap; the answer."""
     pair = (twin_of(program), program) if program.kinds else (program,)
     for each in pair:
         if ("bare", each.name, 0) not in rows:
             yield "bare", each, 0
     first = [rows.get(("bare", each.name, 0)) for each in pair]
-    if program.kinds and all(r and r["status"] == 0 and r["seconds"] <= SECOND_SEED_S for r in first):
+    if seeds > 1 and program.kinds and all(r and r["status"] == 0 and r["seconds"] <= SECOND_SEED_S for r in first):
         for each in pair:
             if ("bare", each.name, 1) not in rows:
                 yield "bare", each, 1
@@ -76,6 +74,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=10_000, help="only the first so many programs of the half")
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--label", default="after")
+    parser.add_argument("--seeds", type=int, choices=(1, 2), default=2, help="seeds that a true cost is measured over")
     parser.add_argument("--only", default="", help="names of programs, kinds or stages, separated by commas")
     parser.add_argument("--again", action="store_true", help="run what valgap says of them once more")
     parser.add_argument("--keep", type=Path, default=Path(".bench-campaign"))
@@ -103,7 +102,7 @@ def work(chosen: list[Program], given: argparse.Namespace, keep: Path) -> None:
         rows = read_rows()
         if given.again:
             rows.pop((given.label, program.name, 0), None)
-        while (job := next(missing(program, given.label, rows), None)) is not None:
+        while (job := next(missing(program, given.label, given.seeds, rows), None)) is not None:
             if time.monotonic() > end:
                 print("time is up", flush=True)
                 return

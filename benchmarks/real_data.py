@@ -88,7 +88,7 @@ def hymenoptera_datasets(data: Path, out: Path) -> None:
 def pets(data: Path, out: Path) -> None:
     """One folder of images whose names tell the class: CLASS_NUMBER.jpg."""
     (out / "images").mkdir(parents=True)
-    for i, (file, name) in enumerate(images_of(data, "clothing_mini", "train", CLASSES, 8)):
+    for i, (file, name) in enumerate(images_of(data, "clothing_mini", "train", CLASSES, 5)):
         reduced(file, 96).save(out / "images" / f"{name.replace('-', '')}_{i}.jpg", quality=95)
 
 

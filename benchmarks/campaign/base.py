@@ -29,9 +29,9 @@ LITE0 = f"""$model = timm.create_model("tf_efficientnet_lite0")
 state = {WEIGHTS}
 $model.load_state_dict(dict(zip($model.state_dict(), state.values())))
 """
-BLOCKS = """nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
-    nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
-    nn.Conv2d(64, 96, 3, padding=1), nn.BatchNorm2d(96), nn.ReLU(), nn.AdaptiveAvgPool2d(2)"""
+BLOCKS = """nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
+    nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
+    nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(2)"""
 HEAD = "nn.Linear({}, $C)"
 PRETRAINED = frozenset({"pretrained", "batchnorm"})
 SCRATCH = frozenset({"scratch", "batchnorm", "trained layers"})
@@ -88,9 +88,9 @@ for part in ($model.blocks[5:], $model.conv_head, $model.bn2):
     ),
     "sequential": Network(
         "",
-        f"$model = nn.Sequential(\n    {BLOCKS}, nn.Flatten(),\n    nn.Linear(384, $C))",
+        f"$model = nn.Sequential(\n    {BLOCKS}, nn.Flatten(),\n    nn.Linear(256, $C))",
         "$model[-1]",
-        "384",
+        "256",
         "$model.parameters()",
         SCRATCH,
     ),
@@ -98,10 +98,10 @@ for part in ($model.blocks[5:], $model.conv_head, $model.bn2):
         """class Net(nn.Module):
     def __init__(self, num_classes):
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 24, 3, padding=1, bias=False), nn.BatchNorm2d(24)
-        self.conv2, self.bn2 = nn.Conv2d(24, 48, 3, padding=1, bias=False), nn.BatchNorm2d(48)
-        self.conv3, self.bn3 = nn.Conv2d(48, 96, 3, padding=1, bias=False), nn.BatchNorm2d(96)
-        self.fc = nn.Linear(96 * 4, num_classes)
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.conv2, self.bn2 = nn.Conv2d(16, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32)
+        self.conv3, self.bn3 = nn.Conv2d(32, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64)
+        self.fc = nn.Linear(64 * 4, num_classes)
 
     def forward(self, x):
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
@@ -111,7 +111,7 @@ for part in ($model.blocks[5:], $model.conv_head, $model.bn2):
 """,
         "$model = Net($C)",
         "$model.fc",
-        "384",
+        "256",
         "$model.parameters()",
         SCRATCH,
     ),
@@ -146,19 +146,19 @@ SGD = "$opt = torch.optim.SGD($trained, lr=$lr, momentum=0.9, weight_decay=1e-4)
 COSINE = ("$sched = torch.optim.lr_scheduler.CosineAnnealingLR($opt, T_max=$epochs)", "$sched.step()")
 SCHEDULES = {"none": ("", ""), "cosine": COSINE}
 SETUPS = (
-    Setup("clothing", "frozen", 64, 3, 20, ADAM, "0.004"),
-    Setup("clothing", "features", 72, 3, 16, ADAMW, "0.005", "cosine"),
+    Setup("clothing", "frozen", 64, 4, 20, ADAM, "0.002"),
+    Setup("clothing", "features", 72, 3, 16, ADAMW, "0.002", "cosine"),
     Setup("clothing", "last", 64, 3, 20, ADAM, "0.001"),
-    Setup("bees", "features", 80, 3, 16, SGD, "0.003"),
-    Setup("bees", "frozen", 72, 3, 16, ADAM, "0.002"),
-    Setup("bees", "last", 64, 3, 16, ADAMW, "0.0005", "cosine"),
-    Setup("digits", "frozen", 64, 3, 16, ADAM, "0.005"),
+    Setup("bees", "features", 80, 4, 16, SGD, "0.002"),
+    Setup("bees", "frozen", 72, 4, 16, ADAM, "0.001"),
+    Setup("bees", "last", 80, 3, 16, ADAMW, "0.001", "cosine"),
+    Setup("digits", "frozen", 64, 5, 16, ADAM, "0.002"),
     Setup("digits", "cnn", 32, 16, 20, ADAM, "0.002", "cosine"),
     Setup("digits", "sequential", 32, 12, 25, SGD, "0.03", "cosine"),
     Setup("cifar", "cnn", 32, 10, 32, ADAM, "0.002", "cosine"),
     Setup("cifar", "sequential", 32, 8, 50, SGD, "0.05", "cosine"),
-    Setup("cifar", "features", 48, 1, 20, ADAM, "0.005"),
-    Setup("digits", "resnet18", 48, 8, 20, ADAM, "0.001", "cosine"),
+    Setup("cifar", "features", 48, 2, 20, ADAM, "0.0005"),
+    Setup("digits", "resnet18", 32, 5, 20, ADAM, "0.001", "cosine"),
 )
 BEST_EPOCH = {
     "before_epochs": "best_acc, best_state = 0.0, None",

@@ -22,10 +22,20 @@ NOTHING = "nothing"
 Row = Mapping[str, Any]
 Rows = Mapping[tuple[str, str, int], Row]
 
-INTRODUCTION = """Made by `make bench-campaign DATA=FOLDER`; what is in it: docs/campaign.md. Generated programs; a faulty one's true
-cost is its sound twin's accuracy on validation less its own (of a fault of measurement: how far the printed accuracy is from the
+INTRODUCTION = """Made by `make bench-campaign DATA=FOLDER`; what is in it: docs/campaign.md. The true cost of a fault
+is the sound twin's accuracy on validation less the program's (of a fault of measurement: how far the printed accuracy is from the
 true one), measured without valgap. Faults that cost less than 3 points are harmless and not asked for. Kinds are in the halves by
 the hash of their names; single kinds are told of for the calibration half only. Shares carry 95 % Wilson intervals."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A stage that is told, how surely, at what cost in points, and whether that is right."""
+
+    stage: str
+    confidence: float
+    points: float | None
+    right: bool
 
 
 @dataclass(frozen=True)
@@ -38,18 +48,29 @@ class Case:
     row: Row
 
     @property
-    def verdicts(self) -> list[tuple[str, float, float | None]]:
-        """Stage, confidence and points of what is told first, second...: of the stages where there are any, else of findings."""
+    def verdicts(self) -> list[Verdict]:
+        """What is told first, second...: the stages at fault where stages are told, else the findings."""
         if self.row.get("stages") is not None:
             at_fault = [s for s in self.row["stages"] if s["verdict"] == "at fault"]
-            return [(s["stage"], s["confidence"] or 0.0, value(s["points"])) for s in at_fault]
+            return [
+                Verdict(s["stage"], s["confidence"] or 0.0, value(s["points"]), s["stage"] in self.program.stages)
+                for s in at_fault
+            ]
         told = self.row["findings"] or ([self.row["top"]] if self.row["top"] else [])
-        return [(f["stage"], f["confidence"] or 0.0, f["points"]) for f in told]
+        return [Verdict(f["stage"], f["confidence"] or 0.0, f["points"], self.met(f)) for f in told]
+
+    def met(self, finding: Row) -> bool:
+        """The finding has a right stage; or a right name, whose stage our list of codes may see elsewhere."""
+        return finding["stage"] in self.program.stages or finding["code"] in self.program.codes
 
     @property
-    def stages(self) -> list[str]:
-        """The stages that are told with confidence, each once, first things first."""
-        return list(dict.fromkeys(stage for stage, confidence, _ in self.verdicts if confidence >= SURE))
+    def sure(self) -> list[Verdict]:
+        """What is told with confidence, of each stage the first."""
+        found: dict[str, Verdict] = {}
+        for verdict in self.verdicts:
+            if verdict.confidence >= SURE:
+                found.setdefault(verdict.stage, verdict)
+        return list(found.values())
 
     @property
     def codes(self) -> list[str]:
@@ -58,12 +79,12 @@ class Case:
 
     def right(self, among: int) -> bool:
         """One of the first stages that are told is a right one."""
-        return bool(set(self.stages[:among]) & set(self.program.stages))
+        return any(v.right for v in self.sure[:among])
 
     @property
     def suspected(self) -> bool:
         """Anything is told with confidence."""
-        return bool(self.stages or self.codes)
+        return bool(self.sure or self.codes)
 
     @property
     def demanded(self) -> bool:
@@ -119,7 +140,7 @@ def figures(of: Sequence[Case]) -> dict[str, str]:
     single = [c for c in faulty if len(c.program.kinds) == 1]
     healthy = [c for c in of if c.program.healthy and c.points < UNSOUND]
     named = [c for c in faulty if c.program.codes]
-    told = [c for c in faulty if c.right(1) and c.verdicts[0][2] is not None]
+    told = [c for c in faulty if c.right(1) and c.sure[0].points is not None]
     return {
         "programs, of them healthy": f"{len(of)}, {len(healthy)}",
         "stage right first": share([c.right(1) for c in faulty]),
@@ -140,7 +161,7 @@ def figures(of: Sequence[Case]) -> dict[str, str]:
 
 def near(case: Case) -> bool:
     """The cost that is told is within 5 points or a fifth of the true one."""
-    told = case.verdicts[0][2]
+    told = case.sure[0].points
     return told is not None and abs(told - case.points) <= max(NEAR_POINTS, NEAR_SHARE * case.points)
 
 
@@ -153,8 +174,7 @@ def reliability(of: Sequence[Case]) -> list[Bin]:
     for case in of:
         asked = case.demanded or (case.program.healthy and case.points < UNSOUND)
         if asked and case.verdicts:
-            stage, confidence, _ = case.verdicts[0]
-            pairs.append((confidence, stage in case.program.stages))
+            pairs.append((case.verdicts[0].confidence, case.verdicts[0].right))
     bins: list[Bin] = []
     for low, high in pairwise(EDGES):
         inside = [(c, right) for c, right in pairs if low <= c < high]
@@ -182,7 +202,7 @@ def confusion(of: Sequence[Case]) -> list[str]:
     for case in of:
         if not case.demanded and not case.program.healthy:
             continue
-        said = case.stages[0] if case.stages else NOTHING
+        said = case.sure[0].stage if case.sure else NOTHING
         truth = said if said in case.program.stages else (case.program.stages or (NOTHING,))[0]
         counts[truth, said] += 1
     names = (*STAGES, NOTHING)

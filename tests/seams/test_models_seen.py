@@ -358,7 +358,7 @@ def test_a_part_that_was_tried_out_before_the_whole_was_built(tmp_path: Path) ->
     train, val = DataLoader(images(48, 0), 8, shuffle=True), DataLoader(images(30, 1), 8)
     with valgap.watch(out=tmp_path / "r", closing=30):
         with torch.no_grad():
-            width = features.eval()(torch.zeros(1, 3, 8, 8)).shape[1]
+            width = nn.Sequential(*features.children()).eval()(torch.zeros(1, 3, 8, 8)).shape[1]
         model = nn.Sequential(features, nn.Linear(width, CLASSES))
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
         for _ in range(2):

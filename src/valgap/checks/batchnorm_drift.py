@@ -58,7 +58,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if not moved.any():
         return Clear("the statistics of frozen BatchNorm layers stayed as they were", (facts,))
     if all(p.modes.batchnorm_training == 0 for p in run.of_phase("train")):
-        return Clear("training holds BatchNorm in eval mode; only validation moved its statistics (see EVA501)", (facts,))
+        return Clear("training holds BatchNorm in eval mode; only validation moved its statistics", (facts,))
     points, probe, confidence = cost(run)
     change = relative_change(states[0], states[-1], moved)
     return Finding(

@@ -62,7 +62,7 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     confidence = SURE * likely_above(points, LEAST_POINTS)
     if confidence < 0.5:
         return Compared("sound", told + ", which costs nothing measurable", points, nats, confidence, tuple(facts))
-    return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy)
+    return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy, kind="few")
 
 
 def _size(run: RunRecord, one: Pass) -> int:

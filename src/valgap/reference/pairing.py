@@ -39,7 +39,7 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
         return Compared("unknown", "", missing="files in folders by class")
     classes = max(len(names), len(rows.classes))
     # Both sides are to follow one naming: that of the side that follows its own best.
-    maps = [best_label_permutation(rows.labels[s], folder[s], classes) for s in sides]
+    maps = [best_label_permutation(folder[s], rows.labels[s], classes) for s in sides]
     naming = max(maps, key=lambda m: m[1])[0]
     mapped = naming[folder]
     shares = [float((mapped[s] == rows.labels[s]).mean()) for s in sides]

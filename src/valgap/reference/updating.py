@@ -8,12 +8,26 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from valgap.reference.probing import likely_above
-from valgap.types import Compared, Evidence, Measured, RunRecord
+from valgap.types import Compared, Evidence, Measured, RunRecord, SampleTable
 
 # Points by which augmentation and early stops may leave a sound head behind the probe.
 LEAST_POINTS = 6.0
 SURE = 0.9
+
+
+def best_epoch(run: RunRecord, table: SampleTable) -> float:
+    """The highest accuracy of any recorded validation on these samples: that it was not kept is the choice's fault."""
+    wanted = table.sample[table.labelled & (table.sample >= 0)]
+    last = run.last_validation
+    found = [0.0]
+    for one in run.of_phase("validation"):
+        keep = np.isin(one.samples.sample, wanted)
+        if last is not None and one.dataset == last.dataset and keep.sum() == len(wanted) > 0:
+            found.append(float((one.samples.prediction[keep] == one.samples.target[keep]).mean()))
+    return max(found)
 
 
 def compare(run: RunRecord) -> Compared:
@@ -24,7 +38,7 @@ def compare(run: RunRecord) -> Compared:
     if closing is None or table is None or not table.answered or "probe_final" not in numbers:
         reason = closing.skipped.get("probe", closing.skipped.get("rescores", "")) if closing is not None else ""
         return Compared("unknown", "", missing=reason or "probes on the features of the finished model")
-    own, n = table.accuracy, int(numbers["probe_n"])
+    own, n = max(table.accuracy, best_epoch(run, table)), int(numbers["probe_n"])
     ways = {"the last features": numbers["probe_final"]}
     if "probe_start" in numbers:
         ways["the features before training"] = numbers["probe_start"]

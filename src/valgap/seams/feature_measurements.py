@@ -25,6 +25,12 @@ def measure_features(
     train: Gathered, val: Gathered, head: Head, attempts: Attempts, training_of: TrainingOf, batch_size: int
 ) -> None:
     """Write the probes' and the replay's numbers, as far as the time allows; ``batch_size`` is that of the training."""
+    if head.layer is None:
+        attempts.skip("probe", "no linear layer of torch's own gives the answers")
+        return
+    if not train.features or not val.features:
+        attempts.skip("probe", "no features of both training and validation images were gathered")
+        return
     fits = 1 + bool(train.first_statistics) + bool(train.middle)
     attempts.numbers("probe", lambda: probe_numbers(train, val), fitting_s(train, fits))
     replay = functools.partial(_replay, train, val, head, training_of, batch_size, attempts.ending)

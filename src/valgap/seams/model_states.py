@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from valgap.record.writer import RecordWriter
@@ -44,7 +45,7 @@ class ModelStates:
     def write_model(self, model: TrackedModel) -> None:
         """Write what is to be said of a model, where it is not what the record says already."""
         body = model_facts(model)
-        key = hashlib.blake2b(repr({k: str(v) for k, v in body.items()}).encode()).hexdigest()
+        key = hashlib.blake2b(b"".join(_bytes_of(v) for v in body.values())).hexdigest()
         if self._written.get(model.id) != key:
             self._written[model.id] = key
             self.writer.write("model", body)
@@ -123,3 +124,8 @@ def _trained_holder(module: Any, models: Sequence[TrackedModel]) -> TrackedModel
 def state_digest(sums: torch.Tensor, norms: torch.Tensor) -> bytes:
     """Equal states, equal digests."""
     return hashlib.blake2b(torch.stack([sums, norms]).numpy().tobytes(), digest_size=16).digest()
+
+
+def _bytes_of(value: Any) -> bytes:
+    """Equal values, equal bytes. Writing out an array in words takes longer than a small model's step."""
+    return value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()

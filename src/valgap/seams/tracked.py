@@ -169,8 +169,8 @@ class TrackedModel:
         """Whether this model, on which nothing has been trained, is only a part of ``module``."""
         if self.steps or self.holds(module):
             return False
-        inside = {id(m) for m in module.modules()}
-        return all(id(unwrap(p)) in inside for p in self.parts)
+        inside = {id(p) for p in module.parameters()}  # not its modules: the trial may have put them together in another way
+        return all(id(t) in inside for _, t, is_parameter, _ in self.tensors if is_parameter)
 
     def shares(self, module: nn.Module) -> bool:
         """Whether a parameter of ``module`` is one of this model's."""

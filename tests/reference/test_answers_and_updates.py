@@ -1,0 +1,120 @@
+"""STG605 to STG609: what is made of the logits, how training moves, which epoch is kept and which number is printed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.checks.cases import TRAIN, VAL, healthy, samples, val_pass
+from valgap.reference import Stages, choosing, forward, losses, measuring, updating
+from valgap.types import Closing, Compared, GradientStats, Measured, PrintedNumber, RunRecord
+
+VAL_IDS = np.arange(TRAIN, TRAIN + VAL)
+
+
+def rescored(run: RunRecord, accuracy: float, **numbers: float) -> RunRecord:
+    """The run, its validation scored again in eval mode with this accuracy."""
+    return replace(run, closing=Closing(rescores={"val_eval": samples(VAL_IDS, accuracy, seed=7)}, numbers=numbers))
+
+
+def test_eval_mode_that_gives_points_back_is_a_fault_of_the_forward_pass() -> None:
+    run = healthy().run  # the last validation has 75 %
+    found = forward.compare(rescored(run, 0.95))
+    assert found.verdict == "at fault" and found.points is not None and found.points.value == pytest.approx(20)
+    assert found.nats is not None and found.nats.low > 0
+    last = run.last_validation
+    assert last is not None
+    assert forward.compare(replace(run, closing=Closing(rescores={"val_eval": last.samples}))).verdict == "sound"
+    assert forward.compare(rescored(run, 0.4)).verdict == "gain"
+    assert forward.compare(replace(run, closing=None)).verdict == "unknown"
+
+
+def with_gradient(cosine: float, ratio: float, **loss: Any) -> RunRecord:
+    run = healthy().run
+    seen = GradientStats(cosine, ratio, 4)
+    passes = [replace(p, gradient=seen) if p.phase == "train" else p for p in run.passes]
+    if loss:
+        passes = [replace(p, loss=replace(p.loss, **loss) if p.loss is not None else None) for p in passes]
+    return replace(run, passes=tuple(passes))
+
+
+BEHIND = Compared("at fault", "a probe is better", Measured(20.0, 12.0, 28.0), None, 0.9)
+EVEN = Compared("sound", "", Measured(0.0, -5.0, 5.0))
+
+
+def test_another_gradient_is_a_fault_only_where_training_stays_behind() -> None:
+    summed = losses.compare(with_gradient(1.0, 20.0), BEHIND)
+    assert summed.verdict == "at fault" and "a sum" in summed.summary and summed.points == BEHIND.points
+    bent = losses.compare(with_gradient(0.3, 1.0), BEHIND)
+    assert bent.verdict == "at fault" and "elsewhere" in bent.summary
+    assert losses.compare(with_gradient(1.0, 20.0), EVEN).verdict == "sound"  # a small rate goes with a sum
+    assert losses.compare(with_gradient(0.97, 0.3), BEHIND).verdict == "sound"  # smoothing and accumulation
+    unknown = Compared("unknown", "", missing="probes")
+    assert losses.compare(with_gradient(0.2, 1.0), unknown).verdict == "at fault"  # no loss that classifies pulls there
+    assert losses.compare(with_gradient(0.6, 1.0), unknown).verdict == "sound"
+    assert losses.compare(with_gradient(0.3, 1.0, target_kind="soft"), BEHIND).verdict == "unknown"
+    assert losses.compare(healthy().run, BEHIND).verdict == "unknown"
+
+
+def test_overconfidence_is_counted_in_nats_of_the_loss() -> None:
+    numbers = {"val_nll": 2.5, "val_nll_tempered": 1.5, "val_nll_gain_se": 0.1}
+    found = losses.compare(rescored(with_gradient(1.0, 1.0), 0.7, **numbers), EVEN)
+    assert found.verdict == "sound" and found.nats is not None and found.nats.value == pytest.approx(1.0)
+
+
+def test_a_probe_that_is_better_than_every_epoch_blames_the_updates() -> None:
+    run = healthy().run
+    assert updating.compare(rescored(run, 0.5, probe_final=0.98, probe_n=100)).verdict == "at fault"
+    # The third epoch had 75 %: that it was not kept is the choice's fault.
+    assert updating.compare(rescored(run, 0.4, probe_final=0.75, probe_n=100)).verdict == "sound"
+    forgot = updating.compare(rescored(run, 0.5, probe_final=0.5, probe_start=0.98, probe_n=100))
+    assert forgot.verdict == "at fault" and "before training" in forgot.summary
+    assert updating.compare(rescored(run, 0.5)).verdict == "unknown"
+
+
+def course(*accuracies: float) -> RunRecord:
+    """Validations over the same images with these accuracies; nested, so that a fall loses images."""
+    ids = np.arange(TRAIN, TRAIN + 4 * VAL)
+    passes = [val_pass(i, i + 1, ids, samples=samples(ids, a, seed=5)) for i, a in enumerate(accuracies)]
+    return replace(healthy().run, passes=tuple(passes))
+
+
+def test_a_better_epoch_counts_where_the_curve_does_not_jump() -> None:
+    found = choosing.compare(course(0.5, 0.6, 0.7, 0.62, 0.58, 0.55))
+    assert found.verdict == "at fault" and found.points is not None and found.points.value == pytest.approx(15, abs=1)
+    assert choosing.compare(course(0.5, 0.6, 0.7, 0.69, 0.7, 0.55)).verdict == "sound"  # one last epoch's noise
+    assert choosing.compare(course(0.5, 0.7, 0.52, 0.69, 0.5, 0.7, 0.55)).verdict == "sound"
+    assert choosing.compare(course(0.5, 0.6, 0.65, 0.7, 0.7)).verdict == "sound"
+    assert choosing.compare(course(0.45, 0.6, 0.54, 0.44)).verdict == "unknown"
+
+
+def printed(run: RunRecord, *values: float, **changes: Any) -> RunRecord:
+    """The run, one print after each of its last validations, with these accuracies in percent."""
+    passes = [p.index for p in run.of_phase("validation")][-len(values) :]
+    numbers = [
+        PrintedNumber("val acc", v, at, f"val acc {v}", 1, "accuracy", unit="percent", side="val", series="a", **changes)
+        for v, at in zip(values, passes, strict=True)
+    ]
+    return replace(run, printed=tuple(numbers))
+
+
+def test_a_print_that_is_not_the_accuracy_of_the_logits() -> None:
+    run = healthy().run
+    right = [100 * p.samples.accuracy for p in run.of_phase("validation")]
+    assert measuring.compare(printed(run, *right)).verdict == "sound"
+    wrong = measuring.compare(printed(run, 22.3, 21.4, 23.8))
+    assert wrong.verdict == "at fault" and wrong.points is not None
+    assert wrong.points.low <= wrong.points.value <= wrong.points.high and wrong.points.low > 30
+    assert measuring.compare(run).verdict == "unknown"
+    by_class = [100 * float(p.samples.correct[p.samples.target == 0].mean()) for p in run.of_phase("validation")]
+    assert measuring.compare(printed(run, *by_class)).verdict != "at fault"
+    assert measuring.compare(printed(run, 22.3, 21.4, 23.8, kind="running")).verdict == "unknown"
+
+
+def test_what_a_stage_before_explains_is_not_told_of_the_updates() -> None:
+    stages = Stages(rescored(with_gradient(1.0, 20.0), 0.4, probe_final=0.98, probe_n=100), None)
+    assert stages.compared("loss").verdict == "at fault"
+    assert stages.compared("update").verdict == "sound"

@@ -1,0 +1,107 @@
+"""STG601, STG602: which samples are drawn, and which target goes with which file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.reference.pictures_seen import KINDS, run_on
+from valgap.features import Measurements, images_of_run
+from valgap.reference import Stages
+from valgap.types import RunRecord
+
+EACH = 12
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunRecord, Measurements]:
+    return run_on(tmp_path_factory.mktemp("pictures"), each=EACH)
+
+
+def with_train(run: RunRecord, places: list[int]) -> RunRecord:
+    """The run, its training passes made of these of their samples."""
+    passes = []
+    for one in run.passes:
+        table = one.samples
+        if one.phase == "train":
+            table = replace(table, **{k: v[places] for k, v in vars(table).items()})
+        passes.append(replace(one, samples=table))
+    return replace(run, passes=tuple(passes))
+
+
+def test_classes_that_are_never_drawn_cost_what_a_probe_says(seen: tuple[RunRecord, Measurements]) -> None:
+    run = with_train(seen[0], [*range(2 * EACH)] * 2)
+    found = Stages(run, images_of_run(run, 1000)).compared("draw")
+    assert found.verdict == "at fault" and found.points is not None and found.points.low > 0
+    assert "2 of 4 classes" in found.summary and "24 of 48" in found.summary
+
+
+def test_a_sampler_with_replacement_costs_nothing(seen: tuple[RunRecord, Measurements]) -> None:
+    rng = np.random.default_rng(0)
+    run = with_train(seen[0], rng.integers(0, 4 * EACH, 4 * EACH).tolist())
+    assert Stages(run, images_of_run(run, 1000)).compared("draw").verdict == "sound"
+    assert Stages(*seen).compared("draw").verdict == "sound"
+
+
+def shuffled(run: RunRecord, phase: str, share: float) -> RunRecord:
+    """The run, a share of the targets of one phase mixed among its samples."""
+    passes = []
+    for one in run.passes:
+        table = one.samples
+        if one.phase == phase:
+            rng = np.random.default_rng(1)
+            places = rng.permutation(len(table))[: round(share * len(table))]
+            target = table.target.copy()
+            target[places] = target[rng.permutation(places)]
+            table = replace(table, target=target)
+        passes.append(replace(one, samples=table))
+    return replace(run, passes=tuple(passes))
+
+
+@pytest.mark.parametrize("phase", ["train", "validation"])
+def test_targets_of_other_files_are_found_by_their_folders(seen: tuple[RunRecord, Measurements], phase: str) -> None:
+    run = shuffled(seen[0], phase, 1.0)
+    found = Stages(run, images_of_run(run, 1000)).compared("pair")
+    assert found.verdict == "at fault" and found.points is not None and found.points.value > 15
+    assert {"train": "training", "validation": "validation"}[phase] in found.summary
+
+
+def test_other_names_of_the_classes_are_no_fault(seen: tuple[RunRecord, Measurements]) -> None:
+    run = seen[0]
+    turned = tuple(replace(p, samples=replace(p.samples, target=(p.samples.target + 1) % len(KINDS))) for p in run.passes)
+    run = replace(run, passes=turned)
+    assert Stages(run, images_of_run(run, 1000)).compared("pair").verdict == "sound"
+
+
+def test_folders_that_are_no_classes_are_not_believed(tmp_path: Path) -> None:
+    run, _ = run_on(tmp_path, each=EACH)
+    names = []
+    for i, name in enumerate(run.sample_names):  # by day, whatever they show
+        new = f"{name.split('/')[0]}/day{i % 3}/{i}.png"
+        (tmp_path / new).parent.mkdir(exist_ok=True)
+        (tmp_path / name).rename(tmp_path / new)
+        names.append(new)
+    run = replace(run, sample_names=tuple(names))
+    assert Stages(run, images_of_run(run, 1000)).compared("pair").verdict == "unknown"
+
+
+def test_arrays_read_from_a_folder_are_its_files(seen: tuple[RunRecord, Measurements]) -> None:
+    run, images = seen
+    sets = {n: replace(d, class_to_idx=None, size=4 * EACH) for n, d in run.datasets.items()}
+    root = str(run.header["cwd"])
+    in_memory = replace(
+        run,
+        sample_names=tuple(f"Arrays[{i}]" for i in range(len(run.sample_names))),
+        datasets=sets,
+        header={**run.header, "argv": ["train.py", root]},
+    )
+    found = images_of_run(in_memory, 1000)
+    assert found is not None
+    # Folders in the order of their names, as whoever fills an array goes through them.
+    assert [p.removeprefix(f"{root}/train/").split("/")[0] for p in found.rows.paths[: 4 * EACH : EACH]] == sorted(KINDS)
+    other = replace(in_memory, header={**run.header, "argv": ["train.py", "elsewhere"]})
+    assert images_of_run(other, 1000) is None
+    del images

@@ -1,0 +1,34 @@
+"""Norms at sampled steps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from valgap.seams.step_norms import LOOKED_AT, StepMeter, _part
+from valgap.seams.tracked import TrackedModel
+
+
+def test_a_large_layers_update_is_measured_on_a_part_of_it() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(96, 130, 3), nn.Conv2d(130, 96, 3).to(memory_format=torch.channels_last))
+    tracked, meter = TrackedModel(0, model), StepMeter()
+    old = [p.detach().clone() for p in model.parameters()]
+    for p in model.parameters():
+        p.grad = torch.randn_like(p) * torch.linspace(0.1, 2.0, p.shape[0]).reshape(-1, *[1] * (p.ndim - 1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    meter.before(optimizer, [tracked])
+    optimizer.step()
+    measured = meter.after()
+    assert measured is not None and measured.update_ratio is not None and measured.group_update_ratio is not None
+    size = torch.stack([o.norm() for o in old]).norm()
+    change = torch.stack([(p.detach() - o).norm() for p, o in zip(model.parameters(), old, strict=True)]).norm()
+    assert float(measured.update_ratio) == pytest.approx(float(change / size), rel=0.02)
+    assert float(measured.grad) == pytest.approx(100 * float(change), rel=1e-4)
+    assert all(_part(p).numel() < 0.4 * p.numel() for p in model.parameters() if p.numel() > 3 * LOOKED_AT)
+
+
+@pytest.mark.parametrize("tensor", [torch.randn(9, 7), torch.randn(400, 800)[:, ::2], torch.randn(300, 400).t()])
+def test_small_ones_and_views_are_measured_whole(tensor: torch.Tensor) -> None:
+    assert _part(tensor).numel() == tensor.numel()
