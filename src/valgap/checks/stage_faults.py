@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from valgap.types import Case, Clear, Finding, NotApplicable, Stage
+from valgap.types import Case, Clear, Finding, Intervention, NotApplicable, Stage, Untreatable
 
 
 def outcome(case: Case, stage: Stage) -> Finding | Clear | NotApplicable:
@@ -16,3 +16,11 @@ def outcome(case: Case, stage: Stage) -> Finding | Clear | NotApplicable:
         return Clear(found.summary, found.evidence)
     points = found.points.value if found.points is not None else 0.0
     return Finding(found.summary, points, found.confidence, found.evidence, found.remedy)
+
+
+def treatment(case: Case, stage: Stage) -> Intervention | Untreatable:
+    """What puts the reference in the stage's place, as the comparison gave it."""
+    found = case.stages.compared(stage) if case.stages is not None else None
+    if found is None or found.treatment is None:
+        return Untreatable("which files and samples the reference of this stage would take is not known here")
+    return found.treatment

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 from valgap.types.evidence import Evidence
+from valgap.types.interventions import Intervention, Untreatable
 
 Stage = Literal["files", "draw", "pair", "read_train", "read_val", "forward", "loss", "update", "choose", "measure"]
 # In the order in which a program goes through them.
@@ -51,6 +52,8 @@ class Compared:
     remedy: str = ""
     missing: str = ""  # where the verdict is "unknown": what would be needed
     pictures: tuple[tuple[str, str], ...] = ()  # (name, file) of samples of RunRecord.kept that show it
+    # What puts the reference in the stage's place in the running program, or why nothing can; None: not known.
+    treatment: Intervention | Untreatable | None = None
 
 
 class CaseStages(Protocol):
