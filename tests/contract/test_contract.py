@@ -94,7 +94,7 @@ def test_an_empty_run_is_not_applicable(check: Check) -> None:
 UNTREATED = {
     *("DAT107", "DAT112", "DAT113", "PRE209", "MOD307", "TRN415", "TRN416", "TRN417"),
     *("EVA503", "EVA504", "EVA505", "EVA507", "EVA508", "EVA509", "EVA510", "EVA511"),
-    *(f"STG60{n}" for n in range(1, 10)),
+    *("STG606", "STG607", "STG609"),
 }
 
 
