@@ -107,4 +107,4 @@ def epochs_argument(run: RunRecord) -> tuple[int, str, int] | None:
     return None
 
 
-CHECK = Check(code="TRN403", name="too_few_epochs", stage="update", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="TRN403", name="too_few_epochs", stage="choose", detect=detect, doc=__doc__ or "", treat=treat)

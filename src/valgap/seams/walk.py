@@ -170,7 +170,7 @@ class Walk:
         self.mode_rows: list[tuple[float, float, float, float]] = []
         self.inputs = InputCollector()
         self.kept = InputKeeper(self.length)
-        self.gradients: list[torch.Tensor] = []  # (2,) of each sampled batch, see ``against_cross_entropy``
+        self.gradients: list[torch.Tensor] = []  # (3,) of each sampled batch, see ``against_cross_entropy``
         self._written_samples = 0
         self.loss = LossCollector()
         self.new_sizes: list[int] = []
@@ -340,7 +340,8 @@ class Walk:
         finite = rows[torch.isfinite(rows).all(1)]
         if not len(finite):
             return None
-        return {"cosine": float(finite[:, 0].mean()), "ratio": float(finite[:, 1].median()), "batches": len(finite)}
+        cosine, _, silent = finite.mean(0).tolist()
+        return {"cosine": cosine, "ratio": float(finite[:, 1].median()), "silent": silent, "batches": len(finite)}
 
     def _take_samples(self) -> dict[str, Any]:
         columns: dict[str, list[Any]] = {k: [] for k in SAMPLE_COLUMNS}
