@@ -259,8 +259,12 @@ def write_table(threads: list[dict[str, Any]], rows: dict[tuple[str, str, str], 
         faults = sum(t["broken"] for t in chosen)
         text += [f"## {half[0].upper()}{half[1:]}: {faults} faults, {len(chosen) - faults} where nothing is broken", ""]
         text += [row(["", *labels]), row(["---"] * (len(labels) + 1))]
-        figures = [score(chosen, rows, label) for label in labels]
-        text += [row([what, *(f[what] for f in figures)]) for what in figures[0]]
+        run_by_all = [(t["name"], k) for t in chosen for k in KINDS if all((label, t["name"], k) in rows for label in labels)]
+        kept = {key: r for key, r in rows.items() if key[1:] in run_by_all}  # labels compare on the same programs only
+        figures = [score(chosen, kept, label) for label in labels]
+        there = sum((PROGRAMS / t["name"] / f"{k}.py").exists() for t in chosen for k in KINDS)
+        text += [row([what, *(f[what] for f in figures)]) for what in (figures[0] if figures else ())]
+        text += ["", f"These figures are of the {len(run_by_all)} of {there} programs that every label has run so far."]
         shown = labels if half == "tuning" else []  # nobody is to tune by the answers of the other half
         heads = [f"{label}: {kind}" for label in shown for kind in KINDS]
         text += ["", row(["thread", "cause", "printed: faulty, sound", "accepted", *heads]), row(["---"] * (4 + len(heads)))]

@@ -19,7 +19,7 @@ ALLOWED = {
     "data": BASE,
     "record": BASE,
     "models": BASE | {"data"},
-    "seams": BASE | {"record"},
+    "seams": BASE | {"record", "data"},
     "engine": BASE | {"data", "models"},
     "recipe": BASE,
     "gap": BASE | {"checks"},

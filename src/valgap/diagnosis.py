@@ -91,7 +91,8 @@ def diagnose(
         return diagnosis
     from valgap.experiments.prove import prove
 
-    proved = prove(diagnosis, seconds, progress)
+    # Arms are shortened copies of the program: their images are those of the run, which were looked at already.
+    proved = prove(diagnosis, seconds, progress, lambda one: stages if one is record else Stages(one, None))
     sits = {j.check.name: j.check.stage for j in proved.judged}
     proved = replace(proved, ledger=tuple(replace(line, stage=sits.get(line.name)) for line in proved.ledger))
     return replace(proved, budget_s=seconds, judged=tuple(order(proved.judged)), stages=account(proved.judged, stages))

@@ -7,7 +7,18 @@ import pytest
 from tests.checks.cases import healthy, with_phase
 from valgap.checks import CATALOGUE
 from valgap.stages import HINT, account, settle
-from valgap.types import Check, Clear, Compared, Finding, Judged, Measured, NotApplicable, Stage
+from valgap.types import (
+    Check,
+    Clear,
+    Compared,
+    Finding,
+    Intervention,
+    Judged,
+    Measured,
+    NotApplicable,
+    Stage,
+    Untreatable,
+)
 
 UNNAMED = [c for c in CATALOGUE if c.code.startswith("STG")]
 FAULT = Compared("at fault", "it loses 20 points", Measured(20.0, 12.0, 28.0), Measured(0.5, 0.3, 0.7), 0.9)
@@ -35,6 +46,20 @@ def test_each_stage_is_asked_for(check: Check) -> None:
     assert isinstance(fault, Finding) and fault.severity_points == 20 and fault.confidence == 0.9
     assert isinstance(check.detect(replace(healthy(), stages=Known(**{check.stage: SOUND}))), Clear)
     assert check.detect(replace(healthy(), stages=Known())) == NotApplicable("a reason")
+
+
+@pytest.mark.parametrize("check", [c for c in UNNAMED if c.treat is not None], ids=lambda c: c.code)
+def test_a_re_run_puts_in_place_what_the_comparison_names(check: Check) -> None:
+    assert check.treat is not None
+    finding, own = Finding("", 20.0, 0.9, (), ""), Intervention("draw_all", {"batch_size": 4})
+    treated = check.treat(replace(healthy(), stages=Known(**{check.stage: replace(FAULT, treatment=own)})), finding)
+    unknown = check.treat(replace(healthy(), stages=Known(**{check.stage: FAULT})), finding)
+    if check.stage in ("forward", "choose"):
+        assert isinstance(treated, Intervention) and treated == unknown  # the same for every program
+        return
+    assert treated == own and isinstance(unknown, Untreatable)
+    reason = Untreatable("a reason")
+    assert check.treat(replace(healthy(), stages=Known(**{check.stage: replace(FAULT, treatment=reason)})), finding) == reason
 
 
 def test_a_stage_with_a_name_is_told_by_its_name() -> None:

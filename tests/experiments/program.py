@@ -42,9 +42,20 @@ class Net(nn.Module):
         return self.head(self.body(x).mean((2, 3)))
 
 
+def ahead(loader):
+    """Each batch of a loader when the next one is there."""
+    last = None
+    for batch in loader:
+        if last is not None:
+            yield last
+        last = batch
+    yield last
+
+
 val_transform = transforms.RandomHorizontalFlip() if fault == "random_val" else None
 train_set, val_set = Images(48), Images(30, val_transform)
-train_loader = DataLoader(train_set, 8, shuffle=fault != "unshuffled")
+few = torch.utils.data.SubsetRandomSampler(range(10)) if fault == "few_drawn" else None
+train_loader = DataLoader(train_set, 8, shuffle=fault not in ("unshuffled", "few_drawn"), sampler=few)
 val_loader = DataLoader(val_set, 8)
 model = Net()
 if fault == "frozen":
@@ -55,7 +66,7 @@ schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
 averaged = copy.deepcopy(model)
 for epoch in range(2):
     model.eval() if fault == "eval_training" else model.train()
-    for images, labels in train_loader:
+    for images, labels in ahead(train_loader) if fault == "ahead" else train_loader:
         if fault != "no_zero_grad":
             optimizer.zero_grad()
         logits = model(images)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.processes import ForkedPopen
 from valgap.experiments.arm import ArmSpec
@@ -16,6 +17,8 @@ from valgap.types import Intervention, RunRecord
 
 pytestmark = pytest.mark.takes(15)
 PROGRAM = Path(__file__).with_name("program.py")
+COLOURS = ("white", "black")
+COLOURED = {"scale": [0.01] * 3, "shift": [0.5] * 3}
 
 # name, fault of the program, settings, the seams that may and must differ
 CASES: list[tuple[str, str, dict[str, Any], set[str]]] = [
@@ -33,6 +36,14 @@ CASES: list[tuple[str, str, dict[str, Any], set[str]]] = [
     ("remap_labels", "", {"mapping": [1, 2, 0]}, {"validation targets"}),
     ("drop_samples", "unshuffled", {"positions": [0, 5]}, {"train samples", "train inputs", "train targets"}),
     ("shuffle", "unshuffled", {"phase": "train"}, {"train samples", "train inputs", "train targets"}),
+    ("draw_all", "few_drawn", {"batch_size": 8}, {"train samples", "train inputs", "train targets"}),
+    ("pair_by_file", "", {"phase": "validation", "targets": {"1": [2] * 30}}, {"validation targets"}),
+    (
+        "read_soundly",
+        "ahead",
+        {"files": {"0": ["white", "black"] * 24}, "scale": [0.01] * 3, "shift": [0.5] * 3},
+        {"train inputs"},
+    ),
     ("balanced_sampling", "unshuffled", {"phase": "train"}, {"train samples", "train inputs", "train targets"}),
     ("add_missing_parameters", "missing", {}, {"optimized"}),
     ("scale_rate", "", {"factor": 0.1}, {"rates"}),
@@ -60,12 +71,21 @@ def spec(fault: str, *interventions: Intervention, seed: int = 0, epochs: int = 
     )
 
 
+def with_files(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings, with files in the place of colours."""
+    files = {k: [str(folder / f"{colour}.png") for colour in v] for k, v in settings.get("files", {}).items()}
+    return {**settings, "files": files} if files else settings
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ArmResult]:
     """Control of every fault and all treated arms, by name."""
     runner = Runner(tmp_path_factory.mktemp("arms"), 2, time.monotonic() + 560)
+    pictures = tmp_path_factory.mktemp("pictures")
+    for colour in COLOURS:
+        Image.new("RGB", (20, 30), colour).save(pictures / f"{colour}.png")
     wanted = {f"control {fault}": spec(fault) for _, fault, _, _ in CASES}
-    wanted |= {f"{n} {i}": spec(f, Intervention(n, s)) for i, (n, f, s, _) in enumerate(CASES)}
+    wanted |= {f"{n} {i}": spec(f, Intervention(n, with_files(s, pictures))) for i, (n, f, s, _) in enumerate(CASES)}
     wanted["seed 1"] = spec("", seed=1)
     wanted["seed 1 again"] = spec("", Intervention("nothing"), seed=1)
     wanted["no softmax"] = spec("", Intervention("undo_softmax"))
@@ -132,6 +152,25 @@ def test_schedules_are_stepped_at_the_other_place(results: dict[str, ArmResult])
     rates = [p.steps.learning_rate[:, 0] for p in treated.passes if p.phase == "train"]
     assert np.allclose(rates[0], 0.05)
     assert np.allclose(rates[1], 0.025)
+
+
+def test_each_sample_is_drawn_once(results: dict[str, ArmResult]) -> None:
+    place = next(i for i, case in enumerate(CASES) if case[0] == "draw_all")
+    treated = results[f"draw_all {place}"].record
+    assert treated is not None
+    orders = [p.samples.sample.tolist() for p in treated.of_phase("train")]
+    assert all(sorted(o) == list(range(48)) for o in orders)
+    assert orders[0] != orders[1] and orders[0] != sorted(orders[0])
+
+
+def test_each_sample_is_given_its_own_file(results: dict[str, ArmResult]) -> None:
+    place = next(i for i, case in enumerate(CASES) if case[0] == "read_soundly")
+    treated = results[f"read_soundly {place}"].record
+    assert treated is not None
+    for one in treated.of_phase("train"):
+        assert one.inputs is not None and one.inputs.minimum[0] == 0.5 and one.inputs.maximum[0] == pytest.approx(3.05)
+        marks = [set(np.round(one.samples.fingerprint[one.samples.sample % 2 == k], 4).tolist()) for k in (0, 1)]
+        assert len(marks[0]) == len(marks[1]) == 1 and marks[0] != marks[1]
 
 
 def test_seeds_move_the_order_and_keep_the_data(results: dict[str, ArmResult]) -> None:

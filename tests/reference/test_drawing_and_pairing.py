@@ -11,7 +11,7 @@ import pytest
 from tests.reference.pictures_seen import KINDS, run_on
 from valgap.features import Measurements, images_of_run
 from valgap.reference import Stages
-from valgap.types import RunRecord
+from valgap.types import Intervention, RunRecord
 
 EACH = 12
 
@@ -37,6 +37,20 @@ def test_classes_that_are_never_drawn_cost_what_a_probe_says(seen: tuple[RunReco
     found = Stages(run, images_of_run(run, 1000)).compared("draw")
     assert found.verdict == "at fault" and found.points is not None and found.points.low > 0
     assert "2 of 4 classes" in found.summary and "24 of 48" in found.summary
+
+
+def test_what_is_drawn_in_its_place_leaves_out_what_others_draw(seen: tuple[RunRecord, Measurements]) -> None:
+    """One data set serves both phases: validation's samples are not trained on."""
+    run = with_train(seen[0], [*range(2 * EACH)] * 2)
+    half = 4 * EACH
+    own = Stages(run, images_of_run(run, 1000)).compared("draw").treatment
+    assert isinstance(own, Intervention) and own.name == "draw_all" and "positions" not in own.settings
+    targets = np.concatenate([d.targets for d in run.datasets.values() if d.targets is not None])
+    whole = replace(run.datasets[0], size=2 * half, sample=np.arange(2 * half), targets=targets)
+    passes = tuple(replace(p, dataset=0) for p in run.passes)
+    run = replace(run, datasets={0: whole}, passes=passes)
+    own = Stages(run, images_of_run(run, 1000)).compared("draw").treatment
+    assert isinstance(own, Intervention) and own.settings["positions"] == list(range(half))
 
 
 def test_a_sampler_with_replacement_costs_nothing(seen: tuple[RunRecord, Measurements]) -> None:
@@ -67,6 +81,9 @@ def test_targets_of_other_files_are_found_by_their_folders(seen: tuple[RunRecord
     found = Stages(run, images_of_run(run, 1000)).compared("pair")
     assert found.verdict == "at fault" and found.points is not None and found.points.value > 15
     assert {"train": "training", "validation": "validation"}[phase] in found.summary
+    by_folder = np.repeat(np.arange(len(KINDS)), EACH).tolist()
+    targets = {"0" if phase == "train" else "1": by_folder}
+    assert found.treatment == Intervention("pair_by_file", {"phase": phase, "targets": targets})
 
 
 def test_other_names_of_the_classes_are_no_fault(seen: tuple[RunRecord, Measurements]) -> None:

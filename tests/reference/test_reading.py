@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.reference.pictures_seen import SIDE, as_it_is, run_on
+from tests.reference.pictures_seen import KINDS, SIDE, as_it_is, run_on
 from valgap.reference import Stages
+from valgap.types import Intervention
 
 MIXED = np.random.default_rng(0).permutation(SIDE * SIDE)
 
@@ -38,12 +40,52 @@ def test_what_only_validation_does_is_found_there(tmp_path: Path) -> None:
     assert found.points is not None and found.points.low > 0
     assert stages.compared("read_train").verdict == "sound"
     assert "turned by a quarter" in found.summary
+    own = found.treatment
+    assert isinstance(own, Intervention) and own.name == "read_soundly" and own.settings["phase"] == "validation"
+    assert own.settings["files"] == {"1": [str(tmp_path / f"val/{kind}/{i}.png") for kind in KINDS for i in range(12)]}
+    given = _given(own)
+    assert np.allclose(given, [-1.8, 2.2], atol=0.35), given  # as training images are: black and white of (x - 0.45) / 0.25
 
 
 def test_what_both_sides_do_costs_as_well(tmp_path: Path) -> None:
     stages = Stages(*run_on(tmp_path, scattered, scattered))
     assert stages.compared("read_train").verdict == "at fault"
     assert stages.compared("read_val").verdict == "sound"  # it reads as training does
+    own = stages.compared("read_train").treatment
+    assert isinstance(own, Intervention) and own.settings["phase"] == "both" and set(_files(own)) == {"0", "1"}
+
+
+def test_a_training_in_other_colours_is_read_as_the_weights_want_it(tmp_path: Path) -> None:
+    """A picture of which hardly anything is left says nothing of colours; published weights know theirs."""
+    run, images = run_on(tmp_path, faded, faded)
+    own = Stages(run, images).compared("read_train").treatment
+    assert isinstance(own, Intervention)
+    assert np.allclose(_given(own), [-1.8, 2.2])  # about what photographs have
+    trained = replace(run.models[0], expected_mean=(0.5,) * 3, expected_std=(0.5,) * 3, expected_whole=True, pretrained=True)
+    own = Stages(replace(run, models={**run.models, 0: trained}), images).compared("read_train").treatment
+    assert isinstance(own, Intervention)
+    assert np.allclose(_given(own), [-1, 1])
+
+
+def test_blue_green_red_is_given_as_such(tmp_path: Path) -> None:
+    found = Stages(*run_on(tmp_path, lambda v, i: neighbours(v, i)[..., ::-1], turned)).compared("read_val")
+    assert isinstance(found.treatment, Intervention) and found.treatment.settings["reverse"] is True
+    found = Stages(*run_on(tmp_path, neighbours, turned)).compared("read_val")
+    assert isinstance(found.treatment, Intervention) and found.treatment.settings["reverse"] is False
+
+
+def _files(own: Intervention) -> Any:
+    return own.settings["files"]
+
+
+def _given(own: Intervention) -> Any:
+    """What black and white are to the model, red first."""
+    settings: Any = own.settings
+    return np.array([settings["shift"][0], 255 * settings["scale"][0] + settings["shift"][0]])
+
+
+def faded(values: Any, place: int) -> Any:
+    return np.where(np.indices(values.shape[:2]).sum(0)[..., None] % 2, 0.5, 0.51) + 0 * values
 
 
 def test_what_training_alone_does_at_random_is_augmentation_until_it_is_too_much(tmp_path: Path) -> None:

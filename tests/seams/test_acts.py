@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 from torchvision import transforms
 from torchvision.datasets import FakeData
 
-from valgap.seams.loader_acts import WeightsTransform
+from valgap.seams.loader_acts import DrawAll, WeightsTransform
 from valgap.seams.model_acts import Augment, NoDropout, RestoreStart
+from valgap.seams.sample_acts import ReadSoundly
 from valgap.seams.step_acts import FreezeBackbone, Momentum, StepOnce, UnfreezeLast
 
 
@@ -122,3 +127,44 @@ def test_validation_images_prepared_as_the_weights_want_them() -> None:
     assert act.acted == 1
     assert image.shape == (3, 32, 32) and float(image.min()) < 0
     assert dataset[1][0].shape == (3, 80, 60) and dataset[1][1] == target
+
+
+def test_batches_that_a_program_makes_itself_hold_every_sample_too() -> None:
+    data = TensorDataset(torch.arange(10))
+    loader = DataLoader(data, batch_sampler=[[0, 1], [0, 1]])
+    drawn = DrawAll(4, positions=[1, 3, 5, 7, 9]).sampler(loader.batch_sampler, loader)
+    assert isinstance(drawn, BatchSampler) and [len(b) for b in drawn] == [4, 1]
+    assert sorted(i for b in drawn for i in b) == [1, 3, 5, 7, 9]
+    kept = DrawAll(4, positions=[12])
+    assert kept.sampler(loader.sampler, loader) is loader.sampler and kept.acted == 0  # it was of another data set
+
+
+def test_files_are_read_upright_in_the_colours_of_the_model(tmp_path: Path) -> None:
+    upright = np.zeros((40, 30, 3), np.uint8)
+    upright[:20] = (200, 100, 0)  # the upper half
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side, to be turned by a quarter to the right
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "a.png", exif=exif)
+    act = ReadSoundly({"3": [str(tmp_path / "a.png"), "", str(tmp_path / "gone.png")]}, [0.01] * 3, [-1.0] * 3, phase="both")
+    images = torch.full((4, 3, 8, 8), 7.0)
+    assert act.inputs(images) is images and act.acted == 0  # nobody knows what they are
+    act.drawn = (3, [1, 0, 2, 9])
+    before = torch.get_rng_state()
+    changed = act.inputs(images)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert act.acted == 1 and (images == 7).all() and (changed[[0, 2, 3]] == 7).all()
+    assert torch.allclose(changed[1, :, 1, 4], torch.tensor([1.0, 0.0, -1.0]), atol=0.03)
+    assert torch.allclose(changed[1, :, 6, 4], torch.tensor(-1.0), atol=0.03)
+
+
+def test_in_training_files_are_mirrored_and_shifted(tmp_path: Path) -> None:
+    slope = np.tile(np.arange(100, dtype=np.uint8)[:, None], (100, 1, 3))
+    Image.fromarray(slope).save(tmp_path / "a.png")
+    act = ReadSoundly({"0": [str(tmp_path / "a.png")]}, [1.0] * 3, [0.0] * 3)
+    act.drawn = (0, [0] * 16)
+    images = torch.zeros(16, 1, 45, 45)
+    assert len(act.inputs(images).unique(dim=0)) == 1
+    act.training = True
+    seen = act.inputs(images)
+    mirrored = seen[:, 0, 0, 0] > seen[:, 0, 0, -1]
+    assert 2 < int(mirrored.sum()) < 14 and len(seen.unique(dim=0)) > 4

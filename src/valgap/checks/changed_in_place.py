@@ -20,8 +20,8 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.stage_faults import of_kind
-from valgap.types import Case, Check, Clear, Finding, NotApplicable
+from valgap.checks.stage_faults import of_kind, treatment_of_kind
+from valgap.types import Case, Check, Clear, Finding, Intervention, NotApplicable, Untreatable
 
 REMEDY = "copy the cached item before changing it (`self.images[i].copy()`, `x = x - mean` instead of `x -= mean`)"
 
@@ -31,4 +31,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return of_kind(case, ("read_train", "read_val"), "changed", REMEDY, "the same images stay the same from pass to pass")
 
 
-CHECK = Check(code="PRE211", name="changed_in_place", stage="read_train", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """The reference of the stage in its place."""
+    return treatment_of_kind(case, ("read_train", "read_val"), "changed")
+
+
+CHECK = Check(code="PRE211", name="changed_in_place", stage="read_train", detect=detect, doc=__doc__ or "", treat=treat)

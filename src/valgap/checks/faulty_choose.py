@@ -19,7 +19,7 @@ Source
 from __future__ import annotations
 
 from valgap.checks.stage_faults import outcome
-from valgap.types import Case, Check, Clear, Finding, NotApplicable
+from valgap.types import Case, Check, Clear, Finding, Intervention, NotApplicable
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -27,4 +27,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return outcome(case, "choose")
 
 
-CHECK = Check(code="STG608", name="faulty_choose", stage="choose", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """The best epoch's answers scored, chosen by the other half of the images; nothing is trained."""
+    return Intervention("score_best_epoch")
+
+
+CHECK = Check(code="STG608", name="faulty_choose", stage="choose", detect=detect, doc=__doc__ or "", treat=treat)

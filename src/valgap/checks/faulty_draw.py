@@ -21,8 +21,8 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.stage_faults import outcome
-from valgap.types import Case, Check, Clear, Finding, NotApplicable
+from valgap.checks.stage_faults import outcome, treatment
+from valgap.types import Case, Check, Clear, Finding, Intervention, NotApplicable, Untreatable
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -30,4 +30,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return outcome(case, "draw")
 
 
-CHECK = Check(code="STG601", name="faulty_draw", stage="draw", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """Training draws every sample once an epoch, in random order."""
+    return treatment(case, "draw")
+
+
+CHECK = Check(code="STG601", name="faulty_draw", stage="draw", detect=detect, doc=__doc__ or "", treat=treat)

@@ -19,7 +19,7 @@ Source
 from __future__ import annotations
 
 from valgap.checks.stage_faults import outcome
-from valgap.types import Case, Check, Clear, Finding, NotApplicable
+from valgap.types import Case, Check, Clear, Finding, Intervention, NotApplicable
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -27,4 +27,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return outcome(case, "forward")
 
 
-CHECK = Check(code="STG605", name="faulty_forward", stage="forward", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention:
+    """The model in eval mode while it validates."""
+    return Intervention("eval_mode", {"phase": "validation"})
+
+
+CHECK = Check(code="STG605", name="faulty_forward", stage="forward", detect=detect, doc=__doc__ or "", treat=treat)

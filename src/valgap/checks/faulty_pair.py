@@ -20,8 +20,8 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.stage_faults import outcome
-from valgap.types import Case, Check, Clear, Finding, NotApplicable
+from valgap.checks.stage_faults import outcome, treatment
+from valgap.types import Case, Check, Clear, Finding, Intervention, NotApplicable, Untreatable
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -29,4 +29,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return outcome(case, "pair")
 
 
-CHECK = Check(code="STG602", name="faulty_pair", stage="pair", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """Each sample has the class of its file's folder as its target."""
+    return treatment(case, "pair")
+
+
+CHECK = Check(code="STG602", name="faulty_pair", stage="pair", detect=detect, doc=__doc__ or "", treat=treat)

@@ -19,8 +19,8 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.stage_faults import outcome
-from valgap.types import Case, Check, Clear, Finding, NotApplicable
+from valgap.checks.stage_faults import outcome, treatment
+from valgap.types import Case, Check, Clear, Finding, Intervention, NotApplicable, Untreatable
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -28,4 +28,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return outcome(case, "read_train")
 
 
-CHECK = Check(code="STG603", name="faulty_read_train", stage="read_train", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """The network is given the same files, read soundly."""
+    return treatment(case, "read_train")
+
+
+CHECK = Check(code="STG603", name="faulty_read_train", stage="read_train", detect=detect, doc=__doc__ or "", treat=treat)

@@ -20,8 +20,8 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.stage_faults import outcome
-from valgap.types import Case, Check, Clear, Finding, NotApplicable
+from valgap.checks.stage_faults import outcome, treatment
+from valgap.types import Case, Check, Clear, Finding, Intervention, NotApplicable, Untreatable
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -29,4 +29,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return outcome(case, "read_val")
 
 
-CHECK = Check(code="STG604", name="faulty_read_val", stage="read_val", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """The network is given the same files in validation, read soundly."""
+    return treatment(case, "read_val")
+
+
+CHECK = Check(code="STG604", name="faulty_read_val", stage="read_val", detect=detect, doc=__doc__ or "", treat=treat)

@@ -21,8 +21,8 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.stage_faults import of_kind
-from valgap.types import Case, Check, Clear, Finding, NotApplicable
+from valgap.checks.stage_faults import of_kind, treatment_of_kind
+from valgap.types import Case, Check, Clear, Finding, Intervention, NotApplicable, Untreatable
 
 REMEDY = "give WeightedRandomSampler one weight a sample (weights[targets]), not one a class, and draw all samples"
 
@@ -32,4 +32,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return of_kind(case, ("draw",), "few", REMEDY, "training draws its samples")
 
 
-CHECK = Check(code="DAT114", name="few_samples_drawn", stage="draw", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """The reference of the stage in its place."""
+    return treatment_of_kind(case, ("draw",), "few")
+
+
+CHECK = Check(code="DAT114", name="few_samples_drawn", stage="draw", detect=detect, doc=__doc__ or "", treat=treat)

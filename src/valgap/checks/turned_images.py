@@ -22,8 +22,8 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.stage_faults import of_kind
-from valgap.types import Case, Check, Clear, Finding, NotApplicable
+from valgap.checks.stage_faults import of_kind, treatment_of_kind
+from valgap.types import Case, Check, Clear, Finding, Intervention, NotApplicable, Untreatable
 
 REMEDY = "read both sides in the same way: ImageOps.exif_transpose with Pillow (cv2.imread turns by itself), height before width"
 
@@ -33,4 +33,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return of_kind(case, ("read_val", "read_train"), "turned", REMEDY, "images reach the network upright")
 
 
-CHECK = Check(code="PRE210", name="turned_images", stage="read_val", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """The reference of the stage in its place."""
+    return treatment_of_kind(case, ("read_val", "read_train"), "turned")
+
+
+CHECK = Check(code="PRE210", name="turned_images", stage="read_val", detect=detect, doc=__doc__ or "", treat=treat)

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from valgap.errors import DataError
@@ -50,6 +51,21 @@ def read_rgb(path: str | Path, min_side: int | None = None) -> Image.Image:
         raise
     except Exception as error:  # Pillow's plugins raise many kinds on damaged files
         raise DataError(f"{path} is no readable image ({type(error).__name__}: {error})") from error
+
+
+def read_middle(
+    path: str | Path, size: tuple[int, int], share: float = 1.0, how: Image.Resampling = Image.Resampling.BILINEAR
+) -> npt.NDArray[np.uint8]:
+    """(h, w, 3): the middle square of an image, ``share`` of its shorter side, resized to ``size`` (h, w).
+
+    Raises:
+        DataError: the file is no readable image.
+    """
+    image = read_rgb(path, 2 * max(size))
+    side = share * min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(image.resize((size[1], size[0]), how, box))
 
 
 def read_small(path: str | Path, side: int) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,20 +24,30 @@ from valgap.experiments.scoring import (
 )
 from valgap.experiments.suspects import SUSPECTED, Suspect
 from valgap.experiments.verdicts import beats_placebo, differences, judge_effect, measure, reproduces
-from valgap.types import Case, Check, Finding, Intervention, Judged, NotApplicable, Pass, RunRecord
+from valgap.types import Case, CaseStages, Check, Finding, Intervention, Judged, NotApplicable, Pass, RunRecord
 
 # The control's closing measurements let a check be asked again whether it still sees its symptom.
 CONTROL_CLOSING = 0.3
 # Seeds where recorded weights are scored again and validation draws random numbers: nothing is trained, so that arms are
 # cheap, and their luck would be as large as many an effect.
 DRAWS = 2 * SEEDS
+# Whole stages (STG) whose reference is what the image files say.
+FROM_FILES = ("draw", "pair", "read_train", "read_val")
+# Holds the stages of a record against their references.
+Compare = Callable[[RunRecord], CaseStages]
 
 
 class Lab:
     """Runs the arms of one diagnosis: same program, length and seeds; they differ in their interventions only."""
 
     def __init__(
-        self, run: RunRecord, base: ArmSpec, length: Length, runner: Runner, rescores: Sequence[Intervention] = ()
+        self,
+        run: RunRecord,
+        base: ArmSpec,
+        length: Length,
+        runner: Runner,
+        rescores: Sequence[Intervention] = (),
+        compare: Compare | None = None,
     ) -> None:
         self.run = run
         self.base = replace(base, epochs=length.epochs, fraction=length.fraction)
@@ -51,6 +61,7 @@ class Lab:
         self.reused = 0
         self.notes: list[str] = []
         self.rescores = list(rescores)
+        self.compare = compare
         self._done: dict[str, list[ArmResult]] = {}
 
     def specs(self, treatments: Sequence[Intervention]) -> list[ArmSpec]:
@@ -186,10 +197,12 @@ class Lab:
         """Why the shortened program is no test of this cause; None when its own check still sees it."""
         if self.length.whole() or self.base.weights or control[0].record is None:
             return None
-        outcome = check.detect(Case(control[0].record))
+        record = control[0].record
+        outcome = check.detect(Case(record, stages=self.compare(record) if self.compare is not None else None))
         if isinstance(outcome, Finding) and outcome.confidence >= SUSPECTED:
             return None
-        if isinstance(outcome, NotApplicable) and check.code.startswith("DAT"):
+        by_files = check.code.startswith("DAT") or (check.code.startswith("STG") and check.stage in FROM_FILES)
+        if isinstance(outcome, NotApplicable) and by_files:
             return None  # judged on the image files, which are the same however short the program is
         return "the symptom does not survive the shortening of the program; give a larger --budget"
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from valgap.experiments.scoring import is_rescore, is_score
+from valgap.experiments.scoring import misleads_probe
 from valgap.stats import antithetic_orders, paired_effect, sampled_shapley_values, shapley_values
 from valgap.types import Diagnosis, Effect, Finding, Intervention, LedgerLine
 
@@ -160,11 +160,6 @@ class _Shares:
 def _given(value: Joint | None) -> Joint:
     assert value is not None
     return value
-
-
-def misleads_probe(treatment: Intervention) -> bool:
-    """Whether the removed fault spoils the probe's own validation: the probe saw the same images under the same labels."""
-    return is_rescore(treatment) or (is_score(treatment) and treatment.name != "score_best_epoch")
 
 
 def attainable(diagnosis: Diagnosis) -> float | None:

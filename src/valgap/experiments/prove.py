@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from valgap.experiments.arm import ArmSpec
-from valgap.experiments.lab import Lab
-from valgap.experiments.ledger import Confirmed, account, misleads_probe
+from valgap.experiments.lab import Compare, Lab
+from valgap.experiments.ledger import Confirmed, account
 from valgap.experiments.plan import Length, arm_memory, arms_in_parallel, choose_length, epoch_seconds, recorded_epochs
 from valgap.experiments.runner import ArmResult, Limits, Runner
-from valgap.experiments.scoring import is_evaluation, is_rescore
+from valgap.experiments.scoring import is_evaluation, is_rescore, misleads_probe
 from valgap.experiments.suspects import (
     NotRepeatableError,
     Suspect,
@@ -40,14 +40,15 @@ WEIGHTS_FILE = "final.safetensors"
 Progress = Callable[[int, int, float], None]
 
 
-def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = None) -> Diagnosis:
+def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = None, compare: Compare | None = None) -> Diagnosis:
     """The diagnosis with verdicts and ledger, from re-runs of the recorded program within ``budget_s`` seconds.
 
-    Arms live in ``RUN/experiments``; finished ones are used again by a later call. Ctrl-C leaves them there.
+    ``compare`` holds the stages of a record against their references; None: what needs that is not tried. Arms live in
+    ``RUN/experiments``; finished ones are used again by a later call. Ctrl-C leaves them there.
     """
     begun = time.monotonic()
     run = diagnosis.run
-    suspects, settled = sort_out(diagnosis)
+    suspects, settled = sort_out(diagnosis, compare(run) if compare is not None else None)
     if not suspects:
         return replace(diagnosis, judged=_merge(diagnosis, settled), ledger=account(diagnosis, _Nothing(), ()))
     try:
@@ -80,7 +81,7 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         if length is None or (scored is not None and not trains_easily(run, chosen, budget_s)):
             return scored or replace(diagnosis, judged=_merge(diagnosis, [*settled, *left_out]))
         length = like_before(folder, base, length, recorded_epochs(run))
-        lab = Lab(run, base, length, runner, [s.treatment for s in chosen if is_rescore(s.treatment)])
+        lab = Lab(run, base, length, runner, [s.treatment for s in chosen if is_rescore(s.treatment)], compare)
         trained = Trial(lab, chosen, [*settled, *left_out]).run(diagnosis, begun)
         # On a machine that is busier now than it was, arms may not end in time: then the recorded weights have the word.
         return scored if scored is not None and _measured(scored) > _measured(trained) else trained

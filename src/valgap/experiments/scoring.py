@@ -17,6 +17,8 @@ from valgap.types import Effect, Intervention, SampleTable
 SCORES = ("score_renamed", "score_without", "score_best_epoch")
 # Changes of validation images alone: the finished model is scored again under them, and nothing is trained.
 RESCORES = ("affine", "flip_channels", "resize", "fixed_transform", "weights_transform")
+# Changes of single samples, which know them by their position: what validates is run again, on the finished weights.
+BY_SAMPLE = ("read_soundly", "pair_by_file")
 PLACEBO_DRAWS = 2_000
 # The finished model must give this share of the answers of the program's last validation, else arms are run in full.
 SAME_ANSWERS = 0.98
@@ -52,7 +54,14 @@ def is_evaluation(intervention: Intervention) -> bool:
     """Whether recorded weights show its effect: nothing about the training changes."""
     in_eval_mode = intervention.name == "eval_mode" and intervention.settings.get("phase") == "validation"
     kept = is_score(intervention) and intervention.name != "score_best_epoch"  # earlier epochs need training
-    return kept or is_rescore(intervention) or in_eval_mode
+    by_sample = intervention.name in BY_SAMPLE and intervention.settings.get("phase") == "validation"
+    return kept or is_rescore(intervention) or in_eval_mode or by_sample
+
+
+def misleads_probe(intervention: Intervention) -> bool:
+    """Whether the removed fault spoils the probe's own validation: the probe saw the same images under the same labels."""
+    by_sample = intervention.name in BY_SAMPLE and intervention.settings.get("phase") != "train"
+    return is_rescore(intervention) or by_sample or (is_score(intervention) and intervention.name != "score_best_epoch")
 
 
 def rescored(control: Sequence[ArmResult], place: int, random: bool) -> tuple[list[ArmResult], list[ArmResult]] | None:

@@ -12,7 +12,7 @@ from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.placebo import has_placebo
 from valgap.experiments.plan import SEEDS, Length, choose_length, least_budget
 from valgap.experiments.scoring import is_rescore, is_score
-from valgap.types import TRAINED, Case, Diagnosis, Finding, Intervention, Judged, RunRecord, Untreatable
+from valgap.types import TRAINED, Case, CaseStages, Diagnosis, Finding, Intervention, Judged, RunRecord, Untreatable
 
 SUSPECTED = 0.5
 NO_TREATMENT = "not tried: no change to the running program removes this cause, so that it is judged on evidence alone"
@@ -42,11 +42,11 @@ class NotRepeatableError(Exception):
     """The recorded program cannot be run again; the message says why."""
 
 
-def sort_out(diagnosis: Diagnosis) -> tuple[list[Suspect], list[Judged]]:
+def sort_out(diagnosis: Diagnosis, stages: CaseStages | None = None) -> tuple[list[Suspect], list[Judged]]:
     """(suspects that can be tried, likeliest and costliest first; findings whose verdict is settled without a re-run)."""
     suspects: list[Suspect] = []
     settled: list[Judged] = []
-    case = Case(diagnosis.run)
+    case = Case(diagnosis.run, stages=stages)
     for judged in diagnosis.findings:
         finding = judged.outcome
         treat = judged.check.treat

@@ -13,7 +13,7 @@ import numpy as np
 from valgap.features import Measurements
 from valgap.features.source import rows_of_declared
 from valgap.reference.probing import MIN_IMAGES, answers, gained, likely_above
-from valgap.types import Compared, Evidence, ImageRows, IntArray, Measured, Pass, RunRecord
+from valgap.types import Compared, Evidence, ImageRows, IntArray, Intervention, Measured, Pass, RunRecord, StageVerdict
 
 # Of the samples that as many draws, each once an epoch, would have shown, so many must have been.
 COMPLETE = 0.9
@@ -55,14 +55,24 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     )
     if measured is None:
         sure = SURE if share < HARDLY or classes[0] < 0.6 * classes[1] else 0.4
-        return Compared(
-            "at fault" if sure >= 0.5 else "unknown", told, None, None, sure, tuple(facts), remedy, "features of the images"
-        )
+        missing = "features of the images"
+        verdict: StageVerdict = "at fault" if sure >= 0.5 else "unknown"
+        return Compared(verdict, told, None, None, sure, tuple(facts), remedy, missing, treatment=_treatment(run, passes[-1]))
     points, nats = measured
     confidence = SURE * likely_above(points, LEAST_POINTS)
     if confidence < 0.5:
         return Compared("sound", told + ", which costs nothing measurable", points, nats, confidence, tuple(facts))
-    return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy, kind="few")
+    own = _treatment(run, passes[-1])
+    return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy, treatment=own, kind="few")
+
+
+def _treatment(run: RunRecord, one: Pass) -> Intervention:
+    """Every sample once an epoch, without those that only other phases draw from the same data set."""
+    settings: dict[str, object] = {"phase": "train", "batch_size": int(one.batch_sizes.max(initial=1))}
+    dataset, others = run.datasets.get(one.dataset), _of_others(run, one)
+    if others and dataset is not None and dataset.sample is not None:
+        settings["positions"] = [i for i, s in enumerate(dataset.sample.tolist()) if s not in others]
+    return Intervention("draw_all", settings)
 
 
 def _size(run: RunRecord, one: Pass) -> int:
@@ -70,10 +80,13 @@ def _size(run: RunRecord, one: Pass) -> int:
     dataset = run.datasets.get(one.dataset)
     if dataset is None or dataset.size <= 0:
         return -1
-    others = {
-        s for p in run.passes if p.dataset == one.dataset and p.phase != "train" for s in p.samples.sample.tolist() if s >= 0
-    }
-    return dataset.size - len(others)
+    return dataset.size - len(_of_others(run, one))
+
+
+def _of_others(run: RunRecord, one: Pass) -> set[int]:
+    """Samples of the same data set that other phases draw."""
+    passes = [p for p in run.passes if p.dataset == one.dataset and p.phase != "train"]
+    return {s for p in passes for s in p.samples.sample.tolist() if s >= 0}
 
 
 def _targets(passes: list[Pass]) -> IntArray:

@@ -15,9 +15,11 @@ from pathlib import PurePath
 import numpy as np
 
 from valgap.features import Measurements
+from valgap.features.source import class_names
+from valgap.reference.positions import rows_by_position
 from valgap.reference.probing import MIN_IMAGES, answers, gained, likely_above
 from valgap.stats import best_label_permutation
-from valgap.types import Compared, Evidence, IntArray, Measured, RunRecord
+from valgap.types import Compared, Evidence, ImageRows, IntArray, Intervention, Measured, RunRecord, Untreatable
 
 MAX_CLASSES = 1_000
 AGREE = 0.98
@@ -68,7 +70,28 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     if confidence < 0.5:
         return Compared("sound", told + ", which costs nothing measurable", points, nats, confidence, facts)
     remedy = "take label and file name from the same row; print ten names beside their targets"
-    return Compared("at fault", told, points, nats, confidence, facts, remedy)  # fmt: skip
+    faulty = [share < AGREE for share in shares]
+    own = _treatment(run, rows, mapped, faulty)
+    return Compared("at fault", told, points, nats, confidence, facts, remedy, treatment=own)
+
+
+def _treatment(run: RunRecord, rows: ImageRows, mapped: IntArray, faulty: Sequence[bool]) -> Intervention | Untreatable:
+    """The targets of the sides at fault by their files' folders."""
+    train, val = run.last_train, run.last_validation
+    indices = list(class_names(run, train)) if train is not None else []  # the program's, of the classes of ``rows``
+    targets: dict[str, list[int]] = {}
+    for one, is_val, wrong in zip((train, val), (False, True), faulty, strict=True):
+        places = rows_by_position(run, rows, one.dataset, is_val) if one is not None and wrong else None
+        if one is None or places is None:
+            continue
+        own = [int(mapped[i]) if i >= 0 else -1 for i in places.tolist()]
+        new = [indices[k] if 0 <= k < len(indices) else -1 for k in own]
+        known = targets.get(str(one.dataset), new)  # one data set may serve both
+        targets[str(one.dataset)] = [a if a >= 0 else b for a, b in zip(known, new, strict=True)]
+    if not targets:
+        return Untreatable("the position of each file in its data set is not known")
+    phase = "both" if all(faulty) else "validation" if faulty[1] else "train"
+    return Intervention("pair_by_file", {"phase": phase, "targets": targets})
 
 
 def _folders(names: tuple[str, ...]) -> tuple[IntArray, list[str]]:

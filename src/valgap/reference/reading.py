@@ -14,18 +14,28 @@ import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from valgap.data.images import read_rgb
+from valgap.data.images import read_middle
 from valgap.errors import DataError
 from valgap.features import Measurements
+from valgap.reference.positions import files_by_position
 from valgap.reference.probing import MIN_IMAGES, Answers, above_chance, answers, gained, likely_above
-from valgap.types import Compared, Evidence, FloatArray, IntArray, KeptInputs, RunRecord
+from valgap.types import (
+    Compared,
+    Evidence,
+    FloatArray,
+    ImageRows,
+    IntArray,
+    Intervention,
+    KeptInputs,
+    RunRecord,
+    Untreatable,
+)
 
 if TYPE_CHECKING:
     from valgap.features.backbone import Backbone
@@ -54,13 +64,37 @@ BLANK = 0.2
 # Of the images, so many must fit their file best under one turn.
 TURNED_SHARE = 0.6
 READERS = 2
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
 SHOWN_PICTURES = 8
 # Confidence in a difference that has no doubt left: the probe's network is not the program's.
 SURE = 0.9
 
 
+# Correlation, over images, of how red against blue each is: below this a model is given blue, green, red.
+REVERSED = -0.5
 # (places among the kept, (sample, file), labels)
 Known = tuple[list[int], list[tuple[str, str]], IntArray]
+
+
+@dataclass(frozen=True)
+class Colours:
+    """What makes pixels of 0..255 of red, green and blue the values that a model is given, channel by channel."""
+
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
+    reverse: bool = False  # the model is given blue, green, red
+    plain: bool = True  # whether there is a picture left in the values that this was learnt from
+
+    @classmethod
+    def normalised(cls, mean: Sequence[float], std: Sequence[float]) -> Colours:
+        """Those of a mean and spread of values of 0..1."""
+        pairs = list(zip(mean, std, strict=True))
+        return cls(tuple(1 / (255 * s) for _, s in pairs), tuple(-m / s for m, s in pairs))
+
+    @classmethod
+    def standard(cls) -> Colours:
+        """About what photographs have: mean 0 and spread 1."""
+        return cls.normalised((0.45,) * 3, (0.25,) * 3)
 
 
 @dataclass(frozen=True)
@@ -84,6 +118,8 @@ class Sides:
     train: Side
     val: Side
     told: dict[tuple[str, str], Answers]
+    treat_val: Intervention | Untreatable
+    treat_train: Intervention | Untreatable
 
 
 def read(run: RunRecord, images: Measurements | None) -> Sides | str:
@@ -103,7 +139,7 @@ def read(run: RunRecord, images: Measurements | None) -> Sides | str:
     if len(np.unique(labels[0])) < 2:
         return "training images of two classes"
     first = _first(run, train.dataset, train.phase)
-    sides = _features(kept, known, first)
+    sides, colours = _features(kept, known, first)
     classes = len(images.rows.classes)
     told: dict[tuple[str, str], Answers] = {}
     for fitted in ("seen", "sound"):
@@ -112,7 +148,8 @@ def read(run: RunRecord, images: Measurements | None) -> Sides | str:
             told[fitted, name] = said
     if not above_chance(told["sound", "sound"], labels[1]):
         return "classes that a pretrained network tells apart at this size"
-    return Sides(sides[0], sides[1], told)
+    own = (_treatment(run, images.rows, colours, phase) for phase in ("validation", "both"))
+    return Sides(sides[0], sides[1], told, *own)
 
 
 def compare_val(sides: Sides | str) -> Compared:
@@ -142,6 +179,7 @@ def compare_val(sides: Sides | str) -> Compared:
         "read validation images exactly as training images, without the random part; look at some of them as the network does",
         pictures=sides.val.names[:: max(1, len(sides.val.names) // SHOWN_PICTURES)][:SHOWN_PICTURES],
         kind=kind,
+        treatment=sides.treat_val,
     )
 
 
@@ -176,7 +214,37 @@ def compare_train(sides: Sides | str) -> Compared:
         "look at some training images as the network is given them, beside their files, and at each step of their transform",
         pictures=sides.train.names[:: max(1, len(sides.train.names) // SHOWN_PICTURES)][:SHOWN_PICTURES],
         kind=kind,
+        treatment=sides.treat_train,
     )
+
+
+def _treatment(run: RunRecord, rows: ImageRows, colours: Colours, phase: str) -> Intervention | Untreatable:
+    """The files in the place of the images: those of validation prepared as training images are, or both as the weights want.
+
+    Where training is read wrongly, its colours are no guide: pretrained weights know theirs, and fresh ones take any.
+    """
+    files: dict[str, list[str]] = {}
+    for one, is_val in ((run.last_train, False), (run.last_validation, True)):
+        own = files_by_position(run, rows, one.dataset, is_val) if one is not None else None
+        if one is None or own is None or (phase == "validation" and not is_val):
+            continue
+        known = files.get(str(one.dataset), own)  # one data set may serve both
+        files[str(one.dataset)] = [a or b for a, b in zip(known, own, strict=True)]
+    if not files:
+        return Untreatable("the position of each file in its data set is not known")
+    if phase == "both":
+        colours = _expected(run) or (colours if colours.plain else Colours.standard())
+    settings: dict[str, object] = {"phase": phase, "files": files, "reverse": colours.reverse}
+    return Intervention("read_soundly", {**settings, "scale": list(colours.scale), "shift": list(colours.shift)})
+
+
+def _expected(run: RunRecord) -> Colours | None:
+    """What the published weights want; None where they say nothing, or a module around them prepares the images."""
+    model = run.trained_model
+    if model is None or not model.expected_whole or model.pretrained is False:
+        return None
+    mean, std = model.expected_mean, model.expected_std
+    return Colours.normalised(mean, std) if mean is not None and std is not None and len(mean) == len(std) == 3 else None
 
 
 def _evidence(name: str, said: Answers) -> Evidence:
@@ -261,7 +329,7 @@ def _with_files(run: RunRecord, kept: KeptInputs, images: Measurements) -> Known
     return [f[0] for f in found], [f[1] for f in found], np.array([f[2] for f in found], np.int64)
 
 
-def _features(kept: Sequence[KeptInputs | None], known: Sequence[Known], first: KeptInputs | None) -> list[Side]:
+def _features(kept: Sequence[KeptInputs | None], known: Sequence[Known], first: KeptInputs | None) -> tuple[list[Side], Colours]:
     from valgap.features.backbone import Backbone
 
     both = [(k, n) for k, n in zip(kept, known, strict=True) if k is not None]
@@ -279,7 +347,8 @@ def _features(kept: Sequence[KeptInputs | None], known: Sequence[Known], first: 
         spread = scale / max(1e-6, float(np.std(files.astype(np.float32), axis=(0, 1, 2)).mean()))
         changed, random = _change(first, one) if side == 0 and first is not None else (float("nan"), True)
         out.append(Side(tuple(places[1]), places[2], features, own, turned, spread, changed, random))
-    return out
+    steady = not np.isfinite(out[0].changed) or 1 / CHANGES < out[0].changed < CHANGES
+    return out, _colours_given(seen[0], sound[0], steady and out[0].spread >= BLANK)
 
 
 def _turned(network: Backbone, files: Pixels) -> FloatArray:
@@ -313,6 +382,19 @@ def _colours(seen: FloatArray, files: Pixels) -> FloatArray:
     return np.stack([scale, pixels.mean((0, 1, 2)) - scale * seen.mean((0, 1, 2))])
 
 
+def _colours_given(seen: FloatArray, files: Pixels, plain: bool) -> Colours:
+    """The other way round: from the files' values to those that the model is given."""
+    grey = bool((seen[..., 0] == seen[..., 2]).all())
+    pixels = np.repeat((files @ GREY)[..., None], 3, axis=-1) if grey else files.astype(np.float32)
+    reds = [np.asarray(v[..., 0] - v[..., 2]).mean((1, 2)) for v in (seen, pixels)]
+    varied = min(float(r.std()) for r in reds) > 0
+    reverse = varied and float(np.corrcoef(*reds)[0, 1]) < REVERSED
+    pixels = pixels[..., ::-1] if reverse else pixels
+    scale = seen.std((0, 1, 2)) / np.maximum(pixels.std((0, 1, 2)), 1e-9)
+    shift = seen.mean((0, 1, 2)) - scale * pixels.mean((0, 1, 2))
+    return Colours(tuple(scale.tolist()), tuple(shift.tolist()), reverse, plain and bool((scale > 0).all()))
+
+
 def _as_pixels(seen: FloatArray, fits: FloatArray) -> Pixels:
     return np.asarray(np.clip(np.round(seen * fits[0] + fits[1]), 0, 255), np.uint8)
 
@@ -326,13 +408,9 @@ def _read_all(paths: Sequence[str], size: Sequence[int]) -> Pixels:
 def _sound(path: str, size: tuple[int, int]) -> Pixels:
     """One image, upright, its middle square, at (h, w)."""
     try:
-        image = read_rgb(Path(path), 2 * max(size))
+        return read_middle(path, size, SHOWN, Image.Resampling.BOX)
     except DataError:
         return np.zeros((*size, 3), np.uint8)
-    side = SHOWN * min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, top, left + side, top + side)
-    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BOX, box))
 
 
 def _sized(pixels: Pixels) -> Pixels:

@@ -12,10 +12,14 @@ from torch import nn
 class Act:
     """One intervention at work. A subclass overrides the seams that it acts at; ``acted`` counts how often it did."""
 
+    by_position = False  # whether it wants to know which samples a batch is made of
+
     def __init__(self, phase: str = "both") -> None:
         self.phase = phase
         self.acted = 0
-        self.training = False  # whether the loader that is about to be iterated trains
+        self.training = False  # whether the loader that is about to be iterated, or the call of a model, is of training
+        # Number of the data set, and the position in it of each row: of the batch, or of the images at a model's input.
+        self.drawn: tuple[int, list[int]] | None = None
         self.replaced: Callable[[Any, Any], None] = lambda old, new: None  # told of exchanged data sets
 
     def wants(self, phase: str) -> bool:

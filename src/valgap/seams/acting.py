@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import random
+import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,11 @@ from torch.utils.data import BatchSampler, DataLoader, dataloader
 
 from valgap.seams import datasets as ds
 from valgap.seams.act import Act
-from valgap.seams.batches import find_images
+from valgap.seams.batches import LoadedBatch, find_images, read_batch
 from valgap.seams.feature_replay import FeatureReplay
 from valgap.seams.loader_acts import Chosen
 from valgap.seams.recorder import Recorder
+from valgap.seams.waiting_batches import WaitingBatches
 
 SEED_STRIDE = 1_000_003
 
@@ -72,6 +75,9 @@ class Acting:
         self._model: nn.Module | None = None
         self._stepping = False  # inside a schedule's own step
         self._subsets: dict[tuple[int, int], frozenset[int]] = {}
+        self._waiting = WaitingBatches()  # whose positions an act wants to know
+        self._used: LoadedBatch | None = None  # the one that a model was called on last
+        self._images: weakref.ref[torch.Tensor] | None = None  # what it was called with
 
     def acted(self) -> list[int]:
         """How often each intervention acted."""
@@ -155,8 +161,15 @@ class Acting:
             def __next__(iterator: Any) -> Any:
                 batch = original(iterator)
                 acting._dataset = iterator.__dict__.get("_valgap_dataset", acting._dataset)
-                for act in acting._now():
+                acts = acting._now()
+                wanted = any(act.by_position for act in acts)
+                positions = _positions(iterator) if wanted else None
+                for act in acts:
+                    act.drawn = (acting._dataset, positions) if positions is not None else None
                     batch = act.batch(batch)
+                if wanted and positions is not None:
+                    walk = iterator.__dict__.setdefault("_valgap_walk", _Walk(acting._dataset))
+                    acting._waiting.add(read_batch(walk, positions, batch))
                 return batch
 
             return __next__
@@ -219,7 +232,10 @@ class Acting:
                 module = act.instead(module)
             acting._model = module
             changed = images
+            drawn = acting._drawn(images) if any(act.by_position for act in acts) else None
+            training = acting.phase() == "train"
             for act in acts:
+                act.drawn, act.training = drawn, training
                 act.before_call(module)
                 changed = act.inputs(changed)
             if changed is not images:
@@ -241,6 +257,18 @@ class Acting:
                     part.training = mode
 
         return __call__
+
+    def _drawn(self, images: torch.Tensor) -> tuple[int, list[int]] | None:
+        """(data set, position of each row) of the images that a model is called with; None where that is not known."""
+        same = self._images is not None and self._images() is images
+        found = self._used if same else self._waiting.match(images, self._used)
+        if found is None and self._used is not None and self._used.holds(images):
+            found = self._used
+        self._images = weakref.ref(images)
+        self._used = found
+        if found is None or found.indices is None or len(found.indices) != len(images):
+            return None
+        return found.walk.dataset, found.indices
 
     def _make_load(self, original: Any) -> Any:
         acting = self
@@ -358,6 +386,24 @@ class Acting:
 
         for owner, name in ((torch, "manual_seed"), (torch.random, "manual_seed"), (np.random, "seed"), (random, "seed")):
             self._patch(owner, name, moved)
+
+
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """One walk over a loader of this data set."""
+
+    dataset: int
+
+
+def _positions(iterator: Any) -> list[int] | None:
+    """Which positions of the data set the batch is made of that an iterator is about to return; None where not known."""
+    queue = iterator.__dict__.get("_valgap_indices")  # the recorder's, which takes the batch's entry when it is out
+    if not queue or not getattr(iterator, "_in_order", True):
+        return None
+    try:
+        return [int(i) for i in queue[0]]
+    except (TypeError, ValueError):
+        return [int(queue[0])] if isinstance(queue[0], int) else None
 
 
 def _replace(value: Any, old: torch.Tensor, new: torch.Tensor) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from valgap.seams.act import Act
 from valgap.seams.loader_acts import (
     BalancedSampling,
+    DrawAll,
     DropSamples,
     FirstBatch,
     FixedTransform,
@@ -36,6 +37,7 @@ from valgap.seams.model_acts import (
     TrainMode,
     Unscramble,
 )
+from valgap.seams.sample_acts import PairByFile, ReadSoundly
 from valgap.seams.step_acts import (
     AddMissingParameters,
     FreezeBackbone,
@@ -73,7 +75,10 @@ KINDS: dict[str, Callable[..., Act]] = {
     "remap_labels": RemapLabels,
     "drop_samples": DropSamples,
     "relabel_samples": RelabelSamples,
+    "pair_by_file": PairByFile,
+    "read_soundly": ReadSoundly,
     "shuffle": Shuffle,
+    "draw_all": DrawAll,
     "balanced_sampling": BalancedSampling,
     "load_weights": LoadWeights,
     "add_missing_parameters": AddMissingParameters,

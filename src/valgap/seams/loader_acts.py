@@ -149,6 +149,28 @@ class Shuffle(Act):
         return torch.utils.data.RandomSampler(range(len(sampler)))
 
 
+class DrawAll(Act):
+    """Every sample once an epoch, in random order: those at ``positions``, or all of them.
+
+    Where the program makes its batches in a sampler of its own, they are ``batch_size`` large.
+    """
+
+    def __init__(self, batch_size: int, positions: Sequence[int] | None = None, phase: str = "train") -> None:
+        super().__init__(phase)
+        self.batch_size = max(1, int(batch_size))
+        self.positions = [int(i) for i in positions] if positions is not None else None
+
+    def sampler(self, sampler: Any, loader: Any) -> Any:
+        size = ds.safe_len(loader.dataset)
+        positions = self.positions if self.positions is not None else list(range(max(0, size)))
+        if isinstance(loader.dataset, torch.utils.data.IterableDataset) or not positions or max(positions) >= size:
+            return sampler
+        self.acted += 1
+        every = torch.utils.data.SubsetRandomSampler(positions)
+        own_batches = loader.batch_size is None and loader.batch_sampler is not None
+        return torch.utils.data.BatchSampler(every, self.batch_size, False) if own_batches else every
+
+
 class BalancedSampling(Act):
     """Every class drawn equally often, with replacement."""
 

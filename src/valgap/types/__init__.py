@@ -18,13 +18,11 @@ from valgap.types.diagnosis import (
     Experiments,
     Finding,
     GapPart,
-    Intervention,
     Judged,
     LedgerLine,
     NotApplicable,
     Outcome,
     Ranked,
-    Untreatable,
 )
 from valgap.types.evidence import Evidence
 from valgap.types.exhibits import (
@@ -52,6 +50,7 @@ from valgap.types.images import (
     OtherKinds,
     Shift,
 )
+from valgap.types.interventions import Intervention, Untreatable
 from valgap.types.passes import (
     GradientStats,
     InputStats,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 from valgap.types.arrays import Verdict
 from valgap.types.evidence import Evidence
 from valgap.types.images import CaseImages
+from valgap.types.interventions import Intervention, Untreatable
 from valgap.types.record import RunRecord
 from valgap.types.stages import CaseStages, Stage, StageLine
 
@@ -80,21 +81,6 @@ class Crashed:
 
 
 Outcome = Finding | Clear | NotApplicable | Crashed
-
-
-@dataclass(frozen=True)
-class Intervention:
-    """One change at one seam of an unmodified program; what it does stands in seams/interventions.py."""
-
-    name: str
-    settings: Mapping[str, object] = field(default_factory=dict)  # JSON-ready
-
-
-@dataclass(frozen=True)
-class Untreatable:
-    """No intervention can remove this cause from this program; ``reason`` completes "cannot be tried: ..."."""
-
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 from valgap.types.evidence import Evidence
+from valgap.types.interventions import Intervention, Untreatable
 
 Stage = Literal["files", "draw", "pair", "read_train", "read_val", "forward", "loss", "update", "choose", "measure"]
 # In the order in which a program goes through them.
@@ -54,6 +55,8 @@ class Compared:
     # What kind of fault it is, where that is plain: "few" are drawn; images are "turned", "changed" from pass to pass or
     # "blank"; the loss is "summed" or "bent"; "" where it has no name.
     kind: str = ""
+    # What puts the reference in the stage's place in the running program, or why nothing can; None: not known.
+    treatment: Intervention | Untreatable | None = None
 
 
 class CaseStages(Protocol):
