@@ -56,7 +56,7 @@ def test_what_both_sides_do_costs_as_well(tmp_path: Path) -> None:
 
 
 def test_a_training_in_other_colours_is_read_as_the_weights_want_it(tmp_path: Path) -> None:
-    """A picture of which hardly anything is left says nothing of colours; published weights know theirs."""
+    """Where training reads wrongly, its colours are no guide; published weights know theirs."""
     run, images = run_on(tmp_path, faded, faded)
     own = Stages(run, images).compared("read_train").treatment
     assert isinstance(own, Intervention)

@@ -83,7 +83,6 @@ class Colours:
     scale: tuple[float, ...]
     shift: tuple[float, ...]
     reverse: bool = False  # the model is given blue, green, red
-    plain: bool = True  # whether there is a picture left in the values that this was learnt from
 
     @classmethod
     def normalised(cls, mean: Sequence[float], std: Sequence[float]) -> Colours:
@@ -233,7 +232,7 @@ def _treatment(run: RunRecord, rows: ImageRows, colours: Colours, phase: str) ->
     if not files:
         return Untreatable("the position of each file in its data set is not known")
     if phase == "both":
-        colours = _expected(run) or (colours if colours.plain else Colours.standard())
+        colours = _expected(run) or Colours.standard()
     settings: dict[str, object] = {"phase": phase, "files": files, "reverse": colours.reverse}
     return Intervention("read_soundly", {**settings, "scale": list(colours.scale), "shift": list(colours.shift)})
 
@@ -347,8 +346,7 @@ def _features(kept: Sequence[KeptInputs | None], known: Sequence[Known], first: 
         spread = scale / max(1e-6, float(np.std(files.astype(np.float32), axis=(0, 1, 2)).mean()))
         changed, random = _change(first, one) if side == 0 and first is not None else (float("nan"), True)
         out.append(Side(tuple(places[1]), places[2], features, own, turned, spread, changed, random))
-    steady = not np.isfinite(out[0].changed) or 1 / CHANGES < out[0].changed < CHANGES
-    return out, _colours_given(seen[0], sound[0], steady and out[0].spread >= BLANK)
+    return out, _colours_given(seen[0], sound[0])
 
 
 def _turned(network: Backbone, files: Pixels) -> FloatArray:
@@ -382,7 +380,7 @@ def _colours(seen: FloatArray, files: Pixels) -> FloatArray:
     return np.stack([scale, pixels.mean((0, 1, 2)) - scale * seen.mean((0, 1, 2))])
 
 
-def _colours_given(seen: FloatArray, files: Pixels, plain: bool) -> Colours:
+def _colours_given(seen: FloatArray, files: Pixels) -> Colours:
     """The other way round: from the files' values to those that the model is given."""
     grey = bool((seen[..., 0] == seen[..., 2]).all())
     pixels = np.repeat((files @ GREY)[..., None], 3, axis=-1) if grey else files.astype(np.float32)
@@ -392,7 +390,7 @@ def _colours_given(seen: FloatArray, files: Pixels, plain: bool) -> Colours:
     pixels = pixels[..., ::-1] if reverse else pixels
     scale = seen.std((0, 1, 2)) / np.maximum(pixels.std((0, 1, 2)), 1e-9)
     shift = seen.mean((0, 1, 2)) - scale * pixels.mean((0, 1, 2))
-    return Colours(tuple(scale.tolist()), tuple(shift.tolist()), reverse, plain and bool((scale > 0).all()))
+    return Colours(tuple(scale.tolist()), tuple(shift.tolist()), reverse)
 
 
 def _as_pixels(seen: FloatArray, fits: FloatArray) -> Pixels:
