@@ -32,7 +32,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return found
     short, course = few_steps(case.run, SETTLED_STEPS), loss_course(case.run)
     if short is None and course is not None and course.still_falls():
-        short = "a training that has come to its end: its loss still falls (TRN403)"
+        short = "a training that has come to its end: its loss still falls"
     return found if short is None else NotApplicable(short)
 
 
