@@ -21,6 +21,10 @@ FOLLOWS: Mapping[Stage, tuple[Stage, ...]] = {
     "update": (*GIVEN, "loss"),
     "choose": (*GIVEN, "loss"),
 }
+# Stages whose faults have names of their own, behind which a fault without a name is not looked for in the stages on the left.
+UNDER: Mapping[Stage, tuple[Stage, ...]] = {"read_train": ("forward",), "update": ("forward",), "choose": ("forward", "update")}
+# A cause claims no more than what was assumed of it, or measured in another way: a part of the stage's cost is enough.
+PART = 0.3
 SURE = 0.7
 # What is true of the files and costs less is told as a note.
 HARMLESS_POINTS = 2.5
@@ -52,11 +56,21 @@ def _with_consequences(judged: list[Judged], stages: CaseStages) -> list[Judged]
     """The outcomes, where what claims no more than a fault of a stage before it costs is a hint: it may well follow from it."""
     out = []
     for one in judged:
+        if _unnamed(one) and _confidence(one) >= SUSPECTED and _named_before(one, judged):
+            out.append(_as_hint(one))
+            continue
         before = FOLLOWS.get(one.check.stage, ()) if _confidence(one) >= SUSPECTED else ()
         faults = [c for c in map(stages.compared, before) if c.verdict == "at fault" and c.confidence >= SURE]
         costs = [c.points.high for c in faults if c.points is not None]
         out.append(_as_hint(one) if _points(one) <= max(costs, default=-1.0) else one)
     return out
+
+
+def _named_before(one: Judged, judged: Sequence[Judged]) -> bool:
+    """Whether a likely cause with a name, of a stage before this one, explains a part of what this stage seems to cost."""
+    stages = (*FOLLOWS.get(one.check.stage, ()), *UNDER.get(one.check.stage, ()))
+    named = [j for j in judged if j.check.stage in stages and not _unnamed(j) and _confidence(j) >= SURE]
+    return any(_points(j) >= PART * _points(one) for j in named)
 
 
 def account(judged: Sequence[Judged], stages: CaseStages) -> tuple[StageLine, ...]:

@@ -96,3 +96,11 @@ def test_a_training_that_was_under_way_is_not_at_fault() -> None:
     few = replace(with_phase(healthy(), "train", optimizer_steps=3), stages=Known(update=FAULT))
     told = next(c for c in UNNAMED if c.stage == "update").detect(few)
     assert isinstance(told, NotApplicable) and "more steps" in told.missing
+
+
+def test_a_fault_without_a_name_does_not_hide_a_name_before_it() -> None:
+    unnamed = Judged(next(c for c in UNNAMED if c.stage == "update"), Finding("", 30.0, 0.9, (), ""))
+    told = settle([named("forward", 15.0, 0.9), unnamed], Known(update=FAULT))
+    assert [j.outcome.confidence for j in told if isinstance(j.outcome, Finding)] == [0.9, HINT]
+    little = [named("forward", 2.0, 0.9), unnamed]
+    assert settle(little, Known(update=FAULT)) == little
