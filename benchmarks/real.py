@@ -3,7 +3,7 @@
 python benchmarks/real.py DATA SCRIPTS [--only NAME ...] [--label now] [--source SRC] [--minutes 9] [--work FOLDER]
 
 For every script of real_scripts.py: a recorded run and what is said of it (`seen`), the same with each planted fault
-(`faults`) and each further start (`starts`), bare runs beside them (`bare`), processor time without closing measurements (`cpu`),
+(`faults`) and each further start (`starts`), bare runs beside them (`bare`), processor time of whole runs in turn (`cpu`),
 and the control in the sandbox (`rerun`). All in fresh copies of the same working folder. Rows go to results/real.jsonl as they
 come, and those that are there are not run again; after so many minutes no further run is begun. results/real.md is made of all
 rows. With --source another valgap is tried (an older checkout), under --label.
@@ -127,11 +127,14 @@ def ended(command: Sequence[str], cwd: Path, env: dict[str, str], script: Script
 
     def read() -> None:
         assert process.stdout is not None
-        pressed = False
+        pressed = 0  # at so many matches: once more where the program goes on, since the first may meet a place that swallows it
         while part := process.stdout.read1(65536):  # type: ignore[attr-defined]
             parts.append(part)
-            if stop and not pressed and len(re.findall(stop[0], b"".join(parts).decode(errors="replace"))) >= stop[1]:
-                pressed = True
+            if not stop:
+                continue
+            found = len(re.findall(stop[0], b"".join(parts).decode(errors="replace")))
+            if found >= max(stop[1], pressed + 1):
+                pressed = found
                 os.killpg(process.pid, signal.SIGINT)
 
     reader = threading.Thread(target=read, daemon=True)
@@ -221,6 +224,22 @@ class Bench:
             return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", values["port"], *own]
         return [sys.executable, *own]
 
+    def record_of(self, script: Script, start: str, fault: Fault | None) -> Path:
+        """Where the record of a run lies."""
+        name = f"{script.name} {start} {fault.name if fault else ''}"
+        return self.work / "records" / self.label / re.sub(r"\W+", "-", name)
+
+    def judged_again(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row of an earlier call with what is said of its record now; where images were looked at, they may be others now."""
+        script = next(s for s in SCRIPTS if s.name == row["script"])
+        fault = next((f for f in script.faults if f.name == row["fault"]), None)
+        record = self.record_of(script, row["start"], fault)
+        if self.images or (fault is not None and fault.images) or not record.is_dir():
+            return row
+        output = self.work / "outputs" / self.label / f"{record.name}-recorded.txt"
+        text = output.read_text(encoding="utf-8") if output.exists() else ""
+        return json.loads(json.dumps(row | {"printed": printed(script, text)} | diagnosed(record, self.images), default=str))
+
     def run(
         self,
         script: Script,
@@ -232,7 +251,7 @@ class Bench:
     ) -> tuple[Ran, Path]:
         """One run in a fresh folder; the record lies beside it."""
         base = self.fresh(script, fault)
-        record = self.work / "records" / self.label / re.sub(r"\W+", "-", f"{script.name} {start} {fault.name if fault else ''}")
+        record = self.record_of(script, start, fault)
         if recorded:
             shutil.rmtree(record, ignore_errors=True)
             record.parent.mkdir(parents=True, exist_ok=True)
@@ -270,9 +289,13 @@ class Bench:
 
     def row(self, script: Script, start: str, fault: Fault | None) -> dict[str, Any]:
         """All that is measured of one start, or of one planted fault."""
-        ran, record = self.run(script, start, fault, True)
+        file = self.work / "cpu"
+        file.unlink(missing_ok=True)
+        ran, record = self.run(script, start, fault, True, None, {"SHELF_CPU": str(file)})
         row: dict[str, Any] = {"status": ran.status, "wall_s": round(ran.wall_s, 1), "warned": own_warnings(ran.text)}
         row["cpu_closing_s"] = round(ran.cpu_s, 2)
+        if file.exists():  # at the script's end, and of that in the recorder
+            row["cpu_s"], row["recorder_s"] = (round(float(x), 3) for x in file.read_text(encoding="utf-8").split())
         row |= {"printed": printed(script, ran.text), "said": said(ran.text)}
         base = self.work / "run" / re.sub(r"\W+", "-", script.name)
         row["digest"] = hashlib.sha256(self.target(script, fault, base).read_bytes()).hexdigest()
@@ -292,7 +315,11 @@ class Bench:
         }
         row["differs"] = differing(bare.text, own)
         if row["differs"]:
-            row["bare_differs"] = differing(bare.text, self.bare(script, start, "again").text)
+            again = self.bare(script, start, "again").text
+            if (where_runs_agree := differing_where_agreed(bare.text, again, own)) is not None:
+                row["differs"] = where_runs_agree
+            else:
+                row["bare_differs"] = differing(bare.text, again)
         return row
 
     def rerun(self, script: Script, start: str, fault: Fault | None) -> dict[str, Any]:
@@ -307,32 +334,35 @@ class Bench:
 
     def cpu(self, script: Script, start: str, fault: Fault | None) -> dict[str, Any]:
         """Processor seconds of a bare run and of a recorded one up to the script's end; earlier pairs count too."""
-        pairs = [p for r in rows_so_far() if (r["label"], r["script"], r["kind"]) == (self.label, script.name, "cpu")
-                 for p in r["pairs"][-1:]]  # fmt: skip
+        own = [r for r in rows_so_far() if (r["label"], r["script"], r["kind"]) == (self.label, script.name, "cpu")]
+        pairs = list(own[-1]["pairs"]) if own else []
         for _ in range(REPEATS if script is START_UP else 1):
             file = self.work / "cpu"
             bare = self.fresh_bare(script, start).cpu_s
             file.unlink(missing_ok=True)
             ran, _ = self.run(script, start, None, True, "0", {"SHELF_CPU": str(file)})
-            own = float(file.read_text(encoding="utf-8")) if file.exists() else ran.cpu_s
-            pairs.append([round(bare, 2), round(own, 2)])
+            recorded = float(file.read_text(encoding="utf-8").split()[0]) if file.exists() else ran.cpu_s
+            pairs.append([round(bare, 2), round(recorded, 2)])
         return {"bare_cpu_s": min(p[0] for p in pairs), "cpu_s": min(p[1] for p in pairs), "pairs": pairs}
 
 
+AGREED = 0.7  # of its numbers, at least, two runs of a script with a seed have in common; the rest are times
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 TIMING = re.compile(
-    r"\d+(?:\.\d+)?\s*(?:ms|us|s|sec|secs|seconds|min|minutes|m|h|hours|it/s|s/it|img/s|steps/s|samples/s|MB|GB)(?:/\w+)?\b"
+    r"(?:img/s|Data|data:|Rate)\W{0,6}[\d.]+(?:e[-+]\d+)?(?:\s*\(\s*[\d.]+(?:e[-+]\d+)?/?s?\))?|Step: \S+|Tot: \S+|^\d+\t"
+    r"|(?:[Tt]ime|DT|runtime|samples_per_second|steps_per_second|took|dur|[Tt]otal)\W{0,40}\d+(?:\.\d+)?(?:\s*\(\s*\d+(?:\.\d+)?\))?"
+    r"|\d+(?:\.\d+)?\s*(?:ms|us|s|sec|secs|seconds|min|minutes|m|h|hours|it/s|s/it|img/s|steps/s|samples/s|MB|GB)(?:/\w+)?\b"
     r"|\d+:\d\d(?::\d\d)?(?:[.,]\d+)?|\d{4}-\d\d-\d\d|\d\d/\d\d/\d{4}|20\d{6}[-_]\d{6}|0x[0-9a-f]+|\?it/s|\d+m \d+s"
-    r"|(?:[Tt]ime|DT|runtime|samples_per_second|steps_per_second|took|dur|[Tt]otal)\W{0,6}\d+(?:\.\d+)?(?:\s*\(\s*\d+(?:\.\d+)?\))?"
-    r"|(?:img/s|Data|Rate)\W{0,6}[\d.]+(?:e[-+]\d+)?(?:\s*\(\s*[\d.]+(?:e[-+]\d+)?/?s?\))?|Step: \S+|Tot: \S+|^\d+\t"
 )
-BARS = re.compile(r"[\u2580-\u259f\u2500-\u257f]|\d+%\|| \[[=>.]+\]|it/s|s/it|ms/step|s/step|\[[0-9a-f:.]+\]:")
+BARS = re.compile(r"[\u2580-\u259f\u2500-\u257f]|\d+%\|| \[[=>.]+\]|it/s|s/it|examples/s|MB/s|ms/step|s/step|\[[0-9a-f:.]+\]:")
 OURS = re.compile(r"^\s*valgap: |valgap: ")
 SAID = re.compile(r"(?m)^(?:valgap: closing measurements|validation accuracy|valgap: )")
 
 
 def told_by_script(text: str) -> list[str]:
     """The numbers of each line that the script itself printed, but for times, ports and progress bars."""
+    if "KeyboardInterrupt" in text:  # where it was when Ctrl-C came is chance
+        text = text.partition("Traceback (most recent call last)")[0]
     # valgap's own summary comes after the script's last line.
     lines = re.split(r"[\r\n]+", text)
     for i, line in enumerate(lines):
@@ -369,6 +399,28 @@ def differing(bare: str, recorded: str) -> list[list[str]]:
     return [only_a[:5], only_b[:5]] if only_a or only_b else []
 
 
+def differing_where_agreed(bare: str, again: str, recorded: str) -> list[list[str]] | None:
+    """Lines whose numbers differ in the recorded run where two bare runs agree, so that what they take for time falls out.
+
+    None where the bare runs print other lines or agree on too little.
+    """
+    lines = [[line.split() for line in told_by_script(text)] for text in (bare, again, recorded)]
+    shapes = [[len(line) for line in one] for one in lines]
+    if shapes[0] != shapes[1]:
+        return None
+    pairs = [(a, b) for x, y in zip(lines[0], lines[1], strict=True) for a, b in zip(x, y, strict=True)]
+    if sum(a == b for a, b in pairs) < AGREED * len(pairs):
+        return None
+    if shapes[2] != shapes[0]:
+        return differing(bare, recorded)
+    wrong = [
+        (" ".join(x), " ".join(z))
+        for x, y, z in zip(*lines, strict=True)
+        if any(a == b != c for a, b, c in zip(x, y, z, strict=True))
+    ]
+    return [[w[0] for w in wrong[:5]], [w[1] for w in wrong[:5]]] if wrong else []
+
+
 def printed(script: Script, text: str) -> str | None:
     """The last validation accuracy that the script printed, as it stands there."""
     own = text.split("valgap: closing measurements")[0]
@@ -402,6 +454,11 @@ def rows_so_far() -> list[dict[str, Any]]:
     return [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()] if ROWS.exists() else []
 
 
+def latest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last row of each kind of measurement, in the order of the first."""
+    return list({tuple(r[k] for k in ("label", "script", "start", "fault", "kind")): r for r in rows}.values())
+
+
 def jobs(only: Sequence[str], kinds: Sequence[str]) -> list[tuple[Script, str, Fault | None, str]]:
     """(script, start, fault, what is measured), the sound starts of every script first."""
     chosen = [s for o in only or [""] for s in SCRIPTS if o.lower() in f"{s.name} ".lower()]
@@ -414,7 +471,7 @@ def jobs(only: Sequence[str], kinds: Sequence[str]) -> list[tuple[Script, str, F
     if "starts" in kinds:
         listed += [(s, start, None, "seen") for s in chosen for start in s.starts]
     if "bare" in kinds:
-        listed += [(s, start, None, "bare") for s in chosen for start in ("python", *s.starts)]
+        listed += [(s, start, None, "bare") for s in chosen for start in ("python", *(s.starts if "starts" in kinds else ()))]
     if "cpu" in kinds:
         listed += [(s, "python", None, "cpu") for s in (START_UP, *chosen)]
     if "rerun" in kinds:
@@ -437,6 +494,7 @@ def main() -> None:
         "--images", action="store_true", help="diagnose with a look at the image files, as `valgap diagnose` does"
     )
     parser.add_argument("--again", action="store_true", help="run what is there once more; the last row counts")
+    parser.add_argument("--judge", action="store_true", help="run nothing: judge the records of earlier calls once more")
     args = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore Ctrl-C
     if args.data is not None:
@@ -445,6 +503,12 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         prepare(args.data.resolve(), work)
         bench = Bench(args.scripts.resolve(), work, args.source.resolve(), args.label, args.images)
+        if args.judge:
+            known = {f.name for s in SCRIPTS for f in s.faults} | {""}
+            rows = [r if r["kind"] != "seen" or r["label"] != args.label or r["fault"] not in known else bench.judged_again(r)
+                    for r in latest(rows_so_far())]  # fmt: skip
+            ROWS.write_text("".join(bench.without_places(json.dumps(r)) + "\n" for r in rows), encoding="utf-8")
+            args.kinds = []
         done = {(r["label"], r["script"], r["start"], r["fault"], r["kind"]) for r in rows_so_far()}
         end = time.monotonic() + 60 * args.minutes
         for script, start, fault, kind in jobs(args.only, args.kinds):

@@ -55,6 +55,19 @@ def test_times_and_what_valgap_says_at_the_end_are_no_numbers_of_the_script() ->
     assert real.differing(bare, recorded) == []
 
 
+def test_numbers_that_a_scripts_own_runs_do_not_agree_on_are_left_out() -> None:
+    bare, again = (
+        "1 of 2 loss 0.51 rate 22.9\n2 of 2 loss 0.49 rate 30.1\n",
+        "1 of 2 loss 0.51 rate 25.0\n2 of 2 loss 0.49 rate 29.0\n",
+    )
+    assert real.differing_where_agreed(bare, again, "1 of 2 loss 0.51 rate 3.1\n2 of 2 loss 0.49 rate 2.0\n") == []
+    assert real.differing_where_agreed(bare, again, "1 of 2 loss 0.51 rate 3.1\n2 of 2 loss 0.48 rate 2.0\n") == [
+        ["2 2 0.49 30.1"],
+        ["2 2 0.48 2.0"],
+    ]
+    assert real.differing_where_agreed("1 2\n3 4\n", "5 6\n7 4\n", "1 2\n3 4\n") is None
+
+
 def test_another_number_or_a_missing_line_differs() -> None:
     assert real.differing("loss 0.5123\n", "loss 0.5124\n") == [["0.5123"], ["0.5124"]]
     assert real.differing("loss 0.5\nacc 0.25\n", "loss 0.5\n") == [["0.25"], []]

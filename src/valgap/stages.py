@@ -53,9 +53,8 @@ def _with_consequences(judged: list[Judged], stages: CaseStages) -> list[Judged]
     out = []
     for one in judged:
         before = FOLLOWS.get(one.check.stage, ()) if _confidence(one) >= SUSPECTED else ()
-        costs = [
-            c.points.value for c in map(stages.compared, before) if c.points and c.verdict == "at fault" and c.confidence >= SURE
-        ]
+        faults = [c for c in map(stages.compared, before) if c.verdict == "at fault" and c.confidence >= SURE]
+        costs = [c.points.high for c in faults if c.points is not None]
         out.append(_as_hint(one) if _points(one) <= max(costs, default=-1.0) else one)
     return out
 

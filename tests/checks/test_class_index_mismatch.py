@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import CLASSES, TRAIN, VAL, dataset, found, healthy, samples, with_phase, without
-from valgap.checks.class_index_mismatch import CHECK
-from valgap.types import Case, Clear, NotApplicable
+from valgap.checks.class_index_mismatch import CHECK, UNMEASURED_POINTS
+from valgap.types import Case, Clear, NotApplicable, Untreatable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
 
@@ -35,6 +35,26 @@ def test_maps_by_name_give_the_exact_loss(by: int) -> None:
 
 def test_without_maps_a_renaming_is_found_on_held_out_images() -> None:
     assert found(CHECK.detect(shifted(1, maps=False))).severity_points > 40
+
+
+def test_equal_maps_do_not_hide_labels_that_are_numbered_otherwise() -> None:
+    """The names are the data set's class's own; the numbers stand in its files."""
+    case = shifted(1)
+    names = {name: i for i, name in enumerate(CLASSES)}
+    case = Case(replace(case.run, datasets={0: case.run.datasets[0], 1: dataset(1, IDS, class_to_idx=names)}))
+    finding = found(CHECK.detect(case))
+    assert "renaming" in finding.summary and finding.severity_points > 40
+    assert isinstance(CHECK.treat(case, finding), Untreatable)
+
+
+def test_the_cost_is_assumed_where_the_model_answers_at_chance() -> None:
+    rng = np.random.default_rng(4)
+    case = shifted(1)
+    table = case.run.last_validation.samples  # type: ignore[union-attr]
+    guessed = replace(table, prediction=rng.integers(0, 4, VAL).astype(np.int32))
+    finding = found(CHECK.detect(with_phase(case, "validation", samples=guessed)))
+    assert finding.severity_points == UNMEASURED_POINTS
+    assert any("assumed" in e.name for e in finding.evidence)
 
 
 def test_one_class_missing_in_val_shifts_the_rest() -> None:

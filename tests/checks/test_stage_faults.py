@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.checks.cases import healthy
+from tests.checks.cases import healthy, with_phase
 from valgap.checks import CATALOGUE
 from valgap.stages import HINT, account, settle
 from valgap.types import (
@@ -90,3 +90,9 @@ def test_what_follows_from_a_fault_before_it_is_a_hint() -> None:
     assert told == [HINT, 0.6, 0.6]  # what costs more, and what scoring alone does, has another reason
     unsure = replace(FAULT, confidence=0.6)
     assert settle(later, Known(draw=unsure)) == later
+
+
+def test_a_training_that_was_under_way_is_not_at_fault() -> None:
+    few = replace(with_phase(healthy(), "train", optimizer_steps=3), stages=Known(update=FAULT))
+    told = next(c for c in UNNAMED if c.stage == "update").detect(few)
+    assert isinstance(told, NotApplicable) and "more steps" in told.missing

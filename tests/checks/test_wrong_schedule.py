@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.checks.cases import found, healthy, samples, steps, without
+from tests.checks.cases import found, healthy, samples, steps, train_pass, val_pass, without
 from valgap.checks.wrong_schedule import CHECK
 from valgap.types import Case, Clear, Closing, Finding, Intervention, NotApplicable, OptimizerInfo, ScheduleState, WeightsLoaded
 
@@ -103,3 +103,26 @@ def test_other_rates_of_a_second_optimizer_are_silent() -> None:
     assert isinstance(CHECK.detect(resumed(0.1, after=0.6, last=0.001)), Clear)  # a warm restart, which falls again
     assert isinstance(CHECK.detect(resumed(0.1, after=0.6, moved=True)), Clear)  # other weights: another training
     assert isinstance(CHECK.detect(resumed(0.1, after=0.6, tensors=2)), Clear)  # other layers: another stage
+
+
+def plateau(val: list[float], rate: list[float]) -> Case:
+    """A plateau schedule: val accuracies by epoch (losses go with them), and the rate of each epoch."""
+    passes = []
+    for epoch, (accuracy, own) in enumerate(zip(val, rate, strict=True)):
+        learnt = samples(np.arange(200), min(0.95, 0.4 + 0.05 * epoch), seed=3)
+        one = train_pass(2 * epoch, epoch, np.arange(200), samples=learnt)
+        n = one.optimizer_steps
+        passes.append(replace(one, steps=steps(n, learning_rate=np.full((n, 1), own, np.float32))))
+        passes.append(
+            val_pass(2 * epoch + 1, epoch + 1, np.arange(200, 300), samples=samples(np.arange(200, 300), accuracy, seed=5))
+        )
+    states = tuple(ScheduleState(2 * e, 0, "ReduceLROnPlateau", e, {"mode": "min"}) for e in range(len(val)))
+    return Case(replace(healthy().run, passes=tuple(passes), schedules=states))
+
+
+def test_a_plateau_schedule_that_lowers_the_rate_when_validation_gets_better() -> None:
+    better = [0.4, 0.5, 0.6, 0.7, 0.72]
+    finding = found(CHECK.detect(plateau(better, [0.1, 0.1, 0.05, 0.025, 0.0125])))
+    assert "'min'" in finding.summary and "gets better" in finding.summary
+    # After epochs that were no better it does what it is for.
+    assert isinstance(CHECK.detect(plateau([0.4, 0.5, 0.5, 0.6, 0.6], [0.1, 0.1, 0.1, 0.05, 0.05])), Clear)

@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 
 from tests.checks.cases import healthy
+from tests.reference.pictures_seen import run_on
 from tests.report.pages import HOSTILE, diagnosis, finding, record
 from valgap.exhibits.answer import two_sentences
 from valgap.exhibits.curves import accuracy_curves, data_size_curve
-from valgap.exhibits.galleries import Album, drawing_rule, mistakes, pair_of, seen_galleries
+from valgap.exhibits.galleries import Album, drawing_rule, mistakes, pair_of, seen_galleries, stage_galleries
 from valgap.exhibits.per_class import answer_probabilities, calibration, class_results, confusion
 from valgap.seams.inputs import miniatures, quantized
 from valgap.seams.walk import score
-from valgap.types import Check, Clear, Judged, LearningCurve, RunRecord, SampleTable, SeenInputs
+from valgap.types import Check, Clear, Diagnosis, Judged, LearningCurve, RunRecord, SampleTable, SeenInputs, StageLine
 
 
 def table(logits: torch.Tensor, target: torch.Tensor) -> SampleTable:
@@ -145,3 +146,14 @@ def test_the_curve_over_data_size_is_shown_where_a_check_asked_for_it(tmp_path: 
     asked = Judged(Check("DAT107", "too_few_images", lambda case: Clear(""), "", "files"), Clear("enough"))
     (curve,) = data_size_curve(replace(one, judged=(asked,)))
     assert (curve.x, curve.y) == ((50.0, 100.0), pytest.approx((0.6, 0.85))) and curve.low[1] == 0.8
+
+
+def test_a_stage_of_reading_shows_files_beside_what_was_seen(tmp_path: Path) -> None:
+    run, images = run_on(tmp_path, val=lambda values, place: 1 - values, each=2)
+    name = run.sample_names[-1]
+    line = StageLine("read_val", None, None, "at fault", 0.9, False, (), "", pictures=((name, images.rows.paths[-1]),))
+    bare = Diagnosis(run, (), None, None, None, stages=(line, replace(line, stage="draw", pictures=())))
+    galleries = stage_galleries(bare, Album(run))
+    assert list(galleries) == ["read_val"]
+    file, seen = galleries["read_val"].rows[0]
+    assert file.source and seen.source and file.source != seen.source and seen.title == name

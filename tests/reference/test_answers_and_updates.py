@@ -10,7 +10,7 @@ import pytest
 
 from tests.checks.cases import TRAIN, VAL, healthy, samples, val_pass
 from valgap.reference import Stages, choosing, forward, losses, measuring, updating
-from valgap.types import Closing, Compared, GradientStats, Measured, PrintedNumber, RunRecord
+from valgap.types import Closing, Compared, GradientStats, Measured, OptimizerInfo, PrintedNumber, RunRecord
 
 VAL_IDS = np.arange(TRAIN, TRAIN + VAL)
 
@@ -52,6 +52,9 @@ def test_another_gradient_is_a_fault_only_where_training_stays_behind() -> None:
     assert bent.verdict == "at fault" and "elsewhere" in bent.summary
     assert losses.compare(with_gradient(1.0, 20.0), EVEN).verdict == "sound"  # a small rate goes with a sum
     assert losses.compare(with_gradient(0.97, 0.3), BEHIND).verdict == "sound"  # smoothing and accumulation
+    unknown = Compared("unknown", "", missing="probes")
+    assert losses.compare(with_gradient(0.2, 1.0), unknown).verdict == "at fault"  # no loss that classifies pulls there
+    assert losses.compare(with_gradient(0.6, 1.0), unknown).verdict == "sound"
     assert losses.compare(with_gradient(0.3, 1.0, target_kind="soft"), BEHIND).verdict == "unknown"
     assert losses.compare(healthy().run, BEHIND).verdict == "unknown"
 
@@ -72,6 +75,27 @@ def test_a_probe_that_is_better_than_every_epoch_blames_the_updates() -> None:
     assert updating.compare(rescored(run, 0.5)).verdict == "unknown"
 
 
+def improving(run: RunRecord, fall: float) -> RunRecord:
+    """The run, its training loss lower by this share from epoch to epoch."""
+    passes, loss = [], 2.0
+    for one in run.passes:
+        if one.phase == "train":
+            loss *= 1 - fall
+            one = replace(one, samples=replace(one.samples, loss=np.full(len(one.samples), loss, np.float32)))
+        passes.append(one)
+    adam = OptimizerInfo(0, "Adam", ({"lr": 1e-3},), (5,))
+    return replace(run, passes=tuple(passes), optimizers={0: adam})
+
+
+def test_training_that_ends_while_it_gets_better_is_the_choice_of_the_end() -> None:
+    short = rescored(improving(healthy().run, 0.2), 0.5, probe_final=0.98, probe_n=100)
+    stages = Stages(short, None)
+    assert stages.compared("choose").kind == "early" and stages.compared("choose").verdict == "at fault"
+    assert stages.compared("update").verdict == "sound"
+    stuck = Stages(rescored(improving(healthy().run, 0.01), 0.5, probe_final=0.98, probe_n=100), None)
+    assert stuck.compared("update").verdict == "at fault" and stuck.compared("choose").verdict != "at fault"
+
+
 def course(*accuracies: float) -> RunRecord:
     """Validations over the same images with these accuracies; nested, so that a fall loses images."""
     ids = np.arange(TRAIN, TRAIN + 4 * VAL)
@@ -80,12 +104,12 @@ def course(*accuracies: float) -> RunRecord:
 
 
 def test_a_better_epoch_counts_where_the_curve_does_not_jump() -> None:
-    found = choosing.compare(course(0.5, 0.6, 0.7, 0.62, 0.58, 0.55))
+    found = choosing.compare(course(0.5, 0.6, 0.7, 0.62, 0.58, 0.55), EVEN)
     assert found.verdict == "at fault" and found.points is not None and found.points.value == pytest.approx(15, abs=1)
-    assert choosing.compare(course(0.5, 0.6, 0.7, 0.69, 0.7, 0.55)).verdict == "sound"  # one last epoch's noise
-    assert choosing.compare(course(0.5, 0.7, 0.52, 0.69, 0.5, 0.7, 0.55)).verdict == "sound"
-    assert choosing.compare(course(0.5, 0.6, 0.65, 0.7, 0.7)).verdict == "sound"
-    assert choosing.compare(course(0.45, 0.6, 0.54, 0.44)).verdict == "unknown"
+    assert choosing.compare(course(0.5, 0.6, 0.7, 0.69, 0.7, 0.55), EVEN).verdict == "sound"  # one last epoch's noise
+    assert choosing.compare(course(0.5, 0.7, 0.52, 0.69, 0.5, 0.7, 0.55), EVEN).verdict == "sound"
+    assert choosing.compare(course(0.5, 0.6, 0.65, 0.7, 0.7), EVEN).verdict == "sound"
+    assert choosing.compare(course(0.45, 0.6, 0.54, 0.44), EVEN).verdict == "unknown"
 
 
 def printed(run: RunRecord, *values: float, **changes: Any) -> RunRecord:

@@ -88,6 +88,14 @@ def faded(values: Any, place: int) -> Any:
     return np.where(np.indices(values.shape[:2]).sum(0)[..., None] % 2, 0.5, 0.51) + 0 * values
 
 
+def test_what_training_alone_does_at_random_is_augmentation_until_it_is_too_much(tmp_path: Path) -> None:
+    fixed = Stages(*run_on(tmp_path / "fixed", scattered, as_it_is)).compared("read_train")
+    assert fixed.verdict == "at fault" and fixed.points is not None
+    run, images = run_on(tmp_path / "random", neighbours, as_it_is)
+    told = Stages(run, images)
+    assert told.compared("read_train").verdict == "sound"
+
+
 def test_sound_reading_is_silent(tmp_path: Path) -> None:
     stages = Stages(*run_on(tmp_path, neighbours, as_it_is))
     assert {stages.compared(s).verdict for s in ("read_train", "read_val", "pair", "draw")} == {"sound"}

@@ -13,7 +13,7 @@ from tests.report.pages import diagnosis, finding, record
 from valgap.exhibits.answer import two_sentences
 from valgap.report.record_view import show_record
 from valgap.report.terminal import show_briefly, show_details, show_diagnosis
-from valgap.types import Accuracy, Closing, Diagnosis
+from valgap.types import Accuracy, Closing, Diagnosis, Measured, StageLine
 
 EVIL = "a\x1b]0;owned\x07\x1b[2J[red]\r\nb"
 
@@ -39,6 +39,21 @@ def test_a_typical_run_fits_one_screen(typical: Diagnosis) -> None:
         for word in ("batchnorm_drift", "+12.4", "remedy:", "ruled out"):
             assert word in "\n".join(lines), word
     assert "reached with every confirmed remedy" in shown(show_diagnosis, typical)
+
+
+def test_stages_in_a_line_and_in_a_table(typical: Diagnosis) -> None:
+    lines = (
+        StageLine(
+            "read_val", Measured(23.1, 12.0, 34.0), Measured(0.4, 0.1, 0.7), "at fault", 0.9, False, ("STG604",), "val is turned"
+        ),
+        StageLine("draw", None, None, "sound", 0.0, False, (), "each is drawn"),
+        StageLine("measure", None, None, "unknown", 0.0, False, (), "", missing="a printed accuracy"),
+    )
+    staged = replace(typical, stages=lines)
+    brief = shown(show_diagnosis, staged)
+    assert "stages at fault: read_val; sound: draw; not compared: measure" in brief and len(brief.splitlines()) <= 24
+    whole = shown(show_details, staged)
+    assert "+23.1" in whole and "reading validation images" in whole and "needs a printed accuracy" in whole
 
 
 def test_everything_and_one_line_each(typical: Diagnosis) -> None:

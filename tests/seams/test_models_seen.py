@@ -388,3 +388,13 @@ def test_where_only_an_averaged_copy_is_validated_the_copy_is_measured(tmp_path:
     assert record.closing is not None
     table, own = record.closing.rescores["val_eval"], last.samples
     assert table.loss[np.argsort(table.sample)] == pytest.approx(own.loss[np.argsort(own.sample)], abs=1e-5)
+
+
+def test_a_model_in_shared_memory_that_other_processes_train(tmp_path: Path) -> None:
+    model = net().share_memory()
+    with valgap.watch(out=tmp_path / "r", closing=30), torch.no_grad():
+        for x, y in DataLoader(images(30, 1), 8):
+            functional.cross_entropy(model.eval()(x), y)
+    closing = read_record(tmp_path / "r").closing
+    assert closing is not None and len(closing.rescores["val_eval"]) == 30
+    assert closing.skipped["train_eval"] == "training ran in another process"

@@ -1,8 +1,8 @@
 """Training and validation give one class different indices.
 
 What it looks for
-    Class maps of the two data sets, side by side: a class name with two indices. Where the data sets keep no map, a
-    renaming of the validation labels that makes the predictions right: it is fitted on one half of the validation images
+    Class maps of the two data sets, side by side: a class name with two indices. Where the data sets keep no map, or equal ones,
+    a renaming of the validation labels that makes the predictions right: it is fitted on one half of the validation images
     and must also hold on the other half.
 
 Why it hurts validation
@@ -50,6 +50,8 @@ from valgap.types import (
 # under sound labels the two are equal, so this passes by chance less than once in a thousand runs.
 LEVEL = 0.999
 MIN_IMAGES = 40
+# What a whole shift is taken to cost where the model answers at chance, and measured points mean nothing.
+UNMEASURED_POINTS = 5.0
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -58,9 +60,13 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if train is None or val is None or not val.samples.labelled.any():
         return NotApplicable("a training pass and a validation pass with labels")
     first, second = class_map(case, train), class_map(case, val)
-    if first and second and set(first) & set(second):
-        return by_name(first, second, val)
-    return by_renaming(case, val)
+    if not (first and second and set(first) & set(second)):
+        return by_renaming(case, val)
+    outcome = by_name(first, second, val)
+    if isinstance(outcome, Finding):
+        return outcome
+    renamed = by_renaming(case, val)  # equal maps say nothing of files that hold numbers
+    return renamed if isinstance(renamed, Finding) else outcome
 
 
 def class_map(case: Case, one: Pass) -> Mapping[str, int] | None:
@@ -82,15 +88,20 @@ def by_name(train: Mapping[str, int], val: Mapping[str, int], last: Pass) -> Fin
     before = float((prediction == target)[keep].mean())
     after = float((prediction == renamed)[keep].mean())
     share = float(np.isin(target[keep], [val[name] for name in wrong]).mean())
+    points = 100 * (after - before)
+    facts_of_cost = [Evidence("val accuracy with labels remapped by name", after, before, "", int(keep.sum()))]
+    if points < UNMEASURED_POINTS * share and wilson_interval(round(after * keep.sum()), int(keep.sum()))[0] <= 1 / len(train):
+        points = UNMEASURED_POINTS * share
+        facts_of_cost.append(Evidence("cost (the model has learnt too little to tell): assumed", points, 0.0, "points"))
     missing = sorted(set(train) - set(val)) + sorted(set(val) - set(train))
     return Finding(
         summary=f"{len(wrong)} of {len(shared)} classes have another index in val than in train"
         + (f" (only in one of them: {', '.join(missing[:3])})" if missing else ""),
-        severity_points=100 * (after - before),
+        severity_points=points,
         confidence=0.99,
         evidence=(
             facts,
-            Evidence("val accuracy with labels remapped by name", after, before, "", int(keep.sum())),
+            *facts_of_cost,
             Evidence("share of val images with a shifted label", share, 0.0, "", int(keep.sum())),
         ),
         remedy="use train's class_to_idx for val too: remap val targets by class name, or keep an empty folder for each class",
@@ -155,8 +166,8 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     train, val = case.run.last_train, case.run.last_validation
     first = class_map(case, train) if train is not None else None
     second = class_map(case, val) if val is not None else None
-    if not first or not second:
-        return Untreatable("the class maps are not known, only that a renaming fits")
+    if not first or not second or all(first[n] == second[n] for n in set(first) & set(second)):
+        return Untreatable("no class maps say how the classes are renamed, only that a renaming fits")
     mapping = {str(second[name]): first[name] for name in sorted(set(first) & set(second))}
     return Intervention("score_renamed", {"mapping": mapping})
 

@@ -156,8 +156,8 @@ class Seen:
 def varied_in_train(seen: Seen, images: CaseImages | None) -> bool:
     """Whether validation shows its files as they are, and training is what makes its own darker, brighter or more contrasted.
 
-    Black borders of turned and moved pictures do; a model is not misled by what goes with no class (PRE207 names what goes
-    too far).
+    Black borders of turned and moved pictures do; a model is not misled by what goes with no class (what goes
+    too far has a name of its own).
     """
     if images is None:
         return False
@@ -231,7 +231,7 @@ def behind(case: Case, one: Pass, inputs: InputStats) -> tuple[float, float, flo
         return None
     pixels = inputs.mean * norm[1] + norm[0]
     batches = (inputs.batch_means * norm[1] + norm[0]).mean(1)
-    # Images of 0..1 behind it: anything else is no photograph under this normalisation (PRE201, PRE202).
+    # Images of 0..1 behind it: anything else is no photograph under this normalisation.
     if (inputs.minimum * norm[1] + norm[0]).min() < -0.05 or (inputs.maximum * norm[1] + norm[0]).max() > 1.05:
         return None
     return float(pixels.mean()), float((inputs.std * norm[1]).mean()), standard_error(batches, float(np.median(one.batch_sizes)))

@@ -64,7 +64,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
 
 
 def never_in_train_mode(run: RunRecord) -> bool:
-    """Whether BatchNorm keeps the statistics 0 and 1 that it began with; published networks lack their weights then (MOD301)."""
+    """Whether BatchNorm keeps the statistics 0 and 1 that it began with; published networks lack their weights then."""
     model = run.trained_model
     if model is None or model.pretrained is not False or model.expected_size is not None:
         return False

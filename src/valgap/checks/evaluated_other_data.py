@@ -47,4 +47,4 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-CHECK = Check(code="EVA508", name="evaluated_other_data", stage="draw", detect=detect, doc=__doc__ or "", voids_accuracy=True)
+CHECK = Check(code="EVA508", name="evaluated_other_data", stage="measure", detect=detect, doc=__doc__ or "", voids_accuracy=True)

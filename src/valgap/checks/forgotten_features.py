@@ -29,7 +29,7 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, No
 Z_SURE, Z_LIKELY = 4.0, 2.5
 # The finished network may not be better than what the first features give, less this.
 MARGIN = 0.02
-# Statistics of batches of two or three images spoil features as well, and are named as the cause then (MOD308).
+# Statistics of batches of two or three images spoil features as well, and are named as the cause then.
 HINT = 0.4
 
 
@@ -51,7 +51,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
     model = run.trained_model
     if model is not None and model.pretrained is False:
-        return Clear("the network began at random: there was nothing to forget (see TRN401)", facts)
+        return Clear("the network began at random: there was nothing to forget", facts)
     z = (before - after) / max(error, 1e-6)
     if z < Z_LIKELY or reached > before - MARGIN:
         return Clear("the features are not worse than before training, or the run does without them", facts)

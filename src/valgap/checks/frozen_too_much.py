@@ -46,7 +46,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     middle, last = numbers["probe_middle"], numbers["probe_final"]
     error = paired_error(numbers, "probe_middle_se", int(numbers["probe_n"]))
     if "probe_initial" in numbers and numbers["probe_initial"] > last:
-        return NotApplicable("features that moving BatchNorm statistics did not spoil (see MOD302)")
+        return NotApplicable("features that moving BatchNorm statistics did not spoil")
     n = int(numbers["probe_n"])
     facts = (
         Evidence(
@@ -74,7 +74,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
 
 
 def small_inputs(run: RunRecord) -> bool:
-    """Whether the images are much smaller than the weights expect: the last layers suffer from that alone (PRE205)."""
+    """Whether the images are much smaller than the weights expect: the last layers suffer from that alone."""
     model, last = run.trained_model, run.last_validation
     if model is None or model.expected_size is None or last is None or last.inputs is None:
         return False

@@ -64,7 +64,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
 
 
 def overfits_for_a_reason(case: Case) -> bool:
-    """Whether what makes validation fall is named (PRE206, TRN405): another epoch would only hide it."""
+    """Whether what makes validation fall is named: another epoch would only hide it."""
     outcomes = (missing_augmentation.detect(case), missing_regularization.detect(case))
     return any(isinstance(o, Finding) and o.confidence > HINT for o in outcomes)
 

@@ -44,7 +44,7 @@ LOST_Z = 2.5
 # that hardly moves still has its first random answers (3.6 / 2.3 = 1.6), and strong Dropout reaches 4.
 DIVERGED, DIVERGED_HEAD = 1.2, 20.0
 UNMEASURED_POINTS = 5.0
-# With fewer images a step than this, the batch is named as the cause (TRN410).
+# With fewer images a step than this, the batch is named as the cause.
 SMALL_BATCH = 8
 
 
@@ -53,7 +53,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     outcome = judged(case.run)
     if not isinstance(outcome, Finding) or batch_size(case.run) >= SMALL_BATCH:
         return outcome
-    return Clear("a high rate for batches this small is named as such (TRN410)", outcome.evidence)
+    return Clear("a high rate for batches this small is named as such", outcome.evidence)
 
 
 def judged(run: RunRecord) -> Finding | Clear | NotApplicable:
@@ -85,7 +85,7 @@ def judged(run: RunRecord) -> Finding | Clear | NotApplicable:
         facts.append(gap.evidence())
     lost = lost_start(run)
     if run.optimizers and shrinks(run):
-        return Clear("the weights shrink as their decay makes them, and that is what updates are made of (TRN406)", tuple(facts))
+        return Clear("the weights shrink as their decay makes them, and that is what updates are made of", tuple(facts))
     if ratio >= HOT_RATIO and stuck and backbone_trained(run) >= TRAINED_SHARE:
         points = max(100 * gap.value if gap is not None and gap.low > 0 else 0.0, lost)
         return _finding(points, 0.7 if points > 0 else 0.4, facts)

@@ -59,7 +59,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if still_rises(run):
         return NotApplicable("the highest learning rate: it still rises at the end of what was seen")
     if small_share(run) > SMALL_SHARE:
-        return Clear("the rate is sound at first and decays at once (TRN414)")
+        return Clear("the rate is sound at first and decays at once")
     ratio, rate, usual = update_ratio(trained), head_rate(run), usual_rate(run)
     hopeless = far_below_usual(run)
     facts = [

@@ -35,7 +35,7 @@ SHIFTS = (1, -1, 2, -2, 3, -3)
 NEIGHBOURS = 5
 # Standard errors above chance at which labels are held to mean something.
 Z = 3.0
-# Where agreement may reach this share of the way from chance to 1, labels of which a part is wrong (DAT104) explain it as well.
+# Where agreement may reach this share of the way from chance to 1, labels of which a part is wrong explain it as well.
 ROOM = 0.1
 HINT = 0.4
 

@@ -6,7 +6,9 @@ What it looks for
     predictions give, and with known wrong formulas: the mean of batch means, division by the number of batches times the
     batch size, by the size of the data set or of the training set, right answers that are counted on from pass to pass, or
     an integer division that gives 0. A formula is claimed where it gives every number of one print statement, and nothing
-    else does: no other pass, no re-score, no training, no best pass so far.
+    else does: no other pass, no re-score, no training, no best pass so far. Where no formula
+    fits, but every number of the only print is far from its pass's accuracy and equal to nothing else that is known, that is
+    told as it is: such as an argmax over the batch.
 
 Why it hurts validation
     It does not: only the number is wrong. But models are chosen by it.
@@ -26,10 +28,12 @@ Source
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from valgap.checks.printed_accuracy import Told, last_batch, mean_of_batches, other_series, other_truths, told
+from valgap.checks.stage_faults import outcome
 from valgap.types import Case, Check, Clear, Evidence, Finding, NotApplicable, Pass, RunRecord
 
 # A deviation below this many points is explained, not reported.
@@ -61,6 +65,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         *loss_facts(run),
     )
     claims = [claim for members in series.values() if (claim := claimed(run, members)) is not None]
+    unlike = outcome(case, "measure")
+    if not claims and isinstance(unlike, Finding):
+        return replace(unlike, evidence=(*unlike.evidence, *facts))
     if not claims or right >= max(c[2] for c in claims):
         return Clear("no printed validation accuracy fits a wrong formula", facts)
     name, last, fits = max(claims, key=lambda c: c[2])

@@ -46,7 +46,7 @@ from valgap.types import (
 # Rounding of published constants (0.225 against 0.2255) stays below this; half of an 8-bit normalisation does not.
 SAME_RATIO = 0.03
 SAME_MEAN = 0.03
-# A scale outside this belongs to PRE202 (0..255 against 0..1).
+# A scale outside this is another range of values (0..255 against 0..1).
 RANGE_RATIO = 30.0
 # Images of one kind differ in contrast by less than this factor: a larger ratio of levels must show in the contrast too.
 LARGE_RATIO = 1.9
@@ -74,7 +74,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     by_levels = levels is not None and abs(np.log(levels)) > SAME_RATIO
     by_steps = steps[0] is not None and steps[1] is not None and not same(steps[0], steps[1])
     if levels is not None and not 1 / RANGE_RATIO < levels < RANGE_RATIO:
-        return Clear("the phases differ by their range of values, see PRE202", facts)
+        return Clear("the phases differ by their range of values", facts)
     if by_levels and levels is not None and blended(train.inputs, val.inputs, levels):
         levels, by_levels = None, False
     if levels is None and by_steps and not by_statistics(train.inputs, val.inputs):

@@ -62,8 +62,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if present == union or log_chance > math.log(CHANCE):
         return Clear("validation holds the classes that a random split would give it", facts)
     if present > 1 and present * 2 > union:
-        # A few missing classes may be meant so, or are a missing folder: DAT111 and DAT102 name those.
-        return Clear("most classes are in validation; for the missing ones see DAT111", facts)
+        # A few missing classes may be meant so, or are a missing folder: those have names of their own.
+        return Clear("most classes are in validation; single ones are missing", facts)
     disjoint = not np.isin(theirs, ours).any()
     return Finding(
         summary=f"validation holds {present} of {union} classes" + (", none of which train saw" if disjoint else ""),
@@ -87,7 +87,7 @@ def log_chance_of_absence(train: IntArray, val: IntArray, classes: int) -> float
         return 0.0 if by_chance(train, foreign) else -math.inf
     absent = np.setdiff1d(np.arange(classes), val)
     missing = float(shares[absent].sum())
-    if missing <= 0:  # nothing of train is absent; what train lacks in its turn is no block of it (DAT111)
+    if missing <= 0:  # nothing of train is absent; what train lacks in its turn is no block of it
         return 0.0
     held, gone = int((shares > 0).sum()), int((shares[absent] > 0).sum())
     choices = float(gammaln(held + 1) - gammaln(gone + 1) - gammaln(held - gone + 1))

@@ -113,4 +113,4 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("score_best_epoch")
 
 
-CHECK = Check(code="TRN404", name="overtraining", stage="update", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="TRN404", name="overtraining", stage="choose", detect=detect, doc=__doc__ or "", treat=treat)

@@ -63,7 +63,7 @@ def course(run: RunRecord) -> Course | None:
 
 
 def several_classes(table: SampleTable) -> bool:
-    """Whether the labels are of more than one class: else an accuracy says nothing (DAT111, DAT112)."""
+    """Whether the labels are of more than one class: else an accuracy says nothing."""
     return len(np.unique(table.target[table.labelled])) > 1
 
 

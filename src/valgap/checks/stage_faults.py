@@ -18,9 +18,33 @@ def outcome(case: Case, stage: Stage) -> Finding | Clear | NotApplicable:
     return Finding(found.summary, points, found.confidence, found.evidence, found.remedy)
 
 
+def of_kind(case: Case, stages: tuple[Stage, ...], kind: str, remedy: str, otherwise: str) -> Finding | Clear | NotApplicable:
+    """The most costly of these stages' faults, where it is of this kind; ``otherwise`` says what then is not the case."""
+    told = [(outcome(case, stage), stage) for stage in stages]
+    faults = [
+        o for o, stage in told if isinstance(o, Finding) and case.stages is not None and case.stages.compared(stage).kind == kind
+    ]
+    if faults:
+        worst = max(faults, key=lambda f: f.severity_points)
+        return Finding(worst.summary, worst.severity_points, worst.confidence, worst.evidence, remedy)
+    unknown = [o for o, _ in told if isinstance(o, NotApplicable)]
+    if len(unknown) == len(told):
+        return unknown[0]
+    return Clear(otherwise)
+
+
 def treatment(case: Case, stage: Stage) -> Intervention | Untreatable:
     """What puts the reference in the stage's place, as the comparison gave it."""
     found = case.stages.compared(stage) if case.stages is not None else None
     if found is None or found.treatment is None:
         return Untreatable("which files and samples the reference of this stage would take is not known here")
     return found.treatment
+
+
+def treatment_of_kind(case: Case, stages: tuple[Stage, ...], kind: str) -> Intervention | Untreatable:
+    """The same for the most costly of these stages that is at fault in this way."""
+    found = [(s, case.stages.compared(s)) for s in stages] if case.stages is not None else []
+    faults = [
+        (c.points.value if c.points is not None else 0.0, s) for s, c in found if c.verdict == "at fault" and c.kind == kind
+    ]
+    return treatment(case, max(faults)[1] if faults else stages[0])

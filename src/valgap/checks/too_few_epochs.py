@@ -44,9 +44,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if not steps:
         return NotApplicable("optimizer steps")
     if small_share(run) > SMALL_SHARE:
-        return Clear("the rate decays at once, and more epochs would not move anything (TRN414)")
+        return Clear("the rate decays at once, and more epochs would not move anything")
     if diverged(run):
-        return Clear("the training loss is far above that of a guess: more steps are not what it lacks (TRN401)")
+        return Clear("the training loss is far above that of a guess: more steps are not what it lacks")
     trial = unfinished(run)
     if trial is not None:
         return NotApplicable(f"a run that ends as planned: {trial}")
@@ -107,4 +107,4 @@ def epochs_argument(run: RunRecord) -> tuple[int, str, int] | None:
     return None
 
 
-CHECK = Check(code="TRN403", name="too_few_epochs", stage="update", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="TRN403", name="too_few_epochs", stage="choose", detect=detect, doc=__doc__ or "", treat=treat)

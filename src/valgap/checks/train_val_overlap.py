@@ -32,7 +32,7 @@ from valgap.checks.images import needed
 from valgap.stats import wilson_interval
 from valgap.types import Case, CaseImages, Check, Clear, Evidence, Finding, IntArray, Intervention, NotApplicable, Pass
 
-# When nearly every validation sample is a training sample under the same name, the wrong data were evaluated (EVA508).
+# When nearly every validation sample is a training sample under the same name, the wrong data were evaluated.
 SAME_DATA_SHARE = 0.9
 REMEDY = "remove these images from train or from val and split by original; then judge the accuracy without them"
 EXACT = ("same_file", "same_bytes", "same_pixels")
@@ -49,7 +49,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return NotApplicable("the identity of the samples (paths or indices)")
     same = np.isin(own, train.samples.sample)
     if same.mean() >= SAME_DATA_SHARE:
-        return NotApplicable("validation data other than the training data (see EVA508)")
+        return NotApplicable("validation data other than the training data")
     closing = case.run.closing
     # Two samplers may share the files of one folder: a file that training never draws is no training image.
     drawn = {s for p in case.run.of_phase("train") for s in p.samples.sample.tolist()}

@@ -54,7 +54,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if not moved:
         return Clear("validation changed nothing in the model", facts)
     return Finding(
-        summary="validation moves the BatchNorm statistics (see EVA501)",
+        summary="validation moves the BatchNorm statistics",
         severity_points=0.0,
         confidence=0.45,
         evidence=facts,
@@ -110,7 +110,7 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     train = case.run.of_phase("train")
     datasets = sorted({p.dataset for p in train if p.optimizer_steps and looks_like_validation(case.run, p, train)})
     if not datasets:
-        return Untreatable("only BatchNorm statistics move (see EVA501)")
+        return Untreatable("only BatchNorm statistics move")
     return Intervention("no_step", {"phase": "validation", "datasets": datasets})
 
 

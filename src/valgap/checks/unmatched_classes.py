@@ -133,4 +133,4 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return Intervention("score_without", {"names": [case.run.sample_names[i] for i in val.samples.sample[hit]]})
 
 
-CHECK = Check(code="DAT111", name="unmatched_classes", stage="pair", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(code="DAT111", name="unmatched_classes", stage="files", detect=detect, doc=__doc__ or "", treat=treat)

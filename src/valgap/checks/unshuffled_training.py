@@ -37,7 +37,7 @@ UNMEASURED_POINTS = 8.0
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Compare the classes per batch with random order."""
-    stepping = stepping_validation(case.run)  # unshuffled as validation is meant to be; TRN412 names them
+    stepping = stepping_validation(case.run)  # unshuffled as validation is meant to be
     train = next((p for p in reversed(case.run.of_phase("train")) if p not in stepping), None)
     if train is None or int(train.samples.labelled.sum()) < MIN_IMAGES:
         return NotApplicable(f"a training pass with {MIN_IMAGES} labelled images")

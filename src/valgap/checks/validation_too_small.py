@@ -48,4 +48,4 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-CHECK = Check(code="EVA507", name="validation_too_small", stage="files", detect=detect, doc=__doc__ or "")
+CHECK = Check(code="EVA507", name="validation_too_small", stage="measure", detect=detect, doc=__doc__ or "")

@@ -5,6 +5,8 @@ What it looks for
     that was stepped once an epoch although its length (`T_max`, `total_steps`) is exactly the number of the run's
     batches. And a new optimizer that takes up the weights where another one left them, at the rate that this one began
     with and had decayed from, and stays there.
+    And a ReduceLROnPlateau that lowers the rate right after epochs that are the best so far in accuracy, validation loss and
+    training loss: its mode is that of the other kind of measure.
 
 Why it hurts validation
     Stepped per batch, a schedule meant for epochs has decayed to nothing within the first epoch, and the rest of training
@@ -35,7 +37,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from valgap.checks.progress import replay, shortfall
+from valgap.checks.progress import TRAINED_SHARE, backbone_trained, replay, shortfall
 from valgap.checks.rescored import Gain, between_passes
 from valgap.checks.seen_part import MOST_EPOCHS, is_whole, last_states, length_of
 from valgap.types import (
@@ -61,6 +63,7 @@ FACTOR = 4
 # Lengths that people give in epochs: any up to 20, above that round ones.
 FEW_EPOCHS, ROUND = 20, 5
 HINT = 0.4
+PLATEAU = "ReduceLROnPlateau"
 TOTALS = ("T_max", "total_steps", "total_iters")  # settings that say how long the whole schedule is
 UNMEASURED_POINTS = 5.0
 # A rate that began again: it had fallen to a third or less, is back within so much of the first, and stays above the half.
@@ -106,6 +109,13 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if trace is None or len(trace.rates) < 4:
         return NotApplicable("the learning rates of at least four optimizer steps")
     facts = [Evidence("steps below a hundredth of the highest rate", trace.share, "at most 0.1", "", len(trace.rates))]
+    turned = lowered_while_improving(run)
+    if turned:
+        mode = next((s.settings.get("mode") for s in last_states(run) if s.kind == PLATEAU), None)
+        facts.append(Evidence("times that the rate was lowered right after the best epoch so far", turned, 0, "times"))
+        words = f"ReduceLROnPlateau{f' in mode {mode!r}' if mode else ''} lowers the rate when validation gets better"
+        remedy = "give it mode='max' where it is stepped with an accuracy, mode='min' with a loss"
+        return _finding(words, cost(run, facts), 0.85 if turned > 1 else HINT, facts, remedy)
     problem = misplaced(run, facts)
     if trace.share > SMALL_SHARE:
         points = cost(run, facts)
@@ -123,6 +133,36 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return Clear(
         "the learning rate does not decay too soon, nor is a schedule of the run's length stepped too seldom", tuple(facts)
     )
+
+
+def lowered_while_improving(run: RunRecord) -> int:
+    """How often a plateau schedule lowered the rate after an epoch that was the best so far in every way that it may look at."""
+    if not any(s.kind == PLATEAU for s in run.schedules):
+        return 0
+    last = run.last_validation
+    found = 0
+    best = False  # whether the newest validation is the best so far
+    rate = -1.0
+    for one in run.passes:
+        if one.phase == "train" and one.steps.learning_rate.size:
+            first = float(np.nanmax(one.steps.learning_rate[0]))
+            if 0 <= first < rate and best:
+                found += 1
+            rate = float(np.nanmax(one.steps.learning_rate[-1]))
+        elif last is not None and one.phase == "validation" and one.dataset == last.dataset and one.samples.answered:
+            best = _best_so_far(run, one)
+    return found
+
+
+def _best_so_far(run: RunRecord, val: Pass) -> bool:
+    """Whether accuracy and loss of a validation, and the loss of training before it, are better than all before them."""
+    vals = [p for p in run.of_phase("validation") if p.index < val.index and p.dataset == val.dataset]
+    trains = [p for p in run.of_phase("train") if p.index < val.index]
+    if not vals or len(trains) < 2:
+        return False
+    accuracy = val.samples.accuracy > max(p.samples.accuracy for p in vals)
+    loss = val.samples.mean_loss < min(p.samples.mean_loss for p in vals)
+    return accuracy and loss and trains[-1].samples.mean_loss < min(p.samples.mean_loss for p in trains[:-1])
 
 
 def longest_trace(run: RunRecord) -> Trace | None:
@@ -266,7 +306,9 @@ def loss_rise(before: Pass, later: Sequence[Pass]) -> float:
 def cost(run: RunRecord, facts: list[Evidence]) -> float:
     """Points, measured where the head could be trained again at its highest rate; adds the evidence."""
     again = replay(run, "constant_rate")
-    if again is not None:
+    # The head trained again on the last features knows nothing of what the layers before it did not learn.
+    whole = backbone_trained(run) >= TRAINED_SHARE and shortfall(run) is not None
+    if again is not None and not whole:
         facts.append(again.evidence("at its highest rate throughout"))
         return max(0.0, 100 * again.gain)
     gap = shortfall(run)
@@ -284,6 +326,8 @@ def _finding(summary: str, points: float, confidence: float, facts: list[Evidenc
 def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     """The schedule stepped at the other place."""
     run = case.run
+    if lowered_while_improving(run):
+        return Untreatable("what the program steps its schedule with is not seen")
     if begun_again(run) is not None:
         return Untreatable("the scheduler's state at the end of the earlier part is not kept")
     if not run.schedules:

@@ -33,7 +33,7 @@ MAX_RATE_OVER_TRAIN = 0.5
 # Share of train's noise rate that shows up as val's when val is sound: with ten classes never more than .01 at any rate, with two
 # up to .17 of it (.056 at .33), which stays below a bet (``benchmarks/labels.py DATA --rates``).
 INHERITED = 0.1
-# Validation images that a classifier tells from training images this well (the line of DAT106) are not train's probe to judge:
+# Validation images that a classifier tells from training images this well are not train's probe to judge:
 # without this, examples/faults/dark_blurred_validation.py is called mislabelled.
 SHIFTED_P, SHIFTED_AUC = 0.01, 0.7
 
@@ -54,14 +54,12 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         Evidence("estimated share of wrong training labels", errors.train_rate, 0.0, ""),
     )
     if errors.val_rate - errors.train_rate > MAX_RATE_OVER_TRAIN:
-        return Clear(
-            "most validation labels disagree with train's: a shift or other class indices (DAT102, DAT106)", facts, ranking
-        )
+        return Clear("most validation labels disagree with train's: a shift or other class indices", facts, ranking)
     if lacks_classes(case):
-        return Clear("validation lacks whole classes (DAT112): its labels are judged once the split is mended", facts, ranking)
+        return Clear("validation lacks whole classes: its labels are judged once the split is mended", facts, ranking)
     shift = images.shift
     if shift is not None and shift.p_value < SHIFTED_P and shift.auc >= SHIFTED_AUC:
-        return Clear("validation images are of another kind than train's (DAT106), whose probe cannot judge them", facts, ranking)
+        return Clear("validation images are of another kind than train's, whose probe cannot judge them", facts, ranking)
     # Probes that learnt from wrong labels are wrong on sound ones: only what goes beyond that is val's own.
     inherited = INHERITED * (0.0 if math.isnan(errors.train_rate) else errors.train_rate)
     own = errors.val_rate - inherited

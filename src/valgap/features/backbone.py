@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from valgap.engine.forward import Forward, choose_forward
+from valgap.engine.forward import Forward, TorchForward, choose_forward
 from valgap.engine.split import Normalised
 from valgap.engine.store import cache_folder
 from valgap.features.looking import INPUT_SIDE, MIRROR_SIDE, Pixels
@@ -58,16 +58,21 @@ class Backbone:
         return np.concatenate([self._pass(np.stack(images)), self._pass(np.stack(mirrored))], axis=1)
 
     def plain(self, pixels: Pixels) -> npt.NDArray[np.float32]:
-        """(n, 1280) features of n images (H, W, 3) uint8, of one look at the last depth."""
-        parts = [self._pass(pixels[i : i + self.batch])[:, :1280] for i in range(0, len(pixels), self.batch)]
+        """(n, 1280) features of n images (H, W, 3) uint8 at the last depth; so few that no faster way is looked for."""
+        forward = TorchForward(self._network, _device(), None, "fp32")
+        parts = [forward(pixels[i : i + self.batch])[0][:, :1280] for i in range(0, len(pixels), self.batch)]
         return np.concatenate(parts)
 
     def _pass(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         side = pixels.shape[1]
         if side not in self._forwards:
-            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            self._forwards[side] = choose_forward(self._network, device, pixels, self._num_images, cache_folder() / CHOICES)
+            memory = cache_folder() / CHOICES
+            self._forwards[side] = choose_forward(self._network, _device(), pixels, self._num_images, memory)
         return self._forwards[side](pixels)[0]
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def backbone_key() -> str:

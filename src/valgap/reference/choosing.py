@@ -8,20 +8,45 @@ Source: cross-fitting, so that the best of many epochs does not flatter itself.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from valgap.checks.overtraining import SEEN_TO_JUMP, lasts
-from valgap.checks.progress import course
+from valgap.checks.progress import course, head_rate, usual_rate
 from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above
 from valgap.stats import best_row_cross_fitted
 from valgap.types import Compared, Evidence, RunRecord
 
 LEAST_POINTS = 2.0
+# A training loss that fell by this share in the last epoch goes on falling; below this share of a usual rate, the rate is why.
+FELL = 0.05
+LOW = 0.1
 SURE = 0.9
 
 
-def compare(run: RunRecord) -> Compared:
-    """The weights that the run ends with against the best epoch's."""
+def compare(run: RunRecord, learned: Compared) -> Compared:
+    """The weights that the run ends with against the best epoch's; ``learned``: what they leave to a probe."""
+    if learned.verdict == "at fault" and still_improving(run):
+        told = f"training ends while it still gets better: {learned.summary}"
+        return replace(
+            learned, summary=told, remedy="train longer, and let early stopping wait longer than validation jumps", kind="early"
+        )
+    return _best_epoch(run)
+
+
+def still_improving(run: RunRecord) -> bool:
+    """Whether the last epoch is the best in accuracy and loss, its training loss fell on, and the rate is no reason for it."""
+    seen = course(run)
+    if seen is None or not np.isfinite(seen.train_loss[-2:]).all():
+        return False
+    last = seen.best == len(seen.passes) - 1 and int(seen.mean_loss.argmin()) == len(seen.passes) - 1
+    fell = seen.train_loss[-1] < (1 - FELL) * seen.train_loss[-2]
+    usual = usual_rate(run)
+    return bool(last and fell and not head_rate(run) < LOW * usual)
+
+
+def _best_epoch(run: RunRecord) -> Compared:
     seen = course(run)
     if seen is None or len(seen.passes) < SEEN_TO_JUMP or seen.right.shape[1] < MIN_IMAGES:
         return Compared("unknown", "", missing=f"{SEEN_TO_JUMP} validations over the same {MIN_IMAGES} images")

@@ -63,7 +63,7 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     if confidence < 0.5:
         return Compared("sound", told + ", which costs nothing measurable", points, nats, confidence, tuple(facts))
     own = _treatment(run, passes[-1])
-    return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy, treatment=own)
+    return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy, treatment=own, kind="few")
 
 
 def _treatment(run: RunRecord, one: Pass) -> Intervention:

@@ -17,6 +17,11 @@ from valgap.types import Compared, Evidence, Measured, Pass, RunRecord
 
 # Cosines below this are of another direction: class weights of 1 to 5 leave it above .9, smoothing of .1 above .95.
 ALIKE = 0.8
+# Below this no loss that is meant to classify lies: one-against-the-others begins at .6, hinges and squared errors above .9.
+# It is told also where nothing says what the training left undone.
+AWAY, AWAY_CONFIDENCE = 0.4, 0.6
+# Samples without gradient, though they are answered wrongly: ignored targets and masks.
+SILENT = 0.03
 # A sum over the batch is as many times as large as the batch; a factor up to this is one of taste.
 LARGE = 6.0
 
@@ -32,27 +37,37 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
     cosine, ratio = seen[0].cosine, float(np.median([g.ratio for g in seen]))
     size = float(np.median(np.concatenate([p.batch_sizes for p in passes])))
     batches = seen[0].batches
-    facts = (
+    facts: tuple[Evidence, ...] = (
         Evidence("gradient at the logits against that of mean cross-entropy: cosine", cosine, 1.0, "", batches),
         Evidence("gradient at the logits against that of mean cross-entropy: ratio", ratio, 1.0, "", batches),
     )
+    silent = float(np.mean([g.silent for g in seen]))
+    if silent >= SILENT:
+        facts = (*facts, Evidence("samples that the loss leaves out, of those not answered right", silent, 0.0, "", batches))
     bent, large = cosine < ALIKE, ratio > LARGE
     nats = overconfidence(run)
-    if not bent and not large:
+    if not bent and not large and silent < SILENT:
         told = "the loss pulls the logits as mean cross-entropy does"
         told += f"; {nats.value:.2f} nats of val loss are overconfidence" if nats is not None and nats.low > 0 else ""
         return Compared("sound", told, nats=nats, evidence=facts)
+    summed = False
     if large:
         summed = abs(np.log(ratio / size)) < np.log(1.5)
         told = f"the loss pulls at the logits {ratio:.0f} times as hard as the mean over the batch"
         told += ": it is a sum" if summed else ""
         remedy = "take the mean over the batch, or divide the learning rate by the batch size"
+    elif not bent:
+        told = f"the loss leaves out {silent:.0%} of the samples"
+        remedy = "see which targets the loss ignores (ignore_index, masks, zero weights), and whether they are classes"
     else:
         told = f"the loss pulls the logits elsewhere than cross-entropy does (cosine {cosine:.2f})"
         remedy = "train with plain cross_entropy of raw logits and class indices, and add weights or smoothing one at a time"
+    kind = "summed" if summed else "" if large or not bent else "bent"
+    if learned.verdict == "unknown" and cosine < AWAY:
+        return Compared("at fault", told, None, nats, AWAY_CONFIDENCE, facts, remedy, kind=kind)
     if learned.verdict != "at fault":
         return Compared("sound", told + "; the training bears it", learned.points, nats, learned.confidence, facts)
-    return replace(learned, nats=nats, summary=told, evidence=(*facts, *learned.evidence), remedy=remedy)
+    return replace(learned, nats=nats, summary=told, evidence=(*facts, *learned.evidence), remedy=remedy, kind=kind)
 
 
 def overconfidence(run: RunRecord) -> Measured | None:

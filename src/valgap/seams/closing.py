@@ -52,6 +52,8 @@ class ClosingMeasurements:
         self.attempts = Attempts(writer, budget_s, time.perf_counter() if started is None else started)
         self.trained: TrackedModel | None = recorder.last_train[1]["model"] if recorder.last_train else None
         self.model = self.trained if recorder.last_eval is None else judged(self.trained, recorder.last_eval[1])
+        if self.model is None and recorder.last_eval is not None and recorder.last_eval[1]["model"].is_shared():
+            self.model = recorder.last_eval[1]["model"]  # other processes have trained it
 
     def run(self) -> None:
         """Make what fits into the budget; what does not is written as skipped, with the reason."""
@@ -172,14 +174,18 @@ class ClosingMeasurements:
     # -- re-scoring ---------------------------------------------------------------------------
 
     def _rescore(self) -> None:
-        assert self.model is not None and self.recorder.last_eval is not None and self.recorder.last_train is not None
+        assert self.model is not None and self.recorder.last_eval is not None
         model, attempts = self.model, self.attempts
         loader, facts = self.recorder.last_eval
-        train_loader, train_facts = self.recorder.last_train
+        train_loader, train_walk = (
+            (None, None)
+            if self.recorder.last_train is None
+            else (self.recorder.last_train[0], self.recorder.last_train[1]["walk"])
+        )
         head = Head(model)
         rescoring = Rescoring(model, attempts, head)
         deadline = attempts.until(VALIDATION_SHARE)
-        views = validation_views(model, loader, facts["walk"], train_loader, train_facts["walk"])
+        views = validation_views(model, loader, facts["walk"], train_loader, train_walk)
         val = self._source(loader, loader.dataset, facts)
         begun = time.perf_counter()
         of_val = rescoring.gather(val, views, deadline)
@@ -196,8 +202,11 @@ class ClosingMeasurements:
 
     def _rescore_training(self, rescoring: Rescoring, head: Head, found: ds.FoundTransform | None, of_val: Gathered) -> None:
         """Training images through the validation transform, and what is learnt from them; ``found`` is that transform."""
-        assert self.recorder.last_train is not None and self.recorder.last_eval is not None
+        assert self.recorder.last_eval is not None
         attempts = self.attempts
+        if self.recorder.last_train is None:
+            attempts.skip("train_eval", "training ran in another process")
+            return
         loader = self.recorder.last_eval[0]
         train_loader, train_facts = self.recorder.last_train
         if train_loader is None:

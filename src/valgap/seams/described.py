@@ -12,7 +12,10 @@ from valgap.seams.datasets import held, length_of, safe_len
 from valgap.seams.tracked import TrackedModel, unwrap
 
 # What a schedule says of its length and shape; other attributes are not recorded.
-SCHEDULE_SETTINGS = ("T_max", "T_0", "T_mult", "total_steps", "total_iters", "step_size", "milestones", "gamma", "eta_min")
+SCHEDULE_SETTINGS = (
+    *("T_max", "T_0", "T_mult", "total_steps", "total_iters", "step_size", "milestones", "gamma", "eta_min"),
+    *("mode", "patience", "factor"),
+)
 
 MAX_WRAPPED = 4  # samplers around a sampler
 

@@ -457,6 +457,8 @@ class Seams:
             return __init__
 
         self._patch(torch.optim.lr_scheduler.LRScheduler, "__init__", make_schedule)
+        # It is made without its base class's constructor.
+        self._patch(torch.optim.lr_scheduler.ReduceLROnPlateau, "__init__", make_schedule)
 
         def make_wrapper(original: Any) -> Any:
             def __init__(wrapper: Any, *args: Any, **kwargs: Any) -> None:

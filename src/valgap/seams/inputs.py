@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,13 @@ def fingerprint(images: torch.Tensor) -> torch.Tensor:
         step_w = max(1, images.shape[3] // FINGERPRINT_GRID)
         images = images[:, :, ::step_h, ::step_w]
     flat = images.reshape(images.shape[0], -1)[:, :1024].float()
-    weights = torch.cos(torch.arange(flat.shape[1], dtype=torch.float32, device=flat.device) * 1.7) + 0.3
-    return (flat * weights).sum(dim=1)
+    return (flat * _projection(flat.shape[1], flat.device)).sum(dim=1)
+
+
+@functools.lru_cache(maxsize=8)
+def _projection(width: int, device: torch.device) -> torch.Tensor:
+    """(width,) float32, the same in every process."""
+    return torch.cos(torch.arange(width, dtype=torch.float32, device=device) * 1.7) + 0.3
 
 
 def miniatures(images: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 
+# A sample whose gradient is below this share of what it should be is left out of the loss; those that are nearly right count not.
+SILENT, NOTICEABLE = 0.01, 0.2
+
 
 class LogitGradient:
     """Waits for the gradient of one batch's logits. The hook returns nothing, so that nothing changes."""
@@ -26,7 +29,7 @@ class LogitGradient:
 
 
 def against_cross_entropy(gradient: LogitGradient, logits: torch.Tensor, target: torch.Tensor | None) -> torch.Tensor | None:
-    """(cosine, ratio of norms) of the gradient and that of the mean cross-entropy, a tensor (2,) on the logits' device."""
+    """(cosine, ratio of norms, share of samples without gradient), against the mean cross-entropy; (3,) on the logits' device."""
     own = gradient.value
     if own is None or target is None or own.shape != logits.shape or own.ndim != 2 or target.shape != own.shape[:1]:
         return None
@@ -37,4 +40,7 @@ def against_cross_entropy(gradient: LogitGradient, logits: torch.Tensor, target:
     expected = torch.where(known[:, None], share - hot, torch.zeros_like(share)) / known.sum().clamp_min(1)
     own = own / gradient.scale
     norms = own.norm().clamp_min(1e-30), expected.norm().clamp_min(1e-30)
-    return torch.stack([(own * expected).sum() / (norms[0] * norms[1]), norms[0] / norms[1]])
+    rows, wanted = own.norm(dim=1), expected.norm(dim=1)
+    counts = known & (wanted > NOTICEABLE * wanted.max())
+    silent = (counts & (rows < SILENT * wanted * norms[0] / norms[1])).sum() / counts.sum().clamp_min(1)
+    return torch.stack([(own * expected).sum() / (norms[0] * norms[1]), norms[0] / norms[1], silent])

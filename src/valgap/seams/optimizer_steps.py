@@ -10,7 +10,7 @@ import torch
 
 from valgap.record.writer import RecordWriter
 from valgap.seams.described import as_float, optimizer_settings
-from valgap.seams.inputs import is_sampled
+from valgap.seams.inputs import FIRST_BATCHES, is_sampled
 from valgap.seams.own_updates import OWN_UPDATE, OwnUpdates
 from valgap.seams.samples import Registry
 from valgap.seams.step_norms import StepMeter
@@ -18,6 +18,9 @@ from valgap.seams.tracked import TrackedModel
 from valgap.seams.walk import StepRow, Walk
 
 MAX_KEPT_RATES = 6_001  # steps of which the learning rate is kept for the closing measurements
+
+# Of the first steps of a pass that is not the first one, so many are measured.
+LATER = 2
 
 
 class OptimizerSteps:
@@ -34,6 +37,7 @@ class OptimizerSteps:
         self._stale: torch.Tensor | None = None
         self._meter = StepMeter()
         self._own = OwnUpdates()
+        self._first_walk: int | None = None  # the first pass that had a step
         self._own_written: set[int] = set()
         self._trainings: dict[int, _Training] = {}  # by optimizer id
         self._belongs: dict[tuple[int, int, int, int], bool] = {}
@@ -77,9 +81,14 @@ class OptimizerSteps:
         """An optimizer is about to step; with a closure its gradients are yet to come and are not read."""
         walk = self._walk(open_walk)
         self._meter.forget()
-        if walk is None or has_closure or not is_sampled(walk.steps):
+        if walk is None or has_closure or not self._is_measured(walk):
             return
         self._meter.before(optimizer, models)
+
+    def _is_measured(self, walk: Walk) -> bool:
+        """Whether the coming step is: as batches are, but in later passes fewer of the first ones; norms cost memory traffic."""
+        self._first_walk = self._first_walk if self._first_walk is not None else walk.index
+        return is_sampled(walk.steps) and not (walk.index != self._first_walk and LATER <= walk.steps < FIRST_BATCHES)
 
     def step_ended(self, optimizer: torch.optim.Optimizer, open_walk: Walk | None, models: Sequence[TrackedModel]) -> None:
         """An optimizer has stepped."""

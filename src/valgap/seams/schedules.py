@@ -19,6 +19,8 @@ class Schedules:
 
     def add(self, schedule: Any) -> None:
         """A schedule was made."""
+        if any(made() is schedule for made, _, _ in self._made):
+            return
         optimizer = getattr(schedule, "optimizer", None)
         self._made.append((weakref.ref(schedule), type(schedule).__name__, optimizer and weakref.ref(optimizer)))
 

@@ -176,6 +176,10 @@ class TrackedModel:
         """Whether a parameter of ``module`` is one of this model's."""
         return any(id(p) in self.position for p in module.parameters())
 
+    def is_shared(self) -> bool:
+        """Whether its parameters lie in memory that other processes may write to."""
+        return all(t.device.type == "cpu" and t.is_shared() for _, t, is_parameter, _ in self.tensors if is_parameter)
+
     def is_alike(self, other: TrackedModel) -> bool:
         """Whether the other has tensors of the same shapes in the same order, as a copy has."""
         return [t[1].shape for t in self.tensors if t[2]] == [t[1].shape for t in other.tensors if t[2]]

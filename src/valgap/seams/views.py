@@ -55,7 +55,7 @@ def validation_views(model: TrackedModel, loader: Any, walk: Any, train_loader: 
     if own is not None and expected is not None and differs(own, (expected.mean, expected.std)):
         views.append(View("val_weights_norm", renormalize(own, (expected.mean, expected.std))))
     # Means of many kinds of things are grey, and then say nothing of the order of channels; the answers do.
-    swapped = _channels_look_swapped(walk, train_walk)
+    swapped = train_walk is not None and _channels_look_swapped(walk, train_walk)
     if _coloured(walk):
         views.append(View("val_flipped_channels", lambda x: x.flip(1), max_images=1 << 60 if swapped else FLIPPED_IMAGES))
     return views

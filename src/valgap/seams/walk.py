@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 import weakref
@@ -169,7 +170,7 @@ class Walk:
         self.mode_rows: list[tuple[float, float, float, float]] = []
         self.inputs = InputCollector()
         self.kept = InputKeeper(self.length)
-        self.gradients: list[torch.Tensor] = []  # (2,) of each sampled batch, see ``against_cross_entropy``
+        self.gradients: list[torch.Tensor] = []  # (3,) of each sampled batch, see ``against_cross_entropy``
         self._written_samples = 0
         self.loss = LossCollector()
         self.new_sizes: list[int] = []
@@ -339,19 +340,28 @@ class Walk:
         finite = rows[torch.isfinite(rows).all(1)]
         if not len(finite):
             return None
-        return {"cosine": float(finite[:, 0].mean()), "ratio": float(finite[:, 1].median()), "batches": len(finite)}
+        cosine, _, silent = finite.mean(0).tolist()
+        return {"cosine": cosine, "ratio": float(finite[:, 1].median()), "silent": silent, "batches": len(finite)}
 
     def _take_samples(self) -> dict[str, Any]:
         columns: dict[str, list[Any]] = {k: [] for k in SAMPLE_COLUMNS}
         first = self.num_batches - len(self._rows)
-        for offset, (batch, logits, target) in enumerate(self._rows):
+        for offset, (batch, _, _) in enumerate(self._rows):
             columns["sample"].append(self._ids(batch))
             columns["batch"].append(np.full(batch.size, first + offset, np.int32))
             marks = batch.fingerprint
             columns["fingerprint"].append(
                 marks.float().cpu().numpy() if marks is not None else np.full(batch.size, np.nan, np.float32)
             )
-            for name, values in score(logits, target, batch.size, batch.loss_name).items():
+        # Batches of one kind are scored as one: a small model's answers take less time than so many calls.
+        for _, alike in itertools.groupby(self._rows, _kind_of):
+            rows = list(alike)
+            logits = [r[1] for r in rows if r[1] is not None and r[1].shape[:1] == (r[0].size,)]
+            target = [r[2] for r in rows if r[2] is not None and r[2].shape == (r[0].size,)]
+            count = sum(r[0].size for r in rows)
+            whole = [torch.cat(parts) if parts else None for parts in (logits, target)]
+            scores = score(whole[0], whole[1], count, rows[0][0].loss_name)
+            for name, values in scores.items():
                 columns[name].append(values)
         self._rows = []
         self._bytes = 0
@@ -455,6 +465,18 @@ SAMPLE_COLUMNS: dict[str, Any] = {
     "batch": np.int32,
     "fingerprint": np.float32,
 }
+
+
+def _kind_of(row: tuple[OpenBatch, torch.Tensor | None, torch.Tensor | None]) -> Any:
+    """What batches must have in common to be scored together."""
+    batch, logits, target = row
+    answered = logits is not None and logits.shape[:1] == (batch.size,)
+    labelled = target is not None and target.shape == (batch.size,)
+    return (
+        (logits.shape[1:], logits.dtype, logits.device) if answered and logits is not None else None,
+        (target.dtype, target.device) if labelled and target is not None else None,
+        batch.loss_name,
+    )
 
 
 def score(logits: torch.Tensor | None, target: torch.Tensor | None, n: int, loss_name: str) -> dict[str, Any]:

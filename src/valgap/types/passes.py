@@ -100,6 +100,7 @@ class GradientStats:
     cosine: float  # mean; 1: the same direction
     ratio: float  # median of its norm over the other's
     batches: int
+    silent: float = 0.0  # share of the samples whose own gradient is nothing where the other's is not, 0..1
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,9 @@ class Compared:
     remedy: str = ""
     missing: str = ""  # where the verdict is "unknown": what would be needed
     pictures: tuple[tuple[str, str], ...] = ()  # (name, file) of samples of RunRecord.kept that show it
+    # What kind of fault it is, where that is plain: "few" are drawn; images are "turned", "changed" from pass to pass or
+    # "blank"; the loss is "summed" or "bent"; "" where it has no name.
+    kind: str = ""
     # What puts the reference in the stage's place in the running program, or why nothing can; None: not known.
     treatment: Intervention | Untreatable | None = None
 
