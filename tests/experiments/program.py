@@ -54,7 +54,7 @@ def ahead(loader):
 
 val_transform = transforms.RandomHorizontalFlip() if fault == "random_val" else None
 train_set, val_set = Images(48), Images(30, val_transform)
-few = torch.utils.data.SubsetRandomSampler(range(10)) if fault == "few_drawn" else None
+few = torch.utils.data.WeightedRandomSampler([1.0] * 10, 48) if fault == "few_drawn" else None
 train_loader = DataLoader(train_set, 8, shuffle=fault not in ("unshuffled", "few_drawn"), sampler=few)
 val_loader = DataLoader(val_set, 8)
 model = Net()
