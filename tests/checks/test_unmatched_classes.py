@@ -53,3 +53,20 @@ def test_labels_that_nobody_saw_are_no_missing_ones() -> None:
     case = with_phase(healthy(), "validation", samples=unknown, loader=-1)
     datasets = {i: replace(d, class_to_idx=None) for i, d in case.run.datasets.items()}
     assert isinstance(CHECK.detect(Case(replace(case.run, datasets=datasets))), NotApplicable)
+
+
+def test_classes_that_train_holds_and_never_draws_are_the_drawings_fault() -> None:
+    """Such as a sampler that draws one class only: the set itself has them all."""
+    case = healthy()
+    sets = {n: replace(d, class_to_idx=None) for n, d in case.run.datasets.items()}
+    passes = []
+    for one in case.run.passes:
+        table = one.samples
+        if one.phase == "train":
+            keep = table.target < 2
+            table = replace(table, **{k: v[keep] for k, v in vars(table).items()})
+        passes.append(replace(one, samples=table))
+    run = replace(case.run, passes=tuple(passes), datasets=sets)
+    assert isinstance(CHECK.detect(Case(run)), Clear)
+    lacking = {**sets, 0: replace(sets[0], targets=sets[0].targets % 2)}
+    assert found(CHECK.detect(Case(replace(run, datasets=lacking)))).confidence > 0.9

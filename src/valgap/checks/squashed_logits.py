@@ -22,6 +22,7 @@ Source
 
 from __future__ import annotations
 
+from valgap.checks.progress import shortfall
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, LossStats, NotApplicable, Untreatable
 
 # Rounding of a float32 (or bfloat16) softmax.
@@ -49,15 +50,19 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         Evidence("row sums of the inputs", f"{loss.row_sum_min:.3g} .. {loss.row_sum_max:.3g}", "anything but 1"),
     )
     kind = squashed_by(loss)
+    assumed = Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points")
     if kind is None and loss.name in EXPECT_LOGITS and loss.logit_min >= 0 and 0 < loss.logit_max <= 1:
         return NotApplicable("more training: so few outputs may all lie within 0..1 by chance, and have not moved far yet")
     if kind is None:
         return Clear("the loss gets what it expects", facts)
+    left = shortfall(case.run)
+    measured = left is not None and 100 * left.value > UNMEASURED_POINTS
+    cost = left.evidence() if left is not None and measured else assumed
     return Finding(
         summary=f"{kind} before {loss.name}, which applies its own",
-        severity_points=UNMEASURED_POINTS,
+        severity_points=100 * left.value if left is not None and measured else UNMEASURED_POINTS,
         confidence=0.95 if kind != "a ReLU" else 0.85,
-        evidence=(*facts, Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points")),
+        evidence=(*facts, cost),
         remedy=f"remove {kind.removeprefix('a ')} from the model's output (keep it for showing probabilities only)",
     )
 

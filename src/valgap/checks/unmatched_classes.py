@@ -27,7 +27,19 @@ import numpy.typing as npt
 from scipy.special import bdtrc
 
 from valgap.checks.seen_part import labels_of, unseen
-from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, Intervention, NotApplicable, Pass, Untreatable
+from valgap.types import (
+    Case,
+    Check,
+    Clear,
+    Evidence,
+    Finding,
+    IntArray,
+    Intervention,
+    NotApplicable,
+    Pass,
+    RunRecord,
+    Untreatable,
+)
 
 # Labels that are all equal tell of a missing label only when there are enough of them: with two equally likely classes,
 # twenty equal labels come once in half a million.
@@ -56,7 +68,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         ours, theirs = both
         if len(ours) == 0:
             return NotApplicable("labels of the training samples")
-        seen = np.union1d(ours, _seen(case))
+        seen = np.union1d(np.union1d(ours, _seen(case)), _held(case.run, train, val))
         foreign = [str(c) for c in np.setdiff1d(theirs, seen)]
         absent = [str(c) for c in np.setdiff1d(seen, theirs)]
         hit = ~np.isin(theirs, seen)
@@ -78,6 +90,13 @@ def by_chance(train: IntArray, hit: npt.NDArray[np.bool_]) -> bool:
 def _seen(case: Case) -> IntArray:
     targets = np.concatenate([p.samples.target for p in case.run.of_phase("train")])
     return np.unique(targets[targets >= 0])
+
+
+def _held(run: RunRecord, train: Pass, val: Pass) -> IntArray:
+    """Classes that the training set holds, drawn or not; none where validation is a part of the same data set."""
+    info = run.datasets.get(train.dataset) if train.dataset != val.dataset else None
+    targets = info.targets if info is not None else None
+    return np.unique(targets[targets >= 0]) if targets is not None else np.zeros(0, np.int64)
 
 
 def _unlabelled(val: Pass) -> Finding | NotApplicable:

@@ -57,13 +57,25 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
         sure = SURE if share < HARDLY or classes[0] < 0.6 * classes[1] else 0.4
         missing = "features of the images"
         verdict: StageVerdict = "at fault" if sure >= 0.5 else "unknown"
-        return Compared(verdict, told, None, None, sure, tuple(facts), remedy, missing, treatment=_treatment(run, passes[-1]))
+        points = _never_drawn(run, passes)
+        own = _treatment(run, passes[-1])
+        return Compared(verdict, told, points, None, sure, tuple(facts), remedy, missing, treatment=own, kind="few")
     points, nats = measured
     confidence = SURE * likely_above(points, LEAST_POINTS)
     if confidence < 0.5:
         return Compared("sound", told + ", which costs nothing measurable", points, nats, confidence, tuple(facts))
     own = _treatment(run, passes[-1])
     return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy, treatment=own, kind="few")
+
+
+def _never_drawn(run: RunRecord, passes: list[Pass]) -> Measured | None:
+    """Points of validation images whose class is in the training set and was never drawn: at most so many are lost by that."""
+    val = run.last_validation
+    missing = np.setdiff1d(_held(run, passes[-1]), _targets(passes))
+    if val is None or not len(missing) or not val.samples.labelled.any():
+        return None
+    share = 100 * float(np.isin(val.samples.target[val.samples.labelled], missing).mean())
+    return Measured(share, 0.0, share)
 
 
 def _treatment(run: RunRecord, one: Pass) -> Intervention:
