@@ -24,15 +24,15 @@ from valgap.experiments.scoring import (
 )
 from valgap.experiments.suspects import SUSPECTED, Suspect
 from valgap.experiments.verdicts import beats_placebo, differences, judge_effect, measure, reproduces
-from valgap.types import Case, CaseStages, Check, Finding, Intervention, Judged, NotApplicable, Pass, RunRecord
+from valgap.types import Case, CaseStages, Finding, Intervention, Judged, NotApplicable, Pass, RunRecord
 
 # The control's closing measurements let a check be asked again whether it still sees its symptom.
 CONTROL_CLOSING = 0.3
 # Seeds where recorded weights are scored again and validation draws random numbers: nothing is trained, so that arms are
 # cheap, and their luck would be as large as many an effect.
 DRAWS = 2 * SEEDS
-# Whole stages (STG) whose reference is what the image files say.
-FROM_FILES = ("draw", "pair", "read_train", "read_val")
+# References of stages that rest on the image files, and not on how long the program trained.
+BY_FILES = ("draw_all", "pair_by_file", "read_soundly")
 # Holds the stages of a record against their references.
 Compare = Callable[[RunRecord], CaseStages]
 
@@ -146,7 +146,7 @@ class Lab:
             effect, at_random = found
             verdict, reason = judge_effect(effect, suspect.expected)
             return replace(suspect.judged, verdict=verdict, effect=effect, reason=f"{reason}; placebo {at_random:+.1f}")
-        gone = self.symptom_gone(suspect.judged.check, control)
+        gone = self.symptom_gone(suspect, control)
         if gone is not None:
             return replace(suspect.judged, verdict="inconclusive", reason=gone)
         control, treated = self.treated(suspect.treatment, control)
@@ -193,15 +193,15 @@ class Lab:
                 return found
         return control, self.arms((treatment,))
 
-    def symptom_gone(self, check: Check, control: Sequence[ArmResult]) -> str | None:
+    def symptom_gone(self, suspect: Suspect, control: Sequence[ArmResult]) -> str | None:
         """Why the shortened program is no test of this cause; None when its own check still sees it."""
         if self.length.whole() or self.base.weights or control[0].record is None:
             return None
-        record = control[0].record
+        record, check = control[0].record, suspect.judged.check
         outcome = check.detect(Case(record, stages=self.compare(record) if self.compare is not None else None))
         if isinstance(outcome, Finding) and outcome.confidence >= SUSPECTED:
             return None
-        by_files = check.code.startswith("DAT") or (check.code.startswith("STG") and check.stage in FROM_FILES)
+        by_files = check.code.startswith("DAT") or suspect.treatment.name in BY_FILES
         if isinstance(outcome, NotApplicable) and by_files:
             return None  # judged on the image files, which are the same however short the program is
         return "the symptom does not survive the shortening of the program; give a larger --budget"
