@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.checks.cases import TRAIN, VAL, healthy, samples, val_pass
+from tests.checks.cases import TRAIN, VAL, healthy, samples, train_pass, val_pass
 from valgap.reference import Stages, choosing, forward, losses, measuring, updating
 from valgap.types import Closing, Compared, GradientStats, Measured, OptimizerInfo, PrintedNumber, RunRecord
 
@@ -75,10 +75,12 @@ def test_a_probe_that_is_better_than_every_epoch_blames_the_updates() -> None:
     assert updating.compare(rescored(run, 0.5)).verdict == "unknown"
 
 
-def improving(run: RunRecord, fall: float) -> RunRecord:
-    """The run, its training loss lower by this share from epoch to epoch."""
+def improving(fall: float) -> RunRecord:
+    """Five epochs of rising accuracy, the training loss lower by this share from each to the next."""
+    run = healthy().run
     passes, loss = [], 2.0
-    for one in run.passes:
+    epochs = [(train_pass(2 * e, e, np.arange(TRAIN)), val_pass(2 * e + 1, e + 1, VAL_IDS)) for e in range(5)]
+    for one in (p for pair in epochs for p in pair):
         if one.phase == "train":
             loss *= 1 - fall
             one = replace(one, samples=replace(one.samples, loss=np.full(len(one.samples), loss, np.float32)))
@@ -88,11 +90,11 @@ def improving(run: RunRecord, fall: float) -> RunRecord:
 
 
 def test_training_that_ends_while_it_gets_better_is_the_choice_of_the_end() -> None:
-    short = rescored(improving(healthy().run, 0.2), 0.5, probe_final=0.98, probe_n=100)
+    short = rescored(improving(0.2), 0.5, probe_final=0.98, probe_n=100)
     stages = Stages(short, None)
     assert stages.compared("choose").kind == "early" and stages.compared("choose").verdict == "at fault"
     assert stages.compared("update").verdict == "sound"
-    stuck = Stages(rescored(improving(healthy().run, 0.01), 0.5, probe_final=0.98, probe_n=100), None)
+    stuck = Stages(rescored(improving(0.0), 0.5, probe_final=0.98, probe_n=100), None)
     assert stuck.compared("update").verdict == "at fault" and stuck.compared("choose").verdict != "at fault"
 
 

@@ -38,8 +38,8 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
 def still_improving(run: RunRecord) -> bool:
     """Whether the last epoch is the best in accuracy and loss, its training loss fell on, and the rate is no reason for it."""
     seen = course(run)
-    if seen is None or not np.isfinite(seen.train_loss[-2:]).all():
-        return False
+    if seen is None or len(seen.passes) < SEEN_TO_JUMP or not np.isfinite(seen.train_loss[-2:]).all():
+        return False  # a trial of few epochs is no training that ended too soon
     last = seen.best == len(seen.passes) - 1 and int(seen.mean_loss.argmin()) == len(seen.passes) - 1
     fell = seen.train_loss[-1] < (1 - FELL) * seen.train_loss[-2]
     usual = usual_rate(run)

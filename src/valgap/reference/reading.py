@@ -11,7 +11,7 @@ Source: delta debugging by substitution (Zeller 1999) with one stage as the unit
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,9 +46,12 @@ SIDE = 112
 SHOWN = 0.9
 # Points that light changes of training images cost the probe of a sound training; beyond them reading is suspected.
 AUGMENTATION_POINTS = 8.0
-# Where training images change at random from pass to pass, a probe that sees one draw of each knows less than a training that
-# sees many: more is asked for, unless validation, which is read without chance, is read wrongly as well.
-RANDOM_POINTS = 20.0
+# Where training images change at random from pass to pass, they are held against files that are cropped, mirrored and lit at
+# random as well, as usual augmentation does, and more is asked for; unless validation, which is read without chance, is read
+# wrongly too.
+RANDOM_POINTS = 15.0
+# Least share of a side that such a crop shows, and how far the light goes down and up.
+CROPPED, LIT = 0.55, (0.7, 1.3)
 # Difference of the same image's values in two passes, over their spread, above which they change at random.
 SAME = 0.05
 COMMON = 8  # images that two passes must have in common to compare them
@@ -104,6 +107,7 @@ class Side:
     labels: IntArray
     seen: FloatArray  # (n, D)
     sound: FloatArray  # (n, D)
+    varied: FloatArray  # (n, D) as read here, then cropped, mirrored and lit at random
     turned: Callable[[], FloatArray]  # (3, m, D) the first m as read here, by one, two and three quarter turns to the left
     spread: float  # of the seen values beyond the colour map, of that of the files'
     changed: float  # spread of the same images in the last pass over that in the first; nan where not known
@@ -141,7 +145,7 @@ def read(run: RunRecord, images: Measurements | None) -> Sides | str:
     sides, colours = _features(kept, known, first)
     classes = len(images.rows.classes)
     told: dict[tuple[str, str], Answers] = {}
-    for fitted in ("seen", "sound"):
+    for fitted in ("seen", "sound", "varied"):
         asked = {name: (getattr(sides[1], name), labels[1]) for name in ("seen", "sound")}
         for name, said in answers(getattr(sides[0], fitted), labels[0], asked, classes).items():
             told[fitted, name] = said
@@ -189,14 +193,16 @@ def compare_train(sides: Sides | str) -> Compared:
     told = sides.told
     own = max(("seen", "seen"), ("seen", "sound"), key=lambda k: told[k].accuracy)
     where = "as seen" if own[1] == "seen" else "from its files"
-    points, nats = gained(told[own], told["sound", "sound"])
+    misread, _ = gained(told["sound", "seen"], told["sound", "sound"])
+    excused = sides.train.random and not _shrinks(sides.train) and not (misread.low > 0 and misread.value > AUGMENTATION_POINTS)
+    sound = told["varied" if excused else "sound", "sound"]
+    points, nats = gained(told[own], sound)
+    how = ", cropped, mirrored and lit at random" if excused else ""
     facts = (
-        _evidence("a probe taught by the files of the training images, asked about those of val", told["sound", "sound"]),
+        _evidence(f"a probe taught by the files of the training images{how}, asked about those of val", sound),
         _evidence(f"a probe taught by them as seen, asked about val {where}", told[own]),
         *_about("train", sides.train),
     )  # fmt: skip
-    misread, _ = gained(told["sound", "seen"], told["sound", "sound"])
-    excused = sides.train.random and not _shrinks(sides.train) and not (misread.low > 0 and misread.value > AUGMENTATION_POINTS)
     confidence = SURE * likely_above(points, RANDOM_POINTS if excused else AUGMENTATION_POINTS)
     if confidence < 0.5:
         return Compared("sound", "training images show what their files show", points, nats, confidence, facts)
@@ -341,12 +347,26 @@ def _features(kept: Sequence[KeptInputs | None], known: Sequence[Known], first: 
         shown = _as_pixels(values, fits)
         features = network.plain(_sized(shown))
         own = network.plain(_sized(files))
+        varied = network.plain(_sized(_varied(files))) if side == 0 else own
         turned = functools.partial(_turned, network, files[:TURNED])
         scale = float(np.std(shown.astype(np.float32), axis=(0, 1, 2)).mean())
         spread = scale / max(1e-6, float(np.std(files.astype(np.float32), axis=(0, 1, 2)).mean()))
         changed, random = _change(first, one) if side == 0 and first is not None else (float("nan"), True)
-        out.append(Side(tuple(places[1]), places[2], features, own, turned, spread, changed, random))
+        out.append(Side(tuple(places[1]), places[2], features, own, varied, turned, spread, changed, random))
     return out, _colours_given(seen[0], sound[0])
+
+
+def _varied(files: Pixels) -> list[Pixels]:
+    """The images, each cropped, mirrored and lit in a way of its own: what usual augmentation makes of them."""
+    rng = np.random.default_rng(0)
+    out = []
+    for image in files:
+        height, width = (max(1, round(n * rng.uniform(CROPPED, 1))) for n in image.shape[:2])
+        top, left = rng.integers(0, image.shape[0] - height + 1), rng.integers(0, image.shape[1] - width + 1)
+        part = image[top : top + height, left : left + width]
+        part = part[:, ::-1] if rng.random() < 0.5 else part
+        out.append(np.clip(part * rng.uniform(*LIT), 0, 255).astype(np.uint8))
+    return out
 
 
 def _turned(network: Backbone, files: Pixels) -> FloatArray:
@@ -411,7 +431,7 @@ def _sound(path: str, size: tuple[int, int]) -> Pixels:
         return np.zeros((*size, 3), np.uint8)
 
 
-def _sized(pixels: Pixels) -> Pixels:
+def _sized(pixels: Iterable[Pixels]) -> Pixels:
     """(n, SIDE, SIDE, 3): what the sound network looks at."""
     return np.stack(
         [np.asarray(Image.fromarray(np.ascontiguousarray(p)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for p in pixels]

@@ -7,9 +7,12 @@ the reference for those after it. Both are numbers of the closing measurements.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
+from valgap.checks.loss_course import loss_course
+from valgap.checks.seen_part import SETTLED_STEPS, few_steps
 from valgap.reference.probing import likely_above
 from valgap.types import Compared, Evidence, Measured, RunRecord, SampleTable
 
@@ -54,3 +57,11 @@ def compare(run: RunRecord) -> Compared:
     told = f"a probe on {name} reaches {best:.1%}, the training {own:.1%}"
     remedy = "see what moves in a step and how far: learning rate, loss, gradients, schedule; train the head alone to compare"
     return Compared("at fault", told, points, None, confidence, facts, remedy)
+
+
+def settled(run: RunRecord, found: Compared) -> Compared:
+    """The comparison, unless the training was still under way: what it has left to do is then no fault."""
+    short, course = few_steps(run, SETTLED_STEPS), loss_course(run)
+    if short is None and course is not None and course.still_falls():
+        short = "a training that has come to its end: its loss still falls"
+    return found if short is None or found.verdict != "at fault" else replace(found, verdict="unknown", missing=short)
