@@ -34,6 +34,8 @@ RISING_P = 0.05
 USUAL_STEPS = 500
 FLAGS = ("--epochs", "--num-epochs", "--num_epochs", "--max-epochs", "--max_epochs", "--n-epochs", "--n_epochs", "-e")
 FACTOR = 3
+# Nobody takes one or two epochs for a training: they are a trial.
+TRIAL_EPOCHS = 2
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -47,16 +49,17 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return Clear("the rate decays at once, and more epochs would not move anything")
     if diverged(run):
         return Clear("the training loss is far above that of a guess: more steps are not what it lacks")
-    trial = unfinished(run)
-    if trial is not None:
-        return NotApplicable(f"a run that ends as planned: {trial}")
+    plan = unfinished(run)
+    if plan is not None:
+        return NotApplicable(f"a run that ends as planned: {plan}")
     facts = [Evidence("optimizer steps", steps, f"{USUAL_STEPS} or more", "steps", len(trained))]
     again, gap = replay(run, "longer"), shortfall(run)
     if again is not None:
         facts.insert(0, again.evidence("for four times as many steps"))
         slow = head_rate(run) < 0.5 * usual_rate(run) or plain_sgd(run)
         if 100 * again.gain >= NOTABLE_POINTS and again.p_value < P_VALUE:
-            return _finding(len(trained), steps, 100 * again.gain, 0.4 if slow or steps > USUAL_STEPS else 0.75, facts)
+            trial = len(trained) <= TRIAL_EPOCHS
+            return _finding(len(trained), steps, 100 * again.gain, 0.4 if slow or trial or steps > USUAL_STEPS else 0.75, facts)
     if rising(run, facts) and steps < USUAL_STEPS:
         return _finding(len(trained), steps, 100 * gap.value if gap is not None else 0.0, 0.3, facts)
     return Clear("nothing speaks for more epochs", tuple(facts))

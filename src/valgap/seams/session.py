@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 # The closing measurements take at most this share of the script's own time.
 CLOSING_SHARE = 0.2
-# Of a script of seconds a fifth is too little for probes, and nobody waits long.
-LEAST_CLOSING_S = 4.0
 # What a forked process has of its parent's: it must neither use nor free it.
 _inherited: list[Any] = []
 
@@ -188,11 +186,10 @@ class Session:
                 from valgap.seams.closing import ClosingMeasurements
                 from valgap.seams.ranks import apart
 
-                budget = max(share * seconds, LEAST_CLOSING_S if share >= CLOSING_SHARE else 0.0)
                 if say is not None:
-                    say(f"closing measurements on the finished model, at most {max(1.0, budget):.0f} s")
+                    say(f"closing measurements on the finished model, at most {max(1.0, share * seconds):.0f} s")
                 with apart():
-                    ClosingMeasurements(self.recorder, self.writer, budget, started).run()
+                    ClosingMeasurements(self.recorder, self.writer, share * seconds, started).run()
         finally:
             self.writer.close()
 
