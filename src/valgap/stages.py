@@ -27,7 +27,7 @@ UNDER: Mapping[Stage, tuple[Stage, ...]] = {"read_train": ("forward",), "update"
 PART = 0.3
 SURE = 0.7
 # What is true of the files and costs less is told as a note.
-HARMLESS_POINTS = 2.5
+HARMLESS_POINTS = 1.0
 
 
 def settle(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
