@@ -170,6 +170,8 @@ class Bench:
             (self.source, "VALGAP"),
             (self.scripts, "SCRIPTS"),
             (Path(sys.prefix), "PYTHON"),
+            # Packages may come from another environment than the interpreter's own.
+            *((Path(p), "PACKAGES") for p in sys.path if p.endswith("site-packages")),
         ):
             text = text.replace(str(folder), name)
         return text
