@@ -88,7 +88,10 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
     points, verdict, confidence, summary, evidence = found.points, found.verdict, found.confidence, found.summary, found.evidence
     if stage == "files" and verdict == "unknown" and any(isinstance(j.outcome, Clear) for j in own):
         verdict, summary = "sound", "no check of images, labels and splits found a fault that costs anything"
-    nats = found.nats
+    unnamed = [j for j in findings if _unnamed(j)]
+    if verdict == "at fault" and unnamed and not likely and not proved:
+        # Its own finding became a hint: a fault of a stage before may be all of it.
+        verdict, confidence = "unknown", max(map(_confidence, unnamed))
     leading = next(iter((*proved, *likely)), None)
     if leading is not None and isinstance(leading.outcome, Finding):
         verdict, summary = "at fault", leading.outcome.summary
@@ -103,7 +106,7 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
     return StageLine(
         stage,
         points,
-        nats,
+        found.nats,
         verdict,
         confidence,
         bool(proved),

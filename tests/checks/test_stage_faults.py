@@ -106,3 +106,11 @@ def test_a_fault_without_a_name_does_not_hide_a_name_before_it() -> None:
     assert [j.outcome.confidence for j in told if isinstance(j.outcome, Finding)] == [0.9, HINT]
     little = [named("forward", 2.0, 0.9), unnamed]
     assert settle(little, Known(update=FAULT)) == little
+
+
+def test_the_account_says_no_more_than_the_findings() -> None:
+    unnamed = Judged(next(c for c in UNNAMED if c.stage == "choose"), Finding("", 9.0, 0.9, (), ""))
+    stages = Known(read_train=FAULT, choose=replace(FAULT, points=Measured(9.0, 4.0, 14.0)))
+    lines = {x.stage: x for x in account(settle([unnamed], stages), stages)}
+    assert lines["choose"].verdict == "unknown" and lines["choose"].confidence == HINT  # it may follow from what was read
+    assert lines["choose"].points is not None and lines["read_train"].verdict == "at fault"

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as functional
 
 from tests.checks.cases import TRAIN, VAL, healthy, samples, train_pass, val_pass
 from valgap.reference import Stages, choosing, forward, losses, measuring, updating
+from valgap.seams.logit_gradients import LogitGradient, against_cross_entropy
 from valgap.types import Closing, Compared, GradientStats, Measured, OptimizerInfo, PrintedNumber, RunRecord
 
 VAL_IDS = np.arange(TRAIN, TRAIN + VAL)
@@ -141,3 +144,48 @@ def test_what_a_stage_before_explains_is_not_told_of_the_updates() -> None:
     stages = Stages(rescored(with_gradient(1.0, 20.0), 0.4, probe_final=0.98, probe_n=100), None)
     assert stages.compared("loss").verdict == "at fault"
     assert stages.compared("update").verdict == "sound"
+
+
+def first_gradient(loss: Any, classes: int = 10, n: int = 64) -> tuple[float, float, float]:
+    """(cosine, ratio, silent) of a loss's gradient at fresh logits, as the recorder takes it."""
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.nn.Parameter(0.3 * torch.randn(n, classes, generator=draw))
+    target = torch.arange(n) % classes
+    seen = LogitGradient(logits)
+    loss(logits, target).backward()
+    compared = against_cross_entropy(seen, logits.detach(), target)
+    assert compared is not None
+    return tuple(compared.tolist())  # type: ignore[return-value]
+
+
+def one_hot(target: torch.Tensor) -> torch.Tensor:
+    return functional.one_hot(target, 10).float()
+
+
+WEIGHTS = torch.linspace(1, 5, 10)
+SOUND_LOSSES: dict[str, Any] = {
+    "plain": functional.cross_entropy,
+    "smoothed": lambda x, y: functional.cross_entropy(x, y, label_smoothing=0.1),
+    "weights of 1 to 5": lambda x, y: functional.cross_entropy(x, y, weight=WEIGHTS),
+    "focal": lambda x, y: ((1 - x.softmax(1).gather(1, y[:, None])) ** 2 * -x.log_softmax(1).gather(1, y[:, None])).mean(),
+    "accumulated": lambda x, y: functional.cross_entropy(x, y) / 4,
+    "hinge": functional.multi_margin_loss,
+    "squared error": lambda x, y: functional.mse_loss(x, one_hot(y)),
+    "one against the others": lambda x, y: functional.binary_cross_entropy_with_logits(x, one_hot(y)),
+}
+
+
+@pytest.mark.parametrize("name", SOUND_LOSSES)
+def test_losses_that_classify_lie_above_the_line(name: str) -> None:
+    cosine, ratio, silent = first_gradient(SOUND_LOSSES[name])
+    assert cosine > losses.AWAY and ratio < losses.LARGE and silent == 0
+    if name not in ("squared error", "one against the others", "hinge"):
+        assert cosine > losses.ALIKE
+
+
+def test_losses_that_do_not_lie_below_it_and_what_they_leave_out_is_counted() -> None:
+    assert first_gradient(lambda x, y: -functional.cross_entropy(x, y))[0] == pytest.approx(-1)
+    index = torch.arange(10.0)
+    assert first_gradient(lambda x, y: functional.mse_loss((x.softmax(1) * index).sum(1), y.float()))[0] < losses.AWAY
+    assert first_gradient(lambda x, y: functional.cross_entropy(x, y, reduction="sum"))[1] == pytest.approx(64, rel=1e-3)
+    assert first_gradient(lambda x, y: functional.cross_entropy(x, y, ignore_index=3))[2] == pytest.approx(0.1, abs=0.02)

@@ -47,24 +47,21 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
         return Compared("sound", "training draws (nearly) every sample that it has", evidence=tuple(facts))
     rows = rows_of_declared(run, passes[-1], MAX_IMAGES) if images is not None else None
     measured = _measured(run, rows, passes) if rows is not None else None
+    points: Measured | None
     told = f"{distinct} of {possible} training samples were ever drawn"
     if classes[0] < classes[1]:
         told += f", of {classes[0]} of {classes[1]} classes"
-    remedy = (
-        "draw every training sample once an epoch (shuffle=True); a weighted sampler needs one weight a sample, not one a class"
-    )
+    remedy = "draw every sample once an epoch (shuffle=True); a weighted sampler needs one weight a sample, not one a class"
+    own = _treatment(run, passes[-1])
     if measured is None:
         sure = SURE if share < HARDLY or classes[0] < 0.6 * classes[1] else 0.4
-        missing = "features of the images"
         verdict: StageVerdict = "at fault" if sure >= 0.5 else "unknown"
-        points = _never_drawn(run, passes)
-        own = _treatment(run, passes[-1])
+        points, missing = _never_drawn(run, passes), "features of the images"
         return Compared(verdict, told, points, None, sure, tuple(facts), remedy, missing, treatment=own, kind="few")
     points, nats = measured
     confidence = SURE * likely_above(points, LEAST_POINTS)
     if confidence < 0.5:
         return Compared("sound", told + ", which costs nothing measurable", points, nats, confidence, tuple(facts))
-    own = _treatment(run, passes[-1])
     return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy, treatment=own, kind="few")
 
 
@@ -110,8 +107,7 @@ def _held(run: RunRecord, one: Pass) -> IntArray:
     dataset = run.datasets.get(one.dataset)
     if dataset is None or dataset.targets is None or dataset.sample is None or len(dataset.targets) != len(dataset.sample):
         return one.samples.target
-    shown = {s for p in run.passes if p.dataset == one.dataset and p.phase != "train" for s in p.samples.sample.tolist()}
-    return np.asarray(dataset.targets)[~np.isin(dataset.sample, list(shown))]
+    return np.asarray(dataset.targets)[~np.isin(dataset.sample, list(_of_others(run, one)))]
 
 
 def _measured(run: RunRecord, rows: ImageRows, passes: list[Pass]) -> tuple[Measured, Measured] | None:

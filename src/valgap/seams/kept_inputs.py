@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from valgap.record.writer import RecordWriter
 from valgap.seams.inputs import quantized
 
 # Enough for a probe of ten classes to tell ten points; at 96 pixels they take 4 MB.
@@ -15,6 +16,34 @@ KEPT = 160
 KEPT_SIDE = 96
 # Of each batch, where a pass's length is not known.
 FEW = 8
+MAX_PASSES = 4  # data sets and kinds: train and val, and what else is there
+
+
+class KeptPasses:
+    """Writes what the first pass over each data set kept, of either kind, at once; of the last one when the program ends."""
+
+    def __init__(self, writer: RecordWriter) -> None:
+        self.writer = writer
+        self._last: dict[tuple[int, str], dict[str, Any] | None] = {}  # by data set and kind, what is still to be written
+
+    def add(self, index: int, dataset: int, kind: str, keeper: InputKeeper) -> None:
+        """A pass of this kind ("train" or "eval") is over."""
+        place = (dataset, kind)
+        kept = keeper.result() if dataset >= 0 else None
+        if kept is None or (place not in self._last and len(self._last) >= MAX_PASSES):
+            return
+        body = {"pass": index, **kept}
+        if place in self._last:
+            self._last[place] = body
+        else:
+            self.writer.write("kept", body)
+            self._last[place] = None
+
+    def finish(self) -> None:
+        """The program has ended."""
+        for body in filter(None, self._last.values()):
+            self.writer.write("kept", body)
+        self._last = dict.fromkeys(self._last)
 
 
 class InputKeeper:

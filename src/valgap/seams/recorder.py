@@ -15,6 +15,7 @@ from valgap.record.writer import RecordWriter
 from valgap.seams.batches import as_class_index, find_images, find_logits, logit_heads, tensors_in
 from valgap.seams.described import loader_settings, own_loader, without_workers
 from valgap.seams.inputs import fingerprint, is_sampled, miniatures, quantized
+from valgap.seams.kept_inputs import KeptPasses
 from valgap.seams.logit_gradients import LogitGradient
 from valgap.seams.model_states import ModelStates
 from valgap.seams.optimizer_steps import OptimizerSteps
@@ -64,7 +65,7 @@ class Recorder:
         self._states = ModelStates(writer)
         self._ranks = Ranks(writer)
         self._seen: set[tuple[int, bool]] = set()
-        self._last_kept: dict[tuple[int, str], dict[str, Any] | None] = {}  # by data set and kind, what is to be written
+        self._kept = KeptPasses(writer)
         self._known: weakref.WeakKeyDictionary[Any, TrackedModel] = weakref.WeakKeyDictionary()  # by called module
         self._looked_into: weakref.WeakSet[Any] = weakref.WeakSet()
         self._inner: list[tuple[Given, torch.Tensor, list[torch.Tensor]]] = []  # see ``inner_returned``
@@ -470,7 +471,7 @@ class Recorder:
         if walk.seen is not None:
             self.writer.write("seen", {"pass": walk.index, **quantized(walk.seen)})
             walk.seen = None
-        self._keep_inputs(walk, kind)
+        self._kept.add(walk.index, walk.dataset_id, kind, walk.kept)
         if model is None:
             return
         if walk.steps:
@@ -493,18 +494,6 @@ class Recorder:
             self.last_train = (loader, facts)
         elif loader is not None and self._tells_more(model):
             self._consider_best(walk, model, loader, facts)
-
-    def _keep_inputs(self, walk: Walk, kind: str) -> None:
-        """Write the kept images of the first pass over each data set at once; those of the last one when the program ends."""
-        place = (walk.dataset_id, kind)
-        kept = walk.kept.result() if walk.dataset_id >= 0 else None
-        if kept is None or (place not in self._last_kept and len(self._last_kept) >= MAX_SEEN):
-            return
-        if place not in self._last_kept:
-            self.writer.write("kept", {"pass": walk.index, **kept})
-            self._last_kept[place] = None
-        else:
-            self._last_kept[place] = {"pass": walk.index, **kept}
 
     def _tells_more(self, model: TrackedModel) -> bool:
         """Whether an evaluation of this model says at least as much of the training as the last one that counted."""
@@ -533,9 +522,7 @@ class Recorder:
             self._close_current()
             for walk in list(self.walks):
                 self._write_walk(walk)
-            for kept in filter(None, self._last_kept.values()):
-                self.writer.write("kept", kept)
-            self._last_kept = dict.fromkeys(self._last_kept)
+            self._kept.finish()
 
     def failed(self, where: str, error: Exception) -> None:
         """One of the methods above raised: noted in the record, unseen by the program."""

@@ -13,9 +13,9 @@ from valgap.seams.attempts import Attempts
 from valgap.seams.calibration import calibration
 from valgap.seams.head import MAX_KEPT_BYTES, Gathered, Head, put_back
 from valgap.seams.source import Source, sample_rows
+from valgap.seams.tables import SAMPLE_COLUMNS
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.views import Mode, View, forward
-from valgap.seams.walk import SAMPLE_COLUMNS
 
 # The program's own preparation of images between loader and model cannot be repeated here.
 SAME_INPUT_SHARE = 0.9

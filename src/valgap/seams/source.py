@@ -19,8 +19,8 @@ from valgap.seams.channel_change import Change
 from valgap.seams.described import KeptLoader, drawn_order
 from valgap.seams.inputs import fingerprint
 from valgap.seams.recorder import Recorder
+from valgap.seams.tables import score
 from valgap.seams.tracked import TrackedModel
-from valgap.seams.walk import score
 
 
 class CannotBeReadError(Exception):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import IterableDataset
 
-from valgap.seams.batches import LoadedBatch, as_class_index, as_two_columns, find_images, read_batch
+from valgap.seams.batches import LoadedBatch, as_class_index, find_images, read_batch
 from valgap.seams.channel_change import KEPT, FirstImages
 from valgap.seams.datasets import length_of, safe_len
 from valgap.seams.inputs import InputCollector, LossCollector
@@ -24,6 +24,7 @@ from valgap.seams.kept_inputs import InputKeeper
 from valgap.seams.logit_gradients import LogitGradient, against_cross_entropy
 from valgap.seams.routes import KEPT_IMAGES, Given, Route
 from valgap.seams.step_norms import StepNorms
+from valgap.seams.tables import SAMPLE_COLUMNS, matrix, numbers, score
 from valgap.seams.traces import Trace
 from valgap.seams.tracked import TrackedModel
 
@@ -404,20 +405,20 @@ class Walk:
         for i, row in enumerate(rows):
             rates[i, : len(row.rates)] = row.rates
         measured = [r.norms for r in rows]
-        norms = _numbers([m.grad if m else None for m in measured])
+        norms = numbers([m.grad if m else None for m in measured])
         sampled = np.array([m is not None for m in measured], bool)
         bad = np.where(sampled, (~np.isfinite(norms)).astype(np.int8), np.int8(-1))
-        stale = _numbers([r.stale for r in rows])
+        stale = numbers([r.stale for r in rows])
         return {
-            "loss": _numbers([r.loss for r in rows]),
+            "loss": numbers([r.loss for r in rows]),
             "optimizer": np.array([r.optimizer for r in rows], np.int32),
             "backwards": np.array([r.backwards for r in rows], np.int32),
             "stale_gradients": np.where(np.isnan(stale), -1, stale > 0).astype(np.int8),
             "learning_rate": rates,
             "grad_norm": norms,
-            "update_ratio": _numbers([m.update_ratio if m else None for m in measured]),
-            "group_grad_norm": _matrix([m.group_grad if m else None for m in measured]),
-            "group_update_ratio": _matrix([m.group_update_ratio if m else None for m in measured]),
+            "update_ratio": numbers([m.update_ratio if m else None for m in measured]),
+            "group_grad_norm": matrix([m.group_grad if m else None for m in measured]),
+            "group_update_ratio": matrix([m.group_update_ratio if m else None for m in measured]),
             "nonfinite_grad": bad.astype(np.int8),
         }
 
@@ -455,18 +456,6 @@ def _route(batch: OpenBatch, last: Call) -> Route | None:
     )
 
 
-SAMPLE_COLUMNS: dict[str, Any] = {
-    "sample": np.int32,
-    "target": np.int32,
-    "prediction": np.int32,
-    "loss": np.float32,
-    "margin": np.float32,
-    "label_prob": np.float32,
-    "batch": np.int32,
-    "fingerprint": np.float32,
-}
-
-
 def _kind_of(row: tuple[OpenBatch, torch.Tensor | None, torch.Tensor | None]) -> Any:
     """What batches must have in common to be scored together."""
     batch, logits, target = row
@@ -477,53 +466,3 @@ def _kind_of(row: tuple[OpenBatch, torch.Tensor | None, torch.Tensor | None]) ->
         (target.dtype, target.device) if labelled and target is not None else None,
         batch.loss_name,
     )
-
-
-def score(logits: torch.Tensor | None, target: torch.Tensor | None, n: int, loss_name: str) -> dict[str, Any]:
-    """Prediction, loss, margin and label probability of each sample, arrays (N,); nan and -1 where unknown."""
-    out: dict[str, Any] = {
-        "target": np.full(n, -1, np.int32),
-        "prediction": np.full(n, -1, np.int32),
-        "loss": np.full(n, np.nan, np.float32),
-        "margin": np.full(n, np.nan, np.float32),
-        "label_prob": np.full(n, np.nan, np.float32),
-    }
-    if target is not None and target.shape == (n,):
-        out["target"] = target.detach().cpu().numpy().astype(np.int32)
-    if logits is None or logits.shape[0] != n:
-        return out
-    scores = as_two_columns(logits.cpu(), probabilities=loss_name == "binary_cross_entropy")
-    out["prediction"] = scores.argmax(1).numpy().astype(np.int32)
-    labels = torch.from_numpy(np.asarray(out["target"])).long()
-    known = (labels >= 0) & (labels < scores.shape[1])
-    if known.any():
-        log_probs = scores[known].log_softmax(1)
-        own = labels[known][:, None]
-        picked = log_probs.gather(1, own)[:, 0]
-        rest = scores[known].scatter(1, own, float("-inf")).amax(1)
-        keep = known.numpy()
-        out["loss"][keep] = (-picked).numpy()
-        out["label_prob"][keep] = picked.exp().numpy()
-        out["margin"][keep] = (scores[known].gather(1, own)[:, 0] - rest).numpy()
-    return out
-
-
-def _numbers(values: list[torch.Tensor | None]) -> Any:
-    """(S,) float32 of 0-d tensors, one transfer per device; nan for None."""
-    out = np.full(len(values), np.nan, np.float32)
-    places = [i for i, v in enumerate(values) if v is not None]
-    if places:
-        tensors = [v.detach().float().reshape(()) for v in values if v is not None]
-        device = tensors[0].device
-        out[places] = torch.stack([t.to(device) for t in tensors]).cpu().numpy()
-    return out
-
-
-def _matrix(rows: list[torch.Tensor | None]) -> Any:
-    """(S, G) float32 of (G,) tensors; nan for None, and where a row is shorter than the widest."""
-    widest = max((len(r) for r in rows if r is not None), default=0)
-    out = np.full((len(rows), widest), np.nan, np.float32)
-    for i, row in enumerate(rows):
-        if row is not None:
-            out[i, : len(row)] = row.detach().cpu().numpy()
-    return out
