@@ -1,7 +1,8 @@
 """Python programs in processes of their own: fresh ones, or forked from one in which torch is imported already.
 
-An interpreter that imports torch, timm and the rest takes 9 s of processor time; a fork of it takes 0.1 s. Programs whose
-start is not what a test is about are forked. Their import under the recorder is tested with fresh processes.
+An interpreter that imports torch, timm and the rest takes 9 s of processor time; a fork of it takes 0.1 s. Our own modules,
+half a second in every process otherwise, are there as well; what a recorded script must not find (typer and its kin) is not.
+Programs whose start is not what a test is about are forked. Their import under the recorder is tested with fresh processes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import IO, Any
 
 PRELOADED = [
     "torch", "torchvision", "torch._dynamo", "scipy.special", "scipy.stats", "sklearn.linear_model", "timm", "rich.console",
-    "tests.processes",
+    "valgap.cli.launch", "valgap.diagnosis", "valgap.experiments.runner", "valgap.report.terminal", "tests.processes",
 ]  # fmt: skip
 
 
