@@ -21,7 +21,8 @@ from typing import IO, Any
 
 PRELOADED = [
     "torch", "torchvision", "torch._dynamo", "scipy.special", "scipy.stats", "sklearn.linear_model", "timm", "rich.console",
-    "valgap.cli.launch", "valgap.diagnosis", "valgap.experiments.runner", "valgap.report.terminal", "tests.processes",
+    "valgap.cli.launch", "valgap.diagnosis", "valgap.experiments.runner", "valgap.experiments.sandbox", "valgap.report.terminal",
+    "valgap.features.backbone", "valgap.training", "valgap.exhibits", "valgap.edits", "tests.processes",
 ]  # fmt: skip
 
 
