@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import forked
-
 SETUP = """
 import os, sys, tempfile
 from pathlib import Path
@@ -45,28 +43,24 @@ def world(tmp_path: Path) -> Path:
     return home
 
 
-def run(world: Path, code: str) -> None:
+def run(world: Path, code: str, setup: str = SETUP) -> str:
     scratch = world.parent / "scratch"
     scratch.mkdir(exist_ok=True)
     short = tempfile.mkdtemp(prefix="v-")
-    program = world.parent / "program.py"
-    program.write_text(SETUP + code)
     before = tree(world)
-    if "DataLoader" in code:  # as programs are whose torch was imported before
-        done = forked([program, scratch], world, {"TMPDIR": short})
-    else:
-        done = subprocess.run(
-            [sys.executable, "-c", SETUP + code, str(scratch)],
-            cwd=world,
-            env={**os.environ, "TMPDIR": short},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+    done = subprocess.run(
+        [sys.executable, "-c", setup + code, str(scratch)],
+        cwd=world,
+        env={**os.environ, "TMPDIR": short},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     shutil.rmtree(short)
     assert done.returncode == 0, done.stderr
     assert tree(world) == before
+    return done.stdout
 
 
 PROGRAMS = {
