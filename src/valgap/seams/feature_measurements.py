@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from valgap.seams.attempts import Attempts
+from valgap.seams.attempts import Attempts, OutOfTimeError
 from valgap.seams.head import Gathered, Head, fitting_s, probe_numbers, put_back, start_numbers
 from valgap.seams.head_replay import replay_numbers, settings_of
 from valgap.seams.views import forward
@@ -48,7 +48,7 @@ def _start_probe(
     with put_back(pairs), head.listening():
         for images, other in itertools.zip_longest(val.images, train.images):
             if time.perf_counter() > deadline:
-                break
+                raise OutOfTimeError("the time budget ended")
             for gathered, batch in ((val, images), (train, other)):
                 if batch is None:
                     continue

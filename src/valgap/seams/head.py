@@ -162,10 +162,10 @@ def fitting_s(train: Gathered, fits: int = 1) -> float:
 def probe_numbers(train: Gathered, val: Gathered) -> dict[str, float] | str:
     """The probes' numbers (see ``types.Closing``), or why there are none."""
     if not train.features or not val.features:
-        return "the time budget left no features"
+        return "no features were gathered"
     y_train, y_val = train.target(len(train.features)), val.target(len(val.features))
     if min(len(y_train), len(y_val)) < MIN_PROBE_IMAGES or len(np.unique(y_train[y_train >= 0])) < 2:
-        return f"too few images within the time budget ({len(y_train)} train, {len(y_val)} val)"
+        return f"too few images ({len(y_train)} train, {len(y_val)} val)"
     values: dict[str, float] = {"probe_n": float(len(y_val)), "probe_train_n": float(len(y_train))}
     final = _right(train.features, y_train, val.features, y_val)
     values["probe_final"] = float(final.mean())
@@ -184,7 +184,7 @@ def start_numbers(train: Gathered, val: Gathered) -> dict[str, float] | str:
     """Probes under the first and under the last weights, on the images that were kept."""
     y_train, y_val = train.target(len(train.start)), val.target(len(val.start))
     if min(len(y_train), len(y_val)) < MIN_PROBE_IMAGES or len(np.unique(y_train[y_train >= 0])) < 2:
-        return f"too few images within the time budget ({len(y_train)} train, {len(y_val)} val)"
+        return f"too few images ({len(y_train)} train, {len(y_val)} val)"
     start = _right(train.start, y_train, val.start, y_val)
     end = _right(train.features[: len(train.start)], y_train, val.features[: len(val.start)], y_val)
     return {
@@ -198,12 +198,12 @@ def start_numbers(train: Gathered, val: Gathered) -> dict[str, float] | str:
 def augmentation_numbers(plain: Gathered, augmented: Gathered) -> dict[str, float] | str:
     """How well a probe fitted on one half of the plain training images reads the other half, plain and augmented."""
     if not augmented.features or not plain.features:
-        return "the time budget left no features"
+        return "no features were gathered"
     n = min(sum(len(f) for f in g.features) for g in (plain, augmented))
     x, z = (torch.cat(g.features)[:n].numpy() for g in (plain, augmented))
     y = plain.target()[:n]
     if n < 2 * MIN_PROBE_IMAGES or not np.array_equal(y, augmented.target()[:n]) or len(np.unique(y)) < 2:
-        return f"too few images within the time budget ({n})"
+        return f"too few images ({n})"
     halves = np.arange(n) % 2
     right = {"plain": np.zeros(n, bool), "augmented": np.zeros(n, bool)}
     for half in (0, 1):

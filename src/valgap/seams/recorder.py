@@ -31,6 +31,7 @@ from valgap.seams.walks import Walks
 
 MAX_SEEN = 4  # passes whose first images are kept small: train and val, and what else is there
 MAX_ERRORS = 20
+LEARNING_WORK = 3  # forward and backward, in forward passes
 
 
 class Recorder:
@@ -60,6 +61,7 @@ class Recorder:
         self._open_call: Call | None = None
         self._deferred: list[tuple[str, Any, Any, Any]] | None = None
         self._deferred_grad = False
+        self.work = 0  # images through the models, those with gradients LEARNING_WORK times
         self._steps = OptimizerSteps(writer)
         self._schedules = Schedules(writer)
         self._states = ModelStates(writer)
@@ -240,6 +242,7 @@ class Recorder:
         size, shape = int(images.shape[0]), tuple(images.shape[1:])
         self._current = OpenBatch(walk, walk.num_batches, size, loaded, fingerprint(images), shape=shape)
         self._current.steps_before = walk.steps
+        self.work += size * (LEARNING_WORK if grad_enabled else 1)
         self._call(self._current, tracked, images, grad_enabled)
         if walk.num_batches == 0 and not tracked.modes()[0]:
             self._current.images = images[:KEPT_IMAGES].detach().clone()
@@ -411,6 +414,10 @@ class Recorder:
     def training_of(self, parameter: torch.Tensor) -> tuple[str, dict[str, Any], list[float]] | None:
         """(optimizer class, settings of its group, learning rate of each step) of what trained a parameter last."""
         return self._steps.training_of(parameter)
+
+    def trained_at(self, rates: dict[int, Any]) -> None:
+        """By optimizer number the rates (S, K) of every step, where another process has trained: ``training_of`` gives them."""
+        self._steps.rates_elsewhere = rates
 
     @property
     def rank(self) -> int | None:
