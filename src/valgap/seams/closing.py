@@ -22,6 +22,7 @@ from valgap.seams.batch_mates import batch_mate_numbers
 from valgap.seams.changes import replace_transform, transform_for, without_randomness
 from valgap.seams.feature_measurements import measure_features
 from valgap.seams.head import Gathered, Head, augmentation_numbers, fitting_s
+from valgap.seams.held_images import HeldImages
 from valgap.seams.model_states import state_digest
 from valgap.seams.provenance import learn
 from valgap.seams.recorder import Recorder
@@ -161,7 +162,7 @@ class ClosingMeasurements:
         seen = [last for last in (self.recorder.last_eval, self.recorder.last_train) if last is not None and last[0] is not None]
         for number, (loader, facts) in enumerate(seen, 1):
             dataset = getattr(loader, "dataset", None)
-            if facts["dataset"] in done or dataset is None:
+            if facts["dataset"] in done or dataset is None or isinstance(dataset, HeldImages):
                 continue
             done.add(facts["dataset"])
             collate = getattr(loader, "collate_fn", None) if getattr(loader, "batch_size", None) is not None else None
@@ -227,7 +228,10 @@ class ClosingMeasurements:
         loader = self.recorder.last_eval[0]
         train_loader, train_facts = self.recorder.last_train
         if train_loader is None:
-            attempts.skip("train_eval", "training used no DataLoader")
+            attempts.skip("train_eval", "no loader gave the training images, and they are too many to be held")
+            return
+        if isinstance(train_loader.dataset, HeldImages) and train_loader.dataset.changes:
+            attempts.skip("train_eval", "the program changes its training images, and how they are unchanged is not seen")
             return
         dataset = replace_transform(train_loader.dataset, found.transform) if found is not None else None
         if dataset is None:

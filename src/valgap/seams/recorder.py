@@ -249,6 +249,8 @@ class Recorder:
             self._current.functions = functions_given(images)
         walk.inputs.add(images.detach(), walk.num_batches)
         walk.kept.add(images, walk.num_batches)
+        if walk.held is not None:
+            walk.held.add(images, len(self.samples.names))
         if walk.given is not None and not walk.num_batches:
             walk.given.used = images[: len(walk.given.loaded)].detach().clone()
         self._see(walk, images, grad_enabled)
@@ -489,6 +491,8 @@ class Recorder:
         if walk.steps:
             self._schedules.write(walk.index, self._steps.optimizers)
         loader = without_workers(walk.loader)
+        if walk.held is not None:
+            loader = walk.held.loader(self.last_train is not None)
         walk.drop_loader()
         facts = {"model": model, "walk": walk, "dataset": walk.dataset_id, "state": state}
         if kind == "train":
