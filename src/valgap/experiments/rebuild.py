@@ -29,6 +29,7 @@ WEIGHTS_FILE = "final.safetensors"
 # The measurements there are as long as they need, but nobody waits for ever.
 ENOUGH = 1e6
 MOST_S = 1_800.0
+MEASURING_BYTES = 4 << 30  # images and features are kept, and more is imported
 FAILED_FILE = "failed.txt"
 
 
@@ -43,7 +44,8 @@ def completed(run: RunRecord, say: Callable[[str], None] | None = None) -> tuple
     if isinstance(spec, str):
         return run, spec
     seconds = sum(epoch_seconds(run))
-    limits = Limits(MOST_S + 2 * seconds, arm_memory(run))
+    need = arm_memory(run)
+    limits = Limits(MOST_S + 2 * seconds, need + MEASURING_BYTES if need is not None else None)
     runner = Runner(Path(run.path) / "experiments", 1, time.monotonic() + 1.0, grace=MOST_S + 2 * seconds, limits=limits)
     failed = runner.place(spec) / FAILED_FILE
     if failed.is_file():

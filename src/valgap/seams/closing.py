@@ -7,6 +7,7 @@ Nothing is left changed: weights, buffers, modes and random states are put back.
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -45,6 +46,7 @@ AUGMENTED_IMAGES = 512
 WORK_SHARE = 0.2
 WORK_PER_IMAGE = 8
 LEAST_IMAGES = 400
+LEAST_PREPARED = 96  # of validation, prepared as the weights want them
 MOST_TRAIN_IMAGES = 2_000
 MOST_VALIDATION_IMAGES = 10_000
 
@@ -72,7 +74,7 @@ class ClosingMeasurements:
         """Make what fits into the budget; what does not is written as skipped, with the reason."""
         self.writer.write("closing_begin", {"budget_s": self.attempts.budget_s, "planned": self.planned})
         with torch.no_grad(), np.errstate(all="ignore"), uncompiled():
-            self.attempts.make("weights", self._save_weights)
+            self.attempts.make("weights", self._save_weights, -math.inf)  # all that comes later needs them
             self.attempts.make("provenance", self._learn_provenance)
             self.attempts.make("twins", self._find_twins)
             if self.model is None or self.recorder.last_eval is None:
@@ -284,7 +286,11 @@ class ClosingMeasurements:
         if prepared is not None and [s.text for s in prepared.steps] == [s.text for s in found.steps]:
             skip("the program's own validation transform is the weights' own")
             return
-        source = self._source(loader, dataset, facts, self.validation_images)
+        # Larger images take longer by their area.
+        own = facts["walk"].inputs.result()
+        area = float(np.prod(own["shape"][-2:])) if own is not None else float("inf")
+        wanted = self.validation_images * min(1.0, area / float(np.prod(expected.size[-2:])))
+        source = self._source(loader, dataset, facts, min(self.validation_images, max(LEAST_PREPARED, int(wanted))))
         rescoring.score(source, [View("val_weights", unchanged)], self.attempts.ending)
 
     def _fixed_validation(

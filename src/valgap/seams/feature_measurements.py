@@ -76,5 +76,7 @@ def _replay(
     weight, bias = (first.get(n) if n is not None else None for n in names)
     if weight is None:
         return "the first weights of the head were not kept"
+    if (val.target(len(val.features)) < 0).any():
+        return "some validation images have no label"
     both = [(torch.cat(g.features).numpy(), g.target(len(g.features))) for g in (train, val)]
     return replay_numbers(both[0], both[1], (weight, bias), recorded, batch_size, deadline)
