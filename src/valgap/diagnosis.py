@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from valgap.allocator import freed_memory_kept
 from valgap.checks import CATALOGUE
 from valgap.checks.seen_part import not_seen
 from valgap.errors import NothingRecordedError, ValgapError
@@ -83,7 +84,8 @@ def diagnose(
         record, unmeasured = completed(record, say)
     looked_at = images_of_run(record, images)
     stages = Stages(record, looked_at)
-    judged = order(settle(judge(Case(record, looked_at, stages), checks), stages))
+    with freed_memory_kept():
+        judged = order(settle(judge(Case(record, looked_at, stages), checks), stages))
     diagnosis = Diagnosis(
         run=record,
         judged=tuple(judged),

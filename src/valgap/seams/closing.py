@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from valgap.allocator import freed_memory_kept
 from valgap.record.writer import RecordWriter
 from valgap.seams import datasets as ds
 from valgap.seams.act import Act
@@ -73,7 +74,7 @@ class ClosingMeasurements:
     def run(self) -> None:
         """Make what fits into the budget; what does not is written as skipped, with the reason."""
         self.writer.write("closing_begin", {"budget_s": self.attempts.budget_s, "planned": self.planned})
-        with torch.no_grad(), np.errstate(all="ignore"), uncompiled():
+        with torch.no_grad(), np.errstate(all="ignore"), uncompiled(), freed_memory_kept():
             self.attempts.make("weights", self._save_weights, -math.inf)  # all that comes later needs them
             self.attempts.make("provenance", self._learn_provenance)
             self.attempts.make("twins", self._find_twins)
