@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,8 +36,13 @@ def fresh(command: Sequence[object], cwd: Path | None = None) -> subprocess.Comp
 def forked(
     command: Sequence[object], cwd: Path | None = None, variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """What ``python COMMAND...`` printed, in a fork of an interpreter that has torch; COMMAND is FILE or -m MODULE first."""
+    """What ``python COMMAND...`` printed, in a fork of an interpreter that has torch; COMMAND is FILE or -m MODULE first.
+
+    What ``valgap diagnose`` runs again is forked as well.
+    """
     whole = [str(c) for c in command]
+    if whole[:3] == ["-m", "valgap.cli", "diagnose"]:
+        whole[1] = "tests.experiments.forked_arms"
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         process = _start(whole, cwd or Path.cwd(), (out, err), variables)
@@ -70,7 +76,10 @@ class ForkedPopen:
 
 def _start(command: list[str], cwd: Path, outputs: tuple[Path, Path], variables: Mapping[str, str] | None = None) -> Any:
     context = _context()
-    process = context.Process(target=_child, args=(command, os.fspath(cwd), [*map(os.fspath, outputs)], dict(variables or {})))
+    forkserver.ensure_running()
+    server = forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
+    arguments = (command, os.fspath(cwd), [*map(os.fspath, outputs)], dict(variables or {}), server)
+    process = context.Process(target=_child, args=arguments)
     process.start()
     return process
 
@@ -79,10 +88,19 @@ def _start(command: list[str], cwd: Path, outputs: tuple[Path, Path], variables:
 def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
+    if _server is not None:  # in a fork, whose own forks come from the same interpreter
+        own: Any = forkserver._forkserver  # type: ignore[attr-defined]
+        own._forkserver_address, own.ensure_running = _server, lambda: None
+        forkserver.ensure_running = own.ensure_running
     return context
 
 
-def _child(command: list[str], cwd: str, outputs: list[str], variables: dict[str, str]) -> None:
+_server: str | None = None
+
+
+def _child(command: list[str], cwd: str, outputs: list[str], variables: dict[str, str], server: str) -> None:
+    global _server
+    _server = server
     os.setsid()
     multiprocessing.set_start_method(None, force=True)  # the platform's own for what the program starts, not ours
     os.environ.update(variables)

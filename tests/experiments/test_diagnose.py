@@ -26,7 +26,7 @@ OPTIONS = ["--backbone", "efficientnet_lite0", "--size", "64", "--epochs", "2"]
 
 def valgap(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Its re-runs are forks as well; as processes that users have they run before the Ctrl-C below."""
-    return forked(["-m", "tests.experiments.forked_arms", *arguments], cwd)
+    return forked(["-m", "valgap.cli", *arguments], cwd)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,9 @@ def shifted(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_score_fault_is_confirmed_and_the_ledger_sums(shifted: Path) -> None:
-    done = valgap("diagnose", "r", "--budget", "5m", "--json", cwd=shifted)
+    # Without the closer look at every photograph that single wrong labels take.
+    command = ["diagnose", "r", "--budget", "5m", "--ignore", "DAT104"]
+    done = valgap(*command, "--json", cwd=shifted)
     assert done.returncode == 0, done.stderr
     body: dict[str, Any] = json.loads(done.stdout)
     first = body["findings"][0]
@@ -64,10 +66,10 @@ def test_a_score_fault_is_confirmed_and_the_ledger_sums(shifted: Path) -> None:
     assert first["effect_points"]["low"] > 0
     assert body["ledger"][0]["name"] == "class_index_mismatch"
     assert body["experiments"]["reproduced"]
-    again = json.loads(valgap("diagnose", "r", "--budget", "5m", "--json", cwd=shifted).stdout)
+    again = json.loads(valgap(*command, "--json", cwd=shifted).stdout)
     assert again["experiments"]["reused"] == again["experiments"]["arms"] == 3
     assert again["findings"][0]["effect_points"] == first["effect_points"]
-    told = valgap("diagnose", "r", "--budget", "5m", "--fail-on", "confirmed", "--html", "r.html", cwd=shifted)
+    told = valgap(*command, "--fail-on", "confirmed", "--html", "r.html", cwd=shifted)
     assert told.returncode == 1
     assert "reached with every confirmed remedy" in " ".join(told.stdout.split())
 
