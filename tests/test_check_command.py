@@ -17,7 +17,7 @@ from valgap.diagnosis import check
 from valgap.errors import DataError
 from valgap.types import Clear, Finding
 
-pytestmark = pytest.mark.takes(20)
+pytestmark = pytest.mark.takes(50)
 runner = CliRunner()
 
 

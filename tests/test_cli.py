@@ -11,7 +11,7 @@ import pytest
 from tests.processes import forked, fresh
 from valgap.checks import CATALOGUE
 
-pytestmark = pytest.mark.takes(45)
+pytestmark = pytest.mark.takes(40)
 LOOP = """
 import torch
 from torch import nn

@@ -14,6 +14,8 @@ from tests.processes import fresh
 from valgap import doctor
 from valgap.engine.store import FeatureStore, cache_folder
 
+pytestmark = pytest.mark.takes(10)
+
 runner = CliRunner()
 
 

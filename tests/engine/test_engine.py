@@ -22,7 +22,7 @@ from valgap.engine.store import DIGEST_BYTES, Space
 from valgap.errors import DataError
 from valgap.models import LoadedModel, create_model
 
-pytestmark = pytest.mark.takes(15)
+pytestmark = pytest.mark.takes(22)
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "clothing_mini"
 
 

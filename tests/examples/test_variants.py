@@ -17,7 +17,7 @@ from valgap.checks import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "clothing_mini"
-pytestmark = pytest.mark.takes(130)
+pytestmark = pytest.mark.takes(75)
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not here")
 
 FIRST = {

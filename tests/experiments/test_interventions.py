@@ -15,7 +15,7 @@ from valgap.experiments.arm import ArmSpec
 from valgap.experiments.runner import ArmResult, Runner
 from valgap.types import Intervention, RunRecord
 
-pytestmark = pytest.mark.takes(15)
+pytestmark = pytest.mark.takes(30)
 PROGRAM = Path(__file__).with_name("program.py")
 COLOURS = ("white", "black")
 COLOURED = {"scale": [0.01] * 3, "shift": [0.5] * 3}

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.takes(22)
+
 SETUP = """
 import os, sys, tempfile
 from pathlib import Path

@@ -14,6 +14,8 @@ from valgap.features import Measurements, rows_of_path
 from valgap.features.looking import inside, jpeg_quality, look_at, sharpness
 from valgap.features.probes import cross_validated, fit, folds_of, one_hot, standardised
 
+pytestmark = pytest.mark.takes(30)
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -14,6 +14,8 @@ from valgap.features import Measurements, rows_of_path
 from valgap.features.other_kinds import SeenOfKind, concepts, own_concepts
 from valgap.types import Case, Clear
 
+pytestmark = pytest.mark.takes(12)
+
 FLY, BEE, ANT, DAISY, CARDOON, GOLDEN, LABRADOR = 308, 309, 310, 985, 946, 207, 208
 HYMENOPTERA = Path(__file__).resolve().parents[3] / "shared" / "data" / "hymenoptera_256"
 # data/README.md of the test data: a spider that mimics ants, and two hoverflies.

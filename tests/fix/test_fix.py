@@ -22,7 +22,7 @@ from valgap.fix.retrain import _options, data_interventions
 from valgap.fix.scores import answers, compare
 from valgap.review.decisions import Decision, Decisions
 
-pytestmark = pytest.mark.takes(15)
+pytestmark = pytest.mark.takes(28)
 PROGRAM = """
 import torch
 from torch import nn

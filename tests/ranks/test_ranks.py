@@ -19,7 +19,7 @@ from tests.ranks import program
 from valgap.record.reader import read_record
 from valgap.types import RunRecord
 
-pytestmark = pytest.mark.takes(25)
+pytestmark = pytest.mark.takes(35)
 PROGRAM = Path(program.__file__)
 
 

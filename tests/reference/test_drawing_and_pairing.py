@@ -13,6 +13,8 @@ from valgap.features import Measurements, images_of_run
 from valgap.reference import Stages
 from valgap.types import Intervention, RunRecord
 
+pytestmark = pytest.mark.takes(20)
+
 EACH = 12
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.reference.pictures_seen import KINDS, SIDE, as_it_is, run_on
 from valgap.reference import Stages
 from valgap.types import Intervention
 
+pytestmark = pytest.mark.takes(20)
 MIXED = np.random.default_rng(0).permutation(SIDE * SIDE)
 
 

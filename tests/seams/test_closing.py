@@ -19,7 +19,7 @@ import valgap
 from tests.processes import forked
 from valgap.record.reader import read_record
 
-pytestmark = pytest.mark.takes(25)
+pytestmark = pytest.mark.takes(20)
 
 PROGRAM = """
 import sys, time, torch

@@ -21,6 +21,8 @@ from valgap.diagnosis import diagnose
 from valgap.record.reader import read_record
 from valgap.types import RunRecord
 
+pytestmark = pytest.mark.takes(12)
+
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = functional.interpolate(torch.randn(60, 3, 4, 4, generator=GENERATOR), 12, mode="bilinear")
 LABELS = torch.arange(60) % 3

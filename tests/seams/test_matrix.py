@@ -18,7 +18,7 @@ from tests.processes import ForkedPopen, forked
 from valgap.record.reader import read_record
 from valgap.types import Phase, RunRecord
 
-pytestmark = pytest.mark.takes(45)
+pytestmark = pytest.mark.takes(25)
 SETUP = """
 import copy, sys, torch
 import torch.nn as nn, torch.nn.functional as F

@@ -23,7 +23,7 @@ from valgap.engine.decoded import Pictures
 from valgap.training.images import ImageDataset
 from valgap.training.ranks import ALONE, Ranks, SharedBatches, own_share
 
-pytestmark = pytest.mark.takes(30)
+pytestmark = pytest.mark.takes(22)
 # What sums over half batches differ by, in float32, after two epochs of Adam.
 TOLERANCE = 1e-3
 

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.processes import ForkedPopen, forked
 from valgap.record.reader import read_record
 
-pytestmark = pytest.mark.takes(40)
+pytestmark = pytest.mark.takes(28)
 
 
 @pytest.fixture(scope="module")

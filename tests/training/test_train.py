@@ -27,7 +27,7 @@ from valgap.training.probe import fit_probe
 from valgap.training.stages import cut_for
 from valgap.training.summary import summary_lines
 
-pytestmark = pytest.mark.takes(70)
+pytestmark = pytest.mark.takes(60)
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "clothing_mini"
 
 
