@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from valgap.types import STAGES, CaseStages, Clear, Compared, Finding, Judged, Measured, Stage, StageLine
+from valgap.types import STAGES, CaseStages, Clear, Compared, Evidence, Finding, Judged, Measured, Stage, StageLine
 
 # A finding at or above this confidence is one we would bet on; below it is a hint.
 SUSPECTED = 0.5
@@ -26,6 +26,9 @@ UNDER: Mapping[Stage, tuple[Stage, ...]] = {"read_train": ("forward",), "update"
 # A cause claims no more than what was assumed of it, or measured in another way: a part of the stage's cost is enough.
 PART = 0.3
 SURE = 0.7
+# What happens while training, in causal order; a fact of the record among them is at least so sure.
+TRAINING: tuple[Stage, ...] = ("draw", "pair", "read_train", "forward", "loss", "update", "choose")
+FACT = 0.9
 # What is true of the files and costs less is told as a note.
 HARMLESS_POINTS = 1.0
 
@@ -49,7 +52,31 @@ def settle(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
             for i in named:
                 if i != first:
                     out[i] = _as_hint(out[i])
-    return _with_consequences(out, stages)
+    return _with_consequences(_with_their_work(out), stages)
+
+
+def _with_their_work(judged: list[Judged]) -> list[Judged]:
+    """The outcomes, where a fact whose own cost nobody measured has the measured cost of what it may have brought about.
+
+    What a network makes of a training is judged as it is, not as it would be with the earlier fault mended: the cost of later
+    stages may be all of it. Told once, it stands at the cause that is sure.
+    """
+    out = list(judged)
+    facts = [i for i, j in enumerate(out) if _confidence(j) >= FACT and _most(j) > 0 and j.check.stage in TRAINING]
+    for i in sorted(facts, key=lambda i: TRAINING.index(out[i].check.stage)):
+        later = TRAINING[TRAINING.index(out[i].check.stage) :]
+        for k, other in enumerate(out):
+            measured = _confidence(other) >= SUSPECTED and not _most(other) and other.check.stage in later
+            if k == i or not measured or _points(other) > _most(out[i]):
+                continue
+            fact = out[i].outcome
+            assert isinstance(fact, Finding) and isinstance(other.outcome, Finding)
+            if _points(other) > fact.severity_points:
+                cost = Evidence(f"cost, as {other.check.code} measures it further on", _points(other), 0.0, "points")
+                fact = replace(fact, severity_points=_points(other), evidence=(*fact.evidence, cost))
+                out[i] = replace(out[i], outcome=fact)
+            out[k] = _as_hint(other)
+    return out
 
 
 def _with_consequences(judged: list[Judged], stages: CaseStages) -> list[Judged]:
@@ -128,6 +155,10 @@ def _confidence(judged: Judged) -> float:
 
 def _points(judged: Judged) -> float:
     return abs(judged.outcome.severity_points) if isinstance(judged.outcome, Finding) else 0.0
+
+
+def _most(judged: Judged) -> float:
+    return judged.outcome.most_points if isinstance(judged.outcome, Finding) else 0.0
 
 
 def _weight(judged: Judged) -> float:

@@ -60,6 +60,11 @@ def paired_difference(
     return value, max(-1.0, value - half), min(1.0, value + half)
 
 
+def chance_above(value: float, least: float, error: float) -> float:
+    """Chance (0..1) that what was measured as ``value``, with this standard error of a normal distribution, exceeds ``least``."""
+    return 0.5 * (1 + math.erf((value - least) / (max(error, 1e-9) * math.sqrt(2))))
+
+
 def confusion_matrix(
     target: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], num_classes: int
 ) -> npt.NDArray[np.int64]:

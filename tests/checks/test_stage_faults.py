@@ -114,3 +114,31 @@ def test_the_account_says_no_more_than_the_findings() -> None:
     lines = {x.stage: x for x in account(settle([unnamed], stages), stages)}
     assert lines["choose"].verdict == "unknown" and lines["choose"].confidence == HINT  # it may follow from what was read
     assert lines["choose"].points is not None and lines["read_train"].verdict == "at fault"
+
+
+def sure(stage: Stage, points: float, most: float, code: str = "XXX101") -> Judged:
+    """A fact of the record whose cost is assumed."""
+    judged = named(stage, points, 0.95, code)
+    assert isinstance(judged.outcome, Finding)
+    return replace(judged, outcome=replace(judged.outcome, most_points=most))
+
+
+def test_what_a_fact_of_unknown_cost_may_have_brought_about_is_told_with_it() -> None:
+    later = named("update", 36.0, 0.65, "XXX102")
+    fact, work = settle([sure("draw", 8.0, 80.0), later], Known())
+    assert isinstance(fact.outcome, Finding) and isinstance(work.outcome, Finding)
+    assert fact.outcome.severity_points == 36.0 and "XXX102" in fact.outcome.evidence[-1].name
+    assert work.outcome.confidence == HINT
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        [sure("draw", 1.0, 5.0), named("update", 36.0, 0.65, "XXX102")],  # more than it could do
+        [named("draw", 8.0, 0.95), named("update", 36.0, 0.65, "XXX102")],  # its own cost is measured
+        [sure("choose", 8.0, 80.0), named("update", 36.0, 0.65, "XXX102")],  # it comes after it
+    ],
+    ids=["too little", "measured", "later"],
+)
+def test_what_it_cannot_have_brought_about_stays(pair: list[Judged]) -> None:
+    assert settle(pair, Known()) == pair

@@ -259,7 +259,8 @@ def last_scored(record: RunRecord, validation: Collection[int], epochs: int = 0)
     """The last labelled pass over a validation data set, within the first ``epochs`` training passes (0: all)."""
     seen, last = 0, None
     for one in record.passes:
-        if one.dataset in validation:
+        loaded = one.loader >= 0
+        if one.dataset in validation if loaded else -1 in validation and one.phase == "validation":
             last = one if one.samples.labelled.any() else last
         elif one.phase == "train":
             seen += 1

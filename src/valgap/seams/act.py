@@ -29,6 +29,9 @@ class Act:
     def iterating(self, loader: Any) -> None:
         """A loader of a wanted phase is about to be iterated."""
 
+    def turning(self) -> None:
+        """A program without loaders turns to a wanted phase."""
+
     def dataset(self, dataset: Any) -> Any:
         """The data set of a wanted phase."""
         return dataset

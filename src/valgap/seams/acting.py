@@ -29,6 +29,7 @@ from valgap.seams.recorder import Recorder
 from valgap.seams.waiting_batches import WaitingBatches
 
 SEED_STRIDE = 1_000_003
+NO_LOADER = frozenset({-1})  # the data sets of a phase whose images no loader gives
 
 
 class StopProgram(SystemExit):
@@ -66,6 +67,7 @@ class Acting:
         self._undo: list[Callable[[], None]] = []
         self._dataset = -1  # that of the batch handed out last
         self._passes = 0
+        self._turned = ""  # the phase of a program without loaders
         self._inside = 0  # how many of the changes stand inside the recorder's hooks
         self._depth = 0
         self._seeded = False
@@ -227,6 +229,7 @@ class Acting:
             images = find_images((args, kwargs))
             if images is None or images.ndim < 4 or next(module.parameters(), None) is None:
                 return original(module, *args, **kwargs)
+            acting._turn()
             acts = acting._now()
             for act in acts:
                 module = act.instead(module)
@@ -257,6 +260,18 @@ class Acting:
                     part.training = mode
 
         return __call__
+
+    def _turn(self) -> None:
+        """A program without loaders calls a model: its passes begin where it turns from training to evaluating, or back."""
+        if not NO_LOADER == self.train == self.validation or self.phase() == self._turned:
+            return
+        self._turned = self.phase()
+        if self._turned == "train":
+            self._passes += 1
+            if self.epochs and self._passes > self.epochs:
+                raise StopProgram(0)
+        for act in self._now():
+            act.turning()
 
     def _drawn(self, images: torch.Tensor) -> tuple[int, list[int]] | None:
         """(data set, position of each row) of the images that a model is called with; None where that is not known."""

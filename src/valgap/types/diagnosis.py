@@ -55,6 +55,8 @@ class Finding:
     remedy: str
     subjects: tuple[str, ...] = ()
     ranking: tuple[Ranked, ...] = ()
+    # Where ``severity_points`` is assumed: the most that such a fault may cost; what is measured further on may then be its work.
+    most_points: float = 0.0
 
 
 @dataclass(frozen=True)
