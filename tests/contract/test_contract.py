@@ -33,6 +33,7 @@ NO_CHECK = {
         "processes",
         "seen_part",
         "loss_course",
+        "early_end",
         "freezing",
         "stage_faults",
     ),
@@ -95,7 +96,7 @@ def test_an_empty_run_is_not_applicable(check: Check) -> None:
 UNTREATED = {
     *("DAT107", "DAT112", "DAT113", "PRE209", "MOD307", "TRN415", "TRN416", "TRN417"),
     *("EVA503", "EVA504", "EVA505", "EVA507", "EVA508", "EVA509", "EVA510", "EVA511"),
-    *("STG609"),
+    "STG609",
 }
 
 

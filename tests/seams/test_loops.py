@@ -148,6 +148,7 @@ def test_a_pass_knows_its_turn(tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
     with valgap.watch(out=tmp_path / "r", closing=0):
         for epoch in range(5):
+            model.eval()
             for images, _ in DataLoader(data, 4):
                 model(images)
             if epoch == 1:

@@ -8,9 +8,12 @@ attributes and items of plain objects, and sums of them. What cannot be looked u
 from __future__ import annotations
 
 import ast
+import dis
+import inspect
 import linecache
 import types
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from valgap.seams.frames import locals_of, program_frames
@@ -31,13 +34,13 @@ class Loops:
     """Finds the counted loops around this moment; remembers the sources that it has read."""
 
     def __init__(self) -> None:
-        self._of_file: dict[str, list[ast.For]] = {}
+        self._of_code: dict[types.CodeType, list[ast.For]] = {}
 
     def turns(self) -> list[tuple[int, int]]:
         """(turn from 0, number of turns) of each loop that is at work, innermost first."""
         found: list[tuple[int, int]] = []
         for frame in program_frames():
-            if KEEP & set(frame.f_code.co_names):
+            if _keeps_variables(frame.f_code):
                 continue
             around = [loop for loop in self._loops(frame) if loop.body[0].lineno <= frame.f_lineno <= (loop.end_lineno or 0)]
             around = [loop for loop in around if _belongs(loop, frame)]
@@ -51,16 +54,33 @@ class Loops:
         return found
 
     def _loops(self, frame: types.FrameType) -> list[ast.For]:
-        file = frame.f_code.co_filename
-        if file not in self._of_file:
-            lines = linecache.getlines(file, frame.f_globals)
-            try:
-                tree = ast.parse("".join(lines)) if 0 < len(lines) <= MAX_LINES else None
-            except (SyntaxError, ValueError, RecursionError):
-                tree = None
-            nodes = ast.walk(tree) if tree is not None else ()
-            self._of_file[file] = [n for n in nodes if isinstance(n, ast.For) and _range_of(n.iter) is not None]
-        return self._of_file[file]
+        code = frame.f_code
+        if code not in self._of_code:
+            self._of_code[code] = _loops_of(code, linecache.getlines(code.co_filename, frame.f_globals))
+        return self._of_code[code]
+
+
+def _loops_of(code: types.CodeType, lines: list[str]) -> list[ast.For]:
+    """The counted loops in the source of a function, or of a module; the lines of its nodes are those of the file."""
+    first = max(1, code.co_firstlineno) if code.co_flags & inspect.CO_OPTIMIZED else 1
+    try:
+        block = inspect.getblock(lines[first - 1 :]) if first > 1 else lines
+        text = "".join(block)
+        if "range" not in text or len(block) > MAX_LINES:
+            return []
+        # An indented function is a block of its own.
+        tree = ast.parse(f"if True:\n{text}" if text[:1].isspace() else f"\n{text}")
+    except (SyntaxError, ValueError, RecursionError, IndexError):
+        return []
+    ast.increment_lineno(tree, first - 2)
+    return [n for n in ast.walk(tree) if isinstance(n, ast.For) and _range_of(n.iter) is not None]
+
+
+@lru_cache(maxsize=1024)
+def _keeps_variables(code: types.CodeType) -> bool:
+    """Whether a function may have kept its variables in a dictionary; ``model.eval()`` is no such thing."""
+    names = KEEP & set(code.co_names)
+    return bool(names) and any(i.argval in names and i.opname in ("LOAD_GLOBAL", "LOAD_NAME") for i in dis.get_instructions(code))
 
 
 def _belongs(loop: ast.For, frame: types.FrameType) -> bool:
