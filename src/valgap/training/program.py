@@ -16,13 +16,13 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
+from valgap.allocator import freed_memory_kept
 from valgap.data import ImageTable, load_folder, load_test
 from valgap.engine import Rows
 from valgap.engine.decoded import reduced
 from valgap.errors import ConfigError, DataError, RecordError
 from valgap.models import LoadedModel, create_model
 from valgap.recipe import RECIPE, Recipe
-from valgap.training.allocator import freed_memory_kept
 from valgap.training.checkpoint import WEIGHTS, facts_of
 from valgap.training.convolutions import quicken_convolutions
 from valgap.training.decide import Decision, adjustment, flip_keeps_class, what_learns

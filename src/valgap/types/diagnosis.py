@@ -192,6 +192,7 @@ class Diagnosis:
     rescored: Accuracy | None = None
     stages: tuple[StageLine, ...] = ()  # the account by stage, most costly first
     unseen: tuple[str, ...] = ()  # what was not seen of a whole training and validation of one model, in words
+    unmeasured: str = ""  # why closing measurements that did not fit after the run could not be made later
 
     def __repr__(self) -> str:
         found = ", ".join(f"{j.check.name} ({j.verdict})" for j in self.findings)

@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep what is freed for the next step of a training.
+"""The C library's allocator, told to keep what is freed for the next step: of a training, of measurements.
 
 By default glibc returns large blocks to the kernel as soon as they are freed, and the kernel hands out zeroed pages, one fault
 each, for the next ones: on processors a training step waits for its activations' pages again and again (`make bench-speed`).

@@ -11,7 +11,7 @@ import pytest
 
 PROGRAM = """
 import resource, torch
-from valgap.training.allocator import freed_memory_kept
+from valgap.allocator import freed_memory_kept
 BIG = 12 << 20  # float32 numbers: 48 MiB, above what glibc takes from its heap
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
