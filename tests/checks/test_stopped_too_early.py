@@ -16,10 +16,11 @@ from torch.utils.data import DataLoader, TensorDataset
 import valgap
 from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, replayed, samples, train_pass, val_pass
 from tests.checks.test_stage_faults import FAULT, Known
-from valgap.checks import too_few_epochs
+from valgap.checks import faulty_choose, too_few_epochs
 from valgap.checks.stopped_too_early import CHECK
 from valgap.record.reader import read_record
-from valgap.types import Case, Clear, Intervention, NotApplicable, PrintedNumber, Untreatable
+from valgap.stages import settle
+from valgap.types import Case, Clear, Finding, Intervention, Judged, NotApplicable, PrintedNumber, Untreatable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
 SPREAD = np.random.default_rng(3).uniform(0.5, 1.5, VAL)
@@ -115,6 +116,14 @@ def test_a_measured_gain_counts_and_so_does_none() -> None:
     assert isinstance(CHECK.detect(replayed(WAITS[1], 0.65, longer=(0.655, 0.9))), Clear)
     early = replace(FAULT, kind="early")
     assert found(CHECK.detect(replace(WAITS[1], stages=Known(choose=early)))).severity_points == 20
+
+
+def test_its_name_is_told_and_its_stage_stands_under_it() -> None:
+    stages = Known(choose=replace(FAULT, kind="early"))
+    case = replace(WAITS[1], stages=stages)
+    judged = [Judged(c, c.detect(case)) for c in (faulty_choose.CHECK, CHECK)]
+    stage, named = (j.outcome for j in settle(judged, stages))
+    assert found(named) and isinstance(stage, Finding) and stage.confidence < 0.5
 
 
 def test_too_few_epochs_are_not_told_of_a_run_that_had_more() -> None:
