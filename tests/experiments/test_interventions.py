@@ -55,6 +55,8 @@ CASES: list[tuple[str, str, dict[str, Any], set[str]]] = [
     ("undo_softmax", "softmax", {"phase": "train"}, {"train loss input", "gradient at the logits"}),
     ("reference_loss", "summed", PLAIN, {"gradient at the logits"}),
     ("reference_loss", "bent", PLAIN, {"gradient at the logits"}),
+    ("reference_loss", "scaled", PLAIN, {"gradient at the logits"}),
+    ("reference_loss", "parts", PLAIN, {"gradient at the logits"}),
     ("reference_update", "clipped", STEPS, {"rates"}),
     ("reference_update", "hot", STEPS, {"rates"}),
     ("schedule_steps", "schedule", {"every": "epoch"}, {"rates"}),
@@ -153,7 +155,7 @@ def test_an_intervention_that_finds_nothing_says_so(results: dict[str, ArmResult
     assert not any(softmax.acted) and not any(missing.acted)
 
 
-@pytest.mark.parametrize("fault", ["summed", "bent"])
+@pytest.mark.parametrize("fault", ["summed", "bent", "scaled", "parts"])
 def test_the_reference_loss_makes_the_training_that_of_the_sound_program(fault: str, results: dict[str, ArmResult]) -> None:
     place = next(i for i, case in enumerate(CASES) if case[:2] == ("reference_loss", fault))
     sound, faulty, treated = (results[n] for n in ("control ", f"control {fault}", f"reference_loss {place}"))
