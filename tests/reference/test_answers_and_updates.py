@@ -11,9 +11,20 @@ import torch
 import torch.nn.functional as functional
 
 from tests.checks.cases import TRAIN, VAL, healthy, samples, train_pass, val_pass
+from tests.checks.test_stopped_too_early import WAITS
 from valgap.reference import Stages, choosing, forward, losses, measuring, updating
 from valgap.seams.logit_gradients import LogitGradient, against_cross_entropy
-from valgap.types import Closing, Compared, GradientStats, Measured, OptimizerInfo, PrintedNumber, RunRecord
+from valgap.types import (
+    Closing,
+    Compared,
+    GradientStats,
+    Intervention,
+    Measured,
+    OptimizerInfo,
+    PrintedNumber,
+    RunRecord,
+    Untreatable,
+)
 
 VAL_IDS = np.arange(TRAIN, TRAIN + VAL)
 
@@ -99,6 +110,32 @@ def test_training_that_ends_while_it_gets_better_is_the_choice_of_the_end() -> N
     assert stages.compared("update").verdict == "sound"
     stuck = Stages(rescored(improving(0.0), 0.5, probe_final=0.98, probe_n=100), None)
     assert stuck.compared("update").verdict == "at fault" and stuck.compared("choose").verdict != "at fault"
+
+
+def test_early_stopping_that_ends_it_on_its_way_up_is_the_choice_of_the_end_too() -> None:
+    for waited, case in WAITS.items():
+        stages = Stages(rescored(case.run, 0.65, probe_final=0.98, probe_n=100), None)
+        assert stages.compared("choose").kind == "early", waited
+        assert stages.compared("update").verdict == "sound"
+
+
+def test_the_stages_of_training_are_treated_by_their_references() -> None:
+    summed = losses.compare(with_gradient(1.0, 20.0), BEHIND).treatment
+    assert isinstance(summed, Intervention) and summed.name == "reference_loss"
+    assert summed.settings["targets"] == {"0": [i % 4 for i in range(TRAIN)]}
+    assert summed.settings["classes"] == 4 and summed.settings["gathered"] == 1
+    run = with_gradient(0.3, 1.0)
+    gathered = [replace(p, backwards=4 * p.optimizer_steps) if p.phase == "train" else p for p in run.passes]
+    bent = losses.compare(replace(run, passes=tuple(gathered)), BEHIND).treatment
+    assert isinstance(bent, Intervention) and bent.settings["gathered"] == 4
+    nameless = {k: replace(d, sample=None) for k, d in run.datasets.items()}
+    assert isinstance(losses.compare(replace(run, datasets=nameless), BEHIND).treatment, Untreatable)
+    behind = rescored(healthy().run, 0.5, probe_final=0.98, probe_n=100)
+    steps = updating.compare(behind).treatment
+    assert isinstance(steps, Intervention) and steps.name == "reference_update"
+    assert steps.settings["steps"] == sum(p.optimizer_steps for p in behind.passes)
+    own = {0: OptimizerInfo(0, "own update", ({},), (5,))}
+    assert isinstance(updating.compare(replace(behind, optimizers=own)).treatment, Untreatable)
 
 
 def course(*accuracies: float) -> RunRecord:

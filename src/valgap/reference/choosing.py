@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from valgap.checks.early_end import stopped_on_its_way
 from valgap.checks.overtraining import SEEN_TO_JUMP, lasts
 from valgap.checks.progress import course, head_rate, usual_rate
 from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above
@@ -27,7 +28,7 @@ SURE = 0.9
 
 def compare(run: RunRecord, learned: Compared) -> Compared:
     """The weights that the run ends with against the best epoch's; ``learned``: what they leave to a probe."""
-    if learned.verdict == "at fault" and still_improving(run):
+    if learned.verdict == "at fault" and (still_improving(run) or stopped_on_its_way(run)):
         told = f"training ends while it still gets better: {learned.summary}"
         return replace(
             learned, summary=told, remedy="train longer, and let early stopping wait longer than validation jumps", kind="early"

@@ -74,6 +74,7 @@ class Acting:
         self._generators: set[int] = set()
         self._stepped: dict[int, torch.optim.Optimizer] = {}
         self._first_backward = True
+        self._scale = 1.0  # of the loss that a GradScaler scaled last
         self._model: nn.Module | None = None
         self._stepping = False  # inside a schedule's own step
         self._subsets: dict[tuple[int, int], frozenset[int]] = {}
@@ -227,8 +228,12 @@ class Acting:
                     return acting.replay.inner(module, args, kwargs, original)
                 return original(module, *args, **kwargs)
             images = find_images((args, kwargs))
-            if images is None or images.ndim < 4 or next(module.parameters(), None) is None:
-                return original(module, *args, **kwargs)
+            trains = next(module.parameters(), None) is not None
+            if images is None or images.ndim < 4 or not trains:
+                output = original(module, *args, **kwargs)
+                for act in acting._now() if trains else ():
+                    act.returned(output, False)
+                return output
             acting._turn()
             acts = acting._now()
             for act in acts:
@@ -252,12 +257,16 @@ class Acting:
             acting._depth += 1
             try:
                 if acting.replay is not None:
-                    return acting.replay.call(module, args, kwargs, changed, original)
-                return original(module, *args, **kwargs)
+                    output = acting.replay.call(module, args, kwargs, changed, original)
+                else:
+                    output = original(module, *args, **kwargs)
             finally:
                 acting._depth -= 1
                 for part, mode in reversed(restore):
                     part.training = mode
+            for act in acts:
+                act.returned(output, True)
+            return output
 
         return __call__
 
@@ -320,7 +329,21 @@ class Acting:
             acting._stepped[id(optimizer)] = optimizer
             acting._first_backward = True
 
+        def stepped(optimizer: Any, args: Any, kwargs: Any) -> None:
+            for act in acting._now():
+                act.stepped(optimizer)
+
+        def make_scale(original: Any) -> Any:
+            def scale(scaler: Any, outputs: Any) -> Any:
+                scaled = original(scaler, outputs)
+                acting._scale = float(scaler.get_scale())
+                return scaled
+
+            return scale
+
         self._undo.append(optimizer_hooks.register_optimizer_step_pre_hook(before).remove)
+        self._undo.append(optimizer_hooks.register_optimizer_step_post_hook(stepped).remove)
+        self._patch(torch.amp.GradScaler, "scale", make_scale)
         self._after_step = after
 
     def _attach_schedules(self) -> None:
@@ -361,10 +384,16 @@ class Acting:
         acting = self
 
         def backward(*args: Any, **kwargs: Any) -> Any:
-            for act in acting._now():
+            acts = acting._now()
+            for act in acts:
+                act.loss_scale = acting._scale
                 act.before_backward(acting._first_backward, acting._stepped.values())
-            acting._first_backward = False
-            return original(*args, **kwargs)
+            acting._first_backward, acting._scale = False, 1.0
+            try:
+                return original(*args, **kwargs)
+            finally:
+                for act in acts:
+                    act.after_backward(acting._model)
 
         return backward
 

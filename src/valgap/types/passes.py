@@ -163,6 +163,7 @@ class Pass:
     gradient: GradientStats | None = None  # None: none was seen at the logits
     processes: int = 1  # that shared it; `samples` then holds each known sample of theirs once
     repeated: int = 0  # samples left out of `samples` because another process, or padding, had shown them before
+    loops: tuple[tuple[int, int], ...] = ()  # (turn from 0, turns) of the counted loops around it, innermost first
 
 
 @dataclass(frozen=True)
