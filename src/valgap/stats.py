@@ -181,16 +181,6 @@ def grouped_orders(groups: Sequence[Sequence[str]], most: int, seed: int = 0) ->
     return orders[:most]
 
 
-def antithetic_orders(players: Sequence[str], count: int, seed: int = 0) -> list[tuple[str, ...]]:
-    """``count`` random orders, each second one the reverse of the one before; the first is the given order."""
-    draw = np.random.default_rng(seed)
-    orders: list[tuple[str, ...]] = []
-    while len(orders) < count:
-        order = tuple(players) if not orders else tuple(draw.permutation(list(players)).tolist())
-        orders += [order, order[::-1]]
-    return orders[:count]
-
-
 def best_row_cross_fitted(right: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """(N,): whether (or how often) each sample is right in the row that is best on the *other* half of the samples.
 

@@ -67,7 +67,8 @@ class Joint:
         known = bool(np.isfinite(fallen).all())
         if self._by_sample:
             value, low, high, p_value = paired_effect(right)
-            return Effect(100 * value, 100 * low, 100 * high, p_value, *right.shape, nats=nats(fallen) if known else None)
+            seeds, samples = right.shape
+            return Effect(100 * value, 100 * low, 100 * high, p_value, seeds, samples, nats(fallen) if known else None)
         alone = [self.confirmed[n].effect for n in names]
         value, first = 100 * float(right.mean()), alone[0]
         move = value - sum(e.value for e in alone)  # the intervals of the effects alone, around the share

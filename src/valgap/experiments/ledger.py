@@ -34,9 +34,8 @@ def account(
     if diagnosis.validation is None:
         return Account()
     joint = Joint(lab, confirmed)
-    note = "" if joint.complete else "alone: joint re-runs are missing"
     effects = [(c, joint.share([c.name])) for c in confirmed]
-    lines = [_line(c, effect, note) for c, effect in effects if effect is not None]
+    lines = [_line(c, effect, not joint.complete) for c, effect in effects if effect is not None]
     beside = [*(_gain(s) for s in screened if s.told == "gain"), *confidence_lines(diagnosis)]
     reach = None if any(misleads_probe(c.treatment) for c in confirmed) else attainable(diagnosis)
     if reach is not None:
@@ -89,9 +88,10 @@ def _gain(share: StageShare) -> LedgerLine:
     return LedgerLine(name, round(p.value, 1), round(p.low, 1), round(p.high, 1), note, "gain", stage, share.nats)
 
 
-def _line(cause: Confirmed, effect: Effect, note: str) -> LedgerLine:
+def _line(cause: Confirmed, effect: Effect, alone: bool) -> LedgerLine:
     value, low, high = round(effect.value, 1), round(effect.low, 1), round(effect.high, 1)
-    return LedgerLine(cause.name, value, low, high, note, stage=cause.stage, nats=effect.nats)
+    note = "alone: joint re-runs are missing" if alone else ""
+    return LedgerLine(cause.name, value, low, high, note, stage=cause.stage, nats=effect.nats, alone=alone)
 
 
 def attainable(diagnosis: Diagnosis) -> float | None:

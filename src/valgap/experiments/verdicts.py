@@ -44,7 +44,8 @@ def measure(delta: npt.NDArray[np.float64], tried: int, fall: npt.NDArray[np.flo
     """
     value, low, high, p_value = paired_effect(delta)
     corrected = min(1.0, p_value * max(1, tried))
-    return Effect(100 * value, 100 * low, 100 * high, corrected, *delta.shape, nats=nats(fall) if fall is not None else None)
+    seeds, samples = delta.shape
+    return Effect(100 * value, 100 * low, 100 * high, corrected, seeds, samples, nats(fall) if fall is not None else None)
 
 
 def nats(fall: npt.NDArray[np.float64]) -> Measured:

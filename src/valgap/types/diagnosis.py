@@ -138,6 +138,7 @@ class LedgerLine:
     kind: Literal["cause", "measurement", "rest", "gain", "confidence"] = "cause"
     stage: Stage | None = None  # where its cause sits
     nats: Measured | None = None  # by how much the mean validation loss falls with it mended; None: not known
+    alone: bool = False  # its effect alone, beside others: re-runs that mend them together are missing
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,18 @@ class Diagnosis:
     @property
     def findings(self) -> tuple[Judged, ...]:
         return tuple(j for j in self.judged if isinstance(j.outcome, Finding))
+
+    @property
+    def reached(self) -> float | None:
+        """Validation accuracy with every confirmed remedy, in percent; None where re-runs have confirmed none."""
+        confirmed = {j.check.name for j in self.findings if j.verdict == "confirmed"}
+        if self.validation is None or not confirmed:
+            return None
+        lines = [line for line in self.ledger if line.kind == "cause" and line.name in confirmed]
+        # What several give together is known from joint re-runs only.
+        gains = [line.points for line in lines]
+        gained = max(gains, key=abs) if any(line.alone for line in lines) else sum(gains)
+        return round(100 * self.validation.value, 1) + gained
 
     @property
     def sources(self) -> str:
