@@ -46,7 +46,9 @@ def diagnose(
     select: Collection[str] = (),
     ignore: Collection[str] = (),
     images: int = MAX_IMAGES,
+    rebuild: bool = True,
     progress: Callable[[int, int, float], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Diagnosis:
     """Why a run's validation result is bad: every check's outcome, findings first, proved by re-runs if there is a budget.
 
@@ -56,7 +58,10 @@ def diagnose(
         select: codes (or their beginnings, such as "PRE") to judge; empty means all.
         ignore: codes (or beginnings) to leave out.
         images: the image files are looked at as well, where there are no more than this; 0 leaves them alone.
+        rebuild: measurements that did not fit after the run are made now; its program is rebuilt in the sandbox for them, once
+            and without training.
         progress: told after each re-run: done, of how many, seconds left.
+        say: told, in a sentence, what takes seconds.
 
     Raises:
         RecordError: ``run`` is no readable record.
@@ -71,6 +76,11 @@ def diagnose(
     _require_passes(record)
     if not record.of_phase("validation"):  # before minutes are spent on images
         _require_finding(record, judge(Case(record), checks))
+    unmeasured = ""
+    if rebuild:
+        from valgap.experiments.rebuild import completed
+
+        record, unmeasured = completed(record, say)
     looked_at = images_of_run(record, images)
     stages = Stages(record, looked_at)
     judged = order(settle(judge(Case(record, looked_at, stages), checks), stages))
@@ -87,6 +97,7 @@ def diagnose(
         reported=_accuracy_of(record.last_train.samples if record.last_train is not None else None),
         rescored=_accuracy_of(record.closing.rescores.get("train_eval") if record.closing is not None else None),
         unseen=record.unseen or not_seen(record),
+        unmeasured=unmeasured,
     )
     if seconds <= 0:
         return diagnosis

@@ -31,6 +31,9 @@ def diagnose(
     select: Annotated[str, typer.Option(help="Only these codes, separated by commas (PRE or PRE201).")] = "",
     ignore: Annotated[str, typer.Option(help="Not these codes.")] = "",
     fail_on: Annotated[str | None, typer.Option(help="confirmed or suspected: exit 1 when there is one.")] = None,
+    rebuild: Annotated[
+        bool, typer.Option(help="Rebuild the program, without training, for measurements that did not fit after the run.")
+    ] = True,
 ) -> None:
     """Name the causes of a bad validation result from a run's record.
 
@@ -52,7 +55,9 @@ def diagnose(
     if is_log(run_directory):
         raise typer.Exit(_diagnose_log(run_directory, budget, as_json, html or junit or sarif))
     with reruns_bar() as progress:
-        diagnosis = diagnose_run(run_directory, budget=budget, select=codes(select), ignore=codes(ignore), progress=progress)
+        diagnosis = diagnose_run(
+            run_directory, budget=budget, select=codes(select), ignore=codes(ignore), rebuild=rebuild, progress=progress, say=say
+        )
     _write_files(diagnosis, html, junit, sarif, fail_on)
     if as_json:
         print(json.dumps(diagnosis_to_json(diagnosis), indent=1))

@@ -165,7 +165,7 @@ def _told(folder: Path, words: LastWords) -> str | None:
     from valgap.report.terminal import show_diagnosis
 
     try:
-        diagnosis = diagnose(folder, images=0)  # that takes time of its own: `valgap diagnose`
+        diagnosis = diagnose(folder, images=0, rebuild=False)  # that takes time of its own: `valgap diagnose`
     except NothingRecordedError as nothing:
         return str(nothing)
     console = Console(stderr=True)

@@ -46,6 +46,9 @@ class ArmSpec:
     rescore: list[Intervention] = field(default_factory=list)  # under which the finished model is scored again
     # Weights to validate with, a safetensors file: nothing is trained then, one batch an epoch passes by.
     weights: str = ""
+    # The run directory whose closing measurements are made here in its program's place, and the images planned for them.
+    measured_for: str = ""
+    planned: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As it is written for the arm's process."""
@@ -80,7 +83,9 @@ def run_arm(spec: ArmSpec, folder: Path) -> int:
         seconds = session.finish(status, ending.error)
         if status == 0 and spec.rescore:
             _rescore(session, spec.rescore)
-        session.close(seconds, spec.closing if status == 0 else 0.0)
+        if spec.measured_for and session.recorder is not None:
+            session.recorder.trained_at(_rates(spec.measured_for))
+        session.close(seconds, spec.closing if status == 0 else 0.0, planned=spec.planned)
     result = {
         "status": status,
         "error": ending.error,
@@ -101,6 +106,19 @@ def _rescore(session: Session, interventions: list[Intervention]) -> None:
 
     measurements = ClosingMeasurements(session.recorder, session.writer, float("inf"))
     measurements.rescore_under([make(i) for i in interventions])
+
+
+def _rates(run: str) -> dict[int, Any]:
+    """By optimizer, the rates (S, K) of every step of a recorded run."""
+    import numpy as np
+
+    from valgap.record.reader import read_record
+
+    tables = [p.steps for p in read_record(run).passes if len(p.steps)]
+    numbers = {int(o) for t in tables for o in t.optimizer}
+    rows = {o: [t.learning_rate[t.optimizer == o] for t in tables if (t.optimizer == o).any()] for o in numbers}
+    width = {o: min(r.shape[1] for r in found) for o, found in rows.items()}
+    return {o: np.concatenate([r[:, : width[o]] for r in found]) for o, found in rows.items()}
 
 
 def _acting(spec: ArmSpec, features: Path) -> Acting:

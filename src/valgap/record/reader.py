@@ -345,6 +345,8 @@ class _Assembler:
             twins=tuple(Twin(*row) for row in twins[-1]["twins"]) if twins else None,
             skipped={e["name"]: e["reason"] for e in self.of("skipped")},
             seconds=sum(float(e["seconds"]) for e in self.of("closing_end")),
+            cut=tuple(n for e in self.of("closing_end") for n in e.get("cut", ())) if self.of("closing_end") else ("closing",),
+            planned=max(int(e.get("planned", 0)) for e in self.of("closing_begin")),
         )
 
 

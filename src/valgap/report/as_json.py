@@ -33,6 +33,7 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
             "val": asdict(val) if val is not None else None,
         },
         "unseen": list(diagnosis.unseen),
+        "unmeasured": diagnosis.unmeasured or None,
         "findings": [_finding(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Finding)],
         "clear": [_clear(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Clear)],
         "not_applicable": [

@@ -287,7 +287,9 @@ def _hint(judged: Judged) -> str:
 
 
 def _foot(diagnosis: Diagnosis, console: Console) -> None:
-    """What the points mean, and valgap's own faults."""
+    """What the points mean, what was not measured, and valgap's own faults."""
+    if diagnosis.unmeasured:
+        console.print(f"[dim]Not all was measured after the run, nor now: {safe(diagnosis.unmeasured)}[/]")
     if diagnosis.experiments is None and diagnosis.run.passes and _likely(diagnosis):
         asked = "No re-run was made, for the reasons given." if diagnosis.budget_s else "--budget 10m proves them by re-runs."
         console.print(f"[dim]Points: what the record lets expect. {asked}[/]")

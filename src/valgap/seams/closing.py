@@ -7,6 +7,7 @@ Nothing is left changed: weights, buffers, modes and random states are put back.
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from valgap.seams.batch_mates import batch_mate_numbers
 from valgap.seams.changes import replace_transform, transform_for, without_randomness
 from valgap.seams.feature_measurements import measure_features
 from valgap.seams.head import Gathered, Head, augmentation_numbers, fitting_s
+from valgap.seams.held_images import HeldImages
 from valgap.seams.model_states import state_digest
 from valgap.seams.provenance import learn
 from valgap.seams.recorder import Recorder
@@ -39,13 +41,23 @@ PROVENANCE_SHARE = 0.2
 VALIDATION_SHARE = 0.4
 TRAIN_SHARE = 0.65  # up to here; what is left is for augmented images, the replay and the first weights
 AUGMENTED_IMAGES = 512
-MAX_TRAIN_IMAGES = 2_000
+# Images are read as far as a fifth of the program's own work goes, of training and of validation as many: work is counted in
+# images through the model, a training image as three, one that is measured as eight (in several modes and states).
+WORK_SHARE = 0.2
+WORK_PER_IMAGE = 8
+LEAST_IMAGES = 400
+LEAST_PREPARED = 96  # of validation, prepared as the weights want them
+MOST_TRAIN_IMAGES = 2_000
+MOST_VALIDATION_IMAGES = 10_000
 
 
 class ClosingMeasurements:
     """Runs once, after ``Recorder.finish``; writes its results as events."""
 
-    def __init__(self, recorder: Recorder, writer: RecordWriter, budget_s: float, started: float | None = None) -> None:
+    def __init__(
+        self, recorder: Recorder, writer: RecordWriter, budget_s: float, started: float | None = None, planned: int = 0
+    ) -> None:
+        """``planned``: images of training, and of validation, that are read; 0 for as many as the program's work allows."""
         self.recorder = recorder
         self.writer = writer
         # Importing what is needed counts too.
@@ -54,12 +66,15 @@ class ClosingMeasurements:
         self.model = self.trained if recorder.last_eval is None else judged(self.trained, recorder.last_eval[1])
         if self.model is None and recorder.last_eval is not None and recorder.last_eval[1]["model"].is_shared():
             self.model = recorder.last_eval[1]["model"]  # other processes have trained it
+        self.planned = planned or max(LEAST_IMAGES, int(WORK_SHARE * recorder.work / (2 * WORK_PER_IMAGE)))
+        self.train_images = min(MOST_TRAIN_IMAGES, self.planned)
+        self.validation_images = min(MOST_VALIDATION_IMAGES, self.planned)
 
     def run(self) -> None:
         """Make what fits into the budget; what does not is written as skipped, with the reason."""
-        self.writer.write("closing_begin", {"budget_s": self.attempts.budget_s})
+        self.writer.write("closing_begin", {"budget_s": self.attempts.budget_s, "planned": self.planned})
         with torch.no_grad(), np.errstate(all="ignore"), uncompiled():
-            self.attempts.make("weights", self._save_weights)
+            self.attempts.make("weights", self._save_weights, -math.inf)  # all that comes later needs them
             self.attempts.make("provenance", self._learn_provenance)
             self.attempts.make("twins", self._find_twins)
             if self.model is None or self.recorder.last_eval is None:
@@ -75,7 +90,8 @@ class ClosingMeasurements:
             if self.recorder.last_train is not None and self.recorder.last_train[0] is not None:
                 loader = self.recorder.last_train[0]
                 self.attempts.numbers("workers", lambda: worker_numbers(loader))
-        self.writer.write("closing_end", {"seconds": round(time.perf_counter() - self.attempts.started, 3)})
+        seconds = round(time.perf_counter() - self.attempts.started, 3)
+        self.writer.write("closing_end", {"seconds": seconds, "cut": sorted(set(self.attempts.cut))})
 
     def _route(self, model: TrackedModel) -> Route | None:
         """How validation came from images to logits; where that was seen of no call of this model, how training did."""
@@ -148,13 +164,15 @@ class ClosingMeasurements:
         seen = [last for last in (self.recorder.last_eval, self.recorder.last_train) if last is not None and last[0] is not None]
         for number, (loader, facts) in enumerate(seen, 1):
             dataset = getattr(loader, "dataset", None)
-            if facts["dataset"] in done or dataset is None:
+            if facts["dataset"] in done or dataset is None or isinstance(dataset, HeldImages):
                 continue
             done.add(facts["dataset"])
             collate = getattr(loader, "collate_fn", None) if getattr(loader, "batch_size", None) is not None else None
             deadline = self.attempts.until(PROVENANCE_SHARE * number / len(seen))
             with random_states_kept():
                 found = learn(samples, dataset, facts["dataset"], collate, deadline)
+            if time.perf_counter() > deadline:
+                self.attempts.cut.append("provenance")
             self.writer.write("provenance", vars(found))
         for _, facts in seen:
             new = samples.renamed.get(facts["dataset"], {})
@@ -169,6 +187,8 @@ class ClosingMeasurements:
         if rows is None:
             self.attempts.skip("twins", "the samples' identities are not known")
             return
+        if time.perf_counter() > self.attempts.ending:
+            self.attempts.cut.append("twins")
         self.writer.write("twins", {"twins": rows})
 
     # -- re-scoring ---------------------------------------------------------------------------
@@ -186,7 +206,7 @@ class ClosingMeasurements:
         rescoring = Rescoring(model, attempts, head)
         deadline = attempts.until(VALIDATION_SHARE)
         views = validation_views(model, loader, facts["walk"], train_loader, train_walk)
-        val = self._source(loader, loader.dataset, facts)
+        val = self._source(loader, loader.dataset, facts, self.validation_images)
         begun = time.perf_counter()
         of_val = rescoring.gather(val, views, deadline)
         one_walk = (time.perf_counter() - begun) / len(views)
@@ -210,7 +230,10 @@ class ClosingMeasurements:
         loader = self.recorder.last_eval[0]
         train_loader, train_facts = self.recorder.last_train
         if train_loader is None:
-            attempts.skip("train_eval", "training used no DataLoader")
+            attempts.skip("train_eval", "no loader gave the training images, and they are too many to be held")
+            return
+        if isinstance(train_loader.dataset, HeldImages) and train_loader.dataset.changes:
+            attempts.skip("train_eval", "the program changes its training images, and how they are unchanged is not seen")
             return
         dataset = replace_transform(train_loader.dataset, found.transform) if found is not None else None
         if dataset is None:
@@ -224,9 +247,9 @@ class ClosingMeasurements:
         elif comes_in_order(loader):
             attempts.skip("train_eval", "the validation loader makes its batches in its own way, and of its own data set alone")
             return
-        train = self._source(loader, dataset, train_facts, MAX_TRAIN_IMAGES)
+        train = self._source(loader, dataset, train_facts, self.train_images)
         if time.perf_counter() > attempts.until(TRAIN_SHARE):
-            attempts.skip("train_eval", "the time budget ended")
+            attempts.out_of_time("train_eval")
             return
         views = [View("train_eval", unchanged)]
         if rescoring.model.dropouts:
@@ -240,9 +263,9 @@ class ClosingMeasurements:
 
     def _augmented(self, rescoring: Rescoring, loader: Any, facts: dict[str, Any], plain: Gathered) -> None:
         """Training images as the script reads them, in eval mode: what augmentation alone does to the model's answers."""
-        source = self._source(loader, loader.dataset, facts, AUGMENTED_IMAGES, check_inputs=False)
+        source = self._source(loader, loader.dataset, facts, min(AUGMENTED_IMAGES, self.train_images), check_inputs=False)
         if time.perf_counter() > self.attempts.ending:
-            self.attempts.skip("train_augmented", "the time budget ended")
+            self.attempts.out_of_time("train_augmented")
             return
         augmented = rescoring.gather(source, [View("train_augmented", unchanged)], self.attempts.ending)
         self.attempts.numbers("augmentation", lambda: augmentation_numbers(plain, augmented), fitting_s(plain, 2))
@@ -263,7 +286,11 @@ class ClosingMeasurements:
         if prepared is not None and [s.text for s in prepared.steps] == [s.text for s in found.steps]:
             skip("the program's own validation transform is the weights' own")
             return
-        source = self._source(loader, dataset, facts)
+        # Larger images take longer by their area.
+        own = facts["walk"].inputs.result()
+        area = float(np.prod(own["shape"][-2:])) if own is not None else float("inf")
+        wanted = self.validation_images * min(1.0, area / float(np.prod(expected.size[-2:])))
+        source = self._source(loader, dataset, facts, min(self.validation_images, max(LEAST_PREPARED, int(wanted))))
         rescoring.score(source, [View("val_weights", unchanged)], self.attempts.ending)
 
     def _fixed_validation(
@@ -274,7 +301,8 @@ class ClosingMeasurements:
         if dataset is None:
             self.attempts.skip("val_fixed", "the random steps of the validation transform could not be taken out")
             return
-        rescoring.score(self._source(loader, dataset, facts), [View("val_fixed", unchanged)], deadline)
+        source = self._source(loader, dataset, facts, self.validation_images)
+        rescoring.score(source, [View("val_fixed", unchanged)], deadline)
 
 
 def judged(trained: TrackedModel | None, last_eval: dict[str, Any]) -> TrackedModel | None:

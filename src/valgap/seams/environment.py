@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "Pillow", "lightning", "transformers", "accelerate", "valgap")
@@ -15,11 +16,22 @@ def describe(argv: list[str], script: str) -> dict[str, Any]:
     return {
         "argv": argv,
         "script": script,
+        "script_digest": digest_of(script),
         "cwd": os.getcwd(),  # noqa: PTH109
         "python": sys.version.split()[0],
         "executable": sys.executable,
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
+
+
+def digest_of(script: str) -> str | None:
+    """SHA-256 of a program's own file; None where it is none (a module's name, a notebook)."""
+    import hashlib
+
+    try:
+        return hashlib.sha256(Path(script).read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def surroundings(with_git: bool = True) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from valgap.seams.attempts import Attempts
+from valgap.seams.attempts import Attempts, OutOfTimeError
 from valgap.seams.head import Gathered, Head, fitting_s, probe_numbers, put_back, start_numbers
 from valgap.seams.head_replay import replay_numbers, settings_of
 from valgap.seams.views import forward
@@ -48,7 +48,7 @@ def _start_probe(
     with put_back(pairs), head.listening():
         for images, other in itertools.zip_longest(val.images, train.images):
             if time.perf_counter() > deadline:
-                break
+                raise OutOfTimeError("the time budget ended")
             for gathered, batch in ((val, images), (train, other)):
                 if batch is None:
                     continue
@@ -76,5 +76,7 @@ def _replay(
     weight, bias = (first.get(n) if n is not None else None for n in names)
     if weight is None:
         return "the first weights of the head were not kept"
+    if (val.target(len(val.features)) < 0).any():
+        return "some validation images have no label"
     both = [(torch.cat(g.features).numpy(), g.target(len(g.features))) for g in (train, val)]
     return replay_numbers(both[0], both[1], (weight, bias), recorded, batch_size, deadline)

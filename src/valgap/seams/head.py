@@ -162,10 +162,11 @@ def fitting_s(train: Gathered, fits: int = 1) -> float:
 def probe_numbers(train: Gathered, val: Gathered) -> dict[str, float] | str:
     """The probes' numbers (see ``types.Closing``), or why there are none."""
     if not train.features or not val.features:
-        return "the time budget left no features"
+        return "no features were gathered"
     y_train, y_val = train.target(len(train.features)), val.target(len(val.features))
-    if min(len(y_train), len(y_val)) < MIN_PROBE_IMAGES or len(np.unique(y_train[y_train >= 0])) < 2:
-        return f"too few images within the time budget ({len(y_train)} train, {len(y_val)} val)"
+    few = _too_few(y_train, y_val)
+    if few:
+        return few
     values: dict[str, float] = {"probe_n": float(len(y_val)), "probe_train_n": float(len(y_train))}
     final = _right(train.features, y_train, val.features, y_val)
     values["probe_final"] = float(final.mean())
@@ -183,8 +184,9 @@ def probe_numbers(train: Gathered, val: Gathered) -> dict[str, float] | str:
 def start_numbers(train: Gathered, val: Gathered) -> dict[str, float] | str:
     """Probes under the first and under the last weights, on the images that were kept."""
     y_train, y_val = train.target(len(train.start)), val.target(len(val.start))
-    if min(len(y_train), len(y_val)) < MIN_PROBE_IMAGES or len(np.unique(y_train[y_train >= 0])) < 2:
-        return f"too few images within the time budget ({len(y_train)} train, {len(y_val)} val)"
+    few = _too_few(y_train, y_val)
+    if few:
+        return few
     start = _right(train.start, y_train, val.start, y_val)
     end = _right(train.features[: len(train.start)], y_train, val.features[: len(val.start)], y_val)
     return {
@@ -198,12 +200,12 @@ def start_numbers(train: Gathered, val: Gathered) -> dict[str, float] | str:
 def augmentation_numbers(plain: Gathered, augmented: Gathered) -> dict[str, float] | str:
     """How well a probe fitted on one half of the plain training images reads the other half, plain and augmented."""
     if not augmented.features or not plain.features:
-        return "the time budget left no features"
+        return "no features were gathered"
     n = min(sum(len(f) for f in g.features) for g in (plain, augmented))
     x, z = (torch.cat(g.features)[:n].numpy() for g in (plain, augmented))
     y = plain.target()[:n]
     if n < 2 * MIN_PROBE_IMAGES or not np.array_equal(y, augmented.target()[:n]) or len(np.unique(y)) < 2:
-        return f"too few images within the time budget ({n})"
+        return f"too few images ({n})"
     halves = np.arange(n) % 2
     right = {"plain": np.zeros(n, bool), "augmented": np.zeros(n, bool)}
     for half in (0, 1):
@@ -219,6 +221,14 @@ def augmentation_numbers(plain: Gathered, augmented: Gathered) -> dict[str, floa
         "probe_augmented_n": float(n),
         "probe_augmented_se": _error(right["plain"], right["augmented"]),
     }
+
+
+def _too_few(y_train: Any, y_val: Any) -> str:
+    """Why no probe can be fitted and scored; empty where one can."""
+    known = [int((y >= 0).sum()) for y in (y_train, y_val)]
+    if min(known) < MIN_PROBE_IMAGES or len(np.unique(y_train[y_train >= 0])) < 2:
+        return f"too few labelled images ({known[0]} train, {known[1]} val)"
+    return "some validation images have no label" if known[1] < len(y_val) else ""
 
 
 def _right(train: list[torch.Tensor], y_train: Any, val: list[torch.Tensor], y_val: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from valgap.seams.attempts import OutOfTimeError
 from valgap.stats import paired_p_value
 
 LONGER = 4  # how many times as long the longer variant is
@@ -109,7 +110,7 @@ def replay_numbers(
     names = list(ways)
     answers = _answers(_trained((x, y), start, list(ways.values()), batch_size, deadline), np.asarray(val[0]))
     if answers is None:
-        return "the time budget ended"
+        raise OutOfTimeError("the time budget ended")
     right = answers == np.asarray(val[1])[None]
     values = {"replay_n": float(right.shape[1])}
     for name, row in zip(names, right, strict=True):

@@ -40,6 +40,7 @@ class OptimizerSteps:
         self._first_walk: int | None = None  # the first pass that had a step
         self._own_written: set[int] = set()
         self._trainings: dict[int, _Training] = {}  # by optimizer id
+        self.rates_elsewhere: dict[int, Any] = {}  # see ``Recorder.trained_at``
         self._belongs: dict[tuple[int, int, int, int], bool] = {}
         self._in_vain: dict[int, int] = {}  # parameters of an optimizer that have no gradient and belong to no model
 
@@ -191,6 +192,9 @@ class OptimizerSteps:
             place = self._trainings[number].places.get(id(parameter))
             if place is not None:
                 training = self._trainings[number]
+                elsewhere = self.rates_elsewhere.get(number)
+                if elsewhere is not None and place < elsewhere.shape[1]:
+                    return training.kind, training.groups[place], elsewhere[:MAX_KEPT_RATES, place].tolist()
                 return training.kind, training.groups[place], list(training.rates[place])
         return None
 

@@ -31,6 +31,7 @@ from valgap.seams.walks import Walks
 
 MAX_SEEN = 4  # passes whose first images are kept small: train and val, and what else is there
 MAX_ERRORS = 20
+LEARNING_WORK = 3  # forward and backward, in forward passes
 
 
 class Recorder:
@@ -60,6 +61,7 @@ class Recorder:
         self._open_call: Call | None = None
         self._deferred: list[tuple[str, Any, Any, Any]] | None = None
         self._deferred_grad = False
+        self.work = 0  # images through the models, those with gradients LEARNING_WORK times
         self._steps = OptimizerSteps(writer)
         self._schedules = Schedules(writer)
         self._states = ModelStates(writer)
@@ -240,12 +242,15 @@ class Recorder:
         size, shape = int(images.shape[0]), tuple(images.shape[1:])
         self._current = OpenBatch(walk, walk.num_batches, size, loaded, fingerprint(images), shape=shape)
         self._current.steps_before = walk.steps
+        self.work += size * (LEARNING_WORK if grad_enabled else 1)
         self._call(self._current, tracked, images, grad_enabled)
         if walk.num_batches == 0 and not tracked.modes()[0]:
             self._current.images = images[:KEPT_IMAGES].detach().clone()
             self._current.functions = functions_given(images)
         walk.inputs.add(images.detach(), walk.num_batches)
         walk.kept.add(images, walk.num_batches)
+        if walk.held is not None:
+            walk.held.add(images, len(self.samples.names))
         if walk.given is not None and not walk.num_batches:
             walk.given.used = images[: len(walk.given.loaded)].detach().clone()
         self._see(walk, images, grad_enabled)
@@ -412,6 +417,10 @@ class Recorder:
         """(optimizer class, settings of its group, learning rate of each step) of what trained a parameter last."""
         return self._steps.training_of(parameter)
 
+    def trained_at(self, rates: dict[int, Any]) -> None:
+        """By optimizer number the rates (S, K) of every step, where another process has trained: ``training_of`` gives them."""
+        self._steps.rates_elsewhere = rates
+
     @property
     def rank(self) -> int | None:
         """The program's rank in its group of processes; None where it has joined none."""
@@ -482,6 +491,8 @@ class Recorder:
         if walk.steps:
             self._schedules.write(walk.index, self._steps.optimizers)
         loader = without_workers(walk.loader)
+        if walk.held is not None:
+            loader = walk.held.loader(self.last_train is not None)
         walk.drop_loader()
         facts = {"model": model, "walk": walk, "dataset": walk.dataset_id, "state": state}
         if kind == "train":

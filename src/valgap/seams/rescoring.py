@@ -75,8 +75,11 @@ class Rescoring:
             slowest, begun = max(slowest, now - begun), now
             if now + slowest > deadline:
                 if source.in_order and source.left:  # what comes first may be of one kind
-                    self.attempts.skip(views[0].name, "the time budget ended before all images of the loader were read")
+                    reason = "the time budget ended before all images of the loader were read"
+                    self.attempts.out_of_time(views[0].name, reason)
                     return Gathered()
+                if done < len(source.order):
+                    self.attempts.cut.append(views[0].name)
                 break
         if compared and np.mean(compared) < SAME_INPUT_SHARE:
             reason = "the script changes the images between loader and model, which is not repeated here"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # The closing measurements take at most this share of the script's own time.
 CLOSING_SHARE = 0.2
+# Nor, unless more was asked for, longer than this: after ten hours of training nobody waits two more.
+MOST_CLOSING_S = 300.0
 # What a forked process has of its parent's: it must neither use nor free it.
 _inherited: list[Any] = []
 
@@ -178,18 +180,28 @@ class Session:
         self.writer.write("end", {"exit_status": exit_status, "error": error, "seconds": round(seconds, 3)})
         return seconds
 
-    def close(self, seconds: float, share: float = CLOSING_SHARE, say: Callable[[str], None] | None = None) -> None:
-        """Make the closing measurements within ``share`` of ``seconds`` (none with share 0), and close the record."""
+    def close(
+        self,
+        seconds: float,
+        share: float = CLOSING_SHARE,
+        say: Callable[[str], None] | None = None,
+        planned: int = 0,
+    ) -> None:
+        """Make the closing measurements within ``share`` of ``seconds`` (none with share 0), and close the record.
+
+        ``planned``: images that they read, of training and of validation; 0 for as many as the program's own work allows.
+        """
         started = time.perf_counter()
         try:
             if share > 0 and self.recorder is not None and self.recorder.num_passes and self._measures:
                 from valgap.seams.closing import ClosingMeasurements
                 from valgap.seams.ranks import apart
 
+                budget_s = share * seconds if share > CLOSING_SHARE else min(MOST_CLOSING_S, share * seconds)
                 if say is not None:
-                    say(f"closing measurements on the finished model, at most {max(1.0, share * seconds):.0f} s")
+                    say(f"closing measurements on the finished model, at most {max(1.0, budget_s):.0f} s")
                 with apart():
-                    ClosingMeasurements(self.recorder, self.writer, share * seconds, started).run()
+                    ClosingMeasurements(self.recorder, self.writer, budget_s, started, planned).run()
         finally:
             self.writer.close()
 

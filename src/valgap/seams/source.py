@@ -17,6 +17,7 @@ from valgap.seams import datasets as ds
 from valgap.seams.batches import as_class_index, find_images, read_batch
 from valgap.seams.channel_change import Change
 from valgap.seams.described import KeptLoader, drawn_order
+from valgap.seams.held_images import HeldImages
 from valgap.seams.inputs import fingerprint
 from valgap.seams.recorder import Recorder
 from valgap.seams.tables import score
@@ -66,6 +67,7 @@ class Source:
         fixed = dataset is loader.dataset and (self.in_order or found is None or not any(s.random for s in found.steps))
         same = walk is not None and walk.dataset_id == dataset_id and check_inputs and fixed
         self._seen = getattr(walk, "fingerprints", {}) if same else {}
+        self._ids = dataset.ids if isinstance(dataset, HeldImages) else recorder.samples.ids.get(dataset_id)
 
     def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, Any]]:
         """(images, class indices, sample ids) of each batch."""
@@ -81,8 +83,7 @@ class Source:
             num_workers=self.loader.num_workers,
             generator=torch.Generator().manual_seed(0),
         )
-        ids = self.recorder.samples.ids.get(self.dataset_id)
-        start = 0
+        ids, start = self._ids, 0
         for batch in batches:
             images = find_images(batch)
             if images is None:

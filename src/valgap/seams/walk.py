@@ -19,6 +19,7 @@ from torch.utils.data import IterableDataset
 from valgap.seams.batches import LoadedBatch, as_class_index, find_images, read_batch
 from valgap.seams.channel_change import KEPT, FirstImages
 from valgap.seams.datasets import length_of, safe_len
+from valgap.seams.held_images import HeldImages
 from valgap.seams.inputs import InputCollector, LossCollector
 from valgap.seams.kept_inputs import InputKeeper
 from valgap.seams.logit_gradients import LogitGradient, against_cross_entropy
@@ -171,6 +172,7 @@ class Walk:
         self.mode_rows: list[tuple[float, float, float, float]] = []
         self.inputs = InputCollector()
         self.kept = InputKeeper(self.length)
+        self.held = HeldImages() if loader_id < 0 else None
         self.gradients: list[torch.Tensor] = []  # (3,) of each sampled batch, see ``against_cross_entropy``
         self._written_samples = 0
         self.loss = LossCollector()
@@ -371,6 +373,8 @@ class Walk:
             for name, parts in columns.items()
         }
         self.kept.name(table["sample"], self._written_samples)
+        if self.held is not None:
+            self.held.name(table["sample"], table["target"])
         self._written_samples += len(table["sample"])
         if not self.fingerprints:
             few = zip(table["sample"][:MARKED].tolist(), table["fingerprint"][:MARKED].tolist(), strict=True)

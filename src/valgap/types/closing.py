@@ -50,3 +50,5 @@ class Closing:
     twins: tuple[Twin, ...] | None = None  # None: not looked for
     skipped: Mapping[str, str] = field(default_factory=dict)  # name -> reason
     seconds: float = 0.0
+    cut: tuple[str, ...] = ()  # what is missing or rests on fewer images than planned for want of time; see experiments/rebuild
+    planned: int = 0  # images of training, and of validation, to be read at most

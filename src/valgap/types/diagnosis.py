@@ -200,6 +200,7 @@ class Diagnosis:
     shares: tuple[StageShare, ...] = ()  # what re-runs gave to each stage
     loss: LossParts | None = None  # of the finished model's validation loss
     unseen: tuple[str, ...] = ()  # what was not seen of a whole training and validation of one model, in words
+    unmeasured: str = ""  # why closing measurements that did not fit after the run could not be made later
 
     def __repr__(self) -> str:
         found = ", ".join(f"{j.check.name} ({j.verdict})" for j in self.findings)

@@ -1,0 +1,66 @@
+"""The images of a pass that no loader gave, held as the model was given them, so that they can be looked at once more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+# Of each of the last passes; a pass that takes more is not held.
+MAX_BYTES = 1 << 27
+# Where a pass brings more new contents than this, the program changes its images at random.
+NEW_SHARE = 0.05
+
+
+class HeldImages(Dataset[tuple[torch.Tensor, int]]):
+    """Gathers a pass; afterwards it is a data set of (image, class index, -1 unknown)."""
+
+    def __init__(self) -> None:
+        self._batches: list[torch.Tensor] = []
+        self._bytes = 0
+        self._known_before = -1
+        self._ids: list[Any] = []
+        self._targets: list[Any] = []
+        self._images: torch.Tensor | None = None
+        self.changes = True  # whether training shows other images each time, as far as that is known
+
+    def add(self, images: torch.Tensor, num_names: int) -> None:
+        """A batch (N, C, H, W); ``num_names``: of all samples that are known by now."""
+        if self._known_before < 0:
+            self._known_before = num_names
+        alike = not self._batches or self._batches[0].shape[1:] == images.shape[1:]
+        self._bytes += images.numel() * images.element_size() if alike else MAX_BYTES + 1
+        if self._bytes <= MAX_BYTES:
+            self._batches.append(images.detach())
+        else:
+            self._batches = []
+
+    def name(self, ids: Any, targets: Any) -> None:
+        """Sample ids and class indices (n,) of the next images, in order."""
+        if self._batches:
+            self._ids.append(ids)
+            self._targets.append(targets)
+
+    def loader(self, seen_before: bool) -> DataLoader[tuple[torch.Tensor, int]] | None:
+        """A loader of what was held; None where there is nothing. ``seen_before``: whether an earlier pass was of this kind."""
+        if not self._batches or sum(map(len, self._batches)) != sum(map(len, self._targets)):
+            return None
+        new = (self.ids < 0) | (self.ids >= self._known_before)
+        self.changes = not seen_before or bool(new.mean() > NEW_SHARE)
+        return DataLoader(self, batch_size=max(len(b) for b in self._batches))
+
+    @property
+    def ids(self) -> Any:
+        """(N,) ids of the samples; -1 unknown."""
+        return np.concatenate(self._ids).astype(np.int32)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._targets))
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
+        if self._images is None:
+            self._images, self._batches = torch.cat(self._batches), []
+            self._target = np.concatenate(self._targets)
+        return self._images[place], int(self._target[place])
