@@ -61,8 +61,8 @@ def test_a_score_fault_is_confirmed_and_the_ledger_sums(shifted: Path) -> None:
     assert first["effect_points"]["seeds"] == 3
     assert first["effect_points"]["low"] > 0
     line = body["ledger"][0]
-    assert (line["name"], line["stage"]) == ("class_index_mismatch", "files") and "nats" in line
-    shared = next(x for x in body["stages"] if x["stage"] == "files")
+    assert (line["name"], line["stage"]) == ("class_index_mismatch", "pair") and "nats" in line
+    shared = next(x for x in body["stages"] if x["stage"] == "pair")
     assert shared["proved"] and shared["points"]["value"] == pytest.approx(line["points"], abs=0.05)
     assert body["loss"]["confidence"]["value"] + body["loss"]["discrimination"] == pytest.approx(body["loss"]["value"])
     assert body["experiments"]["reproduced"]

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from valgap.checks import CATALOGUE
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.joint import Answer, Confirmed, Joint
 from valgap.experiments.ledger import CONFIDENCE, UNEXPLAINED, account
+from valgap.experiments.plan import Length
+from valgap.experiments.prove import Trial
 from valgap.experiments.runner import ArmResult
 from valgap.experiments.scoring import best_epoch, renamed, without
 from valgap.experiments.screening import in_place, references, screen
@@ -23,6 +26,7 @@ from valgap.stats import grouped_orders, paired_effect, paired_mean, sampled_sha
 from valgap.types import (
     MAX_LOSS,
     Accuracy,
+    Clear,
     Closing,
     Compared,
     Diagnosis,
@@ -32,6 +36,7 @@ from valgap.types import (
     Judged,
     LossParts,
     Measured,
+    RunRecord,
     SampleTable,
     Stage,
 )
@@ -290,3 +295,44 @@ def test_gains_and_confidence_stand_beside_the_sum() -> None:
     assert found.lines[-1].nats == parts.confidence
     sure = replace(one, loss=replace(parts, confidence=Measured(0.01, -0.01, 0.03)))
     assert all(x.kind != "confidence" for x in account(sure, Game({}), []).lines)
+
+
+class Program:
+    """Stands for Lab: of 200 images, how many are right with the references of some stages in place."""
+
+    def __init__(self, right: dict[str, int], time: bool = True) -> None:
+        self.run, self.seeds, self.right, self.time = healthy().run, 3, right, time
+        self.base, self.length = arm(table([0], [0], [0.0], [0.0])).spec, Length(0, 1.0, 1.0)
+
+    def compare(self, run: RunRecord) -> Known:
+        return Known()
+
+    def time_for(self, arms: int) -> bool:
+        return self.time
+
+    def results(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
+        count = 100 + sum(self.right.get(str(t.settings.get("stage", t.name)), 0) for t in treatments)
+        return [arm(table([0] * 200, [int(i >= count) for i in range(200)], [2.0 - count / 200] * 200, [0.0] * 200))] * 3
+
+
+def unsuspected(lab: Program) -> tuple[Trial, list[Confirmed], dict[Stage, str]]:
+    judged = tuple(Judged(c, Clear("")) for c in CATALOGUE if c.code.startswith("STG"))
+    given: Any = lab
+    trial = Trial(given, [], [])
+    more, others = trial.unsuspected(replace(diagnosed(), judged=judged), [])
+    return trial, more, {s.stage: s.told for s in others}
+
+
+def test_a_stage_that_nobody_suspected_is_confirmed_by_its_reference_alone() -> None:
+    trial, more, others = unsuspected(Program({"draw": 30, "read_train": -20}))
+    assert [(c.name, c.stage, c.effect.value) for c in more] == [("faulty_draw", "draw", 15.0)]
+    assert more[0].effect.nats is not None and more[0].effect.nats.value == pytest.approx(30 / 200)
+    assert [(j.check.name, j.verdict) for j in trial.settled] == [("faulty_draw", "confirmed")]
+    assert others == {"read_train": "gain", "read_val": "none", "choose": "none"}
+
+
+def test_where_nothing_changes_or_no_time_is_left_no_stage_is_told() -> None:
+    trial, more, others = unsuspected(Program({}))
+    assert not more and not trial.settled and set(others.values()) == {"none"}
+    _, more, others = unsuspected(Program({"draw": 30}, time=False))
+    assert not more and not others

@@ -216,8 +216,11 @@ class Lab:
     def results(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
         """The arms under all of these treatments together, in all seeds, those of the score included."""
         programs = [t for t in treatments if not is_score(t)]
-        arms = list(self.treated(programs[0], self.control())[1] if len(programs) == 1 else self.arms(programs))
-        for treatment in treatments:
+        # The best epoch is one of all passes, of which a finished model that is scored again has the last only.
+        epochs = [t for t in treatments if t.name == "score_best_epoch"]
+        again = len(programs) == 1 and not epochs
+        arms = list(self.treated(programs[0], self.control())[1] if again else self.arms(programs))
+        for treatment in (*epochs, *(t for t in treatments if t not in epochs)):
             if treatment.name in ("score_renamed", "score_best_epoch"):
                 arms = [a if a.error is not None else scored_under(a, treatment) for a in arms]
             elif treatment.name == "score_without":

@@ -196,6 +196,8 @@ class Trial:
             return [], []  # what a short training gains by other images says little of a whole one
         known = references(lab.compare(lab.run) if lab.compare is not None else None, lab.run, [c.stage for c in causes], trained)
         removed = [c.treatment for c in causes]
+        if any(is_score(t) or is_rescore(t) for t in removed):
+            known.pop("choose", None)  # which epoch is best is another question under other images or labels
         tries = len(self.chosen) + most_tries(list(known))
 
         def tried(stages: Sequence[Stage]) -> Effect | None:

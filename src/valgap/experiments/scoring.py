@@ -121,8 +121,8 @@ def best_epoch(arm: ArmResult) -> ArmResult:
     tables = [t for t in (_in_order_of(t, last) for t in passes) if t is not None]
     rows = rows_cross_fitted(np.array([t.prediction == t.target for t in tables]))
     each = np.arange(len(rows))
-    prediction, loss = (np.array([getattr(t, k) for t in tables])[rows, each] for k in ("prediction", "loss"))
-    return replace(arm, samples=replace(last, prediction=prediction, loss=loss))
+    prediction, loss, margin = (np.array([getattr(t, k) for t in tables])[rows, each] for k in ("prediction", "loss", "margin"))
+    return replace(arm, samples=replace(last, prediction=prediction, loss=loss, margin=margin))
 
 
 def _in_order_of(table: SampleTable, last: SampleTable) -> SampleTable | None:
@@ -136,7 +136,8 @@ def _in_order_of(table: SampleTable, last: SampleTable) -> SampleTable | None:
         return None
     place = np.empty(len(own), np.int64)
     place[other] = own
-    return replace(table, prediction=table.prediction[place], target=table.target[place], loss=table.loss[place])
+    columns = {k: getattr(table, k)[place] for k in ("prediction", "target", "loss", "margin")}
+    return replace(table, **columns)
 
 
 def scored_under(arm: ArmResult, intervention: Intervention) -> ArmResult:
