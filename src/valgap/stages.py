@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from valgap.types import STAGES, CaseStages, Clear, Compared, Evidence, Finding, Judged, Measured, Stage, StageLine
+from valgap.types import STAGES, CaseStages, Clear, Compared, Evidence, Finding, Judged, Measured, Stage, StageLine, StageShare
 
 # A finding at or above this confidence is one we would bet on; below it is a hint.
 SUSPECTED = 0.5
@@ -52,7 +52,7 @@ def settle(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
             for i in named:
                 if i != first:
                     out[i] = _as_hint(out[i])
-    return _with_consequences(_with_their_work(out), stages)
+    return _of_loss_last(_with_consequences(_with_their_work(out), stages))
 
 
 def _with_their_work(judged: list[Judged]) -> list[Judged]:
@@ -79,6 +79,12 @@ def _with_their_work(judged: list[Judged]) -> list[Judged]:
     return out
 
 
+def _of_loss_last(judged: list[Judged]) -> list[Judged]:
+    """The outcomes, where what costs loss alone is a hint beside anything that costs accuracy: it is a part of the loss."""
+    rivals = any(_confidence(j) >= SUSPECTED and not j.check.loss_alone for j in judged)
+    return [_as_hint(j) if rivals and j.check.loss_alone and _confidence(j) >= SUSPECTED else j for j in judged]
+
+
 def _with_consequences(judged: list[Judged], stages: CaseStages) -> list[Judged]:
     """The outcomes, where what claims no more than a fault of a stage before it costs is a hint: it may well follow from it."""
     out = []
@@ -100,11 +106,28 @@ def _named_before(one: Judged, judged: Sequence[Judged]) -> bool:
     return any(_points(j) >= PART * _points(one) for j in named)
 
 
-def account(judged: Sequence[Judged], stages: CaseStages) -> tuple[StageLine, ...]:
-    """One line a stage, the most costly first; stages that nothing is known of come last."""
+def account(judged: Sequence[Judged], stages: CaseStages, shares: Sequence[StageShare] = ()) -> tuple[StageLine, ...]:
+    """One line a stage, the most costly first; stages that nothing is known of come last. ``shares``: what re-runs gave."""
+    by_stage = {s.stage: s for s in shares}
     lines = [_line(stage, [j for j in judged if j.check.stage == stage], stages.compared(stage)) for stage in STAGES]
+    lines = [_as_shared(line, by_stage[line.stage]) if line.stage in by_stage else line for line in lines]
     place = ("at fault", "gain", "unknown", "sound")
     return tuple(sorted(lines, key=lambda x: (place.index(x.verdict) > 0, -_told(x), STAGES.index(x.stage))))
+
+
+def _as_shared(line: StageLine, share: StageShare) -> StageLine:
+    """The line with what re-runs gave to its stage in the place of what the comparison lets expect."""
+    shared = replace(line, points=share.points, nats=share.nats)
+    if share.told == "cost":
+        return shared
+    if share.told == "gain":
+        told = "re-runs with the plain way in its place do worse: the program's own is a gain"
+        return replace(shared, verdict="gain", confidence=0.0, summary=told, causes=(), missing="")
+    if line.verdict == "at fault":
+        return line  # what is suspected has a word of its own
+    words = f"tried at once with {', '.join(s for s in share.together if s != line.stage)}" if share.together else "tried"
+    told = f"re-runs with the plain way in its place change next to nothing ({words})"
+    return replace(shared, verdict="sound", confidence=min(HINT, line.confidence), summary=told, missing="")
 
 
 def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
@@ -112,7 +135,8 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
     likely = sorted((j for j in findings if _confidence(j) >= SUSPECTED and j.verdict != "refuted"), key=_weight, reverse=True)
     proved = [j for j in findings if j.verdict == "confirmed"]
     causes = tuple(j.check.code for j in (*proved, *(j for j in likely if j not in proved)))
-    points, verdict, confidence, summary, evidence = found.points, found.verdict, found.confidence, found.summary, found.evidence
+    points, nats, verdict, confidence = found.points, found.nats, found.verdict, found.confidence
+    summary, evidence = found.summary, found.evidence
     if stage == "files" and verdict == "unknown" and any(isinstance(j.outcome, Clear) for j in own):
         verdict, summary = "sound", "no check of images, labels and splits found a fault that costs anything"
     unnamed = [j for j in findings if _unnamed(j)]
@@ -126,6 +150,7 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
         evidence = (*leading.outcome.evidence, *evidence)
         if leading.effect is not None:
             points = Measured(leading.effect.value, leading.effect.low, leading.effect.high)
+            nats = leading.effect.nats or nats
         elif points is None or found.verdict != "at fault":
             told = leading.outcome.severity_points
             # Claimed, not measured: it may be nothing, or twice as much.
@@ -133,7 +158,7 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
     return StageLine(
         stage,
         points,
-        found.nats,
+        nats,
         verdict,
         confidence,
         bool(proved),

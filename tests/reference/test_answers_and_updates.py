@@ -77,6 +77,10 @@ def test_overconfidence_is_counted_in_nats_of_the_loss() -> None:
     numbers = {"val_nll": 2.5, "val_nll_tempered": 1.5, "val_nll_gain_se": 0.1}
     found = losses.compare(rescored(with_gradient(1.0, 1.0), 0.7, **numbers), EVEN)
     assert found.verdict == "sound" and found.nats is not None and found.nats.value == pytest.approx(1.0)
+    parts = losses.loss_parts(rescored(healthy().run, 0.7, **numbers, calibration_n=80))
+    assert parts is not None and parts.value == 2.5 and parts.confidence == found.nats
+    assert parts.confidence.value + parts.discrimination == pytest.approx(parts.value) and parts.n == 80
+    assert losses.loss_parts(healthy().run) is None
 
 
 def test_a_probe_that_is_better_than_every_epoch_blames_the_updates() -> None:

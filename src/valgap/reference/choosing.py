@@ -16,8 +16,8 @@ from valgap.checks.early_end import stopped_on_its_way
 from valgap.checks.overtraining import SEEN_TO_JUMP, lasts
 from valgap.checks.progress import course, head_rate, usual_rate
 from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above
-from valgap.stats import best_row_cross_fitted
-from valgap.types import Compared, Evidence, RunRecord
+from valgap.stats import rows_cross_fitted
+from valgap.types import MAX_LOSS, Compared, Evidence, RunRecord
 
 LEAST_POINTS = 2.0
 # A training loss that fell by this share in the last epoch goes on falling; below this share of a usual rate, the rate is why.
@@ -51,17 +51,14 @@ def _best_epoch(run: RunRecord) -> Compared:
     seen = course(run)
     if seen is None or len(seen.passes) < SEEN_TO_JUMP or seen.right.shape[1] < MIN_IMAGES:
         return Compared("unknown", "", missing=f"{SEEN_TO_JUMP} validations over the same {MIN_IMAGES} images")
-    loss = np.minimum(np.nan_to_num(seen.loss, nan=100.0), 100.0)
-    halves = np.arange(loss.shape[1]) % 2
-    chosen = np.zeros(loss.shape[1])
-    for half in (0, 1):
-        epoch = int(seen.right[:, halves != half].mean(1).argmax())
-        chosen[halves == half] = loss[epoch, halves == half]
+    loss = np.clip(np.nan_to_num(seen.loss, nan=MAX_LOSS), 0.0, MAX_LOSS)
+    epochs, each = rows_cross_fitted(seen.right), np.arange(loss.shape[1])
     reported = Answers(seen.right[-1], loss[-1])
-    points, nats = gained(reported, Answers(best_row_cross_fitted(seen.right).astype(bool), chosen))
+    chosen = Answers(seen.right[epochs, each].astype(bool), loss[epochs, each])
+    points, nats = gained(reported, chosen)
     best = reported.accuracy + points.value / 100
     facts = (
-        Evidence("val accuracy of the best epoch, chosen on the other half", best, reported.accuracy, "", len(chosen)),
+        Evidence("val accuracy of the best epoch, chosen on the other half", best, reported.accuracy, "", len(each)),
         Evidence("validations", len(seen.passes), None, "passes"),
     )
     confidence = SURE * likely_above(points, LEAST_POINTS)

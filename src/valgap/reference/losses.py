@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from valgap.types import Compared, Evidence, Intervention, Measured, Pass, RunRecord, Untreatable
+from valgap.types import Compared, Evidence, Intervention, LossParts, Measured, Pass, RunRecord, Untreatable
 
 # Cosines below this are of another direction. At fresh logits class weights of 1 to 5 give .91, smoothing and focal losses 1
 # (tests/reference/test_answers_and_updates.py computes them).
@@ -99,6 +99,15 @@ def overconfidence(run: RunRecord) -> Measured | None:
         return None
     value, half = numbers["val_nll"] - numbers["val_nll_tempered"], 1.96 * numbers["val_nll_gain_se"]
     return Measured(value, value - half, value + half)
+
+
+def loss_parts(run: RunRecord) -> LossParts | None:
+    """The validation loss of the finished model in its two parts; None where it was not measured."""
+    confidence = overconfidence(run)
+    if confidence is None or run.closing is None:
+        return None
+    numbers = run.closing.numbers
+    return LossParts(numbers["val_nll"], confidence, numbers["val_nll_tempered"], int(numbers["calibration_n"]))
 
 
 def _soft(one: Pass) -> bool:
