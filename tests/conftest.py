@@ -15,8 +15,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session", autouse=True)
 def own_image_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Tests leave the user's cache of image features alone."""
-    os.environ["VALGAP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """Tests leave the user's cache of image features alone. The workers of one session share theirs, as programs of a user do."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    os.environ["VALGAP_CACHE"] = str(folder / "cache-of-this-session")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

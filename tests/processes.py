@@ -1,7 +1,8 @@
 """Python programs in processes of their own: fresh ones, or forked from one in which torch is imported already.
 
-An interpreter that imports torch, timm and the rest takes 9 s of processor time; a fork of it takes 0.1 s. Programs whose
-start is not what a test is about are forked. Their import under the recorder is tested with fresh processes.
+An interpreter that imports torch, timm and the rest takes 9 s of processor time; a fork of it takes 0.1 s. Our own modules,
+half a second in every process otherwise, are there as well; what a recorded script must not find (typer and its kin) is not.
+Programs whose start is not what a test is about are forked. Their import under the recorder is tested with fresh processes.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import IO, Any
 
 PRELOADED = [
     "torch", "torchvision", "torch._dynamo", "scipy.special", "scipy.stats", "sklearn.linear_model", "timm", "rich.console",
-    "tests.processes",
+    "valgap.cli.launch", "valgap.diagnosis", "valgap.experiments.runner", "valgap.experiments.sandbox", "valgap.report.terminal",
+    "valgap.features.backbone", "valgap.training", "valgap.exhibits", "valgap.edits", "tests.processes",
 ]  # fmt: skip
 
 
@@ -33,8 +36,13 @@ def fresh(command: Sequence[object], cwd: Path | None = None) -> subprocess.Comp
 def forked(
     command: Sequence[object], cwd: Path | None = None, variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """What ``python COMMAND...`` printed, in a fork of an interpreter that has torch; COMMAND is FILE or -m MODULE first."""
+    """What ``python COMMAND...`` printed, in a fork of an interpreter that has torch; COMMAND is FILE or -m MODULE first.
+
+    What ``valgap diagnose`` runs again is forked as well.
+    """
     whole = [str(c) for c in command]
+    if whole[:3] == ["-m", "valgap.cli", "diagnose"]:
+        whole[1] = "tests.experiments.forked_arms"
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         process = _start(whole, cwd or Path.cwd(), (out, err), variables)
@@ -68,7 +76,10 @@ class ForkedPopen:
 
 def _start(command: list[str], cwd: Path, outputs: tuple[Path, Path], variables: Mapping[str, str] | None = None) -> Any:
     context = _context()
-    process = context.Process(target=_child, args=(command, os.fspath(cwd), [*map(os.fspath, outputs)], dict(variables or {})))
+    forkserver.ensure_running()
+    server = forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
+    arguments = (command, os.fspath(cwd), [*map(os.fspath, outputs)], dict(variables or {}), server)
+    process = context.Process(target=_child, args=arguments)
     process.start()
     return process
 
@@ -77,10 +88,19 @@ def _start(command: list[str], cwd: Path, outputs: tuple[Path, Path], variables:
 def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
+    if _server is not None:  # in a fork, whose own forks come from the same interpreter
+        own: Any = forkserver._forkserver  # type: ignore[attr-defined]
+        own._forkserver_address, own.ensure_running = _server, lambda: None
+        forkserver.ensure_running = own.ensure_running
     return context
 
 
-def _child(command: list[str], cwd: str, outputs: list[str], variables: dict[str, str]) -> None:
+_server: str | None = None
+
+
+def _child(command: list[str], cwd: str, outputs: list[str], variables: dict[str, str], server: str) -> None:
+    global _server
+    _server = server
     os.setsid()
     multiprocessing.set_start_method(None, force=True)  # the platform's own for what the program starts, not ours
     os.environ.update(variables)

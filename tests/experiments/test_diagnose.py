@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.experiments.test_sandbox import tree
-from tests.processes import forked
+from tests.processes import ForkedPopen, forked
 
 pytestmark = pytest.mark.takes(105)
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +25,7 @@ OPTIONS = ["--backbone", "efficientnet_lite0", "--size", "64", "--epochs", "2"]
 
 
 def valgap(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Its re-runs are forks as well; as processes that users have they run before the Ctrl-C below."""
     return forked(["-m", "valgap.cli", *arguments], cwd)
 
 
@@ -53,7 +55,9 @@ def shifted(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_score_fault_is_confirmed_and_the_ledger_sums(shifted: Path) -> None:
-    done = valgap("diagnose", "r", "--budget", "5m", "--json", cwd=shifted)
+    # Without the closer look at every photograph that single wrong labels take.
+    command = ["diagnose", "r", "--budget", "5m", "--ignore", "DAT104"]
+    done = valgap(*command, "--json", cwd=shifted)
     assert done.returncode == 0, done.stderr
     body: dict[str, Any] = json.loads(done.stdout)
     first = body["findings"][0]
@@ -66,10 +70,10 @@ def test_a_score_fault_is_confirmed_and_the_ledger_sums(shifted: Path) -> None:
     assert shared["proved"] and shared["points"]["value"] == pytest.approx(line["points"], abs=0.05)
     assert body["loss"]["confidence"]["value"] + body["loss"]["discrimination"] == pytest.approx(body["loss"]["value"])
     assert body["experiments"]["reproduced"]
-    again = json.loads(valgap("diagnose", "r", "--budget", "5m", "--json", cwd=shifted).stdout)
+    again = json.loads(valgap(*command, "--json", cwd=shifted).stdout)
     assert again["experiments"]["reused"] == again["experiments"]["arms"] >= 3
     assert again["findings"][0]["effect_points"] == first["effect_points"]
-    told = valgap("diagnose", "r", "--budget", "5m", "--fail-on", "confirmed", "--html", "r.html", cwd=shifted)
+    told = valgap(*command, "--fail-on", "confirmed", "--html", "r.html", cwd=shifted)
     assert told.returncode == 1
     assert "reached with every confirmed remedy" in " ".join(told.stdout.split())
 
@@ -90,20 +94,19 @@ def test_nothing_of_the_users_changes_and_ctrl_c_keeps_what_is_finished(photos: 
     (tmp_path / "a.txt").write_text("a")  # the recorded run itself renamed it, as the user asked
     (tmp_path / "old").mkdir()
     before = {k: v for k, v in tree(tmp_path).items() if not k.startswith("r/") and k != "r"}
-    command = [sys.executable, "-m", "valgap.cli", "diagnose", "r", "--budget", "4m", "--json", "--select", "MOD306"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        results = tmp_path / "r" / "experiments"
-        end = time.monotonic() + 120
-        while time.monotonic() < end and not list(results.glob("*/record/result.json")):
-            time.sleep(0.1)
-        running.send_signal(signal.SIGINT)
-        running.communicate(timeout=60)
-    assert running.returncode == 130
+    options = ["diagnose", "r", "--budget", "4m", "--json", "--select", "MOD306"]
+    with (photos / "output.txt").open("wb") as output:
+        running = ForkedPopen([sys.executable, "-m", "valgap.cli", *options], output, cwd=tmp_path)
+    results = tmp_path / "r" / "experiments"
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not list(results.glob("*/record/result.json")):
+        time.sleep(0.1)
+    os.kill(running.pid, signal.SIGINT)
+    assert running.wait(60) == 130
     kept = len(list(results.glob("*/record/result.json")))
     assert kept >= 1
     # The rest of the re-runs are forks: those before the Ctrl-C were processes as users have them.
-    rest = ["-m", "tests.experiments.forked_arms", "diagnose", "r", "--budget", "4m", "--json", "--select", "MOD306"]
-    body = json.loads(forked(rest, tmp_path).stdout)
+    body = json.loads(valgap(*options, cwd=tmp_path).stdout)
     assert body["experiments"]["reused"] >= 1
     softmax = next(f for f in body["findings"] if f["code"] == "MOD306")
     assert softmax["verdict"] in ("confirmed", "inconclusive", "refuted")

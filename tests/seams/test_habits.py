@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,6 @@ NAMES = (
 )  # fmt: skip
 
 
-FRAMEWORKS = ("lightning_module", "hf_trainer")
-
-
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 training and 15 validation photographs of three classes, 48 pixels."""
@@ -50,10 +48,10 @@ def bare(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return forked([HABITS / f"{name}.py", *arguments])
 
 
-def recorded(name: str, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """These frameworks import torch in their own order, in a fresh process; the others are forked from one that has it."""
-    command = ["-m", "valgap.cli", "run", "--closing", "0", "--out", out, HABITS / f"{name}.py", *arguments]
-    return (fresh if name in FRAMEWORKS else forked)(command)
+def recorded(
+    name: str, out: Path, *arguments: str, how: Callable[[list[object]], subprocess.CompletedProcess[str]] = forked
+) -> subprocess.CompletedProcess[str]:
+    return how(["-m", "valgap.cli", "run", "--closing", "0", "--out", out, HABITS / f"{name}.py", *arguments])
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +60,8 @@ def runs(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tu
     folder = tmp_path_factory.mktemp("habits")
     found = {}
     for name in NAMES:
-        done = recorded(name, folder / name, str(photos))
+        # Frameworks import torch in an order of their own; the other one is a fresh process below, among the slow tests.
+        done = recorded(name, folder / name, str(photos), how=fresh if name == "lightning_module" else forked)
         assert done.returncode == 0, done.stderr
         found[name] = (read_record(folder / name), done.stdout)
     return found
@@ -136,6 +135,17 @@ def test_the_recorder_changes_nothing(name: str, photos: Path, runs: dict[str, t
     ours = [line for line in runs[name][1].splitlines() if "runtime" not in line]
     assert ours == [line for line in plain.stdout.splitlines() if "runtime" not in line]
     assert any(line.startswith("weights") for line in ours)
+
+
+@pytest.mark.slow
+def test_a_framework_that_imports_torch_itself(photos: Path, runs: dict[str, tuple[RunRecord, str]], tmp_path: Path) -> None:
+    done = recorded("hf_trainer", tmp_path / "run", str(photos), how=fresh)
+    assert done.returncode == 0, done.stderr
+    own, forked_one = read_record(tmp_path / "run"), runs["hf_trainer"][0]
+    assert own.recorder_errors == ()
+    for one, other in zip(own.passes, forked_one.passes, strict=True):
+        assert (one.phase, one.samples.sample.tolist()) == (other.phase, other.samples.sample.tolist())
+        assert np.array_equal(one.steps.loss, other.steps.loss)
 
 
 @pytest.mark.parametrize(("name", "arguments"), [("plain_loop", ("2",)), ("trainer_class", ("--workers", "2"))])

@@ -16,6 +16,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.utils.data import RandomSampler
 
+from tests.processes import ForkedPopen
+from tests.ranks.test_ranks import free_port
 from valgap.engine import FeatureStore
 from valgap.engine.decoded import Pictures
 from valgap.training.images import ImageDataset
@@ -39,45 +41,45 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(photos: Path, out: Path, processes: int, *options: str) -> dict[str, Any]:
-    """Summary and weights of `valgap train` in so many processes, with a cache of their own."""
+def trained(photos: Path, out: Path, processes: int, launcher: bool, *options: str) -> dict[str, Any]:
+    """Summary and weights of `valgap train` in so many processes, with a cache of their own.
+
+    ``launcher``: started by torchrun; else forked, with the variables that it sets.
+    """
     # Halves of a batch, rounded to bfloat16, add up to something else. At a low rate differences of rounding do not grow.
     config = out.parent / "exact.yaml"
     config.write_text("precision: fp32\nbackbone_rate: 0.3\n", encoding="utf-8")
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    command = [
-        *start,
-        "-m",
-        "valgap",
-        "train",
-        str(photos),
-        "--out",
-        str(out),
-        "--backbone",
-        "efficientnet_lite0",
-        "--size",
-        "32",
-        "--config",
-        str(config),
-    ]
-    done = subprocess.run(
-        [sys.executable, *command, *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env={**os.environ, "VALGAP_CACHE": str(out) + "-cache", "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    given = ["--out", str(out), "--backbone", "efficientnet_lite0", "--size", "32", "--config", str(config), *options]
+    command = [sys.executable, "-m", "valgap", "train", str(photos), *given]
+    variables = {"VALGAP_CACHE": str(out) + "-cache", "OMP_NUM_THREADS": "1"}
+    printed = out.parent / f"{processes}.txt"
+    if launcher and processes > 1:
+        command[1:1] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        with printed.open("wb") as output:
+            statuses = [subprocess.call(command, stdout=output, stderr=output, timeout=300, env={**os.environ, **variables})]
+    else:
+        group = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": free_port(),
+            "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
+        }
+        ranks = [{**group, "RANK": str(i), "LOCAL_RANK": str(i)} if processes > 1 else {} for i in range(processes)]
+        with printed.open("wb") as output:
+            running = [ForkedPopen(command, output, env={**variables, **rank}) for rank in ranks]
+        statuses = [one.wait(300) for one in running]
+    assert not any(statuses), printed.read_text()[-3000:]
     summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
-    return {**summary, "weights": load_file(str(out / "checkpoint.safetensors")), "printed": done.stdout}
+    return {**summary, "weights": load_file(str(out / "checkpoint.safetensors")), "printed": printed.read_text()}
 
 
-@pytest.mark.parametrize("unfreeze", ["all", pytest.param("last", marks=pytest.mark.slow)])
-def test_two_processes_equal_one(unfreeze: str, squares: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("unfreeze", "launcher"), [("all", False), *(pytest.param(u, True, marks=pytest.mark.slow) for u in ("all", "last"))]
+)
+def test_two_processes_equal_one(unfreeze: str, launcher: bool, squares: Path, tmp_path: Path) -> None:
     options = ["--unfreeze", unfreeze, "--epochs", "2", "--batch-size", "8"]
-    one = trained(squares, tmp_path / "one", 1, *options)
-    two = trained(squares, tmp_path / "two", 2, *options)
+    one = trained(squares, tmp_path / "one", 1, launcher, *options)
+    two = trained(squares, tmp_path / "two", 2, launcher, *options)
     assert two["printed"].count("probe:") == one["printed"].count("probe:") == 1  # one of them prints
     assert (tmp_path / "two" / "events.jsonl").is_file()  # and records
     for a, b in zip(one["epochs"], two["epochs"], strict=True):
