@@ -123,6 +123,28 @@ def test_early_stopping_that_ends_it_on_its_way_up_is_the_choice_of_the_end_too(
         assert stages.compared("update").verdict == "sound"
 
 
+def of_planned(epochs: int, given: int, accuracies: tuple[float, ...] = (0.4, 0.45)) -> RunRecord:
+    """So many epochs of a loop that was given more, or not; each validates so."""
+    passes = []
+    for e in range(epochs):
+        passes.append(train_pass(2 * e, e, np.arange(TRAIN), loops=((e, given),)))
+        passes.append(val_pass(2 * e + 1, e + 1, VAL_IDS, samples=samples(VAL_IDS, accuracies[e])))
+    return rescored(replace(healthy().run, passes=tuple(passes)), 0.45, probe_final=0.98, probe_n=100)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "given", "accuracies", "early"),
+    [(1, 4, (0.4,), True), (2, 5, (0.4, 0.45), True), (2, 2, (0.4, 0.45), False), (2, 5, (0.5, 0.3), False)],
+    ids=["one of four", "two of five", "all", "it had got worse"],
+)
+def test_a_loop_that_is_left_early_is_the_choice_of_the_end(
+    epochs: int, given: int, accuracies: tuple[float, ...], early: bool
+) -> None:
+    found = Stages(of_planned(epochs, given, accuracies), None).compared("choose")
+    assert (found.kind == "early") == early
+    assert not early or f"{epochs} of {given} epochs" in found.summary
+
+
 def test_the_stages_of_training_are_treated_by_their_references() -> None:
     summed = losses.compare(with_gradient(1.0, 20.0), BEHIND).treatment
     assert isinstance(summed, Intervention) and summed.name == "reference_loss"

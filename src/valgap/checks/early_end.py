@@ -93,6 +93,15 @@ def gain_of_more(ended: Ended) -> float:
     return max(0.0, 100 * float(time @ rows / (time @ time)) * len(rows) / 2)
 
 
+def broke_off(run: RunRecord) -> bool:
+    """Whether the training ended before the epochs that it was given, and no validation was a reason for it."""
+    plan, passes = given_epochs(run), trained(run) if run.of_phase("train") else []
+    if plan is None or not passes or len(passes) >= plan[0] or run.exit_status != 0 or run.stopped is not None:
+        return False
+    curve = [p.samples.accuracy for p in run.of_phase("validation") if p.samples.answered]
+    return is_whole(run, passes[-1]) and bool(curve) and curve[-1] >= max(curve)
+
+
 def stopped_on_its_way(run: RunRecord) -> bool:
     """Whether its own early stopping ended it by chance, while it still got better."""
     ended = ended_early(run)

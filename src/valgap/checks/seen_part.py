@@ -175,6 +175,9 @@ def given_epochs(run: RunRecord) -> tuple[int, str] | None:
             if turn == before + 1:
                 # Where the loop did not begin at its first turn (a training that goes on), what is left is what counts.
                 return len(passes) + turns - 1 - turn, "the loop over epochs"
+    counted = [turns for turn, turns in passes[0].loops if turns > 1 and turn == 0]
+    if len(passes) == len(counted) == 1:
+        return counted[0], "the loop over epochs"
     for number in reversed(run.printed):
         told = PROGRESS.search(number.line)
         if told is not None:

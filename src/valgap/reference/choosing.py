@@ -12,9 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from valgap.checks.early_end import stopped_on_its_way
+from valgap.checks.early_end import broke_off, stopped_on_its_way
 from valgap.checks.overtraining import SEEN_TO_JUMP, lasts
 from valgap.checks.progress import course, head_rate, usual_rate
+from valgap.checks.seen_part import given_epochs, trained
 from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above
 from valgap.stats import rows_cross_fitted
 from valgap.types import MAX_LOSS, Compared, Evidence, RunRecord
@@ -28,6 +29,10 @@ SURE = 0.9
 
 def compare(run: RunRecord, learned: Compared) -> Compared:
     """The weights that the run ends with against the best epoch's; ``learned``: what they leave to a probe."""
+    if learned.verdict == "at fault" and broke_off(run):
+        given = given_epochs(run)
+        told = f"training ends after {len(trained(run))} of {given[0] if given else 0} epochs: {learned.summary}"
+        return replace(learned, summary=told, remedy="let it train all the epochs that it was given", kind="early")
     if learned.verdict == "at fault" and (still_improving(run) or stopped_on_its_way(run)):
         told = f"training ends while it still gets better: {learned.summary}"
         return replace(
