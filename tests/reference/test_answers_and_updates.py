@@ -73,6 +73,17 @@ def test_another_gradient_is_a_fault_only_where_training_stays_behind() -> None:
     assert losses.compare(healthy().run, BEHIND).verdict == "unknown"
 
 
+def test_a_loss_without_gradient_is_at_fault_whatever_else_is_known() -> None:
+    """Clamped, rounded or detached: nothing moves, and that nothing moves is its work."""
+    run = with_gradient(0.0, 1e-30)
+    run = replace(
+        run,
+        passes=tuple(replace(p, gradient=replace(p.gradient, silent=1.0)) if p.gradient is not None else p for p in run.passes),
+    )
+    found = losses.compare(run, Compared("unknown", "", missing="probes"))
+    assert found.verdict == "at fault" and "no gradient" in found.summary and found.confidence > 0.9
+
+
 def test_overconfidence_is_counted_in_nats_of_the_loss() -> None:
     numbers = {"val_nll": 2.5, "val_nll_tempered": 1.5, "val_nll_gain_se": 0.1}
     found = losses.compare(rescored(with_gradient(1.0, 1.0), 0.7, **numbers), EVEN)

@@ -23,6 +23,9 @@ ALIKE = 0.8
 AWAY, AWAY_CONFIDENCE = 0.4, 0.6
 # Samples without gradient, though they are answered wrongly: ignored targets and masks.
 SILENT = 0.03
+# Nearly all of them: no gradient is left to learn from, whatever else is the matter.
+MUTE, SURE = 0.9, 0.95
+MUTE_REMEDY = "train with plain cross_entropy of raw logits: no clamp, rounding, detach or argmax between logits and loss"
 # A sum over the batch is as many times as large as the batch; a factor up to this is one of taste.
 LARGE = 6.0
 
@@ -63,6 +66,9 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
     else:
         told = f"the loss pulls the logits elsewhere than cross-entropy does (cosine {cosine:.2f})"
         remedy = "train with plain cross_entropy of raw logits and class indices, and add weights or smoothing one at a time"
+    if silent >= MUTE:
+        told, remedy = "the loss gives no gradient: it does not depend on the logits, or not where they are", MUTE_REMEDY
+        return Compared("at fault", told, None, nats, SURE, facts, remedy, kind="mute", treatment=_treatment(run, passes))
     kind = "summed" if summed else "" if large or not bent else "bent"
     if learned.verdict == "unknown" and cosine < AWAY:
         return Compared(
