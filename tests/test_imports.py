@@ -28,7 +28,7 @@ ALLOWED = {
     "features": BASE | {"data", "engine", "models"},
     "checks": {"types", "stats"},
     "stages": BASE,
-    "reference": BASE | {"data", "features", "checks"},
+    "reference": BASE | {"data", "features", "checks", "recipe"},
     "report": {"types"},
     "edits": BASE,
     "exhibits": BASE | {"data"},

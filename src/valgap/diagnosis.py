@@ -16,7 +16,7 @@ from valgap.errors import NothingRecordedError, ValgapError
 from valgap.features import Measurements, images_of_run, rows_of_path
 from valgap.gap import gap_parts
 from valgap.record.reader import read_record
-from valgap.reference import Stages
+from valgap.reference import Stages, loss_parts
 from valgap.stages import SUSPECTED, account, settle
 from valgap.stats import wilson_interval
 from valgap.types import (
@@ -95,6 +95,7 @@ def diagnose(
         images=looked_at,
         gap=gap_parts(record, looked_at),
         stages=account(judged, stages),
+        loss=loss_parts(record),
         reported=_accuracy_of(record.last_train.samples if record.last_train is not None else None),
         rescored=_accuracy_of(record.closing.rescores.get("train_eval") if record.closing is not None else None),
         unseen=record.unseen or not_seen(record),
@@ -106,9 +107,8 @@ def diagnose(
 
     # Arms are shortened copies of the program: their images are those of the run, which were looked at already.
     proved = prove(diagnosis, seconds, progress, lambda one: stages if one is record else Stages(one, None))
-    sits = {j.check.name: j.check.stage for j in proved.judged}
-    proved = replace(proved, ledger=tuple(replace(line, stage=sits.get(line.name)) for line in proved.ledger))
-    return replace(proved, budget_s=seconds, judged=tuple(order(proved.judged)), stages=account(proved.judged, stages))
+    lines = account(proved.judged, stages, proved.shares)
+    return replace(proved, budget_s=seconds, judged=tuple(order(proved.judged)), stages=lines)
 
 
 def check(

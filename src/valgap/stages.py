@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from valgap.types import STAGES, CaseStages, Clear, Compared, Finding, Judged, Measured, Stage, StageLine
+from valgap.types import STAGES, CaseStages, Clear, Compared, Evidence, Finding, Judged, Measured, Stage, StageLine, StageShare
 
 # A finding at or above this confidence is one we would bet on; below it is a hint.
 SUSPECTED = 0.5
@@ -26,6 +26,9 @@ UNDER: Mapping[Stage, tuple[Stage, ...]] = {"read_train": ("forward",), "update"
 # A cause claims no more than what was assumed of it, or measured in another way: a part of the stage's cost is enough.
 PART = 0.3
 SURE = 0.7
+# What happens while training, in causal order; a fact of the record among them is at least so sure.
+TRAINING: tuple[Stage, ...] = ("draw", "pair", "read_train", "forward", "loss", "update", "choose")
+FACT = 0.9
 # What is true of the files and costs less is told as a note.
 HARMLESS_POINTS = 1.0
 
@@ -49,7 +52,37 @@ def settle(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
             for i in named:
                 if i != first:
                     out[i] = _as_hint(out[i])
-    return _with_consequences(out, stages)
+    return _of_loss_last(_with_consequences(_with_their_work(out), stages))
+
+
+def _with_their_work(judged: list[Judged]) -> list[Judged]:
+    """The outcomes, where a fact whose own cost nobody measured has the measured cost of what it may have brought about.
+
+    What a network makes of a training is judged as it is, not as it would be with the earlier fault mended: the cost of later
+    stages may be all of it. Told once, it stands at the cause that is sure.
+    """
+    out = list(judged)
+    facts = [i for i, j in enumerate(out) if _confidence(j) >= FACT and _most(j) > 0 and j.check.stage in TRAINING]
+    for i in sorted(facts, key=lambda i: TRAINING.index(out[i].check.stage)):
+        later = TRAINING[TRAINING.index(out[i].check.stage) :]
+        for k, other in enumerate(out):
+            measured = _confidence(other) >= SUSPECTED and not _most(other) and other.check.stage in later
+            if k == i or not measured or _points(other) > _most(out[i]):
+                continue
+            fact = out[i].outcome
+            assert isinstance(fact, Finding) and isinstance(other.outcome, Finding)
+            if _points(other) > fact.severity_points:
+                cost = Evidence(f"cost, as {other.check.code} measures it further on", _points(other), 0.0, "points")
+                fact = replace(fact, severity_points=_points(other), evidence=(*fact.evidence, cost))
+                out[i] = replace(out[i], outcome=fact)
+            out[k] = _as_hint(other)
+    return out
+
+
+def _of_loss_last(judged: list[Judged]) -> list[Judged]:
+    """The outcomes, where what costs loss alone is a hint beside anything that costs accuracy: it is a part of the loss."""
+    rivals = any(_confidence(j) >= SUSPECTED and not j.check.loss_alone for j in judged)
+    return [_as_hint(j) if rivals and j.check.loss_alone and _confidence(j) >= SUSPECTED else j for j in judged]
 
 
 def _with_consequences(judged: list[Judged], stages: CaseStages) -> list[Judged]:
@@ -73,11 +106,28 @@ def _named_before(one: Judged, judged: Sequence[Judged]) -> bool:
     return any(_points(j) >= PART * _points(one) for j in named)
 
 
-def account(judged: Sequence[Judged], stages: CaseStages) -> tuple[StageLine, ...]:
-    """One line a stage, the most costly first; stages that nothing is known of come last."""
+def account(judged: Sequence[Judged], stages: CaseStages, shares: Sequence[StageShare] = ()) -> tuple[StageLine, ...]:
+    """One line a stage, the most costly first; stages that nothing is known of come last. ``shares``: what re-runs gave."""
+    by_stage = {s.stage: s for s in shares}
     lines = [_line(stage, [j for j in judged if j.check.stage == stage], stages.compared(stage)) for stage in STAGES]
+    lines = [_as_shared(line, by_stage[line.stage]) if line.stage in by_stage else line for line in lines]
     place = ("at fault", "gain", "unknown", "sound")
     return tuple(sorted(lines, key=lambda x: (place.index(x.verdict) > 0, -_told(x), STAGES.index(x.stage))))
+
+
+def _as_shared(line: StageLine, share: StageShare) -> StageLine:
+    """The line with what re-runs gave to its stage in the place of what the comparison lets expect."""
+    shared = replace(line, points=share.points, nats=share.nats)
+    if share.told == "cost":
+        return shared
+    if share.told == "gain":
+        told = "re-runs with the plain way in its place do worse: the program's own is a gain"
+        return replace(shared, verdict="gain", confidence=0.0, summary=told, causes=(), missing="")
+    if line.verdict == "at fault":
+        return line  # what is suspected has a word of its own
+    words = f"tried at once with {', '.join(s for s in share.together if s != line.stage)}" if share.together else "tried"
+    told = f"re-runs with the plain way in its place change next to nothing ({words})"
+    return replace(shared, verdict="sound", confidence=min(HINT, line.confidence), summary=told, missing="")
 
 
 def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
@@ -85,7 +135,8 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
     likely = sorted((j for j in findings if _confidence(j) >= SUSPECTED and j.verdict != "refuted"), key=_weight, reverse=True)
     proved = [j for j in findings if j.verdict == "confirmed"]
     causes = tuple(j.check.code for j in (*proved, *(j for j in likely if j not in proved)))
-    points, verdict, confidence, summary, evidence = found.points, found.verdict, found.confidence, found.summary, found.evidence
+    points, nats, verdict, confidence = found.points, found.nats, found.verdict, found.confidence
+    summary, evidence = found.summary, found.evidence
     if stage == "files" and verdict == "unknown" and any(isinstance(j.outcome, Clear) for j in own):
         verdict, summary = "sound", "no check of images, labels and splits found a fault that costs anything"
     unnamed = [j for j in findings if _unnamed(j)]
@@ -99,6 +150,7 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
         evidence = (*leading.outcome.evidence, *evidence)
         if leading.effect is not None:
             points = Measured(leading.effect.value, leading.effect.low, leading.effect.high)
+            nats = leading.effect.nats or nats
         elif points is None or found.verdict != "at fault":
             told = leading.outcome.severity_points
             # Claimed, not measured: it may be nothing, or twice as much.
@@ -106,7 +158,7 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
     return StageLine(
         stage,
         points,
-        found.nats,
+        nats,
         verdict,
         confidence,
         bool(proved),
@@ -128,6 +180,10 @@ def _confidence(judged: Judged) -> float:
 
 def _points(judged: Judged) -> float:
     return abs(judged.outcome.severity_points) if isinstance(judged.outcome, Finding) else 0.0
+
+
+def _most(judged: Judged) -> float:
+    return judged.outcome.most_points if isinstance(judged.outcome, Finding) else 0.0
 
 
 def _weight(judged: Judged) -> float:

@@ -60,6 +60,11 @@ def paired_difference(
     return value, max(-1.0, value - half), min(1.0, value + half)
 
 
+def chance_above(value: float, least: float, error: float) -> float:
+    """Chance (0..1) that what was measured as ``value``, with this standard error of a normal distribution, exceeds ``least``."""
+    return 0.5 * (1 + math.erf((value - least) / (max(error, 1e-9) * math.sqrt(2))))
+
+
 def confusion_matrix(
     target: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], num_classes: int
 ) -> npt.NDArray[np.int64]:
@@ -97,10 +102,21 @@ def paired_effect(delta: npt.NDArray[np.float64], level: float = 0.95) -> tuple[
     seeds, samples = delta.shape
     if not seeds or not samples:
         return float("nan"), -1.0, 1.0, 1.0
-    value = float(delta.mean())
     if not delta.any():
         # Nothing changed anywhere: the rule of three bounds what so many samples could have missed.
         return 0.0, -3.0 / samples, 3.0 / samples, 1.0
+    value, low, high, p_value = paired_mean(delta, level)
+    return value, max(-1.0, low), min(1.0, high), p_value
+
+
+def paired_mean(delta: npt.NDArray[np.float64], level: float = 0.95) -> tuple[float, float, float, float]:
+    """The same of differences of any size, such as losses: what did not change in any digit has no width."""
+    seeds, samples = delta.shape
+    if not seeds or not samples:
+        return float("nan"), -math.inf, math.inf, 1.0
+    value = float(delta.mean())
+    if not delta.any():
+        return 0.0, 0.0, 0.0, 1.0
     by_sample = float(delta.mean(0).var(ddof=1)) / samples if samples > 1 else 1.0
     by_seed = float(delta.mean(1).var(ddof=1)) / seeds if seeds > 1 else by_sample
     variance = by_sample + by_seed
@@ -110,7 +126,7 @@ def paired_effect(delta: npt.NDArray[np.float64], level: float = 0.95) -> tuple[
     error = math.sqrt(variance)
     half = float(stdtrit(freedom, 0.5 + level / 2)) * error
     p_value = 2.0 * float(stdtr(freedom, -abs(value) / error))
-    return value, max(-1.0, value - half), min(1.0, value + half), p_value
+    return value, value - half, value + half, p_value
 
 
 def shapley_values(players: Sequence[str], value: Callable[[frozenset[str]], Value]) -> dict[str, Value]:
@@ -149,14 +165,25 @@ def sampled_shapley_values(
     return {player: gain / used for player, gain in total.items()} if used else None
 
 
-def antithetic_orders(players: Sequence[str], count: int, seed: int = 0) -> list[tuple[str, ...]]:
-    """``count`` random orders, each second one the reverse of the one before; the first is the given order."""
+def grouped_orders(groups: Sequence[Sequence[str]], most: int, seed: int = 0) -> list[tuple[str, ...]]:
+    """Orders of all players in which those of a group stand together: all of them, or ``most`` random ones where there are more.
+
+    Shapley values over such orders are Owen's: a group's sum is what the game of groups alone gives it. Of random orders, each
+    second one is the reverse of the one before; the first is the given order. Source: Owen 1977.
+    """
+    count = math.factorial(len(groups)) * math.prod(math.factorial(len(g)) for g in groups)
+    if count <= most:
+        inside = [list(itertools.permutations(g)) for g in groups]
+        every = (itertools.product(*(inside[i] for i in order)) for order in itertools.permutations(range(len(groups))))
+        return [tuple(itertools.chain(*parts)) for parts in itertools.chain(*every)]
     draw = np.random.default_rng(seed)
     orders: list[tuple[str, ...]] = []
-    while len(orders) < count:
-        order = tuple(players) if not orders else tuple(draw.permutation(list(players)).tolist())
+    while len(orders) < most:
+        shuffled = [groups[i] for i in draw.permutation(len(groups))] if orders else groups
+        parts = [tuple(draw.permutation(list(g)).tolist()) if orders else tuple(g) for g in shuffled]
+        order = tuple(itertools.chain(*parts))
         orders += [order, order[::-1]]
-    return orders[:count]
+    return orders[:most]
 
 
 def best_row_cross_fitted(right: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -165,9 +192,14 @@ def best_row_cross_fitted(right: npt.NDArray[Any]) -> npt.NDArray[Any]:
     ``right`` (E, N) holds rows to choose from, say epochs. Choosing the best of E by the samples that then score it would
     flatter it; each half is scored by the row that the other half chose (the earliest of equals).
     """
+    return np.asarray(right[rows_cross_fitted(right), np.arange(right.shape[1])])
+
+
+def rows_cross_fitted(right: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """(N,): the row that is best on the other half of the samples, for each sample of ``right`` (E, N)."""
     halves = np.arange(right.shape[1]) % 2
-    chosen = np.zeros(right.shape[1], right.dtype)
+    rows = np.zeros(right.shape[1], np.int64)
     for half in (0, 1):
-        best = int(right[:, halves != half].mean(1).argmax()) if (halves != half).any() else 0
-        chosen[halves == half] = right[best, halves == half]
-    return chosen
+        if (halves != half).any():
+            rows[halves == half] = int(right[:, halves != half].mean(1).argmax())
+    return rows

@@ -23,12 +23,21 @@ def frozen(moving: Any, **numbers: float) -> Case:
     )
 
 
-@pytest.mark.parametrize("loss", [0.02, 0.1, 0.3])
+@pytest.mark.parametrize("loss", [0.05, 0.1, 0.3])
 def test_points_are_what_the_probe_loses(loss: float) -> None:
     case = frozen(HEAD | STATISTICS, probe_initial=0.8, probe_final=0.8 - loss, probe_n=100, probe_difference_se=0.01)
     finding = found(CHECK.detect(case))
     assert finding.severity_points == pytest.approx(100 * loss)
     assert finding.subjects == ("bn.running_mean", "bn.running_var")
+
+
+@pytest.mark.parametrize(("loss", "error"), [(0.02, 0.014), (0.04, 0.1), (0.0, 0.02)])
+def test_a_loss_that_is_hardly_felt_is_a_hint(loss: float, error: float) -> None:
+    finding = CHECK.detect(
+        frozen(HEAD | STATISTICS, probe_initial=0.8, probe_final=0.8 - loss, probe_n=100, probe_difference_se=error)
+    )
+    assert isinstance(finding, Finding)
+    assert (finding.confidence < 0.5) == (loss < 0.03)
 
 
 def test_without_probe_the_cost_is_said_to_be_assumed() -> None:

@@ -12,12 +12,14 @@ from valgap.types import (
     Check,
     Clear,
     Compared,
+    Effect,
     Finding,
     Intervention,
     Judged,
     Measured,
     NotApplicable,
     Stage,
+    StageShare,
     Untreatable,
 )
 
@@ -114,3 +116,59 @@ def test_the_account_says_no_more_than_the_findings() -> None:
     lines = {x.stage: x for x in account(settle([unnamed], stages), stages)}
     assert lines["choose"].verdict == "unknown" and lines["choose"].confidence == HINT  # it may follow from what was read
     assert lines["choose"].points is not None and lines["read_train"].verdict == "at fault"
+
+
+def sure(stage: Stage, points: float, most: float, code: str = "XXX101") -> Judged:
+    """A fact of the record whose cost is assumed."""
+    judged = named(stage, points, 0.95, code)
+    assert isinstance(judged.outcome, Finding)
+    return replace(judged, outcome=replace(judged.outcome, most_points=most))
+
+
+def test_what_a_fact_of_unknown_cost_may_have_brought_about_is_told_with_it() -> None:
+    later = named("update", 36.0, 0.65, "XXX102")
+    fact, work = settle([sure("draw", 8.0, 80.0), later], Known())
+    assert isinstance(fact.outcome, Finding) and isinstance(work.outcome, Finding)
+    assert fact.outcome.severity_points == 36.0 and "XXX102" in fact.outcome.evidence[-1].name
+    assert work.outcome.confidence == HINT
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        [sure("draw", 1.0, 5.0), named("update", 36.0, 0.65, "XXX102")],  # more than it could do
+        [named("draw", 8.0, 0.95), named("update", 36.0, 0.65, "XXX102")],  # its own cost is measured
+        [sure("choose", 8.0, 80.0), named("update", 36.0, 0.65, "XXX102")],  # it comes after it
+    ],
+    ids=["too little", "measured", "later"],
+)
+def test_what_it_cannot_have_brought_about_stays(pair: list[Judged]) -> None:
+    assert settle(pair, Known()) == pair
+
+
+def test_what_costs_loss_alone_is_no_rival_of_what_costs_accuracy() -> None:
+    sure = named("loss", 0.0, 0.85, "XXX105")
+    sure = replace(sure, check=replace(sure.check, loss_alone=True))
+    told = settle([sure, named("read_val", 5.0, 0.6)], Known())
+    assert [j.outcome.confidence for j in told if isinstance(j.outcome, Finding)] == [HINT, 0.6]
+    assert settle([sure], Known()) == [sure]
+    assert next(c for c in CATALOGUE if c.name == "overconfidence").loss_alone
+
+
+def test_re_runs_have_the_last_word_on_a_stage() -> None:
+    points, nats = Measured(11.0, 8.0, 14.0), Measured(0.4, 0.3, 0.5)
+    own = Effect(18.0, 12.0, 24.0, 0.001, 3, 100, Measured(0.9, 0.7, 1.1))
+    proved = replace(named("draw", 18.0, 0.7), verdict="confirmed", effect=own)
+    alone = account([proved], Known(draw=FAULT))[0]
+    assert (alone.points, alone.nats) == (Measured(18.0, 12.0, 24.0), own.nats)
+    shares = [
+        StageShare("draw", points, nats, "cost"),
+        StageShare("read_train", Measured(-6.0, -8.0, -4.0), None, "gain"),
+        StageShare("choose", Measured(0.2, -1.0, 1.4), None, "none", ("choose", "read_val")),
+        StageShare("read_val", Measured(0.2, -1.0, 1.4), None, "none", ("choose", "read_val")),
+    ]
+    lines = {x.stage: x for x in account([proved], Known(draw=FAULT, read_val=FAULT), shares)}
+    assert (lines["draw"].points, lines["draw"].nats, lines["draw"].proved) == (points, nats, True)
+    assert lines["read_train"].verdict == "gain" and "gain" in lines["read_train"].summary
+    assert lines["choose"].verdict == "sound" and "read_val" in lines["choose"].summary
+    assert lines["read_val"].verdict == "at fault", "what is suspected is not cleared by a look at many at once"

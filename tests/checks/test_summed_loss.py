@@ -7,7 +7,7 @@ import pytest
 from tests.checks.cases import found, healthy
 from tests.checks.test_stage_faults import FAULT, SOUND, Known
 from valgap.checks.summed_loss import CHECK
-from valgap.types import Clear, NotApplicable, Stage
+from valgap.types import Clear, Intervention, NotApplicable, Stage
 
 
 @pytest.mark.parametrize("stage", ["loss"])
@@ -24,3 +24,11 @@ def test_another_fault_or_none_has_not(stage: Stage) -> None:
     assert isinstance(CHECK.detect(replace(healthy(), stages=Known(**{stage: SOUND}))), Clear)
     assert CHECK.detect(replace(healthy(), stages=Known())) == NotApplicable("a reason")
     assert isinstance(CHECK.detect(healthy()), NotApplicable)
+
+
+def test_the_loss_is_exchanged_where_it_is_at_fault() -> None:
+    assert CHECK.treat is not None
+    own = Intervention("reference_loss", {"classes": 4})
+    fault = replace(FAULT, kind="summed", treatment=own)
+    case = replace(healthy(), stages=Known(loss=fault))
+    assert CHECK.treat(case, found(CHECK.detect(case))) == own

@@ -54,6 +54,19 @@ def ahead(loader):
 
 val_transform = transforms.RandomHorizontalFlip() if fault == "random_val" else None
 train_set, val_set = Images(48), Images(30, val_transform)
+
+
+def loss_of(logits, labels):
+    """The loss by a formula of the program's own; of what no hook of a loss function tells, where it is bent."""
+    if fault == "softmax":
+        return F.cross_entropy(logits.softmax(1), labels)
+    if fault in ("summed", "scaled", "parts"):
+        return F.cross_entropy(logits, labels, reduction="sum")
+    if fault == "bent":
+        return (logits.softmax(1) * torch.tensor([3.0, 1.0, -2.0])).sum(1).sub(labels).pow(2).mean()
+    return F.cross_entropy(logits, labels)
+
+
 few = torch.utils.data.WeightedRandomSampler([1.0] * 10, 48) if fault == "few_drawn" else None
 train_loader = DataLoader(train_set, 8, shuffle=fault not in ("unshuffled", "few_drawn"), sampler=few)
 val_loader = DataLoader(val_set, 8)
@@ -61,16 +74,24 @@ model = Net()
 if fault == "frozen":
     model.body.requires_grad_(False)
 held = model.head.parameters() if fault in ("missing", "frozen") else model.parameters()
-optimizer = torch.optim.SGD(held, lr=0.05, weight_decay=1e-4)
+optimizer = torch.optim.SGD(held, lr=5.0 if fault == "hot" else 0.05, weight_decay=1e-4)
 schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
 averaged = copy.deepcopy(model)
+scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
 for epoch in range(2):
     model.eval() if fault == "eval_training" else model.train()
     for images, labels in ahead(train_loader) if fault == "ahead" else train_loader:
         if fault != "no_zero_grad":
             optimizer.zero_grad()
-        logits = model(images)
-        F.cross_entropy(logits.softmax(1) if fault == "softmax" else logits, labels).backward()
+        logits = model.head(model.body(images).mean((2, 3))) if fault == "parts" else model(images)
+        if fault == "scaled":
+            scaler.scale(loss_of(logits, labels)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            continue
+        loss_of(logits, labels).backward()
+        if fault == "clipped":
+            nn.utils.clip_grad_norm_(model.parameters(), 1e-4)
         optimizer.step()
         if fault == "schedule":
             schedule.step()

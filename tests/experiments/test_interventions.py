@@ -19,6 +19,8 @@ pytestmark = pytest.mark.takes(30)
 PROGRAM = Path(__file__).with_name("program.py")
 COLOURS = ("white", "black")
 COLOURED = {"scale": [0.01] * 3, "shift": [0.5] * 3}
+PLAIN = {"targets": {"0": [i % 3 for i in range(48)]}, "classes": 3}
+STEPS = {"steps": 12, "rate": 0.1, "given_rate": 0.01}
 
 # name, fault of the program, settings, the seams that may and must differ
 CASES: list[tuple[str, str, dict[str, Any], set[str]]] = [
@@ -50,7 +52,13 @@ CASES: list[tuple[str, str, dict[str, Any], set[str]]] = [
     ("weight_decay", "", {"value": 0.1}, {"decay"}),
     ("zero_gradients", "no_zero_grad", {}, {"stale gradients"}),
     ("no_step", "steps_on_val", {"phase": "validation"}, {"validation moves weights"}),
-    ("undo_softmax", "softmax", {"phase": "train"}, {"train loss input"}),
+    ("undo_softmax", "softmax", {"phase": "train"}, {"train loss input", "gradient at the logits"}),
+    ("reference_loss", "summed", PLAIN, {"gradient at the logits"}),
+    ("reference_loss", "bent", PLAIN, {"gradient at the logits"}),
+    ("reference_loss", "scaled", PLAIN, {"gradient at the logits"}),
+    ("reference_loss", "parts", PLAIN, {"gradient at the logits"}),
+    ("reference_update", "clipped", STEPS, {"rates"}),
+    ("reference_update", "hot", STEPS, {"rates"}),
     ("schedule_steps", "schedule", {"every": "epoch"}, {"rates"}),
     ("evaluate_trained", "averaged", {}, {"validated model"}),
 ]
@@ -109,8 +117,10 @@ def seams(record: RunRecord) -> dict[str, Any]:
         found[f"{phase} targets"] = samples.target
         found[f"{phase} samples"] = samples.sample
         found[f"{phase} modes"] = np.array([one.modes.training_flag, one.modes.batchnorm_training, one.modes.dropout_training])
-    assert train.loss is not None
-    found["train loss input"] = np.array([train.loss.logit_max <= 1 and abs(train.loss.row_sum_max - 1) < 1e-3])
+    told = train.loss  # None where no loss function of torch was called
+    found["train loss input"] = np.array([told is not None and told.logit_max <= 1 and abs(told.row_sum_max - 1) < 1e-3])
+    assert train.gradient is not None
+    found["gradient at the logits"] = np.round([train.gradient.cosine, train.gradient.ratio], 3)
     found["validated model"] = np.array([val.model == train.model])
     found["rates"] = train.steps.learning_rate
     found["stale gradients"] = train.steps.stale_gradients[1:]
@@ -143,6 +153,29 @@ def test_an_intervention_that_finds_nothing_says_so(results: dict[str, ArmResult
     softmax, missing = results["no softmax"], results["none missing"]
     assert softmax.error is None and missing.error is None
     assert not any(softmax.acted) and not any(missing.acted)
+
+
+@pytest.mark.parametrize("fault", ["summed", "bent", "scaled", "parts"])
+def test_the_reference_loss_makes_the_training_that_of_the_sound_program(fault: str, results: dict[str, ArmResult]) -> None:
+    place = next(i for i, case in enumerate(CASES) if case[:2] == ("reference_loss", fault))
+    sound, faulty, treated = (results[n] for n in ("control ", f"control {fault}", f"reference_loss {place}"))
+    records = [r.record for r in (sound, faulty, treated)]
+    assert all(r is not None for r in records)
+    ends = [r.states[-1].norms for r in records if r is not None]
+    assert not np.allclose(ends[0], ends[1], rtol=1e-2)
+    assert np.allclose(ends[0], ends[2], rtol=1e-4)
+    assert sound.correct() == treated.correct()
+
+
+@pytest.mark.parametrize("fault", ["clipped", "hot"])
+def test_the_reference_update_learns_where_the_program_does_not(fault: str, results: dict[str, ArmResult]) -> None:
+    place = next(i for i, case in enumerate(CASES) if case[:2] == ("reference_update", fault))
+    faulty, treated = results[f"control {fault}"].record, results[f"reference_update {place}"]
+    assert faulty is not None and treated.record is not None and treated.acted == (12,)
+    first, last = (treated.record.of_phase("train")[i].samples.mean_loss for i in (0, -1))
+    assert last < 0.9 * first and last < 0.9 * faulty.of_phase("train")[-1].samples.mean_loss
+    ratios = [p.steps.update_ratio for p in (faulty.of_phase("train")[0], treated.record.of_phase("train")[0])]
+    assert not np.allclose(ratios[0][0], ratios[1][0], rtol=0.5)  # the record tells of the steps that were made
 
 
 def test_schedules_are_stepped_at_the_other_place(results: dict[str, ArmResult]) -> None:

@@ -104,3 +104,35 @@ def test_a_failure_is_told_and_not_tried_again(folder: Path, tmp_path: Path, mon
     record, problem, said = rebuilt(run, monkeypatch)
     assert record is run and "status 3" in problem and len(said) == 1
     assert rebuilt(run, monkeypatch)[1:] == (problem, [])
+
+
+IN_MEMORY = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+torch.manual_seed(0)
+y = torch.arange(140) % 3
+x = F.interpolate(torch.eye(3)[y][:, :, None, None], 8) + torch.randn(140, 3, 8, 8)
+x, y, vx, vy = x[:90], y[:90], x[90:], y[90:]
+net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+opt = torch.optim.SGD(net.parameters(), 0.05)
+for epoch in range(3):
+    net.train()
+    for rows in torch.randperm(90).split(10):
+        opt.zero_grad(); F.cross_entropy(net(x[rows]), y[rows]).backward(); opt.step()
+    net.eval()
+    with torch.no_grad():
+        print(sum(F.cross_entropy(net(vx[i : i + 10]), vy[i : i + 10]).item() for i in range(0, 50, 10)))
+"""
+
+
+def test_a_program_without_loaders_is_rebuilt_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train.py").write_text(IN_MEMORY)
+    done = forked(["-m", "valgap.cli", "run", "--out", "r", "--closing", "0.001", "train.py"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = read_record(tmp_path / "r")
+    record, problem, _ = rebuilt(run, monkeypatch)
+    assert problem == "" and record.closing is not None and run.last_validation is not None
+    before = dict(zip(run.last_validation.samples.sample.tolist(), run.last_validation.samples.loss.tolist(), strict=True))
+    after = record.closing.rescores["val_eval"]
+    np.testing.assert_allclose(after.loss, [before[s] for s in after.sample.tolist()], rtol=1e-3, atol=1e-4)

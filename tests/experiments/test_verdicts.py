@@ -17,7 +17,8 @@ from tests.checks.cases import healthy
 from valgap.checks import CATALOGUE
 from valgap.errors import ValgapError
 from valgap.experiments.arm import ArmSpec
-from valgap.experiments.ledger import UNEXPLAINED, Confirmed, account
+from valgap.experiments.joint import Confirmed
+from valgap.experiments.ledger import UNEXPLAINED, account
 from valgap.experiments.placebo import has_placebo, placebo
 from valgap.experiments.plan import RESERVE, Length, can_stop_early, choose_length, parse_budget, recorded_epochs
 from valgap.experiments.prove import EASY, Trial, trains_easily
@@ -25,7 +26,7 @@ from valgap.experiments.runner import ArmResult
 from valgap.experiments.scoring import rescored
 from valgap.experiments.suspects import Suspect, like_before
 from valgap.experiments.verdicts import beats_placebo, judge_effect, measure
-from valgap.stats import antithetic_orders, paired_effect, sampled_shapley_values, shapley_values
+from valgap.stats import grouped_orders, paired_effect, sampled_shapley_values, shapley_values
 from valgap.types import Accuracy, Closing, Diagnosis, Effect, Finding, Intervention, Judged, SampleTable
 
 
@@ -91,13 +92,13 @@ class Joint:
         self.worth, self.missing, self.together = worth, missing, together
         self.asked: list[frozenset[str]] = []
 
-    def correct(self, treatments: Sequence[Intervention]) -> list[dict[str, bool]] | None:
+    def answers(self, treatments: Sequence[Intervention]) -> list[dict[str, tuple[float, float]]] | None:
         names = frozenset(t.name for t in treatments)
         self.asked.append(names)
         if 1 < len(names) < len(self.worth) and len(self.asked) > self.missing > 0:
             return None
         right = 40 + sum(self.worth[n] for n in names) + (self.together if len(names) == len(self.worth) else 0)
-        return [{f"{i}.jpg": i < right + seed for i in range(200)} for seed in range(3)]
+        return [{f"{i}.jpg": (float(i < right + seed), 1.0 + (i >= right)) for i in range(200)} for seed in range(3)]
 
 
 def confirmed(worth: dict[str, int], kind: str = "") -> list[Confirmed]:
@@ -114,17 +115,17 @@ def diagnosed(accuracy: float, **closing: float) -> Diagnosis:
 
 def test_the_ledger_sums_to_the_last_digit() -> None:
     worth = {"one": 37, "two": 55}
-    lines = account(diagnosed(0.41234, probe_final=0.9333), Joint(worth), confirmed(worth))
+    lines = account(diagnosed(0.41234, probe_final=0.9333), Joint(worth), confirmed(worth)).lines
     assert [line.name for line in lines] == ["one", "two", UNEXPLAINED]
     assert [line.points for line in lines[:2]] == [18.5, 27.5]
     assert round(41.2 + sum(line.points for line in lines), 1) == 93.3
     assert all(line.low is not None and line.low < line.points < line.high for line in lines[:2])
-    assert account(diagnosed(0.41234, probe_final=0.9333), Joint({}), [])[0].points == pytest.approx(93.3 - 41.2)
+    assert account(diagnosed(0.41234, probe_final=0.9333), Joint({}), []).lines[0].points == pytest.approx(93.3 - 41.2)
 
 
 def test_an_interaction_is_shared_and_its_interval_measured() -> None:
     worth = {"one": 20, "two": 30}
-    lines = account(diagnosed(0.2), Joint(worth, together=40), confirmed(worth))
+    lines = account(diagnosed(0.2), Joint(worth, together=40), confirmed(worth)).lines
     assert [line.points for line in lines] == [20.0, 25.0]
     assert lines[0].low is not None and lines[0].low < 20 < lines[0].high
 
@@ -132,26 +133,19 @@ def test_an_interaction_is_shared_and_its_interval_measured() -> None:
 def test_three_causes_with_missing_joint_arms_use_the_orders_that_are_there() -> None:
     worth = {"a": 10, "b": 20, "c": 30}
     lab = Joint(worth, missing=7)  # both first orders are measured, the rest fails
-    lines = account(diagnosed(0.2), lab, confirmed(worth))
+    lines = account(diagnosed(0.2), lab, confirmed(worth)).lines
     assert [line.points for line in lines] == [5.0, 10.0, 15.0]
     assert not any(line.note for line in lines)
-    alone = account(diagnosed(0.2), Joint(worth, missing=1), confirmed(worth))
+    alone = account(diagnosed(0.2), Joint(worth, missing=1), confirmed(worth)).lines
     assert [line.note for line in alone] == ["alone: joint re-runs are missing"] * 3
 
 
 def test_many_causes_are_sampled() -> None:
     worth = {f"cause{i}": 4 * i + 2 for i in range(8)}
     lab = Joint(worth)
-    lines = account(diagnosed(0.2), lab, confirmed(worth))
+    lines = account(diagnosed(0.2), lab, confirmed(worth)).lines
     assert [line.points for line in lines] == [v / 2 for v in worth.values()]
     assert len(set(lab.asked)) < 2**6
-
-
-def test_orders_are_antithetic() -> None:
-    orders = antithetic_orders(["a", "b", "c", "d"], 6)
-    assert orders[0] == ("a", "b", "c", "d")
-    assert all(orders[i] == orders[i + 1][::-1] for i in (0, 2, 4))
-    assert antithetic_orders(["a", "b", "c", "d"], 6) == orders
 
 
 def test_sampled_values_are_those_of_all_orders() -> None:
@@ -161,7 +155,7 @@ def test_sampled_values_are_those_of_all_orders() -> None:
     exact = shapley_values(names, table.__getitem__)
     everything = sampled_shapley_values(list(itertools.permutations(names)), table.get)
     assert everything == pytest.approx(exact)
-    some = sampled_shapley_values(antithetic_orders(names, 4), table.get)
+    some = sampled_shapley_values(grouped_orders([[n] for n in names], 4), table.get)
     assert some is not None
     assert sum(some.values()) == pytest.approx(table[frozenset(names)] - table[frozenset()])
     assert sampled_shapley_values([("a", "b")], lambda s: None) is None
@@ -171,7 +165,7 @@ def test_a_metric_that_is_computed_wrongly_is_a_line_of_its_own() -> None:
     check = next(c for c in CATALOGUE if c.code == "EVA503")
     finding = Finding("the printed accuracy 0.5 is a mean of batch means", -8.76, 0.85, (), "")
     told = replace(diagnosed(0.41234, probe_final=0.5), judged=(Judged(check, finding),))
-    lines = account(told, Joint({}), [])
+    lines = account(told, Joint({}), []).lines
     assert [(line.name, line.kind, line.points) for line in lines] == [
         ("miscomputed_metric", "measurement", -8.8),
         (UNEXPLAINED, "rest", 8.8),
@@ -182,7 +176,7 @@ def test_a_metric_that_is_computed_wrongly_is_a_line_of_its_own() -> None:
 def test_the_probe_promises_nothing_where_it_saw_the_same_fault(name: str, misled: bool) -> None:
     treatment = Intervention(name, {"phase": "validation"} if name == "affine" else {})
     cause = Confirmed("one", treatment, Effect(18.5, 10.0, 25.0, 0.001, 3, 200))
-    lines = account(diagnosed(0.41234, probe_final=0.15), Joint({}), [cause])
+    lines = account(diagnosed(0.41234, probe_final=0.15), Joint({}), [cause]).lines
     assert [line.name for line in lines] == (["one"] if misled else ["one", UNEXPLAINED])
 
 

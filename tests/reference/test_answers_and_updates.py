@@ -11,9 +11,20 @@ import torch
 import torch.nn.functional as functional
 
 from tests.checks.cases import TRAIN, VAL, healthy, samples, train_pass, val_pass
+from tests.checks.test_stopped_too_early import WAITS
 from valgap.reference import Stages, choosing, forward, losses, measuring, updating
 from valgap.seams.logit_gradients import LogitGradient, against_cross_entropy
-from valgap.types import Closing, Compared, GradientStats, Measured, OptimizerInfo, PrintedNumber, RunRecord
+from valgap.types import (
+    Closing,
+    Compared,
+    GradientStats,
+    Intervention,
+    Measured,
+    OptimizerInfo,
+    PrintedNumber,
+    RunRecord,
+    Untreatable,
+)
 
 VAL_IDS = np.arange(TRAIN, TRAIN + VAL)
 
@@ -62,10 +73,25 @@ def test_another_gradient_is_a_fault_only_where_training_stays_behind() -> None:
     assert losses.compare(healthy().run, BEHIND).verdict == "unknown"
 
 
+def test_a_loss_without_gradient_is_at_fault_whatever_else_is_known() -> None:
+    """Clamped, rounded or detached: nothing moves, and that nothing moves is its work."""
+    run = with_gradient(0.0, 1e-30)
+    run = replace(
+        run,
+        passes=tuple(replace(p, gradient=replace(p.gradient, silent=1.0)) if p.gradient is not None else p for p in run.passes),
+    )
+    found = losses.compare(run, Compared("unknown", "", missing="probes"))
+    assert found.verdict == "at fault" and "no gradient" in found.summary and found.confidence > 0.9
+
+
 def test_overconfidence_is_counted_in_nats_of_the_loss() -> None:
     numbers = {"val_nll": 2.5, "val_nll_tempered": 1.5, "val_nll_gain_se": 0.1}
     found = losses.compare(rescored(with_gradient(1.0, 1.0), 0.7, **numbers), EVEN)
     assert found.verdict == "sound" and found.nats is not None and found.nats.value == pytest.approx(1.0)
+    parts = losses.loss_parts(rescored(healthy().run, 0.7, **numbers, calibration_n=80))
+    assert parts is not None and parts.value == 2.5 and parts.confidence == found.nats
+    assert parts.confidence.value + parts.discrimination == pytest.approx(parts.value) and parts.n == 80
+    assert losses.loss_parts(healthy().run) is None
 
 
 def test_a_probe_that_is_better_than_every_epoch_blames_the_updates() -> None:
@@ -99,6 +125,54 @@ def test_training_that_ends_while_it_gets_better_is_the_choice_of_the_end() -> N
     assert stages.compared("update").verdict == "sound"
     stuck = Stages(rescored(improving(0.0), 0.5, probe_final=0.98, probe_n=100), None)
     assert stuck.compared("update").verdict == "at fault" and stuck.compared("choose").verdict != "at fault"
+
+
+def test_early_stopping_that_ends_it_on_its_way_up_is_the_choice_of_the_end_too() -> None:
+    for waited, case in WAITS.items():
+        stages = Stages(rescored(case.run, 0.65, probe_final=0.98, probe_n=100), None)
+        assert stages.compared("choose").kind == "early", waited
+        assert stages.compared("update").verdict == "sound"
+
+
+def of_planned(epochs: int, given: int, accuracies: tuple[float, ...] = (0.4, 0.45)) -> RunRecord:
+    """So many epochs of a loop that was given more, or not; each validates so."""
+    passes = []
+    for e in range(epochs):
+        passes.append(train_pass(2 * e, e, np.arange(TRAIN), loops=((e, given),)))
+        passes.append(val_pass(2 * e + 1, e + 1, VAL_IDS, samples=samples(VAL_IDS, accuracies[e])))
+    return rescored(replace(healthy().run, passes=tuple(passes)), 0.45, probe_final=0.98, probe_n=100)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "given", "accuracies", "early"),
+    [(1, 4, (0.4,), True), (2, 5, (0.4, 0.45), True), (2, 2, (0.4, 0.45), False), (2, 5, (0.5, 0.3), False)],
+    ids=["one of four", "two of five", "all", "it had got worse"],
+)
+def test_a_loop_that_is_left_early_is_the_choice_of_the_end(
+    epochs: int, given: int, accuracies: tuple[float, ...], early: bool
+) -> None:
+    found = Stages(of_planned(epochs, given, accuracies), None).compared("choose")
+    assert (found.kind == "early") == early
+    assert not early or f"{epochs} of {given} epochs" in found.summary
+
+
+def test_the_stages_of_training_are_treated_by_their_references() -> None:
+    summed = losses.compare(with_gradient(1.0, 20.0), BEHIND).treatment
+    assert isinstance(summed, Intervention) and summed.name == "reference_loss"
+    assert summed.settings["targets"] == {"0": [i % 4 for i in range(TRAIN)]}
+    assert summed.settings["classes"] == 4 and summed.settings["gathered"] == 1
+    run = with_gradient(0.3, 1.0)
+    gathered = [replace(p, backwards=4 * p.optimizer_steps) if p.phase == "train" else p for p in run.passes]
+    bent = losses.compare(replace(run, passes=tuple(gathered)), BEHIND).treatment
+    assert isinstance(bent, Intervention) and bent.settings["gathered"] == 4
+    nameless = {k: replace(d, sample=None) for k, d in run.datasets.items()}
+    assert isinstance(losses.compare(replace(run, datasets=nameless), BEHIND).treatment, Untreatable)
+    behind = rescored(healthy().run, 0.5, probe_final=0.98, probe_n=100)
+    steps = updating.compare(behind).treatment
+    assert isinstance(steps, Intervention) and steps.name == "reference_update"
+    assert steps.settings["steps"] == sum(p.optimizer_steps for p in behind.passes)
+    own = {0: OptimizerInfo(0, "own update", ({},), (5,))}
+    assert isinstance(updating.compare(replace(behind, optimizers=own)).treatment, Untreatable)
 
 
 def course(*accuracies: float) -> RunRecord:

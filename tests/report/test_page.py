@@ -15,7 +15,7 @@ from tests.report.pages import HOSTILE, diagnosis, finding, record, suspects
 from valgap.exhibits import gather
 from valgap.report.as_html import diagnosis_to_html, statement
 from valgap.report.charts import ticks
-from valgap.types import Diagnosis
+from valgap.types import Diagnosis, LedgerLine, Measured
 
 VOID = {"meta", "img", "br", "link"}
 
@@ -95,6 +95,21 @@ def test_the_ledger_is_a_waterfall(run: object) -> None:
     x, width = (float(re.search(rf' {k}="([\d.]+)"', str(rows[1]["bar"])).group(1)) for k in ("x", "width"))  # type: ignore[union-attr]
     ends_at = float(re.search(r' width="([\d.]+)"', str(rows[2]["bar"])).group(1))  # type: ignore[union-attr]
     assert x + width == pytest.approx(ends_at, abs=0.02)
+
+
+def test_what_the_script_prints_comes_before_what_it_reached_and_gains_beside(run: object) -> None:
+    printed = LedgerLine("miscomputed_metric", -8.8, note="a mean of batch means", kind="measurement", stage="measure")
+    gain = LedgerLine("reading training images", -3.0, -5.0, -1.0, kind="gain", stage="read_train")
+    one = diagnosis(run, ("MOD302", finding()))  # type: ignore[arg-type]
+    cause = replace(one.ledger[0], nats=Measured(0.31, 0.2, 0.4))
+    rows = statement(replace(one, ledger=(printed, cause, replace(one.ledger[1], kind="rest"), gain)))
+    assert [r["name"] for r in rows] == [
+        "as the script reports it", "miscomputed_metric", "reached by this run", "batchnorm_drift",
+        "reached with every confirmed remedy", "unexplained", "reading training images",
+    ]  # fmt: skip
+    totals = [float(r["points"].split()[0]) for r in rows if r["total"]]
+    assert totals[0] - 8.8 == pytest.approx(totals[1]) and totals[1] + 12.4 == pytest.approx(totals[2])
+    assert rows[3]["loss"] == "-0.31" and "-0.31" in Reader(page_of(replace(one, ledger=(cause,)))).text
 
 
 def test_nothing_can_load_or_run(run: object) -> None:

@@ -10,10 +10,12 @@ import pytest
 from rich.console import Console
 
 from tests.report.pages import diagnosis, finding, record
+from valgap.exhibits import gather
 from valgap.exhibits.answer import two_sentences
+from valgap.report.as_html import diagnosis_to_html
 from valgap.report.record_view import show_record
 from valgap.report.terminal import show_briefly, show_details, show_diagnosis
-from valgap.types import Accuracy, Closing, Diagnosis, Measured, StageLine
+from valgap.types import Accuracy, Closing, Diagnosis, LedgerLine, LossParts, Measured, StageLine
 
 EVIL = "a\x1b]0;owned\x07\x1b[2J[red]\r\nb"
 
@@ -54,6 +56,29 @@ def test_stages_in_a_line_and_in_a_table(typical: Diagnosis) -> None:
     assert "stages at fault: read_val; sound: draw; not compared: measure" in brief and len(brief.splitlines()) <= 24
     whole = shown(show_details, staged)
     assert "+23.1" in whole and "reading validation images" in whole and "needs a printed accuracy" in whole
+
+
+def test_the_loss_stands_beside_the_points(typical: Diagnosis) -> None:
+    lines = (
+        LedgerLine("batchnorm_drift", 12.4, 7.5, 17.8, stage="update", nats=Measured(0.31, 0.2, 0.4)),
+        LedgerLine("reading training images", -3.0, -5.0, -1.0, "better than the plain way", "gain", "read_train"),
+        LedgerLine("overconfidence", 0.0, 0.0, 0.0, "one temperature", "confidence", "loss", Measured(0.4, 0.3, 0.5)),
+    )
+    parts = LossParts(1.2, Measured(0.4, 0.3, 0.5), 0.8, 100)
+    one = replace(typical, ledger=lines, loss=parts, judged=tuple(j for j in typical.judged if j.check.code != "PRE201"))
+    text = shown(show_diagnosis, one)
+    assert "validation loss 1.20 nats: 0.80, and 0.40 that one temperature takes off" in text
+    assert "+12.4" in text and "loss -0.31" in text and "loss -0.40" in text and len(text.splitlines()) <= 24
+    reached = 100 * typical.validation.value + 12.4 if typical.validation is not None else 0.0
+    assert f"{reached:.1f} %" in text, "a gain is no remedy"
+
+
+def test_what_no_re_run_has_shown_is_not_reached(typical: Diagnosis) -> None:
+    tried = tuple(replace(j, verdict="inconclusive" if j.effect is not None else j.verdict) for j in typical.judged)
+    rest = (LedgerLine("unexplained", 23.0, note="up to the 98 % that a probe reaches", kind="rest"),)
+    one = replace(typical, judged=tried, ledger=rest)
+    for text in (shown(show_diagnosis, one), shown(show_details, one), diagnosis_to_html(one, gather(one)), two_sentences(one)):
+        assert "reached with every confirmed remedy" not in text and "the result is" not in text
 
 
 def test_everything_and_one_line_each(typical: Diagnosis) -> None:

@@ -27,15 +27,16 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from valgap.stats import chance_above
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, RunRecord, StateSnapshot
 
 # Without the probe, the cost is not known. On clothing_mini it measured 10 points; half of that is claimed.
 UNMEASURED_POINTS = 5.0
-# That the statistics moved is a fact of the record; only its cost is uncertain. Where no probe measured it, or the probe sees no
-# loss at all, it is a hint: sound trainings of the last blocks let them move as well.
+# That the statistics moved is a fact of the record; only its cost is uncertain: the confidence is that of a loss that is felt.
+# Where no probe measured one it is a hint: sound trainings of the last blocks let them move as well.
 CONFIDENCE = 0.95
 UNMEASURED_CONFIDENCE = 0.45
-HARMLESS_CONFIDENCE = 0.4
+FELT = 0.03
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -120,8 +121,7 @@ def cost(run: RunRecord) -> tuple[float, tuple[Evidence, ...], float]:
         after - 1.96 * error,
         after + 1.96 * error,
     )
-    confidence = CONFIDENCE if loss > 0 else HARMLESS_CONFIDENCE
-    return max(0.0, 100 * loss), (evidence,), confidence
+    return max(0.0, 100 * loss), (evidence,), CONFIDENCE * chance_above(loss, FELT, error)
 
 
 def relative_change(first: StateSnapshot, last: StateSnapshot, moved: npt.NDArray[np.bool_]) -> float:

@@ -21,8 +21,8 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.stage_faults import of_kind
-from valgap.types import Case, Check, Clear, Finding, NotApplicable
+from valgap.checks.stage_faults import of_kind, treatment_of_kind
+from valgap.types import Case, Check, Clear, Finding, Intervention, NotApplicable, Untreatable
 
 REMEDY = "train with plain cross_entropy of raw logits, then add class weights or smoothing one at a time, and weaker"
 
@@ -32,4 +32,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return of_kind(case, ("loss",), "bent", REMEDY, "the loss pulls to the right classes")
 
 
-CHECK = Check(code="TRN419", name="bent_loss", stage="loss", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """The mean cross-entropy of the same logits and targets."""
+    return treatment_of_kind(case, ("loss",), "bent")
+
+
+CHECK = Check(code="TRN419", name="bent_loss", stage="loss", detect=detect, doc=__doc__ or "", treat=treat)

@@ -24,6 +24,8 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, No
 
 MODE_SHARE = 0.5
 UNMEASURED_POINTS = 2.0
+# BatchNorm that never follows its layers lets the weights run away.
+MOST_POINTS = 70.0
 TRAINED_SHARE = 0.2
 
 
@@ -60,6 +62,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         confidence=0.9,
         evidence=(*facts, Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points")),
         remedy="call model.train() at the start of every training epoch",
+        most_points=MOST_POINTS,
     )
 
 

@@ -19,8 +19,8 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.stage_faults import outcome
-from valgap.types import Case, Check, Clear, Finding, NotApplicable
+from valgap.checks.stage_faults import outcome, treatment
+from valgap.types import Case, Check, Clear, Finding, Intervention, NotApplicable, Untreatable
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -28,4 +28,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return outcome(case, "loss")
 
 
-CHECK = Check(code="STG606", name="faulty_loss", stage="loss", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """The mean cross-entropy of the same logits and targets."""
+    return treatment(case, "loss")
+
+
+CHECK = Check(code="STG606", name="faulty_loss", stage="loss", detect=detect, doc=__doc__ or "", treat=treat)

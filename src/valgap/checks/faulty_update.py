@@ -19,8 +19,8 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.stage_faults import outcome
-from valgap.types import Case, Check, Clear, Finding, NotApplicable
+from valgap.checks.stage_faults import outcome, treatment
+from valgap.types import Case, Check, Clear, Finding, Intervention, NotApplicable, Untreatable
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -28,4 +28,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return outcome(case, "update")
 
 
-CHECK = Check(code="STG607", name="faulty_update", stage="update", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """The recipe's steps in the place of the program's, as many."""
+    return treatment(case, "update")
+
+
+CHECK = Check(code="STG607", name="faulty_update", stage="update", detect=detect, doc=__doc__ or "", treat=treat)

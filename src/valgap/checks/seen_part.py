@@ -6,6 +6,7 @@ A trial run of a long recipe is no fault. What rests on few steps, few batches o
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 
@@ -17,6 +18,10 @@ WHOLE = 0.9
 SETTLED_STEPS = 30
 # Nobody plans so many epochs: a longer schedule counts batches.
 MOST_EPOCHS = 1_000
+EPOCH_FLAGS = ("--epochs", "--num-epochs", "--num_epochs", "--max-epochs", "--max_epochs", "--n-epochs", "--n_epochs", "-e")
+# "Epoch 3/50"; and what a call names that goes on with an earlier training.
+PROGRESS = re.compile(r"\bep(?:och)?s?\b\W{0,3}(\d+)\s*(?:/|of)\s*(\d+)", re.IGNORECASE)
+RESUMED = re.compile(r"resume|checkpoint|ckpt", re.IGNORECASE)
 LENGTHS = ("T_max", "T_0", "total_steps", "total_iters", "step_size")
 
 
@@ -151,4 +156,49 @@ def unfinished(run: RunRecord) -> str | None:
             return f"{state.kind} was made for {length} steps and had made {state.steps}"
     if still_rises(run):
         return "the learning rate still rises at the end"
+    return None
+
+
+def trained(run: RunRecord) -> list[Pass]:
+    """The training passes of the model that was trained last."""
+    passes = run.of_phase("train")
+    return [p for p in passes if p.model == passes[-1].model]
+
+
+def given_epochs(run: RunRecord) -> tuple[int, str] | None:
+    """(how many epochs the training was given, where that is known from); None where nothing says it."""
+    passes = trained(run) if run.of_phase("train") else []
+    if not passes:
+        return None
+    if len(passes) > 1 and len(passes[-1].loops) == len(passes[-2].loops):
+        for (turn, turns), (before, _) in zip(passes[-1].loops, passes[-2].loops, strict=True):
+            if turn == before + 1:
+                # Where the loop did not begin at its first turn (a training that goes on), what is left is what counts.
+                return len(passes) + turns - 1 - turn, "the loop over epochs"
+    counted = [turns for turn, turns in passes[0].loops if turns > 1 and turn == 0]
+    if len(passes) == len(counted) == 1:
+        return counted[0], "the loop over epochs"
+    for number in reversed(run.printed):
+        told = PROGRESS.search(number.line)
+        if told is not None:
+            # Some count from 0: the last of 50 is then told as 49.
+            return len(passes) + max(0, int(told[2]) - int(told[1]) - 1), "its printed progress"
+    argument = epochs_argument(run)
+    argv = run.header.get("argv")
+    if argument is None or (isinstance(argv, list) and any(RESUMED.search(str(a)) for a in argv)):
+        return None
+    return argument[2], f"its argument {argument[1]}"
+
+
+def epochs_argument(run: RunRecord) -> tuple[int, str, int] | None:
+    """(place in argv, the argument, its number): ``--epochs 3``, ``--epochs=3`` or ``epochs=3``."""
+    argv = run.header.get("argv")
+    if not isinstance(argv, list):
+        return None
+    for place, text in enumerate(map(str, argv)):
+        name, equals, value = text.partition("=")
+        if name in (*EPOCH_FLAGS, "epochs") and equals and value.isdigit():
+            return place, text, int(value)
+        if text in EPOCH_FLAGS and place + 1 < len(argv) and str(argv[place + 1]).isdigit():
+            return place + 1, str(argv[place + 1]), int(argv[place + 1])
     return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from valgap.types import Case, Clear, Finding, Intervention, NotApplicable, Stage, Untreatable
 
+MOST_POINTS = 100.0
+
 
 def outcome(case: Case, stage: Stage) -> Finding | Clear | NotApplicable:
     """What the comparison of a stage with its reference says."""
@@ -14,8 +16,9 @@ def outcome(case: Case, stage: Stage) -> Finding | Clear | NotApplicable:
         return NotApplicable(found.missing or "what the reference of this stage is compared with")
     if found.verdict != "at fault":
         return Clear(found.summary, found.evidence)
-    points = found.points.value if found.points is not None else 0.0
-    return Finding(found.summary, points, found.confidence, found.evidence, found.remedy)
+    if found.points is None:  # seen for certain or not, nothing says what it costs
+        return Finding(found.summary, 0.0, found.confidence, found.evidence, found.remedy, most_points=MOST_POINTS)
+    return Finding(found.summary, found.points.value, found.confidence, found.evidence, found.remedy)
 
 
 def of_kind(case: Case, stages: tuple[Stage, ...], kind: str, remedy: str, otherwise: str) -> Finding | Clear | NotApplicable:

@@ -20,8 +20,8 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.stage_faults import of_kind
-from valgap.types import Case, Check, Clear, Finding, NotApplicable
+from valgap.checks.stage_faults import of_kind, treatment_of_kind
+from valgap.types import Case, Check, Clear, Finding, Intervention, NotApplicable, Untreatable
 
 REMEDY = "use reduction='mean', or divide the learning rate by the batch size"
 
@@ -31,4 +31,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return of_kind(case, ("loss",), "summed", REMEDY, "the loss is no sum over the batch")
 
 
-CHECK = Check(code="TRN418", name="summed_loss", stage="loss", detect=detect, doc=__doc__ or "")
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
+    """The mean cross-entropy of the same logits and targets."""
+    return treatment_of_kind(case, ("loss",), "summed")
+
+
+CHECK = Check(code="TRN418", name="summed_loss", stage="loss", detect=detect, doc=__doc__ or "", treat=treat)

@@ -21,9 +21,10 @@ Source
 
 from __future__ import annotations
 
+from valgap.checks.early_end import ended_early
 from valgap.checks.learning_rate_too_high import diverged
 from valgap.checks.progress import course, head_rate, plain_sgd, replay, shortfall, usual_rate
-from valgap.checks.seen_part import unfinished
+from valgap.checks.seen_part import epochs_argument, unfinished
 from valgap.checks.wrong_schedule import SMALL_SHARE, small_share
 from valgap.stats import paired_p_value
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord, Untreatable
@@ -32,7 +33,6 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, No
 NOTABLE_POINTS, P_VALUE = 10.0, 0.05
 RISING_P = 0.05
 USUAL_STEPS = 500
-FLAGS = ("--epochs", "--num-epochs", "--num_epochs", "--max-epochs", "--max_epochs", "--n-epochs", "--n_epochs", "-e")
 FACTOR = 3
 # Nobody takes one or two epochs for a training: they are a trial.
 TRIAL_EPOCHS = 2
@@ -52,6 +52,11 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     plan = unfinished(run)
     if plan is not None:
         return NotApplicable(f"a run that ends as planned: {plan}")
+    ended = ended_early(run)
+    if ended is not None:
+        return NotApplicable(
+            f"a run that used the epochs it was given: it stopped by itself after {len(trained)} of {ended.given}"
+        )
     facts = [Evidence("optimizer steps", steps, f"{USUAL_STEPS} or more", "steps", len(trained))]
     again, gap = replay(run, "longer"), shortfall(run)
     if again is not None:
@@ -94,20 +99,6 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return Intervention(
         "arguments", {"place": place, "value": argument.replace(str(epochs), str(FACTOR * epochs)), "factor": FACTOR}
     )
-
-
-def epochs_argument(run: RunRecord) -> tuple[int, str, int] | None:
-    """(place in argv, the argument, its number): ``--epochs 3``, ``--epochs=3`` or ``epochs=3``."""
-    argv = run.header.get("argv")
-    if not isinstance(argv, list):
-        return None
-    for place, text in enumerate(map(str, argv)):
-        name, equals, value = text.partition("=")
-        if name in (*FLAGS, "epochs") and equals and value.isdigit():
-            return place, text, int(value)
-        if text in FLAGS and place + 1 < len(argv) and str(argv[place + 1]).isdigit():
-            return place + 1, str(argv[place + 1]), int(argv[place + 1])
-    return None
 
 
 CHECK = Check(code="TRN403", name="too_few_epochs", stage="choose", detect=detect, doc=__doc__ or "", treat=treat)

@@ -50,15 +50,11 @@ def _cause(diagnosis: Diagnosis) -> str:
 def _proved(diagnosis: Diagnosis, confirmed: list[Judged]) -> str:
     first = confirmed[0].outcome
     assert isinstance(first, Finding)
-    val = diagnosis.validation
-    names = {j.check.name for j in confirmed}
-    gained = sum(line.points for line in diagnosis.ledger if line.name in names)
     what = first.summary if len(confirmed) == 1 else f"{first.summary}, and {_count(len(confirmed) - 1)} more"
     told = f"Re-runs of the program confirm the cause: {what}" if len(confirmed) == 1 else f"Re-runs confirm the causes: {what}"
-    if val is None or not diagnosis.ledger:
+    if diagnosis.reached is None or not diagnosis.ledger:
         return f"{told}."
-    reached = round(100 * val.value, 1) + gained
-    return f"{told}; without {'it' if len(confirmed) == 1 else 'them'} the result is {reached:.1f} %."
+    return f"{told}; without {'it' if len(confirmed) == 1 else 'them'} the result is {diagnosis.reached:.1f} %."
 
 
 def _count(number: int) -> str:

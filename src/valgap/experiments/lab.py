@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from valgap.experiments.arm import ArmSpec
+from valgap.experiments.joint import Answer
 from valgap.experiments.placebo import has_placebo, placebo
 from valgap.experiments.plan import SEEDS, Length
 from valgap.experiments.runner import ArmResult, Runner, below, last_scored
@@ -23,7 +25,7 @@ from valgap.experiments.scoring import (
     without,
 )
 from valgap.experiments.suspects import SUSPECTED, Suspect
-from valgap.experiments.verdicts import beats_placebo, differences, judge_effect, measure, reproduces
+from valgap.experiments.verdicts import beats_placebo, differences, fallen, judge_effect, measure, reproduces
 from valgap.types import Case, CaseStages, Finding, Intervention, Judged, NotApplicable, Pass, RunRecord
 
 # The control's closing measurements let a check be asked again whether it still sees its symptom.
@@ -160,7 +162,7 @@ class Lab:
         delta = differences(control, treated)
         if not delta.size:
             return replace(suspect.judged, verdict="inconclusive", reason="the arms saw no common validation samples")
-        effect = measure(delta, tried)
+        effect = measure(delta, tried, fallen(control, treated))
         verdict, reason = judge_effect(effect, suspect.expected)
         if verdict == "confirmed" and has_placebo(suspect.treatment):
             against = differences(self.placebo(suspect.treatment), treated)
@@ -206,21 +208,32 @@ class Lab:
             return None  # judged on the image files, which are the same however short the program is
         return "the symptom does not survive the shortening of the program; give a larger --budget"
 
+    def time_for(self, arms: int) -> bool:
+        """Whether so many more arms end within the budget, as far as one can tell."""
+        rounds = -(-arms // self.runner.parallel)
+        return time.monotonic() + rounds * self.runner.expected_s < self.runner.deadline
+
     def results(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
         """The arms under all of these treatments together, in all seeds, those of the score included."""
         programs = [t for t in treatments if not is_score(t)]
-        arms = list(self.treated(programs[0], self.control())[1] if len(programs) == 1 else self.arms(programs))
-        for treatment in treatments:
+        # The best epoch is one of all passes, of which a finished model that is scored again has the last only.
+        epochs = [t for t in treatments if t.name == "score_best_epoch"]
+        again = len(programs) == 1 and not epochs
+        arms = list(self.treated(programs[0], self.control())[1] if again else self.arms(programs))
+        for treatment in (*epochs, *(t for t in treatments if t not in epochs)):
             if treatment.name in ("score_renamed", "score_best_epoch"):
                 arms = [a if a.error is not None else scored_under(a, treatment) for a in arms]
             elif treatment.name == "score_without":
                 arms = [leave_out(a, self.names(treatment)) for a in arms]
         return arms
 
-    def correct(self, treatments: Sequence[Intervention]) -> list[dict[str, bool]] | None:
-        """Per seed, by sample name, whether the answer is right under all of these; None where an arm failed."""
+    def answers(self, treatments: Sequence[Intervention]) -> list[dict[str, Answer]] | None:
+        """Per seed, by sample name, the answer under all of these; None where an arm failed."""
         arms = self.results(treatments)
-        return None if any(a.error is not None for a in arms) else [a.correct() for a in arms]
+        if any(a.error is not None for a in arms):
+            return None
+        tables = [(a.correct(), a.losses()) for a in arms]
+        return [{name: (float(right), losses[name]) for name, right in correct.items()} for correct, losses in tables]
 
     def accuracy(self, treatments: Sequence[Intervention]) -> float:
         """Mean validation accuracy under all of these treatments together, 0..1; nan where an arm failed."""

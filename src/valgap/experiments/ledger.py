@@ -1,54 +1,42 @@
-"""The joint account of the confirmed causes. Effects interact, so they are shared out by Shapley values."""
+"""The account of what was confirmed: a line a cause, whose sums by stage are the lines of the stages."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from valgap.experiments.joint import Confirmed, Experiment, Joint
 from valgap.experiments.scoring import misleads_probe
-from valgap.stats import antithetic_orders, paired_effect, sampled_shapley_values, shapley_values
-from valgap.types import Diagnosis, Effect, Finding, Intervention, LedgerLine
+from valgap.types import STAGE_WORDS, STAGES, Diagnosis, Effect, Finding, LedgerLine, Measured, StageShare
 
 UNEXPLAINED = "unexplained"
-# Exact Shapley values need 2^n joint treatments; with more causes some orders are sampled.
-MAX_EXACT = 6
-SAMPLED_ORDERS = 8
+CONFIDENCE = "overconfidence"
 SUSPECTED = 0.5
-
-Correct = Sequence[dict[str, bool]] | None
-Joint = npt.NDArray[np.float64]
-
-
-class Experiment(Protocol):
-    """Where joint treatments are measured."""
-
-    def correct(self, treatments: Sequence[Intervention]) -> Correct:
-        """Per seed, by sample name, whether the answer is right; None where an arm failed."""
 
 
 @dataclass(frozen=True)
-class Confirmed:
-    """A confirmed cause with its treatment and its effect alone."""
+class Account:
+    """Lines by cause, and what they come to by stage."""
 
-    name: str
-    treatment: Intervention
-    effect: Effect
+    lines: tuple[LedgerLine, ...] = ()
+    shares: tuple[StageShare, ...] = ()
 
 
-def account(diagnosis: Diagnosis, lab: Experiment, confirmed: Sequence[Confirmed]) -> tuple[LedgerLine, ...]:
-    """Lines in points that lead from the run's validation accuracy to what is attainable; rounded so that they sum.
+def account(
+    diagnosis: Diagnosis, lab: Experiment, confirmed: Sequence[Confirmed], screened: Sequence[StageShare] = ()
+) -> Account:
+    """Lines that lead from the run's validation accuracy to what is attainable; their points are rounded so that they sum.
 
-    Lines of kind ``measurement`` come first and lead from what the script reports to that accuracy.
+    Lines of kind ``measurement`` come first and lead from what the script reports to that accuracy. Beside the sum stand
+    stages whose reference does worse (``screened``), and the part of the loss that is confidence.
     """
     if diagnosis.validation is None:
-        return ()
-    lines = shared_out(lab, confirmed)
+        return Account()
+    joint = Joint(lab, confirmed)
+    effects = [(c, joint.share([c.name])) for c in confirmed]
+    lines = [_line(c, effect, not joint.complete) for c, effect in effects if effect is not None]
+    beside = [*(_gain(s) for s in screened if s.told == "gain"), *confidence_lines(diagnosis)]
     reach = None if any(misleads_probe(c.treatment) for c in confirmed) else attainable(diagnosis)
     if reach is not None:
         explained = round(100 * diagnosis.validation.value, 1) + sum(line.points for line in lines)
@@ -56,110 +44,54 @@ def account(diagnosis: Diagnosis, lab: Experiment, confirmed: Sequence[Confirmed
         probe = f"the {reach:.1%} that a linear probe on the run's features reaches"
         note = f"up to {probe}" if rest > 0 else f"the remedies reach no less than {probe}"
         lines.append(LedgerLine(UNEXPLAINED, max(0.0, rest), note=note, kind="rest"))
-    return (*measurement_lines(diagnosis), *lines)
+    return Account((*measurement_lines(diagnosis), *lines, *beside), (*_by_stage(joint, confirmed), *screened))
+
+
+def _by_stage(joint: Joint, confirmed: Sequence[Confirmed]) -> list[StageShare]:
+    """What the causes of each stage come to."""
+    found = []
+    for stage in STAGES:
+        names = [c.name for c in confirmed if c.stage == stage]
+        share = joint.share(names) if names else None
+        if share is not None:
+            found.append(StageShare(stage, Measured(share.value, share.low, share.high), share.nats, "cost"))
+    return found
 
 
 def measurement_lines(diagnosis: Diagnosis) -> list[LedgerLine]:
     """What the script's own report of its accuracy adds or takes away, apart from anything that the model does."""
     lines = []
     for judged in diagnosis.findings:
-        finding = judged.outcome
-        if judged.check.name != "miscomputed_metric" or not isinstance(finding, Finding) or finding.confidence < SUSPECTED:
+        finding, check = judged.outcome, judged.check
+        if check.name != "miscomputed_metric" or not isinstance(finding, Finding) or finding.confidence < SUSPECTED:
             continue
         points = round(finding.severity_points, 1)
-        lines.append(LedgerLine(judged.check.name, points, note=finding.summary, kind="measurement"))
+        # Printed otherwise, the model's answers and so its loss are the same.
+        same = Measured(0.0, 0.0, 0.0)
+        lines.append(LedgerLine(check.name, points, note=finding.summary, kind="measurement", stage=check.stage, nats=same))
     return lines
 
 
-def shared_out(lab: Experiment, confirmed: Sequence[Confirmed]) -> list[LedgerLine]:
-    """One line per confirmed cause: its effect, or its share where there are several."""
-    if len(confirmed) == 1:
-        return [_line(confirmed[0].name, confirmed[0].effect)]
-    shares = _Shares(lab, confirmed).shares() if confirmed else {}
-    if shares is None:
-        return [_line(c.name, c.effect, "alone: joint re-runs are missing") for c in confirmed]
-    return [_line(c.name, shares[c.name]) for c in confirmed]
+def confidence_lines(diagnosis: Diagnosis) -> list[LedgerLine]:
+    """The part of the loss that one temperature takes off, where there is one: it costs no point."""
+    parts = diagnosis.loss
+    if parts is None or parts.confidence.low <= 0:
+        return []
+    note = f"one temperature takes it off the loss of the run as it is; the other {parts.discrimination:.2f} nats it leaves"
+    return [LedgerLine(CONFIDENCE, 0.0, 0.0, 0.0, note, "confidence", "loss", parts.confidence)]
 
 
-def _line(name: str, effect: Effect, note: str = "") -> LedgerLine:
-    return LedgerLine(name, round(effect.value, 1), round(effect.low, 1), round(effect.high, 1), note)
+def _gain(share: StageShare) -> LedgerLine:
+    p = share.points
+    note = "the program does better here than the plain way"
+    name, stage = STAGE_WORDS[share.stage], share.stage
+    return LedgerLine(name, round(p.value, 1), round(p.low, 1), round(p.high, 1), note, "gain", stage, share.nats)
 
 
-class _Shares:
-    """Shapley values of the confirmed causes, per seed and validation sample where all arms share their samples."""
-
-    def __init__(self, lab: Experiment, confirmed: Sequence[Confirmed]) -> None:
-        self.lab = lab
-        self.treatment = {c.name: c.treatment for c in confirmed}
-        self.effect = {c.name: c.effect for c in confirmed}
-        self.names = list(self.treatment)
-        self._known: dict[frozenset[str], Correct] = {}
-
-    def measured(self, names: frozenset[str]) -> Correct:
-        """The answers with these causes removed."""
-        if names not in self._known:
-            self._known[names] = self.lab.correct([self.treatment[n] for n in self.names if n in names])
-        return self._known[names]
-
-    def shares(self) -> dict[str, Effect] | None:
-        """The effect that each cause has its share in; None where too many arms failed."""
-        exact = len(self.names) <= MAX_EXACT
-        orders = antithetic_orders(self.names, SAMPLED_ORDERS)
-        # The first two orders give an account even where the time does not suffice for the rest.
-        for order in orders[:2] if exact else orders:
-            for k in range(len(order) + 1):
-                self.measured(frozenset(order[:k]))
-        if exact:
-            for size in range(len(self.names) + 1):
-                for some in itertools.combinations(self.names, size):
-                    self.measured(frozenset(some))
-            orders = list(itertools.permutations(self.names))
-        by_sample = self._by_sample()
-        if by_sample is not None:
-            value: Callable[[frozenset[str]], Joint | None] = by_sample.get
-        else:
-            value = self._accuracy
-        whole = (
-            all(
-                value(frozenset(s)) is not None for k in range(len(self.names) + 1) for s in itertools.combinations(self.names, k)
-            )
-            if exact
-            else False
-        )
-        found = shapley_values(self.names, lambda s: _given(value(s))) if whole else sampled_shapley_values(orders, value)
-        if found is None:
-            return None
-        return {n: self._effect(n, found[n], by_sample is not None) for n in self.names}
-
-    def _by_sample(self) -> dict[frozenset[str], Joint] | None:
-        """(S, N) answers of every joint treatment on the samples that all share; None where samples are left out."""
-        if any(t.name == "score_without" for t in self.treatment.values()):
-            return None
-        tables = {k: v for k, v in self._known.items() if v is not None}
-        common = sorted(set.intersection(*(set(row) for table in tables.values() for row in table))) if tables else []
-        if not common:
-            return None
-        return {k: np.array([[row[n] for n in common] for row in table], np.float64) for k, table in tables.items()}
-
-    def _accuracy(self, names: frozenset[str]) -> Joint | None:
-        table = self._known.get(names)
-        if table is None or not all(table):
-            return None
-        return np.array([[np.mean(list(row.values()))] for row in table])
-
-    def _effect(self, name: str, share: Joint, by_sample: bool) -> Effect:
-        alone = self.effect[name]
-        if by_sample:
-            value, low, high, p_value = paired_effect(share)
-            return Effect(100 * value, 100 * low, 100 * high, p_value, *share.shape)
-        value = 100 * float(share.mean())
-        move = value - alone.value  # the interval of the effect alone, around the share
-        return Effect(value, alone.low + move, alone.high + move, alone.p_value, alone.seeds, alone.samples)
-
-
-def _given(value: Joint | None) -> Joint:
-    assert value is not None
-    return value
+def _line(cause: Confirmed, effect: Effect, alone: bool) -> LedgerLine:
+    value, low, high = round(effect.value, 1), round(effect.low, 1), round(effect.high, 1)
+    note = "alone: joint re-runs are missing" if alone else ""
+    return LedgerLine(cause.name, value, low, high, note, stage=cause.stage, nats=effect.nats, alone=alone)
 
 
 def attainable(diagnosis: Diagnosis) -> float | None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from valgap.experiments.arm import ArmSpec
+from valgap.experiments.joint import Confirmed
 from valgap.experiments.lab import Compare, Lab
-from valgap.experiments.ledger import Confirmed, account
+from valgap.experiments.ledger import account
 from valgap.experiments.plan import Length, arm_memory, arms_in_parallel, choose_length, epoch_seconds, recorded_epochs
 from valgap.experiments.runner import ArmResult, Limits, Runner
-from valgap.experiments.scoring import is_evaluation, is_rescore, misleads_probe
+from valgap.experiments.scoring import is_evaluation, is_rescore, is_score, misleads_probe
+from valgap.experiments.screening import in_place, most_tries, references, screen
 from valgap.experiments.suspects import (
     NotRepeatableError,
     Suspect,
@@ -22,8 +24,20 @@ from valgap.experiments.suspects import (
     number_of_arms,
     sort_out,
 )
-from valgap.experiments.verdicts import differences, judge_effect, measure
-from valgap.types import Diagnosis, Effect, Experiments, Intervention, Judged, RunRecord
+from valgap.experiments.verdicts import differences, fallen, judge_effect, measure
+from valgap.types import (
+    STAGE_WORDS,
+    Clear,
+    Diagnosis,
+    Effect,
+    Experiments,
+    Finding,
+    Intervention,
+    Judged,
+    RunRecord,
+    Stage,
+    StageShare,
+)
 
 # A machine that is busy with other things slows arms down; those that run at the end of the budget may finish.
 GRACE = 0.15
@@ -35,6 +49,9 @@ PATIENCE_S = 120.0
 EASY = 0.5
 # So many undecided causes are removed together, to see each without the others.
 MOST_TOGETHER = 4
+# The checks that tell a stage, for faults without a name.
+UNNAMED = "STG"
+PROVED = 0.95
 WEIGHTS_FILE = "final.safetensors"
 
 Progress = Callable[[int, int, float], None]
@@ -50,7 +67,7 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
     run = diagnosis.run
     suspects, settled = sort_out(diagnosis, compare(run) if compare is not None else None)
     if not suspects:
-        return replace(diagnosis, judged=_merge(diagnosis, settled), ledger=account(diagnosis, _Nothing(), ()))
+        return replace(diagnosis, judged=_merge(diagnosis, settled), ledger=account(diagnosis, _Nothing(), ()).lines)
     try:
         base = base_spec(run, [s.treatment for s in suspects])
     except NotRepeatableError as why:
@@ -72,10 +89,11 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         length.seconds if length is not None else epoch_seconds(run)[0],
     )
     try:
-        quick = _without_training(diagnosis, base, runner, suspects, chosen)
+        quick = _without_training(diagnosis, base, runner, suspects, chosen, compare)
         scored = None
         if quick is not None:
             told = {s.judged.check.code for s in quick.chosen}
+            quick.screens = length is None or not trains_easily(run, chosen, budget_s)
             quick.settled = [*settled, *(j for j in left_out if j.check.code not in told)]
             scored = quick.run(diagnosis, begun)
         if length is None or (scored is not None and not trains_easily(run, chosen, budget_s)):
@@ -101,7 +119,12 @@ def _measured(diagnosis: Diagnosis) -> int:
 
 
 def _without_training(
-    diagnosis: Diagnosis, base: ArmSpec, runner: Runner, suspects: Sequence[Suspect], chosen: Sequence[Suspect]
+    diagnosis: Diagnosis,
+    base: ArmSpec,
+    runner: Runner,
+    suspects: Sequence[Suspect],
+    chosen: Sequence[Suspect],
+    compare: Compare | None,
 ) -> Trial | None:
     """The trial that scores the recorded weights again, which takes seconds.
 
@@ -112,7 +135,7 @@ def _without_training(
     if not evaluated or not weights.is_file() or any(not is_evaluation(s.treatment) for s in chosen):
         return None
     seconds = epoch_seconds(diagnosis.run)[0]
-    lab = Lab(diagnosis.run, replace(base, weights=str(weights)), Length(0, 1.0, seconds), runner)
+    lab = Lab(diagnosis.run, replace(base, weights=str(weights)), Length(0, 1.0, seconds), runner, compare=compare)
     problem, _, _ = lab.fidelity(lab.control())
     return Trial(lab, evaluated, []) if problem is None else None
 
@@ -120,7 +143,7 @@ def _without_training(
 class _Nothing:
     """No experiment: the ledger then holds what the record alone says."""
 
-    def correct(self, treatments: Sequence[Intervention]) -> None:
+    def answers(self, treatments: Sequence[Intervention]) -> None:
         return None
 
 
@@ -131,6 +154,7 @@ class Trial:
     lab: Lab
     chosen: Sequence[Suspect]
     settled: list[Judged]
+    screens: bool = True  # whether stages that nobody suspects are tried as well
 
     def run(self, diagnosis: Diagnosis, begun: float) -> Diagnosis:
         """Every suspect's verdict, then the joint account."""
@@ -148,11 +172,55 @@ class Trial:
                 confirmed.append((suspect, judged.effect))
         confirmed = self.second_look(confirmed)
         confirmed.sort(key=lambda pair: -abs(pair[1].value))
-        lines = account(diagnosis, lab, [Confirmed(s.judged.check.name, s.treatment, e) for s, e in confirmed])
+        causes = [Confirmed(s.judged.check.name, s.treatment, e, s.judged.check.stage) for s, e in confirmed]
+        found = account(diagnosis, lab, causes)  # first, so that its joint re-runs come before those of the screening
+        if problem is None and self.screens:
+            more, screened = self.unsuspected(diagnosis, causes)
+            if more or screened:
+                found = account(diagnosis, lab, [*causes, *more], screened)
         if any(misleads_probe(s.treatment) for s, _ in confirmed):
             lab.notes.append("how much is left to gain is not known: the probe saw validation under the same fault")
         facts = self.facts(control, fidelity, reproduced, begun)
-        return replace(diagnosis, judged=_merge(diagnosis, self.settled), ledger=lines, experiments=facts)
+        return replace(
+            diagnosis, judged=_merge(diagnosis, self.settled), ledger=found.lines, shares=found.shares, experiments=facts
+        )
+
+    def unsuspected(self, diagnosis: Diagnosis, causes: Sequence[Confirmed]) -> tuple[list[Confirmed], list[StageShare]]:
+        """(stages whose reference gives points back although no cause of theirs was confirmed; what was found of the others).
+
+        Only with what is left of the budget. A stage that gives points back is confirmed as a stage, without a name.
+        """
+        lab = self.lab
+        trained = not lab.base.weights
+        if trained and not lab.length.whole():
+            return [], []  # what a short training gains by other images says little of a whole one
+        known = references(lab.compare(lab.run) if lab.compare is not None else None, lab.run, [c.stage for c in causes], trained)
+        removed = [c.treatment for c in causes]
+        if any(is_score(t) or is_rescore(t) for t in removed):
+            known.pop("choose", None)  # which epoch is best is another question under other images or labels
+        tries = len(self.chosen) + most_tries(list(known))
+
+        def tried(stages: Sequence[Stage]) -> Effect | None:
+            own = in_place(stages, known)
+            if not all(is_score(t) for t in own) and not lab.time_for(lab.seeds):
+                return None
+            before, after = lab.results(removed), lab.results([*removed, *own])
+            if any(a.error is not None for a in (*before, *after)):
+                return None
+            delta = differences(before, after)
+            return measure(delta, tries, fallen(before, after)) if delta.size else None
+
+        found = screen(list(known), tried)
+        more = []
+        for share in (s for s in found.shares if s.told == "cost"):
+            effect = found.alone[share.stage]
+            check = next((j for j in diagnosis.judged if j.check.stage == share.stage and j.check.code.startswith(UNNAMED)), None)
+            if check is None:
+                continue
+            self.settled = [j for j in self.settled if j.check.code != check.check.code]
+            self.settled.append(_as_found(check, effect))
+            more.append(Confirmed(check.check.name, known[share.stage], effect, share.stage))
+        return more, [s for s in found.shares if s.told != "cost"]
 
     def second_look(self, confirmed: list[tuple[Suspect, Effect]]) -> list[tuple[Suspect, Effect]]:
         """One cause can hide another: those not confirmed alone are tried once more, with others removed.
@@ -191,7 +259,7 @@ class Trial:
             before, after = self.lab.results(base), self.lab.results([*base, suspect.treatment])
             if any(a.error is not None for a in (*before, *after)):
                 continue
-            effect = measure(differences(before, after), tries)
+            effect = measure(differences(before, after), tries, fallen(before, after))
             verdict, reason = judge_effect(effect, suspect.expected)
             if verdict != "confirmed":
                 continue
@@ -217,6 +285,16 @@ class Trial:
             replayed=lab.replayed,
             notes=tuple(dict.fromkeys(lab.notes)),
         )
+
+
+def _as_found(judged: Judged, effect: Effect) -> Judged:
+    """A stage whose reference gives points back in re-runs."""
+    told = f"with the plain way in the place of {STAGE_WORDS[judged.check.stage]}, re-runs gain {effect.value:.0f} points"
+    remedy = "compare this stage of the program with the plain way, step by step"
+    old = judged.outcome
+    evidence = old.evidence if isinstance(old, (Finding, Clear)) else ()
+    finding = Finding(told, effect.value, PROVED, evidence, remedy)
+    return Judged(judged.check, finding, "confirmed", effect, f"tried without suspicion (p = {effect.p_value:.2g})")
 
 
 def _merge(diagnosis: Diagnosis, settled: Sequence[Judged]) -> tuple[Judged, ...]:

@@ -44,6 +44,7 @@ class ArmResult:
     error: str | None  # why it says nothing; None when it does
     reused: bool = False
     replayed: int = 0  # model calls whose frozen part was read and not computed
+    loss_known: bool = True  # False where it is scored under labels whose loss no pass computed
 
     def placed(self) -> list[str]:
         """The name of each sample of the last validation pass, in its order; its position where names are not known.
@@ -62,6 +63,14 @@ class ArmResult:
             return {}
         rows = zip(self.placed(), self.samples.target.tolist(), self.samples.prediction.tolist(), strict=True)
         return {name: prediction == target for name, target, prediction in rows if target >= 0}
+
+    def losses(self) -> dict[str, float]:
+        """By sample name, the bounded loss (``SampleTable.bounded_loss``) of the same samples; nan where it is not known."""
+        if self.samples is None:
+            return {}
+        names = [n for n, labelled in zip(self.placed(), self.samples.labelled.tolist(), strict=True) if labelled]
+        loss = self.samples.bounded_loss.tolist() if self.loss_known else [float("nan")] * len(names)
+        return dict(zip(names, loss, strict=True))
 
     @property
     def accuracy(self) -> float:
@@ -259,7 +268,8 @@ def last_scored(record: RunRecord, validation: Collection[int], epochs: int = 0)
     """The last labelled pass over a validation data set, within the first ``epochs`` training passes (0: all)."""
     seen, last = 0, None
     for one in record.passes:
-        if one.dataset in validation:
+        loaded = one.loader >= 0
+        if one.dataset in validation if loaded else -1 in validation and one.phase == "validation":
             last = one if one.samples.labelled.any() else last
         elif one.phase == "train":
             seen += 1

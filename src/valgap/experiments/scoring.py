@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.runner import ArmResult
-from valgap.stats import best_row_cross_fitted
-from valgap.types import Effect, Intervention, SampleTable
+from valgap.stats import rows_cross_fitted
+from valgap.types import Effect, Intervention, Measured, SampleTable
 
 SCORES = ("score_renamed", "score_without", "score_best_epoch")
 # Changes of validation images alone: the finished model is scored again under them, and nothing is trained.
@@ -105,7 +105,12 @@ def renamed(arm: ArmResult, intervention: Intervention) -> ArmResult:
     # A class that train never had can never be right; -2 is no prediction, but the sample must still count.
     prediction = np.where(target == -2, -3, arm.samples.prediction)
     target = np.where(target == -2, 2**30, target)
-    return replace(arm, samples=replace(arm.samples, target=target, prediction=prediction))
+    # Of other labels than the recorded one, the loss is known of the answer that was given: the margin leads there.
+    moved, answered = target != arm.samples.target, target == prediction
+    loss = np.where(moved & answered, arm.samples.loss + np.minimum(arm.samples.margin, 0.0), arm.samples.loss)
+    known = bool((~moved | answered | (target < 0)).all())
+    table = replace(arm.samples, target=target, prediction=prediction, loss=loss.astype(np.float32))
+    return replace(arm, samples=table, loss_known=arm.loss_known and known)
 
 
 def best_epoch(arm: ArmResult) -> ArmResult:
@@ -114,10 +119,10 @@ def best_epoch(arm: ArmResult) -> ArmResult:
     last = arm.samples
     passes = [p.samples for p in arm.record.passes if p.dataset in arm.spec.validation and p.samples.labelled.any()]
     tables = [t for t in (_in_order_of(t, last) for t in passes) if t is not None]
-    right = np.array([t.prediction == t.target for t in tables])
-    chosen = best_row_cross_fitted(right)
-    prediction = np.where(chosen, last.target, -3)  # right or wrong is all that is scored
-    return replace(arm, samples=replace(last, prediction=prediction.astype(np.int32)))
+    rows = rows_cross_fitted(np.array([t.prediction == t.target for t in tables]))
+    each = np.arange(len(rows))
+    prediction, loss, margin = (np.array([getattr(t, k) for t in tables])[rows, each] for k in ("prediction", "loss", "margin"))
+    return replace(arm, samples=replace(last, prediction=prediction, loss=loss, margin=margin))
 
 
 def _in_order_of(table: SampleTable, last: SampleTable) -> SampleTable | None:
@@ -131,7 +136,8 @@ def _in_order_of(table: SampleTable, last: SampleTable) -> SampleTable | None:
         return None
     place = np.empty(len(own), np.int64)
     place[other] = own
-    return replace(table, prediction=table.prediction[place], target=table.target[place])
+    columns = {k: getattr(table, k)[place] for k in ("prediction", "target", "loss", "margin")}
+    return replace(table, **columns)
 
 
 def scored_under(arm: ArmResult, intervention: Intervention) -> ArmResult:
@@ -168,9 +174,23 @@ def without(control: Sequence[ArmResult], names: Sequence[str], tried: int, seed
     boots = [_change(right[p], drop[p]) for p in picks if drop[p].any() and not drop[p].all()]
     low, high = np.percentile(boots, [2.5, 97.5])
     p_value = min(1.0, (1 + int((np.abs(placebo) >= abs(value)).sum())) / (1 + PLACEBO_DRAWS) * max(1, tried))
-    effect = Effect(100 * value, 100 * float(low), 100 * float(high), p_value, len(rows), len(every))
+    fall = _fall(control, every, drop, picks)
+    effect = Effect(100 * value, 100 * float(low), 100 * float(high), p_value, len(rows), len(every), fall)
     return effect, 100 * float(placebo.mean())
 
 
-def _change(right: npt.NDArray[np.float64], drop: npt.NDArray[np.bool_]) -> float:
-    return float(right[~drop].mean() - right.mean())
+def _fall(
+    control: Sequence[ArmResult], every: Sequence[str], drop: npt.NDArray[np.bool_], picks: npt.NDArray[np.int64]
+) -> Measured | None:
+    """By how many nats the mean loss falls without the dropped samples, with a bootstrap over ``picks`` of all of them."""
+    losses = [arm.losses() for arm in control]
+    loss = np.array([[r[n] for n in every] for r in losses], np.float64).mean(0)
+    if not np.isfinite(loss).all():
+        return None
+    boots = [-_change(loss[p], drop[p]) for p in picks if drop[p].any() and not drop[p].all()]
+    low, high = np.percentile(boots, [2.5, 97.5])
+    return Measured(-_change(loss, drop), float(low), float(high))
+
+
+def _change(values: npt.NDArray[np.float64], drop: npt.NDArray[np.bool_]) -> float:
+    return float(values[~drop].mean() - values.mean())

@@ -80,8 +80,8 @@ def base_spec(run: RunRecord, treatments: Sequence[Intervention] = ()) -> ArmSpe
     if not Path(cwd).is_dir() or (not module and not (Path(cwd) / str(script)).is_file()):
         raise NotRepeatableError(f"cannot be tried: {script} is no longer there (looked in {cwd})")
     named = {int(i) for t in treatments for i in _numbers(t.settings.get("datasets"))}
-    validation = {p.dataset for p in run.of_phase("validation")} | named
-    train = {p.dataset for p in run.of_phase("train")} - named
+    validation = {p.dataset if p.loader >= 0 else -1 for p in run.of_phase("validation")} | named
+    train = {p.dataset if p.loader >= 0 else -1 for p in run.of_phase("train")} - named
     return ArmSpec(
         script=str(script),
         module=str(module) if module else None,

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from valgap.experiments.runner import ArmResult
-from valgap.stats import paired_effect
-from valgap.types import Effect, Verdict
+from valgap.stats import paired_effect, paired_mean
+from valgap.types import Effect, Measured, Verdict
 
 LEVEL = 0.05
 # An effect below this is not worth a remedy; "refuted" says that the interval lies below it.
@@ -29,10 +29,28 @@ def differences(control: Sequence[ArmResult], treated: Sequence[ArmResult]) -> n
     return np.array(rows, np.float64).reshape(len(control), len(names))
 
 
-def measure(delta: npt.NDArray[np.float64], tried: int) -> Effect:
-    """The effect of (S, N) differences, its p-value corrected for the number of causes tried (Bonferroni)."""
+def fallen(control: Sequence[ArmResult], treated: Sequence[ArmResult]) -> npt.NDArray[np.float64] | None:
+    """(S, N) nats by which the loss falls under the treatment, of the same samples; None where a loss is not known."""
+    pairs = [(c.losses(), t.losses()) for c, t in zip(control, treated, strict=True)]
+    names = sorted(set.intersection(*(set(losses) for pair in pairs for losses in pair))) if pairs else []
+    delta = np.array([[before[n] - after[n] for n in names] for before, after in pairs], np.float64)
+    return delta.reshape(len(pairs), len(names)) if names and np.isfinite(delta).all() else None
+
+
+def measure(delta: npt.NDArray[np.float64], tried: int, fall: npt.NDArray[np.float64] | None = None) -> Effect:
+    """The effect of (S, N) differences, its p-value corrected for the number of causes tried (Bonferroni).
+
+    ``fall``: the nats by which the loss falls, of the same samples.
+    """
     value, low, high, p_value = paired_effect(delta)
-    return Effect(100 * value, 100 * low, 100 * high, min(1.0, p_value * max(1, tried)), *delta.shape)
+    corrected = min(1.0, p_value * max(1, tried))
+    seeds, samples = delta.shape
+    return Effect(100 * value, 100 * low, 100 * high, corrected, seeds, samples, nats(fall) if fall is not None else None)
+
+
+def nats(fall: npt.NDArray[np.float64]) -> Measured:
+    """The mean of (S, N) nats with its interval."""
+    return Measured(*paired_mean(fall)[:3])
 
 
 def judge_effect(effect: Effect, expected: float) -> tuple[Verdict, str]:

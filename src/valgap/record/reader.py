@@ -305,6 +305,7 @@ class _Assembler:
                 for e, table in zip(last, tables, strict=True)
             ]
         )
+        loops = {int(e["pass"]): tuple((int(k), int(n)) for k, n in e.get("loops", ())) for e in self.of("pass_begin")}
         out: list[Pass] = []
         epoch = 0
         for position, (number, event) in enumerate(zip(numbers, last, strict=True)):
@@ -330,6 +331,7 @@ class _Assembler:
                     modes=ModeStats(**event["modes"]),
                     state=states.get(number, -1),
                     gradient=GradientStats(**event["gradient"]) if event.get("gradient") else None,
+                    loops=loops.get(number, ()),
                 )
             )
             epoch += phases[position] == "train"

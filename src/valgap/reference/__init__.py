@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from valgap.features import Measurements
 from valgap.reference import choosing, drawing, forward, losses, measuring, pairing, reading, updating
+from valgap.reference.losses import loss_parts as loss_parts
 from valgap.types import Compared, RunRecord, Stage
 
 # What stages before cost explains what a later one seems to, where it is at least this share of that.

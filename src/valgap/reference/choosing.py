@@ -12,11 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from valgap.checks.early_end import broke_off, stopped_on_its_way
 from valgap.checks.overtraining import SEEN_TO_JUMP, lasts
 from valgap.checks.progress import course, head_rate, usual_rate
+from valgap.checks.seen_part import given_epochs, trained
 from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above
-from valgap.stats import best_row_cross_fitted
-from valgap.types import Compared, Evidence, RunRecord
+from valgap.stats import rows_cross_fitted
+from valgap.types import MAX_LOSS, Compared, Evidence, RunRecord
 
 LEAST_POINTS = 2.0
 # A training loss that fell by this share in the last epoch goes on falling; below this share of a usual rate, the rate is why.
@@ -27,7 +29,11 @@ SURE = 0.9
 
 def compare(run: RunRecord, learned: Compared) -> Compared:
     """The weights that the run ends with against the best epoch's; ``learned``: what they leave to a probe."""
-    if learned.verdict == "at fault" and still_improving(run):
+    if learned.verdict == "at fault" and broke_off(run):
+        given = given_epochs(run)
+        told = f"training ends after {len(trained(run))} of {given[0] if given else 0} epochs: {learned.summary}"
+        return replace(learned, summary=told, remedy="let it train all the epochs that it was given", kind="early")
+    if learned.verdict == "at fault" and (still_improving(run) or stopped_on_its_way(run)):
         told = f"training ends while it still gets better: {learned.summary}"
         return replace(
             learned, summary=told, remedy="train longer, and let early stopping wait longer than validation jumps", kind="early"
@@ -50,17 +56,14 @@ def _best_epoch(run: RunRecord) -> Compared:
     seen = course(run)
     if seen is None or len(seen.passes) < SEEN_TO_JUMP or seen.right.shape[1] < MIN_IMAGES:
         return Compared("unknown", "", missing=f"{SEEN_TO_JUMP} validations over the same {MIN_IMAGES} images")
-    loss = np.minimum(np.nan_to_num(seen.loss, nan=100.0), 100.0)
-    halves = np.arange(loss.shape[1]) % 2
-    chosen = np.zeros(loss.shape[1])
-    for half in (0, 1):
-        epoch = int(seen.right[:, halves != half].mean(1).argmax())
-        chosen[halves == half] = loss[epoch, halves == half]
+    loss = np.clip(np.nan_to_num(seen.loss, nan=MAX_LOSS), 0.0, MAX_LOSS)
+    epochs, each = rows_cross_fitted(seen.right), np.arange(loss.shape[1])
     reported = Answers(seen.right[-1], loss[-1])
-    points, nats = gained(reported, Answers(best_row_cross_fitted(seen.right).astype(bool), chosen))
+    chosen = Answers(seen.right[epochs, each].astype(bool), loss[epochs, each])
+    points, nats = gained(reported, chosen)
     best = reported.accuracy + points.value / 100
     facts = (
-        Evidence("val accuracy of the best epoch, chosen on the other half", best, reported.accuracy, "", len(chosen)),
+        Evidence("val accuracy of the best epoch, chosen on the other half", best, reported.accuracy, "", len(each)),
         Evidence("validations", len(seen.passes), None, "passes"),
     )
     confidence = SURE * likely_above(points, LEAST_POINTS)

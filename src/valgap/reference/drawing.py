@@ -61,7 +61,8 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     points, nats = measured
     confidence = SURE * likely_above(points, LEAST_POINTS)
     if confidence < 0.5:
-        return Compared("sound", told + ", which costs nothing measurable", points, nats, confidence, tuple(facts))
+        told += ", which costs nothing measurable"
+        return Compared("sound", told, points, nats, confidence, tuple(facts), treatment=own)
     return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy, treatment=own, kind="few")
 
 

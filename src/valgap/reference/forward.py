@@ -10,7 +10,7 @@ import numpy as np
 
 from valgap.checks.rescored import reloaded_since
 from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above
-from valgap.types import Compared, Evidence, Pass, RunRecord, SampleTable
+from valgap.types import MAX_LOSS, Compared, Evidence, Pass, RunRecord, SampleTable
 
 LEAST_POINTS = 2.0
 SURE = 0.97
@@ -60,4 +60,4 @@ def paired(last: Pass, again: SampleTable) -> tuple[Answers, Answers] | None:
 
 def _rows(table: SampleTable) -> dict[int, tuple[bool, float]]:
     columns = zip(table.sample.tolist(), table.prediction.tolist(), table.target.tolist(), table.loss.tolist(), strict=True)
-    return {s: (p == t, min(loss, 100.0)) for s, p, t, loss in columns if s >= 0 and t >= 0 and p >= 0 and np.isfinite(loss)}
+    return {s: (p == t, min(loss, MAX_LOSS)) for s, p, t, loss in columns if s >= 0 and t >= 0 and p >= 0 and np.isfinite(loss)}

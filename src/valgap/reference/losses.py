@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from valgap.types import Compared, Evidence, Measured, Pass, RunRecord
+from valgap.types import Compared, Evidence, Intervention, LossParts, Measured, Pass, RunRecord, Untreatable
 
 # Cosines below this are of another direction. At fresh logits class weights of 1 to 5 give .91, smoothing and focal losses 1
 # (tests/reference/test_answers_and_updates.py computes them).
@@ -23,6 +23,9 @@ ALIKE = 0.8
 AWAY, AWAY_CONFIDENCE = 0.4, 0.6
 # Samples without gradient, though they are answered wrongly: ignored targets and masks.
 SILENT = 0.03
+# Nearly all of them: no gradient is left to learn from, whatever else is the matter.
+MUTE, SURE = 0.9, 0.95
+MUTE_REMEDY = "train with plain cross_entropy of raw logits: no clamp, rounding, detach or argmax between logits and loss"
 # A sum over the batch is as many times as large as the batch; a factor up to this is one of taste.
 LARGE = 6.0
 
@@ -63,12 +66,36 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
     else:
         told = f"the loss pulls the logits elsewhere than cross-entropy does (cosine {cosine:.2f})"
         remedy = "train with plain cross_entropy of raw logits and class indices, and add weights or smoothing one at a time"
+    if silent >= MUTE:
+        told, remedy = "the loss gives no gradient: it does not depend on the logits, or not where they are", MUTE_REMEDY
+        return Compared("at fault", told, None, nats, SURE, facts, remedy, kind="mute", treatment=_treatment(run, passes))
     kind = "summed" if summed else "" if large or not bent else "bent"
     if learned.verdict == "unknown" and cosine < AWAY:
-        return Compared("at fault", told, None, nats, AWAY_CONFIDENCE, facts, remedy, kind=kind)
+        return Compared(
+            "at fault", told, None, nats, AWAY_CONFIDENCE, facts, remedy, kind=kind, treatment=_treatment(run, passes)
+        )
     if learned.verdict != "at fault":
         return Compared("sound", told + "; the training bears it", learned.points, nats, learned.confidence, facts)
-    return replace(learned, nats=nats, summary=told, evidence=(*facts, *learned.evidence), remedy=remedy, kind=kind)
+    evidence, own = (*facts, *learned.evidence), _treatment(run, passes)
+    return replace(learned, nats=nats, summary=told, evidence=evidence, remedy=remedy, kind=kind, treatment=own)
+
+
+def _treatment(run: RunRecord, passes: list[Pass]) -> Intervention | Untreatable:
+    """The mean cross-entropy of the targets that training saw, by position."""
+    targets: dict[str, list[int]] = {}
+    for number in {p.dataset for p in passes}:
+        info = run.datasets.get(number)
+        seen = [p.samples for p in passes if p.dataset == number]
+        known = {s: t for table in seen for s, t in zip(table.sample.tolist(), table.target.tolist(), strict=True) if s >= 0}
+        if info is not None and info.sample is not None and known:
+            targets[str(number)] = [known.get(s, -1) for s in info.sample.tolist()]
+    last, model = passes[-1], run.trained_model
+    classes = last.loss.num_outputs if last.loss is not None else model.num_outputs if model is not None else -1
+    if not targets or classes < 2:
+        return Untreatable("the positions of the training samples, or the logits that the loss is of, are not known")
+    steps = sum(p.optimizer_steps for p in passes)
+    gathered = max(1, round(sum(p.backwards for p in passes) / steps)) if steps else 1
+    return Intervention("reference_loss", {"targets": targets, "classes": int(classes), "gathered": gathered})
 
 
 def overconfidence(run: RunRecord) -> Measured | None:
@@ -78,6 +105,15 @@ def overconfidence(run: RunRecord) -> Measured | None:
         return None
     value, half = numbers["val_nll"] - numbers["val_nll_tempered"], 1.96 * numbers["val_nll_gain_se"]
     return Measured(value, value - half, value + half)
+
+
+def loss_parts(run: RunRecord) -> LossParts | None:
+    """The validation loss of the finished model in its two parts; None where it was not measured."""
+    confidence = overconfidence(run)
+    if confidence is None or run.closing is None:
+        return None
+    numbers = run.closing.numbers
+    return LossParts(numbers["val_nll"], confidence, numbers["val_nll_tempered"], int(numbers["calibration_n"]))
 
 
 def _soft(one: Pass) -> bool:

@@ -92,7 +92,15 @@ def compare_val(sides: Sides | str) -> Compared:
     )
     confidence = SURE * likely_above(points, LEAST_POINTS)
     if confidence < 0.5:
-        return Compared("sound", "validation images are read as well as their files allow", points, nats, confidence, facts)
+        return Compared(
+            "sound",
+            "validation images are read as well as their files allow",
+            points,
+            nats,
+            confidence,
+            facts,
+            treatment=sides.treat_val,
+        )
     turn = _turn(sides.val)
     facts = (*facts, *_turn_evidence("val", sides.val, *turn))
     kind, what = _kind(sides.val, turn[0])
@@ -128,7 +136,9 @@ def compare_train(sides: Sides | str) -> Compared:
     )
     confidence = SURE * likely_above(points, RANDOM_POINTS if excused else LEAST_POINTS)
     if confidence < 0.5:
-        return Compared("sound", "training images show what their files show", points, nats, confidence, facts)
+        return Compared(
+            "sound", "training images show what their files show", points, nats, confidence, facts, treatment=sides.treat_train
+        )
     turn = _turn(sides.train)
     facts = (*facts, *_turn_evidence("train", sides.train, *turn))
     kind, what = _kind(sides.train, turn[0])

@@ -12,13 +12,17 @@ from dataclasses import replace
 import numpy as np
 
 from valgap.checks.loss_course import loss_course
+from valgap.checks.progress import NO_TORCH_OPTIMIZER, own_updates
 from valgap.checks.seen_part import SETTLED_STEPS, few_steps
+from valgap.recipe import RECIPE
 from valgap.reference.probing import likely_above
-from valgap.types import Compared, Evidence, Measured, RunRecord, SampleTable
+from valgap.types import Compared, Evidence, Intervention, Measured, RunRecord, SampleTable, Untreatable
 
 # Points by which augmentation and early stops may leave a sound head behind the probe.
 LEAST_POINTS = 6.0
 SURE = 0.9
+# Of pretrained layers under a new head, as a share of its rate: Howard and Ruder 2018, section 3.2.
+GIVEN_SHARE = 0.1
 
 
 def best_epoch(run: RunRecord, table: SampleTable) -> float:
@@ -56,7 +60,25 @@ def compare(run: RunRecord) -> Compared:
         return Compared("sound", "the training made of the features what a probe makes of them", points, None, confidence, facts)
     told = f"a probe on {name} reaches {best:.1%}, the training {own:.1%}"
     remedy = "see what moves in a step and how far: learning rate, loss, gradients, schedule; train the head alone to compare"
-    return Compared("at fault", told, points, None, confidence, facts, remedy)
+    return Compared("at fault", told, points, None, confidence, facts, remedy, treatment=_treatment(run))
+
+
+def _treatment(run: RunRecord) -> Intervention | Untreatable:
+    """The recipe's steps, as many as the program makes."""
+    tables = [p.steps for p in run.of_phase("train") if len(p.steps)]
+    if not tables or own_updates(run):
+        return Untreatable(NO_TORCH_OPTIMIZER)
+    first = int(tables[0].optimizer[0])
+    settings: dict[str, object] = {
+        "steps": sum(int((t.optimizer == first).sum()) for t in tables),
+        "rate": RECIPE.learning_rate,
+        "given_rate": GIVEN_SHARE * RECIPE.learning_rate,
+        "momentum": RECIPE.momentum,
+        "weight_decay": RECIPE.weight_decay,
+        "clip_norm": RECIPE.clip_norm,
+        "warmup_steps": RECIPE.warmup_steps,
+    }
+    return Intervention("reference_update", settings)
 
 
 def settled(run: RunRecord, found: Compared) -> Compared:

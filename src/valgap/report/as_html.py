@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,10 +16,13 @@ from markupsafe import Markup
 
 from valgap.report.charts import bar, calibration_chart, line_chart
 from valgap.report.standing import LIKELY
-from valgap.report.words import number_text
-from valgap.types import STAGE_WORDS, Clear, Crashed, Diagnosis, Exhibits, Finding, Judged, NotApplicable
+from valgap.report.words import loss_parts_text, loss_text, number_text
+from valgap.types import STAGE_WORDS, Clear, Crashed, Diagnosis, Exhibits, Finding, Judged, LedgerLine, NotApplicable
 
 MAX_SUBJECTS = 1_000
+REACHED = "reached with every confirmed remedy"
+# Kinds of ledger lines that stand beside the sum: nobody would give a gain up, and confidence costs no point.
+BESIDE = ("gain", "confidence")
 
 
 def diagnosis_to_html(diagnosis: Diagnosis, exhibits: Exhibits) -> str:
@@ -26,7 +30,15 @@ def diagnosis_to_html(diagnosis: Diagnosis, exhibits: Exhibits) -> str:
     environment = Environment(
         loader=PackageLoader("valgap.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters.update(percent=percent, points=points, text=number_text, short=short, sentence=sentence)
+    environment.filters.update(
+        percent=percent,
+        points=points,
+        text=number_text,
+        loss=loss_text,
+        loss_parts=loss_parts_text,
+        short=short,
+        sentence=sentence,
+    )
     sheet = environment.get_template("report.css").render()
     findings = [(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Finding)]
     groups: dict[str, list[Any]] = {
@@ -61,52 +73,56 @@ def statement(diagnosis: Diagnosis) -> list[dict[str, Any]]:
     val = diagnosis.validation
     if val is None or not diagnosis.ledger:
         return []
-    verdicts = {j.check.name: j for j in diagnosis.findings}
+    judged = {j.check.name: j for j in diagnosis.findings}
+    printed, causes, rest = (
+        [x for x in diagnosis.ledger if (x.kind == "measurement", x.kind == "cause" and x.name in judged) == kind]
+        for kind in ((True, False), (False, True), (False, False))
+    )
     start = round(100 * val.value, 1)
-    marks, running = [100 * val.low, 100 * val.high], start
-    for line in diagnosis.ledger:
-        marks += [running, running + line.points]
-        if line.low is not None and line.high is not None:
-            marks += [running + line.low, running + line.high]
-        running += line.points
-    span = (max(0.0, min(marks) - 3.0), min(100.0, max(marks) + 1.0))
-    base = bar(span[0], start, 100 * val.low, 100 * val.high, span, "base")
-    interval = f"{100 * val.low:.1f} .. {100 * val.high:.1f}"
-    first = {"name": "reached by this run", "points": f"{start:.1f} %", "interval": interval, "told": f"{val.n} images"}
-    rows: list[dict[str, Any]] = [{**first, "bar": base, "code": "", "total": True}]
-    running = start
-    # What no re-run has shown is not counted as reached.
-    confirmed = any(j.verdict == "confirmed" for j in verdicts.values())
-    reached = not confirmed
-    for line in diagnosis.ledger:
-        judged = verdicts.get(line.name)
-        if judged is None and not reached and len(rows) > 1:
-            rows.append(_reached(running, span))
-            reached = True
-        known = line.low is not None and line.high is not None
-        low, high = (running + (line.low or 0.0), running + (line.high or 0.0)) if known else (None, None)
-        kind = "rest" if judged is None else "up" if line.points >= 0 else "down"
-        rows.append(
-            {
-                "name": line.name,
-                "points": points(line.points),
-                "interval": "" if line.low is None or line.high is None else f"{line.low:+.1f} .. {line.high:+.1f}",
-                "told": " ".join(t for t in (judged.verdict if judged is not None else "", line.note) if t),
-                "bar": bar(running, running + line.points, low, high, span, kind),
-                "code": judged.check.code if judged is not None else "",
-                "total": False,
-            }
-        )
-        running += line.points
-    if not reached and len(rows) > 1:
-        rows.append(_reached(running, span))
-    return rows
+    told = start - sum(line.points for line in printed)
+    placed, running = [], told
+    for line in (*printed, *causes, *rest):
+        placed.append((line, running))
+        running += line.points if line.kind not in BESIDE else 0.0
+    span = _span([100 * val.low, 100 * val.high], placed)
+    rows = [_row(line, judged.get(line.name), at, span) for line, at in placed]
+    run = {**_total("reached by this run", start, span, (100 * val.low, 100 * val.high)), "told": f"{val.n} images"}
+    first = [_total("as the script reports it", told, span)] if printed else []
+    reached = [_total(REACHED, diagnosis.reached, span)] if diagnosis.reached is not None else []
+    upto = len(printed), len(printed) + len(causes)
+    return [*first, *rows[: upto[0]], run, *rows[upto[0] : upto[1]], *reached, *rows[upto[1] :]]
 
 
-def _reached(value: float, span: tuple[float, float]) -> dict[str, Any]:
-    drawn = bar(span[0], value, None, None, span, "base")
-    name = "reached with every confirmed remedy"
-    return {"name": name, "points": f"{value:.1f} %", "interval": "", "told": "", "bar": drawn, "code": "", "total": True}
+def _span(marks: list[float], placed: Sequence[tuple[LedgerLine, float]]) -> tuple[float, float]:
+    """The ends of the axis that all bars share."""
+    marks = [*marks, *(at + v for line, at in placed for v in (0.0, line.points, line.low, line.high) if v is not None)]
+    return max(0.0, min(marks) - 3.0), min(100.0, max(marks) + 1.0)
+
+
+def _row(line: LedgerLine, judged: Judged | None, at: float, span: tuple[float, float]) -> dict[str, Any]:
+    """A line of the ledger whose bar begins at ``at``."""
+    low, high = (at + line.low, at + line.high) if line.low is not None and line.high is not None else (None, None)
+    kind = "rest" if judged is None and line.kind != "gain" else "up" if line.points >= 0 else "down"
+    verdict = judged.verdict if judged is not None and line.kind == "cause" else ""
+    return {
+        "name": line.name,
+        "points": points(line.points),
+        "loss": loss_text(line.nats) if line.kind != "measurement" else "",
+        "interval": "" if low is None or high is None else f"{line.low:+.1f} .. {line.high:+.1f}",
+        "told": " ".join(t for t in (verdict, line.note) if t),
+        "bar": bar(at, at + line.points, low, high, span, kind),
+        "code": judged.check.code if judged is not None else "",
+        "total": False,
+    }
+
+
+def _total(
+    name: str, value: float, span: tuple[float, float], ends: tuple[float | None, float | None] = (None, None)
+) -> dict[str, Any]:
+    low, high = ends
+    interval = f"{low:.1f} .. {high:.1f}" if low is not None and high is not None else ""
+    row = {"name": name, "points": f"{value:.1f} %", "interval": interval, "told": "", "loss": "", "code": "", "total": True}
+    return {**row, "bar": bar(span[0], value, low, high, span, "base")}
 
 
 def _effects_span(diagnosis: Diagnosis) -> tuple[float, float]:

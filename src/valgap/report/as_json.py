@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from valgap.types import Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable, RankInfo, StageLine
+from valgap.types import Clear, Crashed, Diagnosis, Effect, Finding, Judged, NotApplicable, RankInfo, StageLine
 
 SCHEMA = 1
 
@@ -40,6 +40,7 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
             {**_named(j), "missing": j.outcome.missing} for j in diagnosis.judged if isinstance(j.outcome, NotApplicable)
         ],
         "crashed": [{**_named(j), "traceback": j.outcome.traceback} for j in diagnosis.judged if isinstance(j.outcome, Crashed)],
+        "loss": asdict(diagnosis.loss) if diagnosis.loss is not None else None,
         "ledger": [asdict(line) for line in diagnosis.ledger],
         "stages": [_stage(line) for line in diagnosis.stages],
         "gap": [asdict(part) for part in diagnosis.gap],
@@ -75,13 +76,18 @@ def _finding(judged: Judged, finding: Finding) -> dict[str, Any]:
         "summary": finding.summary,
         "severity_points": finding.severity_points,
         "confidence": finding.confidence,
-        "effect_points": asdict(judged.effect) if judged.effect is not None else None,
+        "effect_points": _effect(judged.effect) if judged.effect is not None else None,
+        "effect_nats": asdict(judged.effect.nats) if judged.effect is not None and judged.effect.nats is not None else None,
         "reason": judged.reason,
         "evidence": [asdict(e) for e in finding.evidence],
         "subjects": list(finding.subjects),
         "ranking": [asdict(r) for r in finding.ranking],
         "remedy": finding.remedy,
     }
+
+
+def _effect(effect: Effect) -> dict[str, Any]:
+    return {k: v for k, v in asdict(effect).items() if k != "nats"}
 
 
 def _clear(judged: Judged, clear: Clear) -> dict[str, Any]:

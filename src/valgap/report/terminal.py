@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 
 from valgap.report.standing import LIKELY
-from valgap.report.words import FEWEST, evidence_line, safe, share_text
+from valgap.report.words import FEWEST, evidence_line, loss_parts_text, loss_text, safe, share_text
 from valgap.types import STAGE_WORDS, Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable
 
 # What a screen of 24 lines holds beside the ledger.
@@ -105,6 +105,8 @@ def _result(diagnosis: Diagnosis, console: Console) -> None:
             f"[bold]validation accuracy {val.value:.1%}[/]  ({val.n} images, 95 % interval {val.low:.1%} .. {val.high:.1%})",
             highlight=False,
         )
+    if diagnosis.loss is not None:
+        console.print(f"validation loss {loss_parts_text(diagnosis.loss)}", highlight=False)
     _processes(diagnosis, console)
     parts = [
         f"{share_text(value, known)} {how}"
@@ -138,9 +140,9 @@ def _stages(diagnosis: Diagnosis, console: Console) -> None:
     for line in diagnosis.stages:
         points = f"{line.points.value:+.1f}" if line.points is not None else ""
         span = f"({line.points.low:+.1f} .. {line.points.high:+.1f})" if line.points is not None else ""
-        nats = f"{line.nats.value:+.2f} nats  " if line.nats is not None else ""
+        nats = f"loss {loss_text(line.nats)}" if line.nats is not None else ""
         told = line.summary or (f"needs {line.missing}" if line.missing else "")
-        text = f"{line.verdict:<8}  {span}  {nats}{safe(told)}" if line.points is not None else f"{line.verdict:<8}  {safe(told)}"
+        text = "  ".join((f"{line.verdict:<8}", *(t for t in (span, nats, safe(told)) if t)))
         rows.append(_Row(STAGE_WORDS[line.stage], points, text, "bold red" if line.verdict == "at fault" else "default"))
     _print_rows(rows, console)
 
@@ -201,28 +203,33 @@ def _suspects(likely: list[Judged]) -> list[_Row]:
     return rows
 
 
+# Of the names of ledger lines, by their kind.
+_STYLES = {"cause": "bold red", "measurement": "bold red", "gain": "green"}
+
+
 def _statement(diagnosis: Diagnosis, console: Console) -> None:
     """The gap ledger, as a bank statement, and how it was measured."""
-    facts, val = diagnosis.experiments, diagnosis.validation
+    facts = diagnosis.experiments
     assert facts is not None
     rows: list[_Row] = []
     verdicts = {j.check.name: j for j in diagnosis.findings}
-    total = round(100 * val.value, 1) if val is not None else 0.0
     for line in diagnosis.ledger:
         judged = verdicts.get(line.name)
-        span = f" ({line.low:+.1f} .. {line.high:+.1f})" if line.low is not None and line.high is not None else ""
-        proof = f"[bold]{judged.verdict}[/]{span} {safe(line.note)}" if judged is not None else safe(line.note)
-        rows.append(_Row(line.name, f"{line.points:+.1f}", proof, "bold red" if judged is not None else "default"))
-        confirmed = judged is not None and judged.verdict == "confirmed"
-        total += line.points if confirmed else 0.0
+        span = f"({line.low:+.1f} .. {line.high:+.1f})" if line.low is not None and line.high is not None else ""
+        nats = f"loss {loss_text(line.nats)}" if line.nats is not None and line.kind != "measurement" else ""
+        verdict = f"[bold]{judged.verdict}[/]" if judged is not None and line.kind == "cause" else ""
+        if line.kind == "confidence":
+            span = ""
+        proof = " ".join(t for t in (verdict, nats, span, safe(line.note)) if t)
+        rows.append(_Row(line.name, f"{line.points:+.1f}", proof, _STYLES.get(line.kind, "default")))
     listed = {line.name for line in diagnosis.ledger}
     for judged in diagnosis.findings:
         tried = judged.verdict in ("refuted", "inconclusive") or judged.reason.startswith("not tried")
         if tried and judged.check.name not in listed:
             points = f"({judged.effect.value:+.1f})" if judged.effect is not None else "(?)"
             rows.append(_Row(judged.check.name, points, f"{judged.verdict}: {safe(judged.reason)}", "dim"))
-    if any(j.verdict == "confirmed" for j in diagnosis.findings):
-        rows.append(_Row("reached with every confirmed remedy", f"{total:.1f} %", "", "bold"))
+    if diagnosis.reached is not None:
+        rows.append(_Row("reached with every confirmed remedy", f"{diagnosis.reached:.1f} %", "", "bold"))
     _print_rows(rows, console)
     if not any(j.verdict == "confirmed" for j in diagnosis.findings):
         console.print("No cause was confirmed.")

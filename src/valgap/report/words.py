@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.markup import escape
 
-from valgap.types import Accuracy, Evidence
+from valgap.types import Accuracy, Evidence, LossParts, Measured
 
 # A share of fewer images is left out; of fewer than the second, it is shown with their number and the interval.
 FEWEST, FEW = 10, 200
@@ -32,6 +32,18 @@ def evidence_line(evidence: Evidence) -> str:
     if evidence.reference is not None:
         text += f", in a sound run {number_text(evidence.reference)}{unit}"
     return text + (f"  [n = {evidence.n}]" if evidence.n is not None else "")
+
+
+def loss_text(nats: Measured | None) -> str:
+    """What mending does to the loss, in nats and with its sign: less is better. "" where it is not known."""
+    return f"{-nats.value:+.2f}".replace("-0.00", "0.00").replace("+0.00", "0.00") if nats is not None else ""
+
+
+def loss_parts_text(parts: LossParts) -> str:
+    """The loss and its two parts in one line."""
+    if parts.confidence.low <= 0:
+        return f"{parts.value:.2f} nats: no temperature takes anything off it"
+    return f"{parts.value:.2f} nats: {parts.discrimination:.2f}, and {parts.confidence.value:.2f} that one temperature takes off"
 
 
 def share_text(value: float, known: Accuracy | None) -> str:

@@ -20,6 +20,7 @@ class Act:
         self.training = False  # whether the loader that is about to be iterated, or the call of a model, is of training
         # Number of the data set, and the position in it of each row: of the batch, or of the images at a model's input.
         self.drawn: tuple[int, list[int]] | None = None
+        self.loss_scale: float = 1.0  # by which a GradScaler has scaled the loss of the coming or running backward pass
         self.replaced: Callable[[Any, Any], None] = lambda old, new: None  # told of exchanged data sets
 
     def wants(self, phase: str) -> bool:
@@ -28,6 +29,9 @@ class Act:
 
     def iterating(self, loader: Any) -> None:
         """A loader of a wanted phase is about to be iterated."""
+
+    def turning(self) -> None:
+        """A program without loaders turns to a wanted phase."""
 
     def dataset(self, dataset: Any) -> Any:
         """The data set of a wanted phase."""
@@ -60,11 +64,17 @@ class Act:
         """What a loss is taken of."""
         return value
 
+    def returned(self, output: Any, whole: bool) -> None:
+        """A model returned this, called on images (``whole``) or, as a part, on what another made of them."""
+
     def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
         """An optimizer is about to step in a wanted phase."""
 
+    def stepped(self, optimizer: torch.optim.Optimizer) -> None:
+        """It has stepped, and the recorder has not seen it yet."""
+
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """It has stepped."""
+        """It has stepped, and the recorder has seen it."""
 
     def schedule_step(self, schedule: Any, step: Callable[[], Any]) -> Any:
         """The program steps a learning-rate schedule; ``step`` does it."""
@@ -76,3 +86,6 @@ class Act:
 
     def before_backward(self, first_since_step: bool, optimizers: Collection[torch.optim.Optimizer]) -> None:
         """A backward pass is about to begin in a wanted phase."""
+
+    def after_backward(self, model: nn.Module | None) -> None:
+        """A backward pass has ended in a wanted phase; ``model`` was called last."""

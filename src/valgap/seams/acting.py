@@ -29,6 +29,7 @@ from valgap.seams.recorder import Recorder
 from valgap.seams.waiting_batches import WaitingBatches
 
 SEED_STRIDE = 1_000_003
+NO_LOADER = frozenset({-1})  # the data sets of a phase whose images no loader gives
 
 
 class StopProgram(SystemExit):
@@ -66,12 +67,14 @@ class Acting:
         self._undo: list[Callable[[], None]] = []
         self._dataset = -1  # that of the batch handed out last
         self._passes = 0
+        self._turned = ""  # the phase of a program without loaders
         self._inside = 0  # how many of the changes stand inside the recorder's hooks
         self._depth = 0
         self._seeded = False
         self._generators: set[int] = set()
         self._stepped: dict[int, torch.optim.Optimizer] = {}
         self._first_backward = True
+        self._scale = 1.0  # of the loss that a GradScaler scaled last
         self._model: nn.Module | None = None
         self._stepping = False  # inside a schedule's own step
         self._subsets: dict[tuple[int, int], frozenset[int]] = {}
@@ -225,8 +228,13 @@ class Acting:
                     return acting.replay.inner(module, args, kwargs, original)
                 return original(module, *args, **kwargs)
             images = find_images((args, kwargs))
-            if images is None or images.ndim < 4 or next(module.parameters(), None) is None:
-                return original(module, *args, **kwargs)
+            trains = next(module.parameters(), None) is not None
+            if images is None or images.ndim < 4 or not trains:
+                output = original(module, *args, **kwargs)
+                for act in acting._now() if trains else ():
+                    act.returned(output, False)
+                return output
+            acting._turn()
             acts = acting._now()
             for act in acts:
                 module = act.instead(module)
@@ -249,14 +257,30 @@ class Acting:
             acting._depth += 1
             try:
                 if acting.replay is not None:
-                    return acting.replay.call(module, args, kwargs, changed, original)
-                return original(module, *args, **kwargs)
+                    output = acting.replay.call(module, args, kwargs, changed, original)
+                else:
+                    output = original(module, *args, **kwargs)
             finally:
                 acting._depth -= 1
                 for part, mode in reversed(restore):
                     part.training = mode
+            for act in acts:
+                act.returned(output, True)
+            return output
 
         return __call__
+
+    def _turn(self) -> None:
+        """A program without loaders calls a model: its passes begin where it turns from training to evaluating, or back."""
+        if not NO_LOADER == self.train == self.validation or self.phase() == self._turned:
+            return
+        self._turned = self.phase()
+        if self._turned == "train":
+            self._passes += 1
+            if self.epochs and self._passes > self.epochs:
+                raise StopProgram(0)
+        for act in self._now():
+            act.turning()
 
     def _drawn(self, images: torch.Tensor) -> tuple[int, list[int]] | None:
         """(data set, position of each row) of the images that a model is called with; None where that is not known."""
@@ -305,7 +329,21 @@ class Acting:
             acting._stepped[id(optimizer)] = optimizer
             acting._first_backward = True
 
+        def stepped(optimizer: Any, args: Any, kwargs: Any) -> None:
+            for act in acting._now():
+                act.stepped(optimizer)
+
+        def make_scale(original: Any) -> Any:
+            def scale(scaler: Any, outputs: Any) -> Any:
+                scaled = original(scaler, outputs)
+                acting._scale = float(scaler.get_scale())
+                return scaled
+
+            return scale
+
         self._undo.append(optimizer_hooks.register_optimizer_step_pre_hook(before).remove)
+        self._undo.append(optimizer_hooks.register_optimizer_step_post_hook(stepped).remove)
+        self._patch(torch.amp.GradScaler, "scale", make_scale)
         self._after_step = after
 
     def _attach_schedules(self) -> None:
@@ -346,10 +384,16 @@ class Acting:
         acting = self
 
         def backward(*args: Any, **kwargs: Any) -> Any:
-            for act in acting._now():
+            acts = acting._now()
+            for act in acts:
+                act.loss_scale = acting._scale
                 act.before_backward(acting._first_backward, acting._stepped.values())
-            acting._first_backward = False
-            return original(*args, **kwargs)
+            acting._first_backward, acting._scale = False, 1.0
+            try:
+                return original(*args, **kwargs)
+            finally:
+                for act in acts:
+                    act.after_backward(acting._model)
 
         return backward
 

@@ -1,4 +1,4 @@
-"""What a program does to images between the loader and the model, where it is a scale and an offset of each channel.
+"""What a program does to images between loader and model: a scale and an offset of each channel, perhaps another order of axes.
 
 Wrappers of loaders normalise on the device (timm's prefetcher), and so do many loops. Learnt from the first batch of a walk.
 """
@@ -23,10 +23,14 @@ class FirstImages:
 
     def change(self) -> Change | None:
         """The change that leads from one to the other; None where there is none, or none of this kind."""
-        if self.used is None or self.used.shape != self.loaded.shape or self.used.ndim != 4:
+        if self.used is None or self.used.ndim != 4 or self.loaded.ndim != 4:
             return None
-        before, after = (t.transpose(0, 1).flatten(1).double().cpu() for t in (self.loaded, self.used))
-        if self.loaded.dtype == self.used.dtype and torch.equal(before, after):
+        turned = self.used.shape != self.loaded.shape
+        loaded = self.loaded.permute(0, 3, 1, 2) if turned else self.loaded  # from (N, H, W, C)
+        if loaded.shape != self.used.shape:
+            return None
+        before, after = (t.transpose(0, 1).flatten(1).double().cpu() for t in (loaded, self.used))
+        if not turned and self.loaded.dtype == self.used.dtype and torch.equal(before, after):
             return None
         centred = before - before.mean(1, keepdim=True)
         spread = centred.square().sum(1)
@@ -37,7 +41,7 @@ class FirstImages:
         rest = (after - scale[:, None] * before - offset[:, None]).abs().amax(1)
         if bool((rest > TOLERANCE * after.std(1).clamp_min(1e-12)).any()):
             return None
-        return Change(scale, offset, self.used.dtype)
+        return Change(scale, offset, self.used.dtype, turned)
 
 
 @dataclass
@@ -47,9 +51,11 @@ class Change:
     scale: torch.Tensor
     offset: torch.Tensor
     dtype: torch.dtype
+    turned: bool = False  # images come as (N, H, W, C)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Images of (N, C, H, W) as the model is given them."""
+        """Images of (N, C, H, W), or (N, H, W, C) where they come so, as the model is given them."""
+        images = images.permute(0, 3, 1, 2) if self.turned and images.ndim == 4 else images
         if images.ndim != 4 or images.shape[1] != len(self.scale):
             return images
         scale, offset = (v.float().to(images.device)[None, :, None, None] for v in (self.scale, self.offset))

@@ -37,6 +37,7 @@ from valgap.seams.model_acts import (
     TrainMode,
     Unscramble,
 )
+from valgap.seams.reference_acts import ReferenceLoss, ReferenceUpdate
 from valgap.seams.sample_acts import PairByFile, ReadSoundly
 from valgap.seams.step_acts import (
     AddMissingParameters,
@@ -96,6 +97,8 @@ KINDS: dict[str, Callable[..., Act]] = {
     "schedule_steps": ScheduleSteps,
     "evaluate_trained": EvaluateTrained,
     "restore_start": RestoreStart,
+    "reference_loss": ReferenceLoss,
+    "reference_update": ReferenceUpdate,
 }
 
 

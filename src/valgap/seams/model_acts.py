@@ -129,6 +129,9 @@ class RecordedWeights(Act):
         self._due = False
 
     def iterating(self, loader: Any) -> None:
+        self.turning()
+
+    def turning(self) -> None:
         self._due = True  # the program may have put other weights back since the last pass
 
     def before_call(self, model: nn.Module) -> None:

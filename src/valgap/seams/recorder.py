@@ -17,6 +17,7 @@ from valgap.seams.described import loader_settings, own_loader, without_workers
 from valgap.seams.inputs import fingerprint, is_sampled, miniatures, quantized
 from valgap.seams.kept_inputs import KeptPasses
 from valgap.seams.logit_gradients import LogitGradient
+from valgap.seams.loops import Loops
 from valgap.seams.model_states import ModelStates
 from valgap.seams.optimizer_steps import OptimizerSteps
 from valgap.seams.ranks import Ranks
@@ -66,6 +67,7 @@ class Recorder:
         self._schedules = Schedules(writer)
         self._states = ModelStates(writer)
         self._ranks = Ranks(writer)
+        self._loops = Loops()
         self._seen: set[tuple[int, bool]] = set()
         self._kept = KeptPasses(writer)
         self._known: weakref.WeakKeyDictionary[Any, TrackedModel] = weakref.WeakKeyDictionary()  # by called module
@@ -237,7 +239,8 @@ class Recorder:
             self._newest = walk
             self.walks.append(walk)
             self._ranks.pass_begun()
-            self.writer.write("pass_begin", {"pass": walk.index, "loader": walk.loader_id, "dataset": walk.dataset_id})
+            place = {"pass": walk.index, "loader": walk.loader_id, "dataset": walk.dataset_id}
+            self.writer.write("pass_begin", {**place, "loops": self._loops.turns()})
         self._start(tracked, grad_enabled)
         size, shape = int(images.shape[0]), tuple(images.shape[1:])
         self._current = OpenBatch(walk, walk.num_batches, size, loaded, fingerprint(images), shape=shape)

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import copy
 import dis
-import inspect
 import itertools
-import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,12 +20,12 @@ import torch.nn.functional as functional
 from torch import nn
 
 from valgap.seams.batches import find_logits
+from valgap.seams.frames import locals_of, program_frames
 
 # Enough to tell a right way from a wrong one; kept of one batch of a pass.
 KEPT_IMAGES = 16
 # Mean difference over the spread of the logits. Half precision in the program stays far below, a step left out far above.
 ALIKE = 0.05
-MAX_FRAMES = 16
 BETWEEN: tuple[Callable[[torch.Tensor], torch.Tensor], ...] = (
     lambda x: x,
     lambda x: x.flatten(1),
@@ -130,7 +128,7 @@ def _filled(value: Any, images: torch.Tensor) -> Any:
 def owner_of(module: nn.Module) -> nn.Module | None:
     """The module whose method is calling ``module`` at this moment, as one of its own; the outermost of several."""
     found = None
-    for frame in _program_frames():
+    for frame in program_frames():
         holder = _holder(frame)
         if holder is not None and holder is not module and any(m is module for m in holder.modules()):
             found = holder
@@ -140,9 +138,9 @@ def owner_of(module: nn.Module) -> nn.Module | None:
 def functions_given(images: torch.Tensor) -> list[Given]:
     """The program's own functions, at work at this moment, that were given the images as an argument; outermost first."""
     found: list[Given] = []
-    for frame in _program_frames():
+    for frame in program_frames():
         names = frame.f_code.co_varnames[: frame.f_code.co_argcount]
-        here = _locals_of(frame)
+        here = locals_of(frame)
         values = [here.get(n) for n in names]
         if not any(v is images for v in values):
             continue
@@ -152,42 +150,20 @@ def functions_given(images: torch.Tensor) -> list[Given]:
     return found[::-1]
 
 
-def _program_frames() -> Iterator[types.FrameType]:
-    """The frames of the program, innermost first: not torch's, not ours."""
-    frame: types.FrameType | None = sys._getframe(1)
-    for _ in range(MAX_FRAMES * 4):
-        if frame is None:
-            return
-        module = frame.f_globals.get("__name__", "")
-        if not module.startswith(("torch.", "valgap.")):
-            yield frame
-        frame = frame.f_back
-
-
-def _locals_of(frame: types.FrameType) -> dict[str, Any]:
-    """A frame's variables by name. Before Python 3.13 the frame would keep a copy, and with it what the program drops."""
-    kept = frame.f_locals
-    found = dict(kept)
-    # Held by the frame, by us and as the argument of getrefcount: one more is the program's own locals(), which must stay.
-    if sys.version_info < (3, 13) and frame.f_code.co_flags & inspect.CO_OPTIMIZED and sys.getrefcount(kept) <= 3:
-        kept.clear()
-    return found
-
-
 def _holder(frame: types.FrameType) -> nn.Module | None:
     """The module whose method runs in this frame."""
     code = frame.f_code
-    first = _locals_of(frame).get(code.co_varnames[0]) if code.co_argcount else None
+    first = locals_of(frame).get(code.co_varnames[0]) if code.co_argcount else None
     return first if isinstance(first, nn.Module) and _code_of(getattr(type(first), code.co_name, None)) is code else None
 
 
 def _function_of(frame: types.FrameType, names: tuple[str, ...]) -> tuple[Callable[..., Any] | None, int]:
     """(the function that runs in a frame, how many of its first arguments it has bound); (None, 0) if it cannot be named."""
     code = frame.f_code
-    first = _locals_of(frame).get(names[0]) if names else None
+    first = locals_of(frame).get(names[0]) if names else None
     if _code_of(getattr(type(first), code.co_name, None)) is code:
         return getattr(first, code.co_name), 1
-    places = [frame.f_globals, *([_locals_of(frame.f_back), frame.f_back.f_globals] if frame.f_back is not None else [])]
+    places = [frame.f_globals, *([locals_of(frame.f_back), frame.f_back.f_globals] if frame.f_back is not None else [])]
     for place in places:
         function = place.get(code.co_name)
         if _code_of(function) is code:

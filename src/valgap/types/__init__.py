@@ -52,6 +52,7 @@ from valgap.types.images import (
 )
 from valgap.types.interventions import Intervention, Untreatable
 from valgap.types.passes import (
+    MAX_LOSS,
     GradientStats,
     InputStats,
     KeptInputs,
@@ -75,9 +76,21 @@ from valgap.types.program import (
 )
 from valgap.types.ranks import RankInfo, RankPass, Wrapping
 from valgap.types.record import TRAINED, PrintedNumber, RunRecord
-from valgap.types.stages import STAGE_WORDS, STAGES, CaseStages, Compared, Measured, Stage, StageLine, StageVerdict
+from valgap.types.stages import (
+    STAGE_WORDS,
+    STAGES,
+    CaseStages,
+    Compared,
+    LossParts,
+    Measured,
+    Stage,
+    StageLine,
+    StageShare,
+    StageVerdict,
+)
 
 __all__ = [
+    "MAX_LOSS",
     "STAGES",
     "STAGE_WORDS",
     "TRAINED",
@@ -121,6 +134,7 @@ __all__ = [
     "LearningCurve",
     "LedgerLine",
     "LoaderInfo",
+    "LossParts",
     "LossStats",
     "Measured",
     "ModeStats",
@@ -146,6 +160,7 @@ __all__ = [
     "Shift",
     "Stage",
     "StageLine",
+    "StageShare",
     "StageVerdict",
     "StateSnapshot",
     "StepTable",

@@ -11,7 +11,7 @@ from valgap.types.evidence import Evidence
 from valgap.types.images import CaseImages
 from valgap.types.interventions import Intervention, Untreatable
 from valgap.types.record import RunRecord
-from valgap.types.stages import CaseStages, Stage, StageLine
+from valgap.types.stages import CaseStages, LossParts, Measured, Stage, StageLine, StageShare
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Finding:
     remedy: str
     subjects: tuple[str, ...] = ()
     ranking: tuple[Ranked, ...] = ()
+    # Where ``severity_points`` is assumed: the most that such a fault may cost; what is measured further on may then be its work.
+    most_points: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ class Check:
     treat: Callable[[Case, Finding], Intervention | Untreatable] | None = None
     # Whether it makes the recorded accuracy one of something else than new images: the points of all others are then moot.
     voids_accuracy: bool = False
+    # Whether it costs loss and no accuracy: a part of the loss, and no rival of what costs accuracy.
+    loss_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class Effect:
     p_value: float  # corrected for the number of causes tried
     seeds: int
     samples: int
+    nats: Measured | None = None  # by how much the mean validation loss falls; None where the loss is not known
 
 
 @dataclass(frozen=True)
@@ -123,16 +128,19 @@ class Judged:
 
 @dataclass(frozen=True)
 class LedgerLine:
-    """One line of the account, in points; the lines up to a total add up to it."""
+    """One line of the account, in points of accuracy and nats of loss; the points of the lines up to a total add up to it."""
 
     name: str
     points: float
     low: float | None = None
     high: float | None = None
     note: str = ""
-    # "cause" and "rest" lead from the run's validation accuracy on; "measurement" leads to it from what the script reports.
-    kind: Literal["cause", "measurement", "rest"] = "cause"
+    # "cause", "gain" and "rest" lead from the run's validation accuracy on; "measurement" leads to it from what the script
+    # reports. "gain": what the program does better than the reference. "confidence": a part of the loss alone.
+    kind: Literal["cause", "measurement", "rest", "gain", "confidence"] = "cause"
     stage: Stage | None = None  # where its cause sits
+    nats: Measured | None = None  # by how much the mean validation loss falls with it mended; None: not known
+    alone: bool = False  # its effect alone, beside others: re-runs that mend them together are missing
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,8 @@ class Diagnosis:
     reported: Accuracy | None = None  # train_reported and train_rescored with their intervals
     rescored: Accuracy | None = None
     stages: tuple[StageLine, ...] = ()  # the account by stage, most costly first
+    shares: tuple[StageShare, ...] = ()  # what re-runs gave to each stage
+    loss: LossParts | None = None  # of the finished model's validation loss
     unseen: tuple[str, ...] = ()  # what was not seen of a whole training and validation of one model, in words
     unmeasured: str = ""  # why closing measurements that did not fit after the run could not be made later
 
@@ -201,6 +211,18 @@ class Diagnosis:
     @property
     def findings(self) -> tuple[Judged, ...]:
         return tuple(j for j in self.judged if isinstance(j.outcome, Finding))
+
+    @property
+    def reached(self) -> float | None:
+        """Validation accuracy with every confirmed remedy, in percent; None where re-runs have confirmed none."""
+        confirmed = {j.check.name for j in self.findings if j.verdict == "confirmed"}
+        if self.validation is None or not confirmed:
+            return None
+        lines = [line for line in self.ledger if line.kind == "cause" and line.name in confirmed]
+        # What several give together is known from joint re-runs only.
+        gains = [line.points for line in lines]
+        gained = max(gains, key=abs) if any(line.alone for line in lines) else sum(gains)
+        return round(100 * self.validation.value, 1) + gained
 
     @property
     def sources(self) -> str:

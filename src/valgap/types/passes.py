@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from valgap.types.arrays import FloatArray, IntArray, Phase
 
+# One image's loss counts no more than this, so that no single one decides; its label then had a chance of 2 in 10^9.
+MAX_LOSS = 20.0
+
 
 @dataclass(frozen=True)
 class SampleTable:
@@ -47,6 +50,16 @@ class SampleTable:
     def accuracy(self) -> float:
         """Sample-weighted accuracy over labelled samples, 0..1; nan when there is none, or no answer to any."""
         return float(self.correct.mean()) if self.answered else float("nan")
+
+    @property
+    def bounded_loss(self) -> FloatArray:
+        """Cross-entropy in nats of each labelled sample, (n labelled,), at most ``MAX_LOSS``; nan where no answer was seen.
+
+        Answers that hold no number cost as much as one image can.
+        """
+        keep = self.labelled
+        loss = np.nan_to_num(self.loss[keep].astype(np.float64), nan=MAX_LOSS, posinf=MAX_LOSS)
+        return np.where(self.prediction[keep] == -1, np.nan, np.clip(loss, 0.0, MAX_LOSS))
 
     @property
     def mean_loss(self) -> float:
@@ -163,6 +176,7 @@ class Pass:
     gradient: GradientStats | None = None  # None: none was seen at the logits
     processes: int = 1  # that shared it; `samples` then holds each known sample of theirs once
     repeated: int = 0  # samples left out of `samples` because another process, or padding, had shown them before
+    loops: tuple[tuple[int, int], ...] = ()  # (turn from 0, turns) of the counted loops around it, innermost first
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,28 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class LossParts:
+    """The mean validation loss of the finished model, in nats: what one temperature takes off it, and the rest."""
+
+    value: float
+    confidence: Measured  # how sure the answers are; each fifth's temperature is fitted on the others
+    discrimination: float  # which answers are given
+    n: int
+
+
+@dataclass(frozen=True)
+class StageShare:
+    """What re-runs gave to a stage: its share where several were mended, or what its reference alone changed."""
+
+    stage: Stage
+    points: Measured
+    nats: Measured | None
+    # "cost": mending it gives back; "gain": the reference does worse; "none": nothing within what is worth a remedy.
+    told: Literal["cost", "gain", "none"]
+    together: tuple[Stage, ...] = ()  # stages whose references were tried at once, where it was not tried alone
+
+
+@dataclass(frozen=True)
 class Compared:
     """One stage as the program does it, held against the reference of that stage; nothing was run again for it.
 

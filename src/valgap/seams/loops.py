@@ -1,0 +1,145 @@
+"""In which turn of which counted loops the program is: what says how many epochs a training was given.
+
+A loop is found in the source of the frames that are at work, by the line that each has reached: a ``for`` over ``range``, or over
+what another function makes of one (``tqdm(range(n))``). Its bounds are looked up, never computed by the program's code: names,
+attributes and items of plain objects, and sums of them. What cannot be looked up is left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import inspect
+import linecache
+import types
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from valgap.seams.frames import locals_of, program_frames
+
+MAX_LINES = 20_000
+MAX_LOOPS = 6
+# Before Python 3.13 looking at a function's variables would change what it has kept of them by these.
+KEEP = frozenset(("locals", "vars", "dir", "eval", "exec"))
+OPERATIONS: Mapping[type[ast.operator], Callable[[int, int], int | None]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.FloorDiv: lambda a, b: a // b if b else None,
+}
+
+
+class Loops:
+    """Finds the counted loops around this moment; remembers the sources that it has read."""
+
+    def __init__(self) -> None:
+        self._of_code: dict[types.CodeType, list[ast.For]] = {}
+
+    def turns(self) -> list[tuple[int, int]]:
+        """(turn from 0, number of turns) of each loop that is at work, innermost first."""
+        found: list[tuple[int, int]] = []
+        for frame in program_frames():
+            if _keeps_variables(frame.f_code):
+                continue
+            around = [loop for loop in self._loops(frame) if loop.body[0].lineno <= frame.f_lineno <= (loop.end_lineno or 0)]
+            around = [loop for loop in around if _belongs(loop, frame)]
+            if not around:
+                continue
+            here = locals_of(frame)
+            for loop in sorted(around, key=lambda node: -node.lineno):
+                turn = _turn(loop, here, frame.f_globals)
+                if turn is not None and len(found) < MAX_LOOPS:
+                    found.append(turn)
+        return found
+
+    def _loops(self, frame: types.FrameType) -> list[ast.For]:
+        code = frame.f_code
+        if code not in self._of_code:
+            self._of_code[code] = _loops_of(code, linecache.getlines(code.co_filename, frame.f_globals))
+        return self._of_code[code]
+
+
+def _loops_of(code: types.CodeType, lines: list[str]) -> list[ast.For]:
+    """The counted loops in the source of a function, or of a module; the lines of its nodes are those of the file."""
+    first = max(1, code.co_firstlineno) if code.co_flags & inspect.CO_OPTIMIZED else 1
+    try:
+        block = inspect.getblock(lines[first - 1 :]) if first > 1 else lines
+        text = "".join(block)
+        if "range" not in text or len(block) > MAX_LINES:
+            return []
+        # An indented function is a block of its own.
+        tree = ast.parse(f"if True:\n{text}" if text[:1].isspace() else f"\n{text}")
+    except (SyntaxError, ValueError, RecursionError, IndexError):
+        return []
+    ast.increment_lineno(tree, first - 2)
+    return [n for n in ast.walk(tree) if isinstance(n, ast.For) and _range_of(n.iter) is not None]
+
+
+@lru_cache(maxsize=1024)
+def _keeps_variables(code: types.CodeType) -> bool:
+    """Whether a function may have kept its variables in a dictionary; ``model.eval()`` is no such thing."""
+    names = KEEP & set(code.co_names)
+    return bool(names) and any(i.argval in names and i.opname in ("LOAD_GLOBAL", "LOAD_NAME") for i in dis.get_instructions(code))
+
+
+def _belongs(loop: ast.For, frame: types.FrameType) -> bool:
+    """Whether the loop is of this frame's function, and not around its definition."""
+    return loop.lineno >= frame.f_code.co_firstlineno
+
+
+def _range_of(node: ast.expr) -> ast.expr | None:
+    """The call of ``range`` that is iterated over, or a name that may stand for one; None for other loops."""
+    if isinstance(node, ast.Name):
+        return node
+    if not isinstance(node, ast.Call) or not node.args:
+        return None
+    name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr if isinstance(node.func, ast.Attribute) else ""
+    if name in ("range", "trange"):
+        return node
+    return _range_of(node.args[0]) if name not in ("enumerate", "zip", "reversed") else None
+
+
+def _turn(loop: ast.For, here: Mapping[str, Any], around: Mapping[str, Any]) -> tuple[int, int] | None:
+    source = _range_of(loop.iter)
+    value = here.get(loop.target.id, around.get(loop.target.id)) if isinstance(loop.target, ast.Name) else None
+    if isinstance(source, ast.Call):
+        bounds = [_looked_up(a, here, around) for a in source.args]
+        counted = (
+            range(*bounds) if 1 <= len(bounds) <= 3 and all(type(b) is int for b in bounds) and 0 not in bounds[2:] else None
+        )
+    else:
+        given = _looked_up(source, here, around) if source is not None else None
+        counted = given if isinstance(given, range) else _own(given, "iterable")  # a progress bar's
+    if not isinstance(counted, range) or type(value) is not int or value not in counted:
+        return None
+    return counted.index(value), len(counted)
+
+
+def _looked_up(node: ast.expr, here: Mapping[str, Any], around: Mapping[str, Any]) -> Any:
+    """What an expression stands for, without running any code of the program; None where it cannot be told."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name):
+        return here.get(node.id, around.get(node.id))
+    if isinstance(node, ast.Attribute):
+        return _own(_looked_up(node.value, here, around), node.attr)
+    if isinstance(node, ast.Subscript):
+        holder, key = _looked_up(node.value, here, around), _looked_up(node.slice, here, around)
+        return holder.get(key) if type(holder) is dict and isinstance(key, (str, int)) else None
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS:
+        left, right = (_looked_up(side, here, around) for side in (node.left, node.right))
+        return OPERATIONS[type(node.op)](left, right) if type(left) is int and type(right) is int else None
+    return None
+
+
+def _own(holder: Any, name: str) -> Any:
+    """An attribute that an object, its class or a module simply holds."""
+    try:
+        held: Any = object.__getattribute__(holder, "__dict__")
+    except AttributeError:
+        held = {}
+    if name in held:
+        return held[name]
+    places = (vars(kind).get(name) for kind in (holder.__mro__ if isinstance(holder, type) else type(holder).__mro__))
+    return next((v for v in places if type(v) is int), None)
