@@ -78,7 +78,17 @@ NETWORKS = {
         + """$model.requires_grad_(False)
 $model.classifier = nn.Linear(1280, $C)
 for part in ($model.blocks[5:], $model.conv_head, $model.bn2):
-    part.requires_grad_(True)""",
+    part.requires_grad_(True)
+
+
+def keep_frozen(mode=True, model=$model):
+    nn.Module.train(model, mode)
+    for part in (model.conv_stem, model.bn1, model.blocks[:5]):
+        part.eval()
+    return model
+
+
+$model.train = keep_frozen""",
         "$model.classifier",
         "1280",
         "[p for p in $model.parameters() if p.requires_grad]",

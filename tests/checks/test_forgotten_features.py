@@ -42,3 +42,13 @@ def test_batches_of_two_images_are_named_instead() -> None:
     lost = tuned(0.8, 0.5, 0.5)
     few = with_phase(lost, "train", batch_sizes=np.full(100, 2))
     assert quiet(CHECK.detect(few)) and not quiet(CHECK.detect(lost))
+
+
+def test_weights_that_hardly_moved_have_forgotten_nothing() -> None:
+    case = tuned(0.6, 0.4, 0.3)
+    assert not quiet(CHECK.detect(case))
+    passes = tuple(
+        replace(p, steps=replace(p.steps, update_ratio=np.full(len(p.steps), 1e-6, np.float32))) if p.phase == "train" else p
+        for p in case.run.passes
+    )
+    assert isinstance(CHECK.detect(replace(case, run=replace(case.run, passes=passes))), Clear)

@@ -23,12 +23,15 @@ from __future__ import annotations
 
 from valgap.checks import tiny_batch_batchnorm
 from valgap.checks.progress import numbers_of, paired_error, update_ratio
+from valgap.checks.seen_part import optimizer_steps
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
 # Paired probes on the same images. In benchmarks/results/faults.md sound fine-tuning gains or stays within 2 standard errors.
 Z_SURE, Z_LIKELY = 4.0, 2.5
 # The finished network may not be better than what the first features give, less this.
 MARGIN = 0.02
+# All updates in one direction would have moved the weights by so much of their size: features cannot be forgotten by less.
+LEAST_WAY = 0.005
 # Statistics of batches of two or three images spoil features as well, and are named as the cause then.
 HINT = 0.4
 
@@ -52,6 +55,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     model = run.trained_model
     if model is not None and model.pretrained is False:
         return Clear("the network began at random: there was nothing to forget", facts)
+    way = update_ratio(run.of_phase("train")) * optimizer_steps(run)
+    if way < LEAST_WAY:
+        return Clear("the weights hardly moved: what makes features worse is no step of the training", facts)
     z = (before - after) / max(error, 1e-6)
     if z < Z_LIKELY or reached > before - MARGIN:
         return Clear("the features are not worse than before training, or the run does without them", facts)

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from valgap.experiments.verdicts import LEVEL, MEANINGFUL_POINTS
+from valgap.experiments.verdicts import MEANINGFUL_POINTS
 from valgap.types import STAGES, CaseStages, Effect, Intervention, Measured, RunRecord, Stage, StageShare
 
+# Nothing else speaks for them: chance may call one at fault once in a hundred diagnoses, after the correction for the tries.
+UNSUSPECTED_LEVEL = 0.01
 # Their references change what is read; the one of training reads validation as well.
 READING: tuple[Stage, ...] = ("read_train", "read_val")
 # The effect of the references of some stages, beyond what is confirmed; None where it cannot be measured (any more).
@@ -39,7 +41,7 @@ def screen(stages: Sequence[Stage], tried: Try) -> Screened:
         if effect is None:
             continue
         points = Measured(effect.value, effect.low, effect.high)
-        real = effect.p_value < LEVEL and abs(effect.value) >= MEANINGFUL_POINTS
+        real = effect.p_value < UNSUSPECTED_LEVEL and abs(effect.value) >= MEANINGFUL_POINTS
         if real and len(group) > 1:
             half = len(group) // 2
             waiting += [group[:half], group[half:]]
