@@ -141,7 +141,9 @@ def test_labels_that_validation_numbers_otherwise_are_counted_by_name(
     done = forked(["-m", "valgap.cli", "run", "--out", "r", "train.py"], tmp_path)
     assert done.returncode == 0, done.stderr
     monkeypatch.chdir(tmp_path)
-    result = fix(tmp_path / "r", tmp_path / "out", budget="0", suspected=True, retrain=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("subprocess.Popen", ForkedPopen)
+        result = fix(tmp_path / "r", tmp_path / "out", budget="0", suspected=True, retrain=False)
     assert "class_index_mismatch" in result.remedied and "class_index_mismatch" in result.by_hand
     assert result.run is None
     (score,) = result.scores

@@ -250,7 +250,7 @@ def test_broken_images_and_mirrors(trained: TrainResult, photos: Path, tmp_path:
     assert classifier.predict_proba([picture]).shape == (1, 3)
 
 
-@pytest.mark.parametrize("format", ["onnx", "torchscript", "safetensors"])
+@pytest.mark.parametrize("format", [pytest.param("onnx", marks=pytest.mark.slow), "torchscript", "safetensors"])
 def test_export_agrees(format: str, trained: TrainResult, tmp_path: Path) -> None:
     if format == "onnx":
         pytest.importorskip("onnxruntime")
