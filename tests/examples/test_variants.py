@@ -28,8 +28,8 @@ FIRST = {
     "dark_blurred_validation": "DAT106",
 }
 SILENT = ("healthy",)
-# By default one fault of how images are read, and the sound script; eval mode is tried in tests/experiments. A shifted class map is
-# recorded in tests/experiments/test_diagnose.py, leaks and dark pictures are in folders of tests/checks and of `valgap check`.
+# By default one fault of how images are read, and the sound script. Eval mode and a shifted class map are in tests/experiments,
+# leaks and dark pictures in folders of tests/checks and of `valgap check`.
 QUICK = ("unnormalized_validation", "healthy")
 
 
