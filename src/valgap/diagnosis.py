@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -55,7 +56,7 @@ def diagnose(
 
     Args:
         run: a run directory, as `valgap run` or `watch` wrote it.
-        budget: time for re-runs, such as "10m" (or seconds); 0 judges from the record alone.
+        budget: time for re-runs, such as "10m" (or seconds), that of a rebuild included; 0 judges from the record alone.
         select: codes (or their beginnings, such as "PRE") to judge; empty means all.
         ignore: codes (or beginnings) to leave out.
         images: the image files are looked at as well, where there are no more than this; 0 leaves them alone.
@@ -77,11 +78,12 @@ def diagnose(
     _require_passes(record)
     if not record.of_phase("validation"):  # before minutes are spent on images
         _require_finding(record, judge(Case(record), checks))
-    unmeasured = ""
+    unmeasured, begun = "", time.monotonic()
     if rebuild:
         from valgap.experiments.rebuild import completed
 
         record, unmeasured = completed(record, say)
+    taken = time.monotonic() - begun
     looked_at = images_of_run(record, images)
     stages = Stages(record, looked_at)
     with freed_memory_kept():
@@ -106,7 +108,7 @@ def diagnose(
     from valgap.experiments.prove import prove
 
     # Arms are shortened copies of the program: their images are those of the run, which were looked at already.
-    proved = prove(diagnosis, seconds, progress, lambda one: stages if one is record else Stages(one, None))
+    proved = prove(diagnosis, max(1.0, seconds - taken), progress, lambda one: stages if one is record else Stages(one, None))
     lines = account(proved.judged, stages, proved.shares)
     return replace(proved, budget_s=seconds, judged=tuple(order(proved.judged)), stages=lines)
 

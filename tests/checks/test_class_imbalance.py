@@ -22,7 +22,9 @@ def uneven(ratio: int, recall: float) -> Case:
     small = np.flatnonzero(table.target >= 2)
     wrong = small[: round(len(small) * (1 - recall))]
     table.prediction[wrong] = 0
-    return with_phase(Case(replace(sound.run, datasets=data)), "validation", samples=table)
+    drawn = replace(samples(np.arange(TRAIN), 1.0), target=targets, prediction=targets)
+    one = with_phase(Case(replace(sound.run, datasets=data)), "train", samples=drawn)
+    return with_phase(one, "validation", samples=table)
 
 
 @pytest.mark.parametrize("recall", [0.2, 0.5])
@@ -47,3 +49,18 @@ def test_from_images_alone_and_missing() -> None:
     assert counts is not None
     assert counts.tolist() == [50] * 4
     assert isinstance(CHECK.detect(Case(replace(healthy().run, passes=()))), NotApplicable)
+
+
+def test_classes_that_are_drawn_evenly_are_meant_against_it() -> None:
+    one = uneven(9, 0.2)
+    assert quiet(CHECK.detect(with_phase(one, "train", samples=samples(np.arange(TRAIN), 1.0))))
+
+
+@pytest.mark.parametrize(("power", "hint"), [(-1.0, True), (-0.5, True), (1.0, False), (0.0, False)])
+def test_weights_that_favour_small_classes_are_meant_against_it(power: float, hint: bool) -> None:
+    one = uneven(10, 0.2)
+    counts = training_counts(one)
+    assert counts is not None and one.run.last_train is not None and one.run.last_train.loss is not None
+    weights = np.where(counts > 0, np.maximum(counts, 1.0) ** power, 1.0).tolist()
+    weighted = with_phase(one, "train", loss=replace(one.run.last_train.loss, class_weights=True, weights=weights))
+    assert quiet(CHECK.detect(weighted)) == hint

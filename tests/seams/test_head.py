@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from valgap.seams import head_replay
+from valgap.seams.attempts import OutOfTimeError
 from valgap.seams.calibration import calibration, nll, temperature
 from valgap.seams.head import Gathered, Head, augmentation_numbers, probe_numbers, start_numbers
 from valgap.seams.tracked import TrackedModel
@@ -79,7 +80,8 @@ def test_a_deadline_gives_no_numbers() -> None:
     recorded = head_replay.settings_of("SGD", {}, [0.1] * 5, 0.0)
     assert recorded is not None
     start = torch.zeros(C, D), torch.zeros(C)
-    assert isinstance(head_replay.replay_numbers(clouds(N, 0), clouds(80, 1), start, recorded, 32, 0.0), str)
+    with pytest.raises(OutOfTimeError):
+        head_replay.replay_numbers(clouds(N, 0), clouds(80, 1), start, recorded, 32, 0.0)
 
 
 def test_temperature_is_the_scale() -> None:

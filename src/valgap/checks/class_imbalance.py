@@ -37,6 +37,8 @@ RATIO = 3.0
 # One-sided level of the difference in recall between the larger and the smaller half of the classes, in standard errors.
 Z = 3.0
 BET_RATIO = 5.0
+# Weights that fall with the counts (their logarithms correlate below minus this) are meant against the imbalance.
+FALLS = 0.7
 OWN = "validation"  # whose answers: the run's own
 MIN_PER_HALF = 10
 # Level at which the counts are not those of evenly filled classes, drawn at random.
@@ -76,14 +78,32 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     # Small classes that are merely hard are confused in both directions; imbalance pulls answers to the large ones.
     if (high - low) < Z * error or drawn >= 0:
         return Clear("the smaller classes are recognised as well as the larger ones", tuple(facts))
+    balance = countered(case, counts)
+    facts += [balance] if balance is not None else []
     return Finding(
         summary=f"classes are filled {ratio:.0f} to 1; recall is {high:.0%} on the larger and {low:.0%} on the smaller",
         severity_points=50 * (high - low) * float(in_small.mean()),
-        confidence=0.75 if ratio >= BET_RATIO else 0.4,
+        confidence=0.75 if ratio >= BET_RATIO and balance is None else 0.4,
         evidence=tuple(facts),
         remedy="sample classes evenly in training (or adjust the logits by class shares), and judge by balanced accuracy",
         subjects=tuple(_names(case, np.flatnonzero(small & (counts > 0)))),
     )
+
+
+def countered(case: Case, counts: IntArray) -> Evidence | None:
+    """What the program already does against it: weights of the loss that fall with the counts, or classes drawn evenly."""
+    last = case.run.last_train
+    if last is None:
+        return None
+    weights = np.asarray(last.loss.weights if last.loss is not None else (), float)
+    present = counts > 0
+    if len(weights) == len(counts) and (weights[present] > 0).all() and np.ptp(weights[present]) > 0:
+        slope = float(np.corrcoef(np.log(counts[present]), np.log(weights[present]))[0, 1])
+        if slope < -FALLS:
+            return Evidence("weights of the loss against class counts: correlation of logarithms", slope, None)
+    drawn = np.bincount(last.samples.target[last.samples.labelled], minlength=len(counts))[: len(counts)][present]
+    even = float(drawn.max() / max(1, drawn.min()))
+    return Evidence("training draws of the largest class for one of the smallest", even, None) if even < RATIO else None
 
 
 def evenly_drawn(counts: IntArray) -> float:

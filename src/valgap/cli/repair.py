@@ -30,7 +30,7 @@ def review(
     from valgap.review.suspects import is_likely, labels_of
 
     decisions = Decisions(run_directory / FILE)
-    diagnosis = diagnose_run(run_directory)
+    diagnosis = diagnose_run(run_directory, say=say)
     suspects = suspects_of(diagnosis, codes(select))
     if not suspects:
         say("no finding of this run is about image files that are still there: nothing to review")

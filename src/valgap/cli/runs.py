@@ -63,7 +63,7 @@ def report(
 
     page = run_directory / PAGE
     if not holds_verdicts(page):
-        write_new(page, page_of(diagnose_run(run_directory)))
+        write_new(page, page_of(diagnose_run(run_directory, say=say)))
 
     print(page.resolve())
     if not webbrowser.open(page.resolve().as_uri()):

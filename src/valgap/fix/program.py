@@ -58,7 +58,7 @@ def fix(
     """
     if out.exists():
         raise ValgapError(f"{out} is there already: choose another --out, nothing is overwritten")
-    diagnosis = diagnose(run_directory, budget=budget, progress=progress)
+    diagnosis = diagnose(run_directory, budget=budget, progress=progress, say=say)
     run = diagnosis.run
     decisions = Decisions(run_directory / FILE).current()
     chosen = [j for j in diagnosis.findings if wanted(j, suspected)]

@@ -158,6 +158,9 @@ def autocorrelation(images: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]
     return out
 
 
+MAX_WEIGHTS = 4_096
+
+
 class LossCollector:
     """Accumulates LossStats over one pass."""
 
@@ -166,6 +169,7 @@ class LossCollector:
         self.target_kind = "unknown"
         self.label_smoothing = 0.0
         self.class_weights = False
+        self._weights: torch.Tensor | None = None
         self.num_outputs = -1
         self.calls = 0
         self._rows: list[torch.Tensor] = []
@@ -176,7 +180,10 @@ class LossCollector:
         if not self.name:
             self.name = name
             self.label_smoothing = float(kwargs.get("label_smoothing") or 0.0)
-            self.class_weights = kwargs.get("weight") is not None
+            weights = kwargs.get("weight")
+            self.class_weights = weights is not None
+            if isinstance(weights, torch.Tensor) and weights.ndim == 1 and len(weights) <= MAX_WEIGHTS:
+                self._weights = weights.detach().clone()
             self.num_outputs = int(logits.shape[1]) if logits.ndim > 1 else 1
             self.target_kind = _target_kind(target)
         if is_sampled(number):
@@ -194,6 +201,7 @@ class LossCollector:
             "target_kind": self.target_kind,
             "label_smoothing": self.label_smoothing,
             "class_weights": self.class_weights,
+            "weights": self._weights.float().cpu().tolist() if self._weights is not None else [],
             "logit_min": float(rows[:, 0].min()),
             "logit_max": float(rows[:, 1].max()),
             "row_sum_min": float(rows[:, 2].min()),

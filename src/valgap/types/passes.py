@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -104,6 +105,7 @@ class LossStats:
     zero_fraction: float  # exact zeros among the loss's inputs, 0..1
     num_outputs: int  # C of the loss's input
     calls_per_batch: float
+    weights: Sequence[float] = ()  # (C,) those of the classes, where the loss was given some
 
 
 @dataclass(frozen=True)
