@@ -80,9 +80,12 @@ def diagnose(
         _require_finding(record, judge(Case(record), checks))
     unmeasured, begun = "", time.monotonic()
     if rebuild:
-        from valgap.experiments.rebuild import completed
+        from valgap.experiments.rebuild import INTERRUPTED, completed
 
         record, unmeasured = completed(record, say)
+        seconds = 0.0 if unmeasured == INTERRUPTED else seconds  # who stops it does not want re-runs either
+    elif record.closing is not None and record.closing.cut:
+        unmeasured = "some measurements did not fit after the run; valgap diagnose makes them"
     taken = time.monotonic() - begun
     looked_at = images_of_run(record, images)
     stages = Stages(record, looked_at)

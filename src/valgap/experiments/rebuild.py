@@ -30,6 +30,7 @@ WEIGHTS_FILE = "final.safetensors"
 ENOUGH = 1e6
 MOST_S = 1_800.0
 MEASURING_BYTES = 4 << 30  # images and features are kept, and more is imported
+INTERRUPTED = "interrupted"
 FAILED_FILE = "failed.txt"
 
 
@@ -57,7 +58,7 @@ def completed(run: RunRecord, say: Callable[[str], None] | None = None) -> tuple
         try:
             result = runner.run([spec])[0]
         except KeyboardInterrupt:
-            return run, "interrupted"
+            return run, INTERRUPTED
         finally:
             runner.forget_features()
     problem = _problem(run, spec, runner, result)

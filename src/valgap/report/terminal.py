@@ -90,8 +90,9 @@ def _head(diagnosis: Diagnosis, console: Console) -> list[Judged]:
     if not likely:
         verdict, rests_on = diagnosis.without_finding
         open_ = sum(isinstance(j.outcome, NotApplicable) for j in diagnosis.judged)
-        more = f" {open_} causes could not be judged." if diagnosis.unseen else ""
-        console.print(f"[bold {'yellow' if diagnosis.unseen else 'green'}]{verdict}[/]{safe(rests_on)}{more}", highlight=False)
+        partly = bool(diagnosis.unseen or diagnosis.unmeasured)
+        more = f" {open_} causes could not be judged." if partly else ""
+        console.print(f"[bold {'yellow' if partly else 'green'}]{verdict}[/]{safe(rests_on)}{more}", highlight=False)
         _limits(diagnosis, console)
     return likely
 
@@ -289,7 +290,7 @@ def _hint(judged: Judged) -> str:
 def _foot(diagnosis: Diagnosis, console: Console) -> None:
     """What the points mean, what was not measured, and valgap's own faults."""
     if diagnosis.unmeasured:
-        console.print(f"[dim]Not all was measured after the run, nor now: {safe(diagnosis.unmeasured)}[/]")
+        console.print(f"[dim]Not all was measured: {safe(diagnosis.unmeasured)}[/]")
     if diagnosis.experiments is None and diagnosis.run.passes and _likely(diagnosis):
         asked = "No re-run was made, for the reasons given." if diagnosis.budget_s else "--budget 10m proves them by re-runs."
         console.print(f"[dim]Points: what the record lets expect. {asked}[/]")

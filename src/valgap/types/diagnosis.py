@@ -234,7 +234,7 @@ class Diagnosis:
     @property
     def without_finding(self) -> tuple[str, str]:
         """What is to be said where nothing was found: the verdict in a few words, and what it rests on or lacks."""
-        missing = self.unseen or self.run.unseen
+        missing = self.unseen or self.run.unseen or ((self.unmeasured,) if self.unmeasured else ())
         if missing:
             return "No fault shows in what was seen", f", which is not the whole: {'; '.join(missing)}."
         return "Nothing is broken", f" as far as {self.sources} can tell."
