@@ -365,7 +365,7 @@ def test_what_only_its_own_loader_can_read_is_measured_at_the_end_too(kind: str,
     make = (lambda d: DataLoader(Stream(d), 8)) if kind == "stream" else (lambda d: OwnLoader(TensorDataset(*d), 8, False))
     torch.manual_seed(0)
     program, train, val = Program(), make(TRAIN), make(VAL)
-    with valgap.watch(out=tmp_path / "run", closing=20):
+    with valgap.watch(out=tmp_path / "run", closing=500):
         for _ in range(2):
             program.learn(train)
             program.score(val)
@@ -383,7 +383,7 @@ def test_a_stream_that_gives_something_else_each_time_is_not_measured(tmp_path: 
         def __iter__(self) -> Iterator[Any]:
             return ((x + torch.randn_like(x), y) for x, y in zip(*self.data, strict=True))
 
-    with valgap.watch(out=tmp_path / "run", closing=20):
+    with valgap.watch(out=tmp_path / "run", closing=500):
         program, train, val = Program(), DataLoader(Noisy(TRAIN), 8), DataLoader(Stream(VAL), 8)
         program.learn(train)
         program.score(val)
