@@ -20,7 +20,7 @@ def test_loaders_that_a_program_drops_take_their_workers_with_them(tmp_path: Pat
     model = program.network()
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
     dropped = []
-    with valgap.watch(out=tmp_path / "r", closing=10):
+    with valgap.watch(out=tmp_path / "r", closing=200):
         for _ in range(2):
             for data, learns in ((train, True), (val, False)):
                 loader = DataLoader(data, 8, num_workers=1, persistent_workers=True)

@@ -47,7 +47,7 @@ def test_every_field_that_is_written_is_named(tmp_path: Path) -> None:
     images = nn.functional.interpolate(torch.randn(40, 3, 3, 3, generator=torch.Generator().manual_seed(0)), 16, mode="bilinear")
     data = TensorDataset(images[:24], torch.arange(24) % 3), TensorDataset(images[24:], torch.arange(16) % 3)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.1), nn.Flatten(), nn.Linear(784, 3))
-    with valgap.watch(out=tmp_path / "r", closing=10) as folder:
+    with valgap.watch(out=tmp_path / "r", closing=200) as folder:
         model.load_state_dict(model.state_dict())
         optimizer = torch.optim.SGD(model.parameters(), 0.01)
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)

@@ -51,7 +51,7 @@ def recorded(
 ) -> tuple[RunRecord, list[float]]:
     model = net()
     losses = []
-    with valgap.watch(out=folder / "r", closing=20):
+    with valgap.watch(out=folder / "r", closing=500):
         for _ in range(2):
             model.train()
             for number, (x, y) in enumerate(DataLoader(images(48, 0), 8, shuffle=True)):

@@ -289,7 +289,7 @@ def trained(train: Any, val: Any, folder: Path, shuffle: bool = True, workers: i
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 2))
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
-    with valgap.watch(out=folder / "run", closing=20):
+    with valgap.watch(out=folder / "run", closing=500):
         for _ in range(2):
             for batch in DataLoader(train, 4, shuffle=shuffle, num_workers=workers):
                 x, y = batch.values() if isinstance(batch, dict) else batch

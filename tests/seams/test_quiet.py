@@ -52,7 +52,7 @@ def test_odd_images(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            with valgap.watch(out=tmp_path / "run", closing=10):
+            with valgap.watch(out=tmp_path / "run", closing=200):
                 for _ in range(2):
                     for x, y in DataLoader(TensorDataset(images[:16], labels[:16]), 8, shuffle=True):
                         optimizer.zero_grad()
