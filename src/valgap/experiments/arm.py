@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RESULT_FILE = "result.json"
 SPEC_FILE = "spec.json"
+WEIGHTS_FILE = "final.safetensors"  # of a recorded run
 FEATURES = "features"  # beside the arms: what they share, see seams/feature_replay.py
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from valgap.experiments.arm import ArmSpec
+from valgap.experiments.arm import WEIGHTS_FILE, ArmSpec
 from valgap.experiments.joint import Confirmed
 from valgap.experiments.lab import Compare, Lab
 from valgap.experiments.ledger import account
@@ -52,7 +52,6 @@ MOST_TOGETHER = 4
 # The checks that tell a stage, for faults without a name.
 UNNAMED = "STG"
 PROVED = 0.95
-WEIGHTS_FILE = "final.safetensors"
 
 Progress = Callable[[int, int, float], None]
 

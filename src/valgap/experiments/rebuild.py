@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from valgap.experiments.arm import ArmSpec
+from valgap.experiments.arm import RESULT_FILE, WEIGHTS_FILE, ArmSpec
 from valgap.experiments.lab import Lab
 from valgap.experiments.plan import Length, arm_memory, can_stop_early, epoch_seconds
 from valgap.experiments.runner import ArmResult, Limits, Runner
@@ -25,7 +25,6 @@ from valgap.seams.closing import WORK_PER_IMAGE
 from valgap.seams.environment import digest_of
 from valgap.types import Closing, RunRecord, SampleTable
 
-WEIGHTS_FILE = "final.safetensors"
 # The measurements there are as long as they need, but nobody waits for ever.
 ENOUGH = 1e6
 MOST_S = 1_800.0
@@ -63,8 +62,9 @@ def completed(run: RunRecord, say: Callable[[str], None] | None = None) -> tuple
             runner.forget_features()
     problem = _problem(run, spec, runner, result)
     if problem:
-        runner.place(spec).mkdir(parents=True, exist_ok=True)
-        failed.write_text(problem)
+        # An arm that was stopped (time, memory) left no result: another day it may end.
+        if (runner.place(spec) / "record" / RESULT_FILE).is_file():
+            failed.write_text(problem)
         return run, problem
     assert result.record is not None and result.record.closing is not None
     return replace(run, closing=_renumbered(run, result.record)), ""
@@ -112,23 +112,23 @@ def _problem(run: RunRecord, spec: ArmSpec, runner: Runner, result: ArmResult) -
         return "the rebuilt program gave no whole measurements"
     assert result.record is not None and run.closing is not None
     before, after = (c.rescores.get("val_eval") for c in (run.closing, _renumbered(run, result.record)))
-    if before is not None and after is not None:
-        share = _agreement(before, after)
+    share = _agreement(before, after) if before is not None and after is not None else None
+    if share is not None:
         return "" if share >= SAME_ANSWERS else f"the rebuilt program gives {share:.1%} of the finished model's answers"
     lab = Lab(run, replace(spec, epochs=0), Length(0, 1.0, 0.0), runner)
     problem, _, _ = lab.fidelity([result])
     return problem or ""
 
 
-def _agreement(before: SampleTable, after: SampleTable) -> float:
-    """Share of equal answers on the samples that both hold; 1 where they share none."""
+def _agreement(before: SampleTable, after: SampleTable) -> float | None:
+    """Share of equal answers on the samples that both hold; None where they share none."""
     answers = dict(zip(after.sample.tolist(), after.prediction.tolist(), strict=True))
     pairs = [
         answers[s] == p
         for s, p in zip(before.sample.tolist(), before.prediction.tolist(), strict=True)
         if s >= 0 and s in answers
     ]
-    return float(np.mean(pairs)) if pairs else 1.0
+    return float(np.mean(pairs)) if pairs else None
 
 
 def _renumbered(run: RunRecord, rebuilt: RunRecord) -> Closing:
