@@ -11,6 +11,7 @@ import pytest
 from tests.reference.pictures_seen import KINDS, run_on
 from valgap.features import Measurements, images_of_run
 from valgap.reference import Stages
+from valgap.reference.drawing import _within_classes
 from valgap.types import Intervention, RunRecord
 
 pytestmark = pytest.mark.takes(20)
@@ -60,6 +61,38 @@ def test_a_sampler_with_replacement_costs_nothing(seen: tuple[RunRecord, Measure
     run = with_train(seen[0], rng.integers(0, 4 * EACH, 4 * EACH).tolist())
     assert Stages(run, images_of_run(run, 1000)).compared("draw").verdict == "sound"
     assert Stages(*seen).compared("draw").verdict == "sound"
+
+
+def answering(run: RunRecord, classes: range) -> RunRecord:
+    """The run, its validation passes answering these classes and taking all others for the first."""
+    passes = []
+    for one in run.passes:
+        if one.phase == "validation":
+            target = one.samples.target
+            known = np.where(np.isin(target, classes), target, 0).astype(one.samples.prediction.dtype)
+            one = replace(one, samples=replace(one.samples, prediction=known))
+        passes.append(one)
+    return replace(run, passes=tuple(passes))
+
+
+def test_classes_that_are_drawn_seldom_cost_what_a_probe_says(seen: tuple[RunRecord, Measurements]) -> None:
+    """Every sample is drawn, those of two classes a hundred times as often; the model answers only these."""
+    run = with_train(seen[0], [*range(4 * EACH), *[*range(2 * EACH)] * 100])
+    images = images_of_run(run, 1000)
+    assert Stages(answering(run, range(4)), images).compared("draw").verdict == "sound"
+    found = Stages(answering(run, range(2)), images).compared("draw")
+    assert found.verdict == "at fault" and found.points is not None and found.points.low > 0
+    assert "far more often" in found.summary
+    evenly = with_train(seen[0], [*range(4 * EACH)] * 50)
+    assert Stages(answering(evenly, range(2)), images).compared("draw").verdict == "sound"
+
+
+def test_a_sampler_that_makes_up_for_rare_classes_is_no_fault(seen: tuple[RunRecord, Measurements]) -> None:
+    labels = np.repeat([0, 1, 2], [4, 16, 12])
+    evened = (16 / np.bincount(labels))[labels]
+    assert np.allclose(_within_classes(evened, labels), 1)
+    bent = np.where(labels == 1, 9.0, 1.0)
+    assert np.array_equal(_within_classes(bent, labels), bent)
 
 
 def shuffled(run: RunRecord, phase: str, share: float) -> RunRecord:

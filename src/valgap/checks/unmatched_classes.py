@@ -55,7 +55,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return NotApplicable("a training pass and a validation pass")
     names = [case.run.datasets[p.dataset].class_to_idx if p.dataset in case.run.datasets else None for p in (train, val)]
     if names[0] and names[1]:
-        foreign = sorted(set(names[1]) - set(names[0]))
+        held = _held(case.run, train, val)
+        nameless = np.setdiff1d(held, list(names[0].values()))  # held, but never drawn: folders name only what was drawn
+        foreign = sorted(n for n in set(names[1]) - set(names[0]) if names[1][n] not in nameless)
         absent = sorted(set(names[0]) - set(names[1]))
         index = np.array([names[1][n] for n in foreign])
         hit = np.isin(val.samples.target, index) if len(foreign) else np.zeros(len(val.samples), bool)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from valgap.types import DatasetInfo, IntArray, Pass
+from valgap.types import DatasetInfo, IntArray, Pass, RunRecord
 
 # A folder names a class where it holds this many images on average; fewer are folders of single shots.
 MIN_IMAGES = 3
@@ -64,3 +64,22 @@ def _folders(passes: Sequence[Pass], names: Sequence[str]) -> dict[str, int] | N
         return None
     folders = {folder: next(iter(c)) for folder, c in classes.items()}
     return folders if len(set(folders.values())) == len(folders) else None
+
+
+def with_seen_labels(run: RunRecord) -> RunRecord:
+    """The record; a training set that declares no targets has those under which it was scored again.
+
+    That walked over all of it, or over a random part: what was never drawn in training is known from there alone.
+    """
+    train, val, closing = run.last_train, run.last_validation, run.closing
+    table = closing.rescores.get("train_eval") if closing is not None else None
+    info = run.datasets.get(train.dataset) if train is not None else None
+    if train is None or table is None or info is None or info.targets is not None or info.sample is None:
+        return run
+    if val is not None and val.dataset == train.dataset:
+        return run  # which of its samples are training's is not declared
+    known = dict(zip(table.sample.tolist(), table.target.tolist(), strict=True))
+    targets = np.array([known.get(s, -1) if s >= 0 else -1 for s in info.sample.tolist()], np.int32)
+    if not (targets >= 0).any():
+        return run
+    return replace(run, datasets={**run.datasets, info.id: replace(info, targets=targets)})

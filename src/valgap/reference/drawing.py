@@ -3,7 +3,10 @@
 What was drawn over the whole training is held against the samples that there are: how many of them, and of which classes. What
 that costs is measured: a probe on sound features learns once from the samples as often as they were drawn, once from all.
 
-Source: sampling without replacement, as in Bottou 2009 and in torch's RandomSampler.
+A sampler that shows classes more evenly than the set holds them means to: then only what it does within classes counts.
+
+Source: sampling without replacement, as in Bottou 2009 and in torch's RandomSampler; effective number of samples of weighted
+draws: Kish 1965.
 """
 
 from __future__ import annotations
@@ -13,10 +16,26 @@ import numpy as np
 from valgap.features import Measurements
 from valgap.features.source import rows_of_declared
 from valgap.reference.probing import MIN_IMAGES, answers, gained, likely_above
-from valgap.types import Compared, Evidence, ImageRows, IntArray, Intervention, Measured, Pass, RunRecord, StageVerdict
+from valgap.types import (
+    Compared,
+    Evidence,
+    FloatArray,
+    ImageRows,
+    IntArray,
+    Intervention,
+    Measured,
+    Pass,
+    RunRecord,
+    StageVerdict,
+)
 
 # Of the samples that as many draws, each once an epoch, would have shown, so many must have been.
 COMPLETE = 0.9
+# Of the samples, so many must be left as the effective number of the draws: (sum of counts)^2 / sum of counts^2.
+EVEN = 0.8
+# A class is drawn seldom where its samples come less than so often as the mean sample; of such, and of others, so many images
+# of validation must be answered. Points of the gap in recall that even drawing wins back.
+SELDOM, MIN_SELDOM, WON_BACK = 0.5, 10, 0.75
 MAX_IMAGES = 1_200
 LEAST_POINTS = 4.0
 SURE = 0.95
@@ -43,8 +62,11 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
         Evidence("training samples that were ever drawn", distinct, possible, "samples", len(known)),
         Evidence("classes among them, of those in the training set", classes[0], classes[1], "classes"),
     ]
-    if share >= COMPLETE and classes[0] >= classes[1]:
+    even = _evenness(known, size)
+    complete = share >= COMPLETE and classes[0] >= classes[1]
+    if complete and even >= EVEN:
         return Compared("sound", "training draws (nearly) every sample that it has", evidence=tuple(facts))
+    facts.append(Evidence("effective number of samples drawn, of those in the training set", even * size, size, "samples"))
     rows = rows_of_declared(run, passes[-1], MAX_IMAGES) if images is not None else None
     measured = _measured(run, rows, passes) if rows is not None else None
     points: Measured | None
@@ -52,7 +74,19 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     if classes[0] < classes[1]:
         told += f", of {classes[0]} of {classes[1]} classes"
     remedy = "draw every sample once an epoch (shuffle=True); a weighted sampler needs one weight a sample, not one a class"
+    if complete:
+        told = f"training draws some samples far more often than others: as if it had {even:.0%} of them"
+        remedy = "draw every sample once an epoch (shuffle=True); weights of a sampler belong to samples, by the class of each"
+    kind = "" if complete else "few"
     own = _treatment(run, passes[-1])
+    seldom = _seldom_shown(run, passes)
+    if seldom is not None and (measured is None or seldom.value > measured[0].value):
+        sure, nats = SURE * likely_above(seldom, LEAST_POINTS), measured[1] if measured is not None else None
+        if sure >= 0.5:
+            facts.append(Evidence("points of recall that classes drawn seldom lack", seldom.value, 0.0, "points"))
+            return Compared("at fault", told, seldom, nats, sure, tuple(facts), remedy, treatment=own, kind=kind)
+    if measured is None and complete:
+        return Compared("unknown", "", evidence=tuple(facts), missing="features of the images", treatment=own)
     if measured is None:
         sure = SURE if share < HARDLY or classes[0] < 0.6 * classes[1] else 0.4
         verdict: StageVerdict = "at fault" if sure >= 0.5 else "unknown"
@@ -63,13 +97,61 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     if confidence < 0.5:
         told += ", which costs nothing measurable"
         return Compared("sound", told, points, nats, confidence, tuple(facts), treatment=own)
-    return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy, treatment=own, kind="few")
+    return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy, treatment=own, kind=kind)
+
+
+def _evenness(known: IntArray, size: int) -> float:
+    """Effective number of samples that were drawn, as a share of those that there are (or that so many draws can show)."""
+    counts = np.unique(known, return_counts=True)[1].astype(np.float64)
+    return float(counts.sum() ** 2 / (counts**2).sum() / min(size, len(known))) if len(counts) else 1.0
+
+
+def _within_classes(weights: FloatArray, labels: IntArray) -> FloatArray:
+    """The weights (N,) as they are; each over its class's mean, where together they show classes more evenly than there are."""
+    own, shown = np.bincount(labels), np.bincount(labels, weights=weights)
+    return weights / (shown / np.maximum(own, 1))[labels] if _evener(own, shown) else weights
+
+
+def _seldom_shown(run: RunRecord, passes: list[Pass]) -> Measured | None:
+    """Points that the finished model lacks on classes drawn less than half as often as the set holds them.
+
+    None where there is no such class, or sampling shows classes more evenly than the set holds them.
+    """
+    val, held, drawn = run.last_validation, _held(run, passes[-1]), _targets(passes)
+    held, drawn = held[held >= 0], drawn[drawn >= 0]
+    if val is None or not val.samples.answered or not len(held) or not len(drawn):
+        return None
+    size = 1 + int(max(held.max(), drawn.max()))
+    own, shown = np.bincount(held, minlength=size), np.bincount(drawn, minlength=size)
+    rate = shown / np.maximum(own, 1) / (len(drawn) / len(held))
+    seldom = (own > 0) & (rate < SELDOM)
+    if not seldom.any() or _evener(own, shown):
+        return None
+    table = val.samples
+    asked = table.labelled & (table.target < size)
+    rare, right = seldom[table.target[asked]], (table.prediction == table.target)[asked]
+    if min(int(rare.sum()), int((~rare).sum())) < MIN_SELDOM:
+        return None
+    parts = [(float(r.mean()), (r.sum() + 1) / (len(r) + 2), len(r)) for r in (right[~rare], right[rare])]
+    error = float(np.sqrt(sum(q * (1 - q) / n for _, q, n in parts)))
+    gap, share = parts[0][0] - parts[1][0], 100 * float(rare.mean())
+    # The others profit a little from being drawn more often: they would not be recognised quite as well.
+    return Measured(WON_BACK * share * gap, WON_BACK * share * (gap - 1.96 * error), share * (gap + 1.96 * error))
+
+
+def _evener(own: IntArray, shown: IntArray | FloatArray) -> bool:
+    """Whether classes (C,) are shown more evenly than there are samples of them."""
+    present = own > 0
+    if (shown[present] == 0).any():
+        return False
+    return float(shown[present].max() / shown[present].min()) < float(own[present].max() / own[present].min())
 
 
 def _never_drawn(run: RunRecord, passes: list[Pass]) -> Measured | None:
     """Points of validation images whose class is in the training set and was never drawn: at most so many are lost by that."""
     val = run.last_validation
-    missing = np.setdiff1d(_held(run, passes[-1]), _targets(passes))
+    held = _held(run, passes[-1])
+    missing = np.setdiff1d(held[held >= 0], _targets(passes))
     if val is None or not len(missing) or not val.samples.labelled.any():
         return None
     share = 100 * float(np.isin(val.samples.target[val.samples.labelled], missing).mean())
@@ -126,6 +208,7 @@ def _measured(run: RunRecord, rows: ImageRows, passes: list[Pass]) -> tuple[Meas
     weights = np.array([counts.get(place.get(rows.names[i], -1), 0) for i in train], np.float64)
     if not weights.any():
         return None
+    weights = _within_classes(weights, rows.labels[train])
     asked = {"val": (features[val], rows.labels[val])}
     whole = answers(features[train], rows.labels[train], asked, len(rows.classes))["val"]
     own = answers(features[train], rows.labels[train], asked, len(rows.classes), weights / weights.mean())["val"]
