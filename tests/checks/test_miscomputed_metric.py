@@ -8,6 +8,7 @@ import pytest
 from tests.checks.cases import TRAIN, found, healthy, samples, with_phase, without
 from valgap.checks.miscomputed_metric import CHECK
 from valgap.record.printed import numbers_in
+from valgap.reference import Stages
 from valgap.types import Case, Clear, NotApplicable
 
 # 90 images in batches of 20: the last batch has 10, all wrong, so that batch means and sample means differ.
@@ -45,6 +46,43 @@ def test_right_numbers_are_silent(line: str) -> None:
 def test_other_metrics_are_left_alone() -> None:
     assert isinstance(CHECK.detect(printed("val acc 0.7431")), Clear)
     assert isinstance(CHECK.detect(printed("top-5 accuracy 0.8000")), NotApplicable)
+
+
+def trained(rights: list[int], lines: list[str]) -> Case:
+    """Epochs with so many of 100 validation images right, and what was printed after each."""
+    run = healthy().run
+    train, val = run.last_train, run.last_validation
+    assert train is not None and val is not None
+    passes, numbers = [], []
+    for epoch, (right, line) in enumerate(zip(rights, lines, strict=True)):
+        table = samples(np.arange(TRAIN, TRAIN + 100), 1.0)
+        table.prediction[right:] = (table.target[right:] + 1 + np.arange(100 - right) % 3) % 4
+        table = replace(table, loss=np.full(100, 2.0 - right / 100, np.float32))
+        passes += [replace(train, index=2 * epoch), replace(val, index=2 * epoch + 1, samples=table)]
+        numbers += numbers_in(line, 2 * epoch + 1)
+    run = replace(run, passes=tuple(passes), printed=tuple(numbers))
+    return Case(run, None, Stages(run, None))
+
+
+RIGHTS = [30, 34, 38, 37, 47, 43, 49, 51]
+
+
+def test_a_number_that_stays_behind_is_told_though_an_earlier_pass_had_it() -> None:
+    case = trained(RIGHTS, [f"val acc {RIGHTS[max(0, min(i - 1, 1))] / 100:.2f}" for i in range(8)])
+    finding = found(CHECK.detect(case))
+    assert finding.severity_points == pytest.approx(51 - 34)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        RIGHTS,
+        [max(RIGHTS[: i + 1]) for i in range(8)],  # the best so far
+        [*RIGHTS[:6], 3, 4],
+    ],
+)
+def test_what_follows_the_passes_is_no_fault(shown: list[int]) -> None:
+    assert isinstance(CHECK.detect(trained(RIGHTS, [f"val acc {n / 100:.2f}" for n in shown])), Clear)
 
 
 def test_missing_parts() -> None:

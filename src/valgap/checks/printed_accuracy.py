@@ -99,10 +99,13 @@ def other_series(run: RunRecord, numbers: list[Told]) -> Mapping[str, list[float
     found: dict[str, list[float]] = {}
     for t in numbers:
         at = t.passes[-1].index
-        validations = [p.samples.accuracy for p in run.of_phase("validation") if p.samples.labelled.any() and p.index <= at]
+        passes = [p for p in run.of_phase("validation") if p.samples.labelled.any() and p.index <= at]
+        validations = [p.samples.accuracy for p in passes]
+        losses = [float(np.nanmean(p.samples.loss[p.samples.labelled])) for p in passes]
         trained = [p for p in run.of_phase("train") if p.samples.labelled.any() and p.index < at]
         values = {
             "best so far": max(validations, default=float("nan")),
+            "at the best loss so far": min(zip(losses, validations, strict=True), default=(0.0, float("nan")))[1],
             # Beside a progress it may well be meant so; alone, after the pass, it is not.
             "last batch": last_batch(t.passes[-1]) if t.number.finished is not None else float("nan"),
             "train": trained[-1].samples.accuracy if trained else float("nan"),
