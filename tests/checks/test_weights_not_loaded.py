@@ -45,6 +45,21 @@ def test_batchnorm_held_at_what_it_began_with() -> None:
     assert quiet(CHECK.detect(own))
 
 
+def test_a_part_that_no_load_filled() -> None:
+    """A fifth of the tensors are as they were made, and some BatchNorm layers with them."""
+    newness = np.where(np.arange(len(TENSORS)) < 2, 1, 0).astype(np.int8)
+    part = (load(80, given=80),)
+    own = model(fresh_batchnorm=0.3, newness=newness)
+    frozen = replace(own, requires_grad=HEAD)
+    finding = found(CHECK.detect(healthy(models={0: frozen}, weights_loaded=part)))
+    assert "do not learn" in finding.summary and finding.confidence > 0.9
+    assert found(CHECK.detect(healthy(models={0: replace(own, expected_whole=True)}, weights_loaded=part)))
+    assert quiet(CHECK.detect(healthy(models={0: own}, weights_loaded=part)))  # new layers of one's own, which learn
+    assert quiet(CHECK.detect(healthy(models={0: frozen}, weights_loaded=(*part, load(100)))))
+    given = replace(frozen, fresh_batchnorm=0.0, newness=np.zeros(len(TENSORS), np.int8))
+    assert quiet(CHECK.detect(healthy(models={0: given}, weights_loaded=part)))
+
+
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
     unknown = model(pretrained=None, fresh_batchnorm=float("nan"), loaded_fraction=float("nan"))

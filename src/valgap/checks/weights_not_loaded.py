@@ -3,7 +3,8 @@
 What it looks for
     `load_state_dict` calls before training in which most keys did not fit (possible only with `strict=False`), and
     BatchNorm layers that still have the statistics of a new layer (mean 0, variance 1, exactly) at the first training
-    step. Frozen layers that are new are a fault whatever was meant: nobody trains a head on random features.
+    step. Frozen layers that are new are a fault whatever was meant: nobody trains a head on random features. Also a load that
+    left a good part of the network as it was made, where that part is frozen, or belongs to a published network.
 
 Why it hurts validation
     A network that begins at random needs thousands of times more images than fine-tuning.
@@ -11,7 +12,8 @@ Why it hurts validation
 What else looks like this
     Training from scratch on purpose, with every layer trainable and enough images: that is a choice. A head that does not
     fit (another number of classes) is normal. What is loaded after the training (the best epoch, another model for a
-    test) says nothing of how it began.
+    test) says nothing of how it began. A module of one's own around given weights (a neck, a decoder) is new on purpose while
+    it is trained.
 
 Remedy
     Load the weights with `strict=True` after taking prefixes such as `module.` off the keys, and look at the missing
@@ -23,6 +25,8 @@ Source
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, RunRecord, WeightsLoaded
@@ -33,6 +37,10 @@ FITTING_SHARE = 0.5
 # From scratch on purpose is only doubted below so many training images.
 FEW_IMAGES = 5_000
 UNMEASURED_POINTS = 15.0
+# A load that leaves out more of the module's keys than a head has, while layers inside are new, is a load of a part.
+PART_MISSING, PART_FRESH = 0.1, 0.05
+# All that the untrained part garbles may be lost.
+MOST_POINTS = 90.0
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -50,6 +58,12 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     later = [w for w in early if not _skipped(w) and w.given]
     if skipped is not None and not later and not _clearly_given(model):
         return _finding("load_state_dict skipped nearly all of the given weights", 0.95, facts, skipped)
+    part = next((w for w in reversed(early) if _in_part(w, model)), None)
+    if part is not None and early[-1] is part:
+        frozen = _new_and_frozen(model)
+        told = f"load_state_dict left {part.missing} of {part.missing + part.matched} tensors of the network as they were made"
+        sure = 0.95 if frozen else 0.9 if model.expected_whole else 0.4
+        return replace(_finding(told + (", and they do not learn" if frozen else ""), sure, facts, part), most_points=MOST_POINTS)
     if np.isnan(model.fresh_batchnorm):
         if model.pretrained is True:
             return Clear("weights were loaded before training", facts)
@@ -81,6 +95,23 @@ def held_in_eval(run: RunRecord) -> bool:
 
 def _skipped(load: WeightsLoaded) -> bool:
     return load.given > 0 and load.matched < FITTING_SHARE * load.given
+
+
+def _in_part(load: WeightsLoaded, model: ModelInfo) -> bool:
+    """Whether the load filled a part of the module, and layers beyond a head are new: BatchNorm, or what nothing was put into."""
+    if not load.given or load.missing < PART_MISSING * (load.missing + load.matched):
+        return False
+    new = (model.newness == 1) & model.is_parameter if len(model.newness) else np.zeros(0, bool)
+    return bool(model.fresh_batchnorm >= PART_FRESH) or float(new.sum()) >= PART_MISSING * max(1, int(model.is_parameter.sum()))
+
+
+def _new_and_frozen(model: ModelInfo) -> bool:
+    """Whether parameters that are as they were made do not learn."""
+    if not len(model.newness):
+        return False
+    own = model.is_parameter & (model.newness == 1)
+    learns = model.requires_grad & model.in_optimizer
+    return bool((~learns[own]).mean() > FITTING_SHARE) if own.any() else False
 
 
 def _clearly_given(model: ModelInfo) -> bool:
