@@ -162,7 +162,9 @@ def judge(case: Case, checks: Sequence[Check]) -> list[Judged]:
     judged: list[Judged] = []
     for check in checks:
         try:
-            judged.append(Judged(check, check.detect(case)))
+            outcome = check.detect(case)
+            elsewhere = outcome.stage if isinstance(outcome, Finding) else None
+            judged.append(Judged(replace(check, stage=elsewhere) if elsewhere is not None else check, outcome))
         except Exception:
             judged.append(Judged(check, Crashed(traceback.format_exc())))
     return judged

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from tests.checks.cases import found, healthy, loss_stats, with_phase, without
 from valgap.checks.squashed_logits import CHECK
+from valgap.diagnosis import judge
 from valgap.seams.inputs import LossCollector
-from valgap.types import Clear, LossStats, NotApplicable
+from valgap.types import Case, Clear, LossStats, NotApplicable
 
 LOGITS = torch.randn(32, 4, generator=torch.Generator().manual_seed(0)) * 3
 LABELS = torch.arange(32) % 4
@@ -35,6 +37,21 @@ def seen(name: str, logits: torch.Tensor) -> LossStats:
 def test_squashed(name: str, logits: torch.Tensor, word: str) -> None:
     finding = found(CHECK.detect(with_phase(healthy(), "train", loss=seen(name, logits))))
     assert word in finding.summary
+
+
+@pytest.mark.parametrize(("outputs", "stage"), [(LOGITS.softmax(1), None), (LOGITS, "loss")])
+def test_where_the_squashing_stands(outputs: torch.Tensor, stage: str | None) -> None:
+    """Inside the model, or between it and the loss: by what the model itself gives out."""
+    case = with_phase(healthy(), "train", loss=seen("cross_entropy", LOGITS.softmax(1)))
+    closing = case.run.closing
+    assert closing is not None
+    table = closing.rescores["val_eval"]
+    own = torch.nn.functional.cross_entropy(outputs, LABELS, reduction="none").numpy()
+    table = replace(table, loss=np.resize(own, len(table)))
+    run = replace(case.run, closing=replace(closing, rescores={**closing.rescores, "val_eval": table}))
+    assert found(CHECK.detect(Case(run))).stage == stage
+    judged = judge(Case(run), [CHECK])[0]
+    assert judged.check.stage == (stage or "forward") and CHECK.stage == "forward"
 
 
 @pytest.mark.parametrize(

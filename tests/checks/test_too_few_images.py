@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.checks.cases import found, healthy, quiet
+from tests.checks.cases import TRAIN, VAL, dataset, found, healthy, quiet, samples, with_phase
 from tests.checks.pictures import case, pictures
 from valgap.checks.too_few_images import CHECK, extrapolated, twice
-from valgap.types import Clear, Finding, LearningCurve, NotApplicable
+from valgap.types import Case, Clear, Finding, LearningCurve, NotApplicable
 
 
 def test_a_power_law_is_continued() -> None:
@@ -34,6 +34,21 @@ def test_few_hard_images_rise_and_many_do_not() -> None:
     outcome = CHECK.detect(case(pictures(200, 400, apart=2.5)))  # 50 a class, still rising: a hint
     assert quiet(outcome)
     assert isinstance(outcome, (Finding, Clear))
+
+
+def trained_on(images: int, wrong: float) -> Case:
+    """A run on so few images, which answers a share of validation wrongly."""
+    one = with_phase(healthy(), "train", samples=samples(np.arange(images), 0.9))
+    one = with_phase(one, "validation", samples=samples(np.arange(TRAIN, TRAIN + VAL), 1 - wrong))
+    sets = {**one.run.datasets, 0: dataset(0, np.arange(images))}
+    return Case(replace(one.run, datasets=sets))
+
+
+def test_a_handful_is_told_without_a_curve() -> None:
+    finding = found(CHECK.detect(trained_on(8, 0.4)))
+    assert "8 images, 2 a class" in finding.summary
+    assert isinstance(CHECK.detect(trained_on(8, 0.0)), NotApplicable)  # enough for what they are asked
+    assert isinstance(CHECK.detect(trained_on(80, 0.4)), NotApplicable)
 
 
 def test_missing() -> None:

@@ -3,7 +3,8 @@
 What it looks for
     What goes into the loss. `cross_entropy` expects any real numbers: rows that are all within 0..1 and sum to 1 went
     through a softmax, all within 0..1 through a sigmoid, exact zeros and nothing negative through a ReLU. `nll_loss`
-    expects logarithms of probabilities, so it must not see the probabilities themselves.
+    expects logarithms of probabilities, so it must not see the probabilities themselves. Where the model's own outputs cannot
+    be squashed ones, the squashing stands between model and loss.
 
 Why it hurts validation
     Squashed twice, the loss can hardly fall below ln C - 1 and its gradients fade; training is slow and stalls.
@@ -22,8 +23,12 @@ Source
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from valgap.checks.progress import shortfall
-from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, LossStats, NotApplicable, Untreatable
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, LossStats, NotApplicable, RunRecord, Untreatable
 
 # Rounding of a float32 (or bfloat16) softmax.
 ROUNDING = 0.02
@@ -50,6 +55,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         Evidence("row sums of the inputs", f"{loss.row_sum_min:.3g} .. {loss.row_sum_max:.3g}", "anything but 1"),
     )
     kind = squashed_by(loss)
+    beyond = model_gives_more(case.run)
+    where = "what goes into the loss" if beyond else "the model's output"
     assumed = Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points")
     if kind is None and loss.name in EXPECT_LOGITS and loss.logit_min >= 0 and 0 < loss.logit_max <= 1:
         return NotApplicable("more training: so few outputs may all lie within 0..1 by chance, and have not moved far yet")
@@ -63,8 +70,24 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         severity_points=100 * left.value if left is not None and measured else UNMEASURED_POINTS,
         confidence=0.95 if kind != "a ReLU" else 0.85,
         evidence=(*facts, cost),
-        remedy=f"remove {kind.removeprefix('a ')} from the model's output (keep it for showing probabilities only)",
+        remedy=f"remove {kind.removeprefix('a ')} from {where} (keep it for showing probabilities only)",
+        stage="loss" if beyond else None,
     )
+
+
+def model_gives_more(run: RunRecord) -> bool:
+    """Whether the finished model's own outputs go beyond 0..1, by the losses that their cross-entropy gives.
+
+    Of C outputs within 0..1 no image has a loss below log(1 + (C - 1) / e), or above log(1 + (C - 1) e).
+    """
+    model = run.trained_model
+    table = run.closing.rescores.get("val_eval") if run.closing is not None else None
+    if model is None or table is None or model.num_outputs < 2:
+        return False
+    loss, others = table.loss[np.isfinite(table.loss)], model.num_outputs - 1
+    if not len(loss):
+        return False
+    return bool(loss.min() < math.log1p(others / math.e) - ROUNDING or loss.max() > math.log1p(others * math.e) + ROUNDING)
 
 
 def squashed_by(loss: LossStats) -> str | None:

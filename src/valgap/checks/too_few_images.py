@@ -3,6 +3,7 @@
 What it looks for
     Probes on pretrained features, fitted on growing shares of the training images and scored on validation (on held-out
     training images where there is none). A power law through these accuracies says what twice the images would give.
+    Fewer than forty images in all, a handful of each class, are too few for a curve, and told as they are.
 
 Why it hurts validation
     With few images per class the model cannot tell what matters from what happens to go along.
@@ -24,17 +25,23 @@ import numpy as np
 
 from valgap.checks.images import needed
 from valgap.checks.seen_part import labels_of, unseen
-from valgap.types import Case, Check, Clear, Evidence, Finding, LearningCurve, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, LearningCurve, NotApplicable, RunRecord
 
 # Points that twice the images must promise, and the images per class (median) below which we would bet on it.
 GAIN_POINTS = 2.0
 FEW_PER_CLASS = 15
 BOOTSTRAPS = 200
+# Through so few no curve can be drawn: images in all, and of the median class. With fewer errors than this they are enough.
+HARDLY, HARDLY_PER_CLASS, LEAST_WRONG = 40, 8, 0.1
+UNMEASURED_POINTS = 10.0
 EXPONENTS = np.linspace(0.1, 1.0, 10)
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Extrapolate the learning curve to twice the images."""
+    few = hardly_any(case.run)
+    if few is not None:
+        return few
     images = case.images
     curve = images.learning_curve if images is not None else None
     if images is None or curve is None:
@@ -63,6 +70,30 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         confidence=0.7 if few else 0.4,
         evidence=facts,
         remedy="collect more images, of the smallest classes first; meanwhile train only the head, with augmentation",
+    )
+
+
+def hardly_any(run: RunRecord) -> Finding | None:
+    """The finding of a training set too small to draw a curve through, of a run that answers many images wrongly."""
+    train, val = run.last_train, run.last_validation
+    labels = labels_of(run, train) if train is not None else None
+    if train is None or val is None or labels is None or not len(labels[0]) or not val.samples.answered:
+        return None
+    per_class = float(np.median(np.bincount(labels[0])[np.unique(labels[0])]))
+    wrong = 1 - val.samples.accuracy
+    if per_class >= HARDLY_PER_CLASS or len(labels[0]) >= HARDLY or wrong < LEAST_WRONG:
+        return None
+    return Finding(
+        summary=f"training has {len(labels[0])} images, {per_class:.0f} a class",
+        severity_points=UNMEASURED_POINTS,
+        confidence=0.65,
+        evidence=(
+            Evidence("training images", len(labels[0]), None, "images"),
+            Evidence("training images of the median class", per_class, None, "images"),
+            Evidence("validation images answered wrongly", wrong, None, "", len(val.samples)),
+            Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points"),
+        ),
+        remedy="collect more images; meanwhile train only the head on a pretrained backbone, with augmentation",
     )
 
 

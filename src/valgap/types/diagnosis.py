@@ -57,6 +57,7 @@ class Finding:
     ranking: tuple[Ranked, ...] = ()
     # Where ``severity_points`` is assumed: the most that such a fault may cost; what is measured further on may then be its work.
     most_points: float = 0.0
+    stage: Stage | None = None  # where the check can tell that it sits elsewhere than such faults mostly do
 
 
 @dataclass(frozen=True)
