@@ -70,6 +70,13 @@ def test_another_gradient_is_a_fault_only_where_training_stays_behind() -> None:
     assert losses.compare(with_gradient(0.2, 1.0), unknown).verdict == "at fault"  # no loss that classifies pulls there
     assert losses.compare(with_gradient(0.6, 1.0), unknown).verdict == "sound"
     assert losses.compare(with_gradient(0.3, 1.0, target_kind="soft"), BEHIND).verdict == "unknown"
+    # The features were shaped by that loss as well: what a probe makes of them excuses it only where hardly any answer is wrong.
+    shaped = with_gradient(0.2, 1.0)
+    assert losses.compare(shaped, EVEN).verdict == "at fault"
+    head_alone = [replace(s, sums=shaped.states[0].sums, norms=shaped.states[0].norms) for s in shaped.states]
+    assert losses.compare(replace(shaped, states=tuple(head_alone)), EVEN).verdict == "sound"
+    right = [replace(p, samples=samples(p.samples.sample, 0.95)) if p.phase == "validation" else p for p in shaped.passes]
+    assert losses.compare(replace(shaped, passes=tuple(right)), EVEN).verdict == "sound"
     assert losses.compare(healthy().run, BEHIND).verdict == "unknown"
 
 

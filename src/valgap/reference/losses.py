@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from valgap.checks.freezing import holding, share
 from valgap.types import Compared, Evidence, Intervention, LossParts, Measured, Pass, RunRecord, Untreatable
 
 # Cosines below this are of another direction. At fresh logits class weights of 1 to 5 give .91, smoothing and focal losses 1
@@ -21,6 +22,7 @@ ALIKE = 0.8
 # Below this no loss that is meant to classify lies: one against the others begins at .60, a squared error at .75. It is told also
 # where nothing says what the training left undone.
 AWAY, AWAY_CONFIDENCE = 0.4, 0.6
+WRONG = 0.1  # a network that answers nearly all images rightly was taught well, whatever its loss
 # Samples without gradient, though they are answered wrongly: ignored targets and masks.
 SILENT = 0.03
 # Nearly all of them: no gradient is left to learn from, whatever else is the matter.
@@ -70,7 +72,9 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         told, remedy = "the loss gives no gradient: it does not depend on the logits, or not where they are", MUTE_REMEDY
         return Compared("at fault", told, None, nats, SURE, facts, remedy, kind="mute", treatment=_treatment(run, passes))
     kind = "summed" if summed else "" if large or not bent else "bent"
-    if learned.verdict == "unknown" and cosine < AWAY:
+    # What a probe makes of features that this loss has shaped is no measure of what another would have made of them.
+    blind = learned.verdict == "unknown" or (learned.verdict == "sound" and _features_learnt(run) and _wrong(run) > WRONG)
+    if blind and cosine < AWAY:
         return Compared(
             "at fault", told, None, nats, AWAY_CONFIDENCE, facts, remedy, kind=kind, treatment=_treatment(run, passes)
         )
@@ -78,6 +82,21 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         return Compared("sound", told + "; the training bears it", learned.points, nats, learned.confidence, facts)
     evidence, own = (*facts, *learned.evidence), _treatment(run, passes)
     return replace(learned, nats=nats, summary=told, evidence=evidence, remedy=remedy, kind=kind, treatment=own)
+
+
+def _features_learnt(run: RunRecord) -> bool:
+    """Whether most of the network below its last layer moved in training."""
+    held = holding(run)
+    if held is None:
+        return False
+    below = held.weights & ~held.head
+    return bool(below.any()) and share(held.model, held.moved & below, below) > 0.5
+
+
+def _wrong(run: RunRecord) -> float:
+    """Share of wrong answers of the last validation; 0 where none is known."""
+    val = run.last_validation
+    return 1 - val.samples.accuracy if val is not None and val.samples.answered else 0.0
 
 
 def _treatment(run: RunRecord, passes: list[Pass]) -> Intervention | Untreatable:
