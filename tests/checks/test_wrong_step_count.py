@@ -1,11 +1,13 @@
 """TRN413."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, steps, with_phase, without
 from valgap.checks.wrong_step_count import CHECK
-from valgap.types import Clear, Intervention, NotApplicable, Untreatable
+from valgap.types import Case, Clear, Intervention, NotApplicable, Untreatable
 
 
 @pytest.mark.parametrize("times", [2, 3])
@@ -32,6 +34,27 @@ def test_accumulation_and_two_optimizers_are_silent() -> None:
     both = steps(20, optimizer=np.tile([0, 1], 10), backwards=np.tile([1, 0], 10))
     assert isinstance(CHECK.detect(with_phase(healthy(), "train", optimizer_steps=20, backwards=10, steps=both)), Clear)
     assert isinstance(CHECK.detect(healthy()), Clear)
+
+
+def seldom(epochs: int, falls: bool) -> Case:
+    """Two steps an epoch, each of the gradients of eight batches, under a loss that falls all the way or has come to rest."""
+    case = with_phase(healthy(), "train", optimizer_steps=2, backwards=16, steps=steps(2, backwards=np.full(2, 8)))
+    first = case.run.of_phase("train")[0]
+    passes = []
+    for n in range(epochs):
+        level = 2.0 - 0.1 * n if falls else 0.3
+        noise = np.random.default_rng(n).normal(0, 0.05, len(first.samples))
+        passes.append(replace(first, index=n, samples=replace(first.samples, loss=(level + noise).astype(np.float32))))
+    return Case(replace(case.run, passes=(*passes, *case.run.of_phase("validation"))))
+
+
+def test_a_handful_of_steps_is_told_where_the_training_is_far_from_its_end() -> None:
+    case = seldom(8, falls=True)
+    finding = found(CHECK.detect(case))
+    assert "16 optimizer steps in 8 epochs, one for 8 backward passes" in finding.summary
+    assert isinstance(CHECK.treat and CHECK.treat(case, finding), Untreatable)
+    assert isinstance(CHECK.detect(seldom(8, falls=False)), Clear)
+    assert isinstance(CHECK.detect(seldom(3, falls=True)), Clear)  # a trial
 
 
 def test_missing_parts() -> None:

@@ -1,7 +1,8 @@
 """The optimizer does not step once for each gradient.
 
 What it looks for
-    Steps of each optimizer between backward passes: none at all, or two and more in a row on the same gradient.
+    Steps of each optimizer between backward passes: none at all, two and more in a row on the same gradient, or one for so
+    many backward passes that an epoch has a handful of them and the loss ends high, or while it still falls.
 
 Why it hurts validation
     Without a step nothing is learnt. A second step on the same gradient doubles the rate, and adaptive optimizers count
@@ -9,6 +10,7 @@ Why it hurts validation
 
 What else looks like this
     Gradient accumulation makes several backward passes for one step, on purpose, and a GradScaler skips its first steps.
+    It is told only where it leaves the training far from its end.
     A run of a few batches ends before either has stepped, and is not judged. Two optimizers (backbone and head) may step
     once each after one backward.
 
@@ -24,13 +26,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from valgap.checks.loss_course import loss_course
+from valgap.checks.progress import shortfall
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Pass, Untreatable
 
 # A step or two without gradient (a warm-up, a closure) is no fault.
 SHARE = 0.2
 # A GradScaler that begins at 2 ** 16 skips some steps, hardly ever so many; nobody accumulates more batches than the second.
 MOST_SKIPPED, MOST_ACCUMULATED = 10, 64
-UNMEASURED_POINTS = {"never": 20.0, "twice": 4.0}
+UNMEASURED_POINTS = {"never": 20.0, "twice": 4.0, "seldom": 5.0}
+# Backward passes for a step, steps an epoch and in all, and epochs that make it seldom.
+GATHERED, AN_EPOCH, IN_ALL, EPOCHS = 4, 4, 100, 4
+HIGH = 0.5  # share of the first loss that a training which ran its course leaves far behind
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -55,6 +62,15 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return _finding(f"{backwards} backward passes and no optimizer step", "never", 0.98, facts)
     if again > SHARE * steps:
         return _finding(f"{again} of {steps} optimizer steps reuse the gradient of the step before", "twice", 0.95, facts)
+    epochs, course = sum(p.backwards > 0 for p in passes), loss_course(case.run)
+    few = backwards >= GATHERED * steps and steps <= min(IN_ALL, AN_EPOCH * epochs) and epochs >= EPOCHS
+    if few and course is not None and course.still_falls():
+        told = (
+            f"{steps} optimizer steps in {epochs} epochs, one for {backwards / steps:.0f} backward passes; the loss still falls"
+        )
+        left = shortfall(case.run)
+        points = 100 * left.value if left is not None else 0.0
+        return _finding(told, "seldom", 0.65, facts, points)
     return Clear("each step follows a backward pass of its own", facts)
 
 
@@ -71,14 +87,18 @@ def repeated(passes: Sequence[Pass]) -> int:
     return count
 
 
-def _finding(summary: str, kind: str, confidence: float, facts: tuple[Evidence, ...]) -> Finding:
-    points = UNMEASURED_POINTS[kind]
+def _finding(summary: str, kind: str, confidence: float, facts: tuple[Evidence, ...], measured: float = 0.0) -> Finding:
+    points = max(UNMEASURED_POINTS[kind], measured)
+    how = "a probe on the last features" if measured >= points else "assumed"
+    seldom = "step more often: gather the gradients of fewer batches, or train as many times longer"
     return Finding(
         summary=summary,
         severity_points=points,
         confidence=confidence,
-        evidence=(*facts, Evidence("cost (no re-run): assumed", points, 0.0, "points")),
-        remedy="call optimizer.step() once after each backward() (with a GradScaler: scaler.step(optimizer) only)",
+        evidence=(*facts, Evidence(f"cost (no re-run): {how}", points, 0.0, "points")),
+        remedy=seldom
+        if kind == "seldom"
+        else "call optimizer.step() once after each backward() (with a GradScaler: scaler.step(optimizer) only)",
     )
 
 
@@ -86,6 +106,8 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     """A step on a used gradient does nothing."""
     if not sum(p.optimizer_steps for p in case.run.of_phase("train")):
         return Untreatable("the program never steps, so there is no step to act at")
+    if not repeated(case.run.of_phase("train")):
+        return Untreatable("a step after each backward pass is another training, with another rate")
     return Intervention("step_once", {"phase": "train"})
 
 
