@@ -29,7 +29,9 @@ def test_no_step_at_all() -> None:
 
 
 def test_accumulation_and_two_optimizers_are_silent() -> None:
-    gathered = with_phase(healthy(), "train", optimizer_steps=5, backwards=20, steps=steps(5, backwards=np.full(5, 4)))
+    gathered = with_phase(
+        healthy(), "train", optimizer_steps=5, backwards=20, zero_grads=5, steps=steps(5, backwards=np.full(5, 4))
+    )
     assert isinstance(CHECK.detect(gathered), Clear)
     both = steps(20, optimizer=np.tile([0, 1], 10), backwards=np.tile([1, 0], 10))
     assert isinstance(CHECK.detect(with_phase(healthy(), "train", optimizer_steps=20, backwards=10, steps=both)), Clear)
@@ -38,7 +40,7 @@ def test_accumulation_and_two_optimizers_are_silent() -> None:
 
 def seldom(epochs: int, falls: bool) -> Case:
     """Two steps an epoch, each of the gradients of eight batches, under a loss that falls all the way or has come to rest."""
-    case = with_phase(healthy(), "train", optimizer_steps=2, backwards=16, steps=steps(2, backwards=np.full(2, 8)))
+    case = with_phase(healthy(), "train", optimizer_steps=2, backwards=16, zero_grads=2, steps=steps(2, backwards=np.full(2, 8)))
     first = case.run.of_phase("train")[0]
     passes = []
     for n in range(epochs):
@@ -55,6 +57,16 @@ def test_a_handful_of_steps_is_told_where_the_training_is_far_from_its_end() -> 
     assert isinstance(CHECK.treat and CHECK.treat(case, finding), Untreatable)
     assert isinstance(CHECK.detect(seldom(8, falls=False)), Clear)
     assert isinstance(CHECK.detect(seldom(3, falls=True)), Clear)  # a trial
+
+
+def test_gradients_that_are_cleared_without_a_step() -> None:
+    often = with_phase(healthy(), "train", optimizer_steps=10, backwards=40, zero_grads=40, steps=steps(10))
+    finding = found(CHECK.detect(often))
+    assert "cleared unused" in finding.summary and finding.confidence >= 0.9
+    gathered = with_phase(healthy(), "train", optimizer_steps=10, backwards=40, zero_grads=10, steps=steps(10))
+    assert isinstance(CHECK.detect(gathered), Clear)
+    scaled = with_phase(healthy(), "train", optimizer_steps=38, backwards=40, zero_grads=40, steps=steps(38))
+    assert isinstance(CHECK.detect(scaled), Clear)
 
 
 def test_missing_parts() -> None:

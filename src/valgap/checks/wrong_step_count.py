@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from valgap.checks.loss_course import loss_course
 from valgap.checks.progress import shortfall
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Pass, Untreatable
@@ -37,6 +39,8 @@ MOST_SKIPPED, MOST_ACCUMULATED = 10, 64
 UNMEASURED_POINTS = {"never": 20.0, "twice": 4.0, "seldom": 5.0}
 # Backward passes for a step, steps an epoch and in all, and epochs that make it seldom.
 GATHERED, AN_EPOCH, IN_ALL, EPOCHS = 4, 4, 100, 4
+THROWN = 2  # backward passes for a step, where the gradients of the others are cleared before it
+EACH = 0.9  # of the backward passes are each followed by a clearing
 HIGH = 0.5  # share of the first loss that a training which ran its course leaves far behind
 
 
@@ -64,13 +68,17 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return _finding(f"{again} of {steps} optimizer steps reuse the gradient of the step before", "twice", 0.95, facts)
     epochs, course = sum(p.backwards > 0 for p in passes), loss_course(case.run)
     few = backwards >= GATHERED * steps and steps <= min(IN_ALL, AN_EPOCH * epochs) and epochs >= EPOCHS
-    if few and course is not None and course.still_falls():
-        told = (
-            f"{steps} optimizer steps in {epochs} epochs, one for {backwards / steps:.0f} backward passes; the loss still falls"
-        )
+    # A schedule that has come to its end holds a loss that is still high.
+    unfinished = course is not None and (course.still_falls() or (course.fell() and course.late[0] > HIGH * course.start))
+    optimizers = len({int(o) for p in passes for o in np.unique(p.steps.optimizer)})
+    each = sum(p.zero_grads for p in passes) / max(1, optimizers) >= EACH * backwards
+    thrown = each and backwards >= THROWN * steps and backwards - steps > MOST_SKIPPED
+    if thrown or (few and unfinished):
+        rest = "the gradients between are cleared unused" if thrown else "hardly a training"
+        told = f"{steps} optimizer steps in {epochs} epochs, one for {backwards / steps:.0f} backward passes: {rest}"
         left = shortfall(case.run)
         points = 100 * left.value if left is not None else 0.0
-        return _finding(told, "seldom", 0.65, facts, points)
+        return _finding(told, "seldom", 0.9 if thrown else 0.65, facts, points)
     return Clear("each step follows a backward pass of its own", facts)
 
 
