@@ -82,13 +82,16 @@ def test_another_gradient_is_a_fault_only_where_training_stays_behind() -> None:
 
 def test_a_loss_without_gradient_is_at_fault_whatever_else_is_known() -> None:
     """Clamped, rounded or detached: nothing moves, and that nothing moves is its work."""
-    run = with_gradient(0.0, 1e-30)
-    run = replace(
-        run,
-        passes=tuple(replace(p, gradient=replace(p.gradient, silent=1.0)) if p.gradient is not None else p for p in run.passes),
-    )
-    found = losses.compare(run, Compared("unknown", "", missing="probes"))
+
+    def silent(share: float) -> RunRecord:
+        run = with_gradient(0.0, 1e-30)
+        seen = [replace(p, gradient=replace(p.gradient, silent=share)) if p.gradient is not None else p for p in run.passes]
+        return replace(run, passes=tuple(seen))
+
+    found = losses.compare(silent(1.0), Compared("unknown", "", missing="probes"))
     assert found.verdict == "at fault" and "no gradient" in found.summary and found.confidence > 0.9
+    worst = losses.compare(silent(0.95), BEHIND)  # only the worst of each batch teaches
+    assert worst.verdict == "at fault" and "leaves out 95%" in worst.summary and worst.points == BEHIND.points
 
 
 def test_overconfidence_is_counted_in_nats_of_the_loss() -> None:

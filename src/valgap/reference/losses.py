@@ -26,7 +26,7 @@ WRONG = 0.1  # a network that answers nearly all images rightly was taught well,
 # Samples without gradient, though they are answered wrongly: ignored targets and masks.
 SILENT = 0.03
 # Nearly all of them: no gradient is left to learn from, whatever else is the matter.
-MUTE, SURE = 0.9, 0.95
+MUTE, ALL, SURE = 0.9, 0.995, 0.95
 MUTE_REMEDY = "train with plain cross_entropy of raw logits: no clamp, rounding, detach or argmax between logits and loss"
 # A sum over the batch is as many times as large as the batch; a factor up to this is one of taste.
 LARGE = 6.0
@@ -69,8 +69,11 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         told = f"the loss pulls the logits elsewhere than cross-entropy does (cosine {cosine:.2f})"
         remedy = "train with plain cross_entropy of raw logits and class indices, and add weights or smoothing one at a time"
     if silent >= MUTE:
-        told, remedy = "the loss gives no gradient: it does not depend on the logits, or not where they are", MUTE_REMEDY
-        return Compared("at fault", told, None, nats, SURE, facts, remedy, kind="mute", treatment=_treatment(run, passes))
+        told, remedy = f"the loss leaves out {silent:.0%} of the samples", "train on the mean over all samples of a batch"
+        if silent >= ALL:
+            told, remedy = "the loss gives no gradient: it does not depend on the logits, or not where they are", MUTE_REMEDY
+        points, own = learned.points if learned.verdict == "at fault" else None, _treatment(run, passes)
+        return Compared("at fault", told, points, nats, SURE, facts, remedy, kind="mute", treatment=own)
     kind = "summed" if summed else "" if large or not bent else "bent"
     # What a probe makes of features that this loss has shaped is no measure of what another would have made of them.
     blind = learned.verdict == "unknown" or (learned.verdict == "sound" and _features_learnt(run) and _wrong(run) > WRONG)
