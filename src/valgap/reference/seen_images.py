@@ -30,7 +30,7 @@ CROPPED, LIT = 0.55, (0.7, 1.3)
 SAME = 0.05
 COMMON = 8  # images that two passes must have in common to compare them
 # So many images are turned to see whether they fit better so.
-TURNED = 64
+TURNED = 32
 READERS = 2
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 # Correlation, over images, of how red against blue each is: below this a model is given blue, green, red.
