@@ -35,7 +35,7 @@ COMPLETE = 0.9
 EVEN = 0.8
 # A class is drawn seldom where its samples come less than so often as the mean sample; of such, and of others, so many images
 # of validation must be answered. Points of the gap in recall that even drawing wins back.
-SELDOM, MIN_SELDOM, WON_BACK = 0.5, 10, 0.75
+SELDOM, MIN_SELDOM, WON_BACK = 0.5, 10, 0.9
 MAX_IMAGES = 1_200
 LEAST_POINTS = 4.0
 SURE = 0.95
@@ -148,14 +148,17 @@ def _evener(own: IntArray, shown: IntArray | FloatArray) -> bool:
 
 
 def _never_drawn(run: RunRecord, passes: list[Pass]) -> Measured | None:
-    """Points of validation images whose class is in the training set and was never drawn: at most so many are lost by that."""
+    """Points of validation images whose class is in the training set and was never drawn, recognised as well as the others."""
     val = run.last_validation
     held = _held(run, passes[-1])
     missing = np.setdiff1d(held[held >= 0], _targets(passes))
     if val is None or not len(missing) or not val.samples.labelled.any():
         return None
-    share = 100 * float(np.isin(val.samples.target[val.samples.labelled], missing).mean())
-    return Measured(share, 0.0, share)
+    table = val.samples
+    lost = np.isin(table.target[table.labelled], missing)
+    share = 100 * float(lost.mean())
+    others = (table.prediction == table.target)[table.labelled][~lost]
+    return Measured(share * float(others.mean()) if len(others) else share, 0.0, share)
 
 
 def _treatment(run: RunRecord, one: Pass) -> Intervention:
