@@ -4,6 +4,8 @@ from campaign.draft import Draft, NotHereError
 from campaign.kind import Dose, Shelf
 
 loss = Shelf("loss")
+# Where other targets are given to the loss: the pairing is by definition the target that the loss sees.
+TARGETS = ("loss", "pair")
 ENTROPY = "F.cross_entropy(z, t)"
 
 
@@ -121,7 +123,7 @@ def squared_distance_to_index(p: Draft) -> Dose:
     return {}
 
 
-@loss()
+@loss(stages=TARGETS)
 def target_logit_left_out(p: Draft) -> Dose:
     if p.base.setup.data == "bees":
         raise NotHereError
@@ -130,7 +132,7 @@ def target_logit_left_out(p: Draft) -> Dose:
     return {"classes": k}
 
 
-@loss("DAT104", "DAT113")
+@loss("DAT104", "DAT113", stages=TARGETS)
 def targets_turned_in_the_loss(p: Draft) -> Dose:
     p.loss(p.rng.choice(("F.cross_entropy(z, t.flip(0))", "F.cross_entropy(z.flip(0), t)", "F.cross_entropy(z.roll(1, 0), t)")))
     return {}
