@@ -54,6 +54,7 @@ def test_stages_in_a_line_and_in_a_table(typical: Diagnosis) -> None:
     staged = replace(typical, stages=lines)
     brief = shown(show_diagnosis, staged)
     assert "stages at fault: read_val; sound: draw; not compared: measure" in brief and len(brief.splitlines()) <= 24
+    assert "valgap diagnose" in brief or staged.images is not None
     whole = shown(show_details, staged)
     assert "+23.1" in whole and "reading validation images" in whole and "needs a printed accuracy" in whole
 
@@ -79,6 +80,13 @@ def test_what_no_re_run_has_shown_is_not_reached(typical: Diagnosis) -> None:
     one = replace(typical, judged=tried, ledger=rest)
     for text in (shown(show_diagnosis, one), shown(show_details, one), diagnosis_to_html(one, gather(one)), two_sentences(one)):
         assert "reached with every confirmed remedy" not in text and "the result is" not in text
+
+
+def test_why_a_cause_was_not_decided_is_told_whole(typical: Diagnosis) -> None:
+    why = "the time budget is too small; --budget 12m would do for the likeliest cause of them all"
+    judged = tuple(replace(j, verdict="inconclusive", reason=f"not tried: {why}") for j in typical.judged)
+    lines = shown(show_diagnosis, replace(typical, judged=judged)).splitlines()
+    assert max(map(len, lines)) <= 80 and why in " ".join(" ".join(lines).split())
 
 
 def test_everything_and_one_line_each(typical: Diagnosis) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -16,6 +17,7 @@ SCREEN_FINDINGS = 3
 SCREEN_EVIDENCE = 1
 MAX_EVIDENCE = 8
 MAX_SUBJECTS = 5
+MIN_REASON = 30  # columns that the reasons of verdicts have, however narrow the screen is
 
 
 def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
@@ -155,7 +157,9 @@ def _stages_in_short(diagnosis: Diagnosis, console: Console) -> None:
     words = zip(("at fault", "sound", "not compared"), kinds.values(), strict=True)
     told = "; ".join(f"{how}: {', '.join(stages)}" for how, stages in words if stages)
     if told:
-        console.print(f"[dim]stages {told}[/]", highlight=False)
+        needs = kinds[verdicts[2]] and diagnosis.images is None
+        more = " (what needs the image files is compared by valgap diagnose)" if needs else ""
+        console.print(f"[dim]stages {told}{more}[/]", highlight=False)
 
 
 def _limits(diagnosis: Diagnosis, console: Console) -> None:
@@ -185,12 +189,17 @@ class _Row:
 
 
 def _print_rows(rows: list[_Row], console: Console) -> None:
-    """Names and points in columns; the text is cut where the screen ends."""
+    """Names and points in columns; the text is cut where the screen ends, but for reasons (dim), which are told whole."""
     widest = max((len(r.name) for r in rows), default=0)
     for row in rows:
-        text = f"[dim]{row.text}[/]" if row.style == "dim" else row.text
-        line = f"  [{row.style}]{row.name:<{widest}}  {row.points:>7}[/]  {text}"
+        first, rest = row.text, []
+        if row.style == "dim":
+            first, *rest = textwrap.wrap(row.text, max(MIN_REASON, console.width - widest - 13)) or [""]
+            first = f"[dim]{first}[/]"
+        line = f"  [{row.style}]{row.name:<{widest}}  {row.points:>7}[/]  {first}"
         console.print(line, highlight=False, no_wrap=True, overflow="ellipsis")
+        for more in rest:
+            console.print(f"{' ' * (widest + 13)}[dim]{more}[/]", highlight=False)
 
 
 def _suspects(likely: list[Judged]) -> list[_Row]:
