@@ -15,6 +15,7 @@ from campaign.data import spoilt
 from campaign.draft import Draft
 from campaign.plan import Program
 from campaign.stages_of_codes import STAGE
+from valgap import confidence
 
 Row = dict[str, Any]
 PROBE = {
@@ -106,6 +107,7 @@ def asked(program: Program, label: str, keep: Path) -> Row:
         row: Row = {"label": label, "name": program.name, "status": status, "printed": printed(program, out)}
         _, out, complaint, diagnose_s = timed(["-m", "valgap", "diagnose", str(record), "--json"], where)
         row["seconds"] = {"record": record_s, "diagnose": diagnose_s}
+        row["map"] = list(confidence.MAP)  # of confidences, see campaign_fit.py
         try:
             return row | answer(json.loads(out))
         except json.JSONDecodeError:

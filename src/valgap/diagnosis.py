@@ -13,6 +13,7 @@ from pathlib import Path
 from valgap.allocator import freed_memory_kept
 from valgap.checks import CATALOGUE
 from valgap.checks.seen_part import not_seen
+from valgap.confidence import calibrated
 from valgap.errors import NothingRecordedError, ValgapError
 from valgap.features import Measurements, images_of_run, rows_of_path
 from valgap.gap import gap_parts
@@ -92,7 +93,7 @@ def diagnose(
     looked_at = images_of_run(record, images)
     stages = Stages(record, looked_at)
     with freed_memory_kept():
-        judged = order(settle(judge(Case(record, looked_at, stages), checks), stages))
+        judged = order(_as_told(settle(judge(Case(record, looked_at, stages), checks), stages)))
     diagnosis = Diagnosis(
         run=record,
         judged=tuple(judged),
@@ -168,6 +169,16 @@ def judge(case: Case, checks: Sequence[Check]) -> list[Judged]:
         except Exception:
             judged.append(Judged(check, Crashed(traceback.format_exc())))
     return judged
+
+
+def _as_told(judged: Sequence[Judged]) -> list[Judged]:
+    """The outcomes with the confidence that is told for what their checks claim."""
+    out = []
+    for one in judged:
+        if isinstance(one.outcome, Finding):
+            one = replace(one, outcome=replace(one.outcome, confidence=calibrated(one.outcome.confidence)))
+        out.append(one)
+    return out
 
 
 def order(judged: Sequence[Judged]) -> list[Judged]:

@@ -146,7 +146,7 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
     leading = next(iter((*proved, *likely)), None)
     if leading is not None and isinstance(leading.outcome, Finding):
         verdict, summary = "at fault", leading.outcome.summary
-        confidence = max(confidence if found.verdict == "at fault" else 0.0, leading.outcome.confidence)
+        confidence = leading.outcome.confidence
         evidence = (*leading.outcome.evidence, *evidence)
         if leading.effect is not None:
             points = Measured(leading.effect.value, leading.effect.low, leading.effect.high)
