@@ -9,7 +9,7 @@ from valgap.confidence import calibrated
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from campaign_fit import fitted  # noqa: E402
+from campaign_fit import fitted
 
 
 @pytest.mark.parametrize(("truth", "claim"), [(0.6, 0.9), (0.95, 0.7)])
