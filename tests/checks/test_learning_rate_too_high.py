@@ -44,6 +44,16 @@ def test_features_that_training_made_worse() -> None:
     assert found(CHECK.detect(lost)).severity_points == pytest.approx(20, abs=1)
 
 
+def test_a_loss_that_rose_is_a_hint_where_the_answers_are_as_good_as_before() -> None:
+    """Far above where it began, with updates that are large; what a probe reaches tells whether that cost anything."""
+    assert found(CHECK.detect(rough(0.5, 9.0, probe=0.5, reached=0.3))).confidence == 0.75
+    fine = rough(0.5, 9.0, probe=0.32, reached=0.3)
+    assert found(CHECK.detect(fine)).confidence == 0.75  # the features themselves may be spoilt: what they were is not known
+    assert quiet(CHECK.detect(measured(fine, probe_start=0.25, probe_end=0.32, probe_start_se=0.03)))
+    spoilt = measured(fine, probe_start=0.6, probe_end=0.32, probe_start_se=0.03)
+    assert found(CHECK.detect(spoilt)).severity_points == pytest.approx(30, abs=1)
+
+
 def test_sound_rates_are_silent() -> None:
     assert isinstance(CHECK.detect(replayed(healthy(), 0.8, rate_tenth=(0.7, 0.01))), Clear)
     assert isinstance(CHECK.detect(replayed(healthy(), 0.7, rate_tenth=(0.76, 0.2))), Clear)

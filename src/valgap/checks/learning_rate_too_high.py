@@ -44,6 +44,7 @@ LOST_Z = 2.5
 # that hardly moves still has its first random answers (3.6 / 2.3 = 1.6), and strong Dropout reaches 4.
 DIVERGED, DIVERGED_HEAD = 1.2, 20.0
 UNMEASURED_POINTS = 5.0
+HINT = 0.4
 # With fewer images a step than this, the batch is named as the cause.
 SMALL_BATCH = 8
 
@@ -109,8 +110,14 @@ def _diverged(run: RunRecord) -> Finding:
         Evidence("train loss of the first batch", course.start, None, "nats"),
         Evidence("size of an update over that of the weights (median)", update_ratio(run.of_phase("train")), "1e-4 to 3e-2"),
     ]
-    points = max(100 * gap.value if gap is not None and gap.low > 0 else 0.0, lost_start(run), UNMEASURED_POINTS)
-    return _finding(points, 0.75, facts, "the learning rate is too high: the training loss rises far above where it began")
+    lost = lost_start(run)
+    points = max(100 * gap.value if gap is not None and gap.low > 0 else 0.0, lost, UNMEASURED_POINTS)
+    # The loss of a few confident errors is high where the answers are as good as the features allow, before training and after.
+    known = "probe_start" in numbers_of(run) or backbone_trained(run) < TRAINED_SHARE
+    borne = known and gap is not None and 100 * gap.value < UNMEASURED_POINTS and not lost
+    return _finding(
+        points, HINT if borne else 0.75, facts, "the learning rate is too high: the training loss rises far above where it began"
+    )
 
 
 def lost_start(run: RunRecord) -> float:
