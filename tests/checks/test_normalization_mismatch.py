@@ -52,6 +52,23 @@ def test_applied_twice() -> None:
     assert found(CHECK.detect(val_inputs(twice, (MEAN, STD), (MEAN, STD))))
 
 
+def both(stats: InputStats) -> Case:
+    """Pretrained weights, and both sides with these statistics."""
+    return with_phase(with_phase(healthy(), "train", inputs=stats), "validation", inputs=stats)
+
+
+def test_applied_twice_on_both_sides() -> None:
+    twice = inputs(np.array(MEAN) + np.array(MEAN) * np.array(STD), np.array(STD) ** 2)
+    case = both(twice)
+    assert "normalised twice" in found(CHECK.detect(case)).summary
+    scratch = replace(case.run, models={0: model(pretrained=False)})
+    assert isinstance(CHECK.detect(Case(scratch)), Clear)  # fresh weights take any values
+    once = inputs(MEAN, STD)
+    dark = replace(once, mean=once.mean - 1.6, std=once.std * 0.4)  # photographs at night
+    own = replace(once, maximum=np.full(3, 8.0, np.float32))  # their own constants: rare white reaches far, the mean is 0
+    assert isinstance(CHECK.detect(both(dark)), Clear) and isinstance(CHECK.detect(both(own)), Clear)
+
+
 @pytest.mark.parametrize("after", [0.6, 0.9])
 def test_points_are_re_scored(after: float) -> None:
     case = val_inputs(inputs((0.0,) * 3, (1.0,) * 3))

@@ -5,7 +5,8 @@ What it looks for
     and, independently of them, from the grey levels of the batches. An 8-bit image after ToTensor and Normalize(m, s) has
     levels 1 / (255 s) apart, whatever its brightness. For pretrained weights, both phases are compared with what the
     weights expect. Other constants than theirs are a suspicion only where validation scores better under theirs; no
-    normalisation at all is one by itself, since a head that was trained without hides its cost.
+    normalisation at all is one by itself, since a head that was trained without hides its cost; so are values where neither
+    published constants nor those of the data put them, as after a second normalisation.
 
 Why it hurts validation
     Every layer meets inputs of another scale and offset than those it was trained on.
@@ -55,6 +56,10 @@ P_VALUE = 0.01
 UNMEASURED_POINTS = 5.0
 # Not normalised in either phase: what it cost with a new head on frozen features of clothing_mini (benchmarks/faults.py).
 NEVER_POINTS = 4.0
+MOST_POINTS = 60.0
+# Black and white under the constants in use lie within this; the data's own constants may lead beyond it, but leave a mean near 0
+# and a spread near 1.
+PUBLISHED, OFF_CENTRE, SPREAD = 2.9, 0.8, 1.8
 # Levels of 8-bit images in 0..1 lie 1 / 255 apart.
 UNIT_LEVELS = 1 / 255
 
@@ -174,6 +179,16 @@ def against_weights(run: RunRecord, facts: tuple[Evidence, ...]) -> Finding | Cl
             evidence=(Evidence("cost (not re-scored): assumed", NEVER_POINTS, 0.0, "points"), *facts),
             remedy="add Normalize with the mean and standard deviation that belong to the weights, in both phases",
         )
+    if beyond_all(run):
+        points = max(UNMEASURED_POINTS, 100 * gain.value) if gain is not None else UNMEASURED_POINTS
+        return Finding(
+            summary="values lie where no normalisation of images puts them: as if they were normalised twice",
+            severity_points=points,
+            confidence=0.8,
+            evidence=(Evidence("cost (not re-scored): assumed", points, 0.0, "points"), *facts),
+            remedy="normalise once, with the mean and standard deviation that belong to the weights, in both phases",
+            most_points=MOST_POINTS,
+        )
     if gain is None:
         return Clear("train and val are normalised alike", facts)
     evidence = gain.evidence("val accuracy gained with the weights' own normalisation")
@@ -200,6 +215,22 @@ def never(run: RunRecord) -> bool:
     sides = (train.inputs, val.inputs)
     plain = [bool(np.allclose(s.quantum, UNIT_LEVELS, rtol=SAME_RATIO)) and float(s.minimum.min()) >= 0 for s in sides]
     return all(plain)
+
+
+def beyond_all(run: RunRecord) -> bool:
+    """Whether pretrained weights are given values, in both phases, that neither published constants nor the data's own give."""
+    train, val, model = run.last_train, run.last_validation, run.trained_model
+    if train is None or val is None or train.inputs is None or val.inputs is None or model is None:
+        return False
+    if model.pretrained is not True:
+        return False
+    return all(_beyond(s) for s in (train.inputs, val.inputs))
+
+
+def _beyond(inputs: InputStats) -> bool:
+    outside = float(inputs.minimum.min()) < -PUBLISHED or float(inputs.maximum.max()) > PUBLISHED
+    centre, spread = float(np.abs(inputs.mean).mean()), float(inputs.std.mean())
+    return outside and (centre > OFF_CENTRE or not 1 / SPREAD < spread < SPREAD)
 
 
 def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
