@@ -39,9 +39,9 @@ EXPONENTS = np.linspace(0.1, 1.0, 10)
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Extrapolate the learning curve to twice the images."""
-    few = hardly_any(case.run)
-    if few is not None:
-        return few
+    handful = hardly_any(case.run)
+    if handful is not None:
+        return handful
     images = case.images
     curve = images.learning_curve if images is not None else None
     if images is None or curve is None:

@@ -26,8 +26,8 @@ def listed_files(run: RunRecord, dataset: int) -> tuple[list[str], IntArray] | N
     if targets is None:
         return None
     ids, order = targets
-    for folder in _folders(run):
-        files = _in_order(folder)
+    for folder in image_folders(run):
+        files = images_in_order(folder)
         if len(files) != len(order):
             continue
         parents = [os.path.dirname(f) for f in files]  # noqa: PTH120
@@ -57,7 +57,7 @@ def _same_parts(a: IntArray, b: IntArray) -> bool:
     return len(pairs) == len(set(a.tolist())) == len(set(b.tolist()))
 
 
-def _folders(run: RunRecord) -> Iterator[Path]:
+def image_folders(run: RunRecord) -> Iterator[Path]:
     """Folders that the program's arguments name, and those in them, down to a few levels."""
     base = Path(str(run.header.get("cwd", ".")))
     words = run.header.get("argv")
@@ -70,7 +70,7 @@ def _folders(run: RunRecord) -> Iterator[Path]:
             level = [Path(e.path) for folder in level for e in sorted(os.scandir(folder), key=lambda e: e.name) if e.is_dir()]
 
 
-def _in_order(folder: Path) -> list[str]:
+def images_in_order(folder: Path) -> list[str]:
     """Image files below a folder, folder by folder in the order of names."""
     found: list[str] = []
     for path, folders, files in os.walk(folder):

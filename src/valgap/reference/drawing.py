@@ -208,10 +208,10 @@ def _measured(run: RunRecord, rows: ImageRows, passes: list[Pass]) -> tuple[Meas
         return None
     counts = dict(zip(*np.unique(np.concatenate([p.samples.sample for p in passes]), return_counts=True), strict=True))
     place = {name: i for i, name in enumerate(run.sample_names)}
-    weights = np.array([counts.get(place.get(rows.names[i], -1), 0) for i in train], np.float64)
-    if not weights.any():
+    shown = np.array([counts.get(place.get(rows.names[i], -1), 0) for i in train], np.float64)
+    if not shown.any():
         return None
-    weights = _within_classes(weights, rows.labels[train])
+    weights = _within_classes(shown, rows.labels[train])
     asked = {"val": (features[val], rows.labels[val])}
     whole = answers(features[train], rows.labels[train], asked, len(rows.classes))["val"]
     own = answers(features[train], rows.labels[train], asked, len(rows.classes), weights / weights.mean())["val"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from valgap.seams.inputs import quantized
 # Enough for a probe of ten classes to tell ten points; at 96 pixels they take 4 MB.
 KEPT = 160
 KEPT_SIDE = 96
-# Of each batch, where a pass's length is not known.
-FEW = 8
+# Of each batch at first, where a pass's length is not known.
+MOST_OF_BATCH = 64
 MAX_PASSES = 4  # data sets and kinds: train and val, and what else is there
 
 
@@ -29,7 +30,7 @@ class KeptPasses:
     def add(self, index: int, dataset: int, kind: str, keeper: InputKeeper) -> None:
         """A pass of this kind ("train" or "eval") is over."""
         place = (dataset, kind)
-        kept = keeper.result() if dataset >= 0 else None
+        kept = keeper.result()
         if kept is None or (place not in self._last and len(self._last) >= MAX_PASSES):
             return
         body = {"pass": index, **kept}
@@ -47,47 +48,71 @@ class KeptPasses:
 
 
 class InputKeeper:
-    """Gathers the images of one pass of ``length`` batches (-1 unknown)."""
+    """Gathers the images of one pass of ``length`` batches; where that is not known (-1), of ever fewer of each batch."""
 
     def __init__(self, length: int) -> None:
-        self._of_batch = math.ceil(KEPT / length) if length > 0 else FEW
+        self._of_batch = math.ceil(KEPT / length) if length > 0 else MOST_OF_BATCH
         self._every = max(1, length // KEPT) if length > 0 else 1
-        self._positions: list[int] = []
-        self._images: list[torch.Tensor] = []
+        self._groups: list[_Group] = []
         self._shape: tuple[int, ...] = ()
         self._seen = 0  # images
-        self._named = 0  # positions whose samples are known
-        self.samples: list[int] = []
+        self._known = length > 0
 
     def add(self, images: torch.Tensor, number: int) -> None:
         """Look at the batch (N, C, H, W) of this number, from 0."""
         first, self._seen = self._seen, self._seen + len(images)
-        room = min(self._of_batch, KEPT - len(self._positions), len(images))
-        if room < 1 or number % self._every or images.ndim != 4 or images.shape[1] not in (1, 3):
+        if number % self._every or images.ndim != 4 or images.shape[1] not in (1, 3):
             return
         side = [min(n, KEPT_SIDE) for n in images.shape[2:]]
         shape = (images.shape[1], *side)
         if self._shape not in ((), shape):
             return  # of another size: they could not be laid on one another
         self._shape = shape
+        while not self._known and self._held + min(self._of_batch, len(images)) > KEPT:
+            self._thin()
+        room = min(self._of_batch, KEPT - self._held, len(images))
+        if room < 1 or number % self._every:
+            return
         step = len(images) // room
         few = images[: room * step : step].detach().float()
         small = torch.nn.functional.interpolate(few, side, mode="area") if few.shape[2:] != torch.Size(side) else few.clone()
-        self._positions += range(first, first + room * step, step)
-        self._images.append(small)
+        self._groups.append(_Group(number, dict.fromkeys(range(first, first + room * step, step), -1), small))
+
+    @property
+    def _held(self) -> int:
+        return sum(len(g.samples) for g in self._groups)
+
+    def _thin(self) -> None:
+        """Half of what is held: of every batch, or, where these have one image left, of the batches."""
+        if self._of_batch > 1:
+            self._of_batch = max(1, self._of_batch // 2)
+            self._groups = [_Group(g.number, dict(list(g.samples.items())[::2]), g.images[::2]) for g in self._groups]
+        else:
+            self._every *= 2
+            self._groups = [g for g in self._groups if not g.number % self._every]
 
     def name(self, samples: Any, first: int) -> None:
         """The ids of the samples at positions ``first`` .. of the pass, (n,)."""
-        while self._named < len(self._positions) and self._positions[self._named] < first + len(samples):
-            self.samples.append(int(samples[self._positions[self._named] - first]))
-            self._named += 1
+        for group in reversed(self._groups):
+            inside = [p for p in group.samples if first <= p < first + len(samples)]
+            if not inside and max(group.samples) < first:
+                return
+            group.samples.update((p, int(samples[p - first])) for p in inside)
 
     def result(self) -> dict[str, Any] | None:
         """The fields of KeptInputs but the pass; None where no sample is known."""
-        known = [i for i, s in enumerate(self.samples) if s >= 0]
+        samples = [s for g in self._groups for s in g.samples.values()]
+        known = [i for i, s in enumerate(samples) if s >= 0]
         if not known:
             return None
-        return {
-            "sample": np.array([self.samples[i] for i in known], np.int32),
-            **quantized(torch.cat(self._images)[known]),
-        }
+        images = torch.cat([g.images for g in self._groups])
+        return {"sample": np.array([samples[i] for i in known], np.int32), **quantized(images[known])}
+
+
+@dataclass
+class _Group:
+    """What is held of one batch: position in the pass -> sample id (-1: not told yet), and the images in that order."""
+
+    number: int
+    samples: dict[int, int]
+    images: torch.Tensor

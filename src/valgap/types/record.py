@@ -73,6 +73,9 @@ class RunRecord:
     ranks: tuple[RankInfo, ...] = ()  # the processes of a program of several; empty for a process alone
     unseen: tuple[str, ...] = ()  # what keeps a sound result from being told sound, a sentence each; see record/whole.py
     provenance: Mapping[int, Provenance] = field(default_factory=dict)  # by data set; none without closing measurements
+    # (file, class index) of training images that a loop took from arrays, where a folder tells them; see features/loop_files.py
+    unlisted: tuple[tuple[str, int], ...] = ()
+    unlisted_told: int = 0  # of them, those that were told by their looks: their targets are what the loss saw
 
     def __repr__(self) -> str:
         return f"RunRecord({self.path!r}: {len(self.passes)} passes, exit status {self.exit_status})"

@@ -1,0 +1,157 @@
+"""Files of images that a loop takes from arrays by itself: no data set says where they come from.
+
+Validation mostly walks through its images in order: where a folder that the program was given lists as many files, and their
+class folders in that order are the labels one by one, the n-th image is the n-th file. The training files then lie in a folder
+with the same class folders, as many images in each as training showed. Which of them an image of training is, is told by its
+looks, where that is clear; whether it has the target of its folder is seen by that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from valgap.data.folder import VALIDATION_NAMES
+from valgap.data.images import read_middle
+from valgap.errors import DataError
+from valgap.features.listed import MIN_CLASSES, image_folders, images_in_order
+from valgap.types import FloatArray, IntArray, KeptInputs, Pass, RunRecord
+
+# Side of the grey pictures by which images and files are compared, and the share of a file's shorter side that they show.
+SIDE, SHOWN = 24, 1.0
+# The best file's likeness (correlation) must be so high, and what it lacks a share of what the second best lacks (Lowe 2004).
+LIKE, RATIO = 0.6, 0.7
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
+MOST_FILES = 4_000
+# Of so many training images that are told by their looks, such a share must have the target of their folder.
+LEAST_TOLD, AGREE = 20, 0.95
+FEW_CLEAR = 10  # validation images whose looks tell their file: from so many on, they must tell what the order does
+
+
+@dataclass(frozen=True)
+class LoopFiles:
+    """The files of both sides: paths and class indices, validation's in the order of its last pass."""
+
+    train: tuple[tuple[str, int], ...]
+    val: tuple[tuple[str, int], ...]
+
+
+def with_loop_files(run: RunRecord) -> RunRecord:
+    """The record, its validation images named by their files, and kept training images as well, where a folder tells them."""
+    train, val = run.last_train, run.last_validation
+    if train is None or val is None or train.dataset >= 0 or val.dataset >= 0 or (val.samples.sample < 0).any():
+        return run
+    found = loop_files(run, train, val)
+    if found is None:
+        return run
+    names = list(run.sample_names)
+    for sample, (path, _) in zip(val.samples.sample.tolist(), found.val, strict=True):
+        names[sample] = path
+    first = len(names)
+    names += [path for path, _ in found.train]
+    tables = [p.samples for p in run.of_phase("train")]
+    target = {s: t for table in tables for s, t in zip(table.sample.tolist(), table.target.tolist(), strict=True)}
+    kept: list[KeptInputs] = []
+    told: dict[int, int] = {}  # training file -> the target that the loss saw
+    pictures = _flat(np.stack([_picture(path) for path, _ in found.train]))
+    for one in run.kept:
+        if run.passes[one.pass_index].phase != "train":
+            kept.append(one)
+            continue
+        files = _told(one, pictures)
+        known = files >= 0
+        told.update(zip(files[known].tolist(), [target.get(int(s), -1) for s in one.sample[known]], strict=True))
+        if known.any():
+            kept.append(replace(one, sample=(first + files[known]).astype(np.int32), images=one.images[known]))
+    unlisted = found.train
+    if len(told) >= LEAST_TOLD and np.mean([found.train[i][1] == t for i, t in told.items()]) < AGREE:
+        # The folders are not what training learns: its targets are known of these images alone.
+        unlisted = tuple((found.train[i][0], t) for i, t in sorted(told.items()) if t >= 0)
+    return replace(run, sample_names=tuple(names), kept=tuple(kept), unlisted=unlisted, unlisted_told=len(told))
+
+
+def loop_files(run: RunRecord, train: Pass, val: Pass) -> LoopFiles | None:
+    """The files of both sides, None where no folder lists them so; of several, that which looks most like validation."""
+    order = val.samples.target
+    counts = Counter(t for t in train.samples.target.tolist() if t >= 0)
+    if not len(order) or (order < 0).any() or not counts:
+        return None
+    folders = {folder: images_in_order(folder) for folder in image_folders(run)}
+    likely: list[tuple[float, Path, dict[str, int]]] = []
+    for folder, files in folders.items():
+        classes = _classes([Path(f).parent.name for f in files], order) if len(files) == len(order) else None
+        if classes is not None and len(classes) >= MIN_CLASSES:
+            likeness = _likeness(run, val, files)
+            likely += [(likeness, folder, classes)] if likeness >= 0 else []
+    for _, folder, classes in sorted(likely, key=lambda x: (-round(x[0], 1), x[1].name not in VALIDATION_NAMES)):
+        for other, theirs in folders.items():
+            labels = [classes.get(Path(f).parent.name, -1) for f in theirs]
+            if other != folder and len(theirs) <= MOST_FILES and Counter(labels) == counts:
+                val_files = tuple(zip(folders[folder], order.tolist(), strict=True))
+                return LoopFiles(tuple(zip(theirs, labels, strict=True)), val_files)
+    return None
+
+
+def _likeness(run: RunRecord, val: Pass, files: list[str]) -> float:
+    """Mean likeness of kept validation images to the files that they are by their order; 0 where none was kept.
+
+    -1 where their looks tell other files: the program lists its classes in another order.
+    """
+    place = {s: i for i, s in enumerate(val.samples.sample.tolist())}
+    kept = next((k for k in reversed(run.kept) if run.passes[k.pass_index].phase == "validation"), None)
+    rows = [(i, place[s]) for i, s in enumerate(kept.sample.tolist()) if s in place] if kept is not None else []
+    if kept is None or not rows:
+        return 0.0
+    pictures = _flat(np.stack([_picture(f) for f in files]))
+    own = np.array([n for _, n in rows])
+    told = _told(kept, pictures)[[i for i, _ in rows]]
+    clear = told >= 0
+    if clear.sum() >= FEW_CLEAR and (told == own)[clear].mean() < AGREE:
+        return -1.0
+    values = kept.values
+    ours = _flat(np.stack([_small(values[i].mean(0)) for i, _ in rows]))
+    return float((ours * pictures[own]).sum(1).mean())
+
+
+def _classes(folders: list[str], order: IntArray) -> dict[str, int] | None:
+    """Class folder -> label, where each stands for one."""
+    pairs = set(zip(folders, order.tolist(), strict=True))
+    found = dict(pairs)
+    return found if len(pairs) == len(found) == len(set(found.values())) else None
+
+
+def _told(kept: KeptInputs, pictures: FloatArray) -> IntArray:
+    """(n,) which of the files each kept image is, by their flat pictures; -1 where its looks do not tell."""
+    grey = kept.values.mean(1)
+    ways = [_flat(np.stack([_small(g) for g in one])) @ pictures.T for one in (grey, grey[:, :, ::-1])]
+    likeness = np.maximum(*ways)
+    best = np.sort(likeness, axis=1)
+    second = best[:, -2] if best.shape[1] > 1 else np.zeros(len(best))
+    clear = (best[:, -1] >= LIKE) & (1 - best[:, -1] <= RATIO * (1 - second))
+    return np.where(clear, likeness.argmax(1), -1)
+
+
+def _small(image: FloatArray) -> FloatArray:
+    """(SIDE, SIDE) means of the parts of a (h, w) picture."""
+    rows, columns = (np.linspace(0, n, SIDE + 1).astype(int)[:-1] for n in image.shape)
+    summed = np.add.reduceat(np.add.reduceat(image, rows, axis=0), columns, axis=1)
+    sizes = np.outer(np.diff([*rows, image.shape[0]]), np.diff([*columns, image.shape[1]]))
+    return np.asarray(summed / np.maximum(sizes, 1), np.float32)
+
+
+def _picture(path: str) -> FloatArray:
+    """(SIDE, SIDE) grey of a file; zeros where it cannot be read."""
+    try:
+        return np.asarray(read_middle(path, (SIDE, SIDE), SHOWN) @ GREY, np.float32)
+    except DataError:
+        return np.zeros((SIDE, SIDE), np.float32)
+
+
+def _flat(pictures: FloatArray) -> FloatArray:
+    """(n, SIDE * SIDE), each of mean 0 and length 1."""
+    rows = pictures.reshape(len(pictures), -1)
+    rows = rows - rows.mean(1, keepdims=True)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9))

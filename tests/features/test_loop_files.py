@@ -1,0 +1,93 @@
+"""Files of images that a loop takes from arrays by itself."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.reference.pictures_seen import run_on
+from valgap.features import images_of_run
+from valgap.features.loop_files import with_loop_files
+from valgap.reference import Stages
+from valgap.seams.kept_inputs import KEPT, InputKeeper
+from valgap.types import RunRecord
+
+EACH = 16
+
+
+def from_arrays(
+    root: Path, mirrored: bool = False, shuffled: bool = False, listed: bool = True
+) -> tuple[RunRecord, tuple[str, ...]]:
+    """A record whose samples are known by their contents alone, and the files that they truly are."""
+
+    def see(values: np.ndarray, place: int) -> np.ndarray:
+        return values[:, ::-1] if mirrored and place % 2 else values
+
+    run, _ = run_on(root, train=see, each=EACH)
+    passes = []
+    for one in run.passes:
+        table = one.samples
+        if listed:  # class folders by their names
+            order = np.argsort([run.sample_names[s] for s in table.sample])
+            table = replace(table, **{k: v[order] for k, v in vars(table).items()})
+        if one.phase == "train" and shuffled:
+            table = replace(table, target=np.random.default_rng(0).permutation(table.target))
+        passes.append(replace(one, dataset=-1, loader=-1, samples=table))
+    names = tuple(f"content[{i:x}]" for i in range(len(run.sample_names)))
+    header = {**run.header, "argv": ["train.py", "--data", str(root)]}
+    return replace(run, passes=tuple(passes), datasets={}, sample_names=names, header=header), run.sample_names
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_images_are_known_by_order_and_by_looks(tmp_path: Path, mirrored: bool) -> None:
+    run, truth = from_arrays(tmp_path, mirrored)
+    found = with_loop_files(run)
+    val = found.last_validation
+    assert val is not None and [found.sample_names[s] for s in val.samples.sample] == [
+        str(tmp_path / truth[s]) for s in val.samples.sample
+    ]
+    first = next(k for k in found.kept if found.passes[k.pass_index].phase == "train")
+    assert len(first.sample) > 0.6 * 4 * EACH
+    before = next(k for k in run.kept if k.pass_index == first.pass_index)
+    own = {image.tobytes(): truth[s] for s, image in zip(before.sample.tolist(), before.images, strict=True)}
+    told = [found.sample_names[s] == str(tmp_path / own[i.tobytes()]) for s, i in zip(first.sample, first.images, strict=True)]
+    assert all(told) and len(found.unlisted) == 4 * EACH and found.unlisted_told >= len(first.sample)
+    images = images_of_run(found, 1_000)
+    assert images is not None and len(images.rows.names) == 8 * EACH and images.rows.is_val.sum() == 4 * EACH
+    assert Stages(found, images).compared("pair").verdict == "sound"
+
+
+def test_targets_are_those_that_the_loss_saw(tmp_path: Path) -> None:
+    found = with_loop_files(from_arrays(tmp_path, shuffled=True)[0])
+    pair = Stages(found, images_of_run(found, 1_000)).compared("pair")
+    assert pair.verdict == "at fault" and "training" in pair.summary
+
+
+def test_nothing_is_made_up(tmp_path: Path) -> None:
+    run, _ = from_arrays(tmp_path / "a")
+    assert with_loop_files(replace(run, header={**run.header, "argv": ["train.py"]})) == replace(
+        run, header={**run.header, "argv": ["train.py"]}
+    )
+    other, _ = from_arrays(tmp_path / "b", listed=False)  # classes in an order of the program's own
+    assert with_loop_files(other) is other
+    (tmp_path / "a" / "val" / "ring" / "0.png").unlink()
+    assert with_loop_files(run) is run
+    told = replace(run, unlisted=(("a.png", 0),), unlisted_told=3)
+    assert Stages(told, images_of_run(run_on(tmp_path / "other", each=EACH)[0], 1_000)).compared("pair").verdict == "unknown"
+
+
+@pytest.mark.parametrize(("batches", "size"), [(1, 300), (5, 40), (30, 50), (400, 2)])
+def test_a_pass_of_unknown_length_is_kept_evenly(batches: int, size: int) -> None:
+    keeper = InputKeeper(-1)
+    for n in range(batches):
+        values = torch.arange(n * size, (n + 1) * size).float().reshape(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+        keeper.add(values, n)
+        keeper.name(np.arange(n * size, (n + 1) * size), n * size)
+    kept = keeper.result()
+    assert kept is not None and min(40, batches * size) <= len(kept["sample"]) <= KEPT
+    values = kept["low"][0] + kept["images"][:, 0, 0, 0] / 255 * (kept["high"][0] - kept["low"][0])
+    assert np.allclose(values, kept["sample"], atol=batches * size / 250)
+    last, middle = (batches - 1) * size, batches * size / 2
+    assert (kept["sample"].max() >= 0.9 * last and abs(np.median(kept["sample"]) - middle) < 0.2 * batches * size) or batches == 1
