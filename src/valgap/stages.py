@@ -41,14 +41,18 @@ def settle(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
         named = [i for i in own if not _unnamed(out[i])]
         if not named:
             continue
-        for i in own:
-            if _unnamed(out[i]):
-                out[i] = _as_hint(out[i])
-        points = stages.compared(stage).points
-        if points is None or stages.compared(stage).verdict != "at fault":
-            continue
+        measured = stages.compared(stage)
+        cost = measured.points.value if measured.points is not None and measured.verdict == "at fault" else None
+        if cost is not None:
+            fact = next((i for i in named if _confidence(out[i]) >= FACT and _points(out[i]) < cost <= _most(out[i])), None)
+            if fact is not None:
+                out[fact] = _costing(out[fact], cost, "the comparison of this stage")
         first = max(named, key=lambda i: _weight(out[i]))
-        if _points(out[first]) >= EXPLAINS * points.value:
+        for i in own:
+            # A name that stands for a small part of the stage's cost leaves the rest to be told.
+            if _unnamed(out[i]) and (cost is None or _points(out[first]) >= PART * cost):
+                out[i] = _as_hint(out[i])
+        if cost is not None and _points(out[first]) >= EXPLAINS * cost:
             for i in named:
                 if i != first:
                     out[i] = _as_hint(out[i])
@@ -69,14 +73,18 @@ def _with_their_work(judged: list[Judged]) -> list[Judged]:
             measured = _confidence(other) >= SUSPECTED and not _most(other) and other.check.stage in later
             if k == i or not measured or _points(other) > _most(out[i]):
                 continue
-            fact = out[i].outcome
-            assert isinstance(fact, Finding) and isinstance(other.outcome, Finding)
-            if _points(other) > fact.severity_points:
-                cost = Evidence(f"cost, as {other.check.code} measures it further on", _points(other), 0.0, "points")
-                fact = replace(fact, severity_points=_points(other), evidence=(*fact.evidence, cost))
-                out[i] = replace(out[i], outcome=fact)
+            if _points(other) > _points(out[i]):
+                out[i] = _costing(out[i], _points(other), f"{other.check.code}, further on,")
             out[k] = _as_hint(other)
     return out
+
+
+def _costing(judged: Judged, points: float, by: str) -> Judged:
+    """The finding with a cost that was measured elsewhere."""
+    fact = judged.outcome
+    assert isinstance(fact, Finding)
+    cost = Evidence(f"cost, as {by} measures it", points, 0.0, "points")
+    return replace(judged, outcome=replace(fact, severity_points=points, evidence=(*fact.evidence, cost)))
 
 
 def _of_loss_last(judged: list[Judged]) -> list[Judged]:

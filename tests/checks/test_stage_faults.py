@@ -73,6 +73,16 @@ def test_a_stage_with_a_name_is_told_by_its_name() -> None:
     assert settle([unnamed], stages) == [unnamed]
 
 
+def test_a_name_for_a_small_part_of_a_stage_leaves_the_rest_to_be_told() -> None:
+    unnamed = Judged(next(c for c in UNNAMED if c.stage == "read_val"), Finding("", 20.0, 0.9, (), ""))
+    stages = Known(read_val=FAULT)
+    both = [named("read_val", 3.0, 0.7), unnamed]
+    assert settle(both, stages) == both
+    fact, rest = settle([sure("read_val", 2.0, 90.0), unnamed], stages)  # a fact of unknown cost: it is the name of all of it
+    assert isinstance(fact.outcome, Finding) and isinstance(rest.outcome, Finding)
+    assert fact.outcome.severity_points == 20.0 and rest.outcome.confidence == HINT
+
+
 def test_where_one_cause_explains_a_stage_its_rivals_are_hints() -> None:
     rivals = [named("update", 18.0, 0.9, "XXX101"), named("update", 15.0, 0.6, "XXX102"), named("files", 15.0, 0.6, "XXX103")]
     told = [j.outcome.confidence for j in settle(rivals, Known(update=FAULT)) if isinstance(j.outcome, Finding)]

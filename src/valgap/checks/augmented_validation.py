@@ -29,7 +29,7 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, No
 # changes them a hundred times more.
 RELATIVE = 1e-4
 CHANGED_SHARE = 0.2
-UNMEASURED_POINTS = 2.0
+UNMEASURED_POINTS, MOST_POINTS = 2.0, 90.0
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -60,6 +60,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         severity_points=100 * gain.value if gain is not None else UNMEASURED_POINTS,
         confidence=0.97 if n else 0.9,
         evidence=(cost, *facts),
+        most_points=0.0 if gain is not None else MOST_POINTS,
         remedy="give the validation data set its own transform without random steps: resize, centre crop, normalise",
     )
 
