@@ -1,6 +1,7 @@
 """Neighbours: faults that strangers told of in issue trackers, each with its stage and thread.
 
-Here those of files, draw, pair, reading and forward. They are in no half: nothing may be fitted on them. The later stages are in kinds_neighbours_late.
+Here those of files, draw, pair, reading and forward; the later stages are in kinds_neighbours_late. They are in
+no half: nothing may be fitted on them.
 """
 
 from campaign.draft import Draft, NotHereError
@@ -157,6 +158,13 @@ def scaled_before_normalisation(p: Draft) -> Dose:
 def sixteen_bits_clipped(p: Draft) -> Dose:
     """Read: images of 16 bits are cut at 255, so that all is white. https://github.com/pytorch/vision/issues/2218"""
     return changed(p, pil="$v.point(lambda c: min(255, 256 * c))", array="np.minimum(255, 256 * $v.astype(int)).astype(np.uint8)")
+
+
+@read("PRE205")
+def smaller_when_scored(p: Draft) -> Dose:
+    """Read: validation has the input size of another network. https://github.com/IntelLabs/distiller/issues/422"""
+    k = p.rng.choice((2, 3))
+    return {"smaller by": k} | changed(p, ("val",), float=f"$v[..., ::{k}, ::{k}]")
 
 
 @forward()

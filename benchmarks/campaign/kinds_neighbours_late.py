@@ -115,11 +115,11 @@ def average_never_restored(p: Draft) -> Dose:
 
 
 @update()
-def momentum_and_decay_swapped(p: Draft) -> Dose:
-    """Update: momentum and weight decay in each other's place. https://github.com/NVIDIA/warp/issues/1143"""
-    plain_sgd(p)
-    p.sub("optimizer", r"momentum=0\.9, weight_decay=1e-4", "momentum=1e-4, weight_decay=0.9")
-    return {}
+def decay_subtracted(p: Draft) -> Dose:
+    """Update: a decay that takes the same from each weight. https://github.com/jettify/pytorch-optimizer/issues/454"""
+    k = p.rng.choice((0.003, 0.01))
+    p.after_step(f"with torch.no_grad():\n    for w in $model.parameters():\n        if w.requires_grad:\n            w -= {k}")
+    return {"each step": k}
 
 
 @update("TRN411")
@@ -214,9 +214,17 @@ def all_pairs_averaged(p: Draft) -> Dose:
 
 @measure(NAME)
 def zeros_counted_as_right(p: Draft) -> Dose:
-    """Measure: each output of the one-hot answer counts by itself. https://github.com/fastai/fastai/issues/2619"""
+    """Measure: each output of the one-hot answer counts by itself. https://github.com/appvision-ai/fast-bert/pull/24"""
     right = "(($vout.sigmoid() > 0.5) == F.one_hot($vy, $vout.shape[1]).bool())"
     p.count_line("correct", f"$correct += {right}.float().mean(1).sum().item()")
+    return {}
+
+
+@measure(NAME)
+def mean_of_the_classes_of_a_batch(p: Draft) -> Dose:
+    """Measure: mean over all classes, batch by batch. https://github.com/Lightning-AI/pytorch-lightning/issues/19838"""
+    each = "($pred[$vy == k] == k).float().mean().nan_to_num().item() for k in range($vout.shape[1])"
+    p.count_line("correct", f"$correct += len($vy) * sum({each}) / $vout.shape[1]")
     return {}
 
 

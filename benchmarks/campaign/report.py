@@ -26,8 +26,8 @@ Rows = Mapping[tuple[str, str, int], Row]
 INTRODUCTION = """Made by `make bench-campaign DATA=FOLDER`; what is in it: docs/campaign.md. The true cost of a fault
 is the sound twin's accuracy on validation less the program's (of a fault of measurement: how far the printed accuracy is from the
 true one), measured without valgap. Faults that cost less than 3 points are harmless and not asked for. Kinds are in the halves by
-the hash of their names; neighbours (from threads of strangers) are in neither, and nothing is fitted on them. Single kinds are told of
-for the calibration half and the neighbours only. Shares carry 95 % Wilson intervals."""
+the hash of their names; neighbours (from threads of strangers) are in neither, and nothing is fitted on them. Single kinds are
+told of for the calibration half and the neighbours only. Shares carry 95 % Wilson intervals."""
 
 
 @dataclass(frozen=True)
