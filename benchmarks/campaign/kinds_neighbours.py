@@ -56,7 +56,8 @@ def nothing_drawn(p: Draft) -> Dose:
 @draw()
 def small_shuffle_buffer(p: Draft) -> Dose:
     """Draw: a stream in order of class, mixed in a small buffer. https://github.com/webdataset/webdataset/issues/62"""
-    k = p.rng.choice((15, 25))
+    p.needs("scratch")
+    k = p.rng.choice((5, 10))
     p.draw(f"np.argsort(np.arange(len(L)) + np.random.uniform(0, {k}, len(L))).tolist()")
     return {"buffer": k}
 

@@ -18,6 +18,9 @@ VAL_LABELS = {
 }  # fmt: skip
 
 
+VAL_LOSS = {"table": "valid_loss", "arrays": "val_loss", "collate": "val_ce", "indices": "val_loss"}
+
+
 def plain_sgd(p: Draft) -> None:
     """Raises NotHereError with another optimizer."""
     if "SGD" not in p.slots["optimizer"]:
@@ -40,7 +43,7 @@ def teacher_in_another_order(p: Draft) -> Dose:
 def weights_of_two_terms_switched(p: Draft) -> Dose:
     """Loss: the weights of mean and variance are switched. https://github.com/Herosan163/AgeEstimation/issues/5"""
     ten_classes(p)
-    k = p.rng.choice((2, 5))
+    k = p.rng.choice((5, 10))
     p.put(
         "loss",
         "q = $out.softmax(1)\nplaces = torch.arange(q.shape[1])\ncentre = (q * places).sum(1)\n"
@@ -48,14 +51,6 @@ def weights_of_two_terms_switched(p: Draft) -> Dose:
         f"$loss = F.cross_entropy($out, $y) + 0.05 * ((centre - $y) ** 2).mean() + {k} * spread",
     )
     return {"weight": k}
-
-
-@loss()
-def focal_of_the_logarithm(p: Draft) -> Dose:
-    """Loss: focal loss takes log p where p is meant. https://github.com/HeyLynne/FocalLoss_for_multiclass/issues/3"""
-    k = p.rng.choice((5, 8))
-    p.put("loss", f"log_p = F.log_softmax($out, 1).gather(1, $y[:, None])\n$loss = -((1 - log_p) ** {k} * log_p).mean()")
-    return {"gamma": k}
 
 
 @update()
@@ -117,7 +112,8 @@ def average_never_restored(p: Draft) -> Dose:
 @update()
 def decay_subtracted(p: Draft) -> Dose:
     """Update: a decay that takes the same from each weight. https://github.com/jettify/pytorch-optimizer/issues/454"""
-    k = p.rng.choice((0.003, 0.01))
+    p.needs("scratch")
+    k = p.rng.choice((0.01, 0.03))
     p.after_step(f"with torch.no_grad():\n    for w in $model.parameters():\n        if w.requires_grad:\n            w -= {k}")
     return {"each step": k}
 
@@ -128,17 +124,6 @@ def decay_given_as_momentum(p: Draft) -> Dose:
     plain_sgd(p)
     p.sub("optimizer", r"lr=\$lr, momentum=0\.9, weight_decay=1e-4", "$lr, 1e-4")
     return {}
-
-
-@update()
-def accumulated_without_dividing(p: Draft) -> Dose:
-    """Update: gradients of several batches are added, not averaged. https://github.com/fastai/fastai/issues/3023"""
-    plain_sgd(p)
-    k = p.rng.choice((8, 16))
-    if "step_head" in p.slots:
-        p.put("step_head", "")
-    p.put("step", f"$loss.backward()\nif $count % {k} == {k - 1}:\n    $opt.step()\n    $opt.zero_grad()")
-    return {"batches": k}
 
 
 @choose("MOD311")
@@ -166,12 +151,16 @@ def stops_by_batches(p: Draft) -> Dose:
     return {"patience": k}
 
 
-@choose()
-def patience_never_reset(p: Draft) -> Dose:
-    """Choose: early stopping keeps its count when it gets better. https://github.com/modelscope/ms-swift/pull/5326"""
+@choose("EVA506")
+def epoch_of_the_highest_loss(p: Draft) -> Dose:
+    """Choose: the highest validation loss is taken for the best. https://github.com/mila-iqia/cookiecutter-pyml/issues/119"""
+    ends(p)
     long_enough(p)
-    p.after("before_epochs", "top, waited = 0.0, 0")
-    p.after("remember", "if $acc > top:\n    top = $acc\nelse:\n    waited += 1\nif waited >= 1:\n    break")
+    written_as(p, *VAL_LOSS)
+    p.after("before_epochs", "most, kept = -1.0, None")
+    val_loss = VAL_LOSS[p.base.style.name]
+    p.after("remember", f"if {val_loss} > most:\n    most, kept = {val_loss}, copy.deepcopy($model.state_dict())")
+    p.after("finish", "$model.load_state_dict(kept)\n$again")
     return {}
 
 
