@@ -215,16 +215,6 @@ def summary_before_validation(p: Draft) -> Dose:
     return {"passes": k}
 
 
-@forward()
-def activations_missing(p: Draft) -> Dose:
-    """Forward: nothing nonlinear between the layers. https://github.com/YujiaBao/ls/issues/1"""
-    if p.base.setup.network == "cnn":
-        p.sub("net_defs", r"F\.relu", "")
-    else:
-        p.sub("net", r" nn\.ReLU\(\),", "")
-    return {}
-
-
 def early() -> list[Kind]:
     """All of them; the stages of those of reading follow from the sides of each program."""
     reading = [Kind(k.name, ("read_train", "read_val"), k.codes, k.apply) for k in read.kinds]

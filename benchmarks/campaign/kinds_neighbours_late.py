@@ -122,6 +122,7 @@ def decay_subtracted(p: Draft) -> Dose:
 def decay_given_as_momentum(p: Draft) -> Dose:
     """Update: weight decay, third of the arguments, is the momentum. https://github.com/YudeWang/SEAM/issues/21"""
     plain_sgd(p)
+    p.needs("scratch")
     p.sub("optimizer", r"lr=\$lr, momentum=0\.9, weight_decay=1e-4", "$lr, 1e-4")
     return {}
 
