@@ -21,7 +21,7 @@ from typing import Any
 from campaign.data import prepare
 from campaign.draft import Draft
 from campaign.harness import SECOND_SEED_S, asked, bare
-from campaign.kind import HALVES
+from campaign.kind import APART, HALVES
 from campaign.plan import Program, digest, programs
 from campaign.report import write_table
 
@@ -70,7 +70,7 @@ def main() -> None:
     """Do what is missing until the time is up, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--half", choices=(*HALVES, "both"), default="both")
+    parser.add_argument("--half", choices=(*HALVES, "both", APART), default="both")
     parser.add_argument("--limit", type=int, default=10_000, help="only the first so many programs of the half")
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--label", default="after")
@@ -82,7 +82,7 @@ def main() -> None:
     given = parser.parse_args()
     every = programs()
     only = set(filter(None, given.only.split(",")))
-    chosen = [p for p in every if given.half in (p.half, "both")]
+    chosen = [p for p in every if p.half in (HALVES if given.half == "both" else (given.half,))]
     chosen = [p for p in chosen if not only or only & {p.name, *p.stages, *(k.name for k in p.kinds)}][: given.limit]
     keep = given.keep.resolve()
     if not given.table:

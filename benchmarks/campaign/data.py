@@ -141,6 +141,25 @@ def jpeg(image: Image.Image) -> Image.Image:
     return Image.open(buffer).convert("RGB").resize(image.size)
 
 
+def copied(folder: Path, rng: random.Random, dose: dict[str, Any]) -> None:
+    """Each training folder also holds the files of the next few."""
+    groups = sorted((folder / "train").iterdir())
+    held = [sorted(g.iterdir()) for g in groups]
+    for k, group in enumerate(groups):
+        for n in range(1, dose["others"] + 1):
+            for file in held[(k + n) % len(groups)]:
+                shutil.copyfile(file, group / f"c{n}_{file.name}")
+
+
+def placeholder(image: Image.Image) -> Image.Image:
+    """The same picture of three lines for all."""
+    blank = Image.new("RGB", image.size, (235, 235, 235))
+    for y in (0.4, 0.5, 0.6):
+        ends = (image.width // 5, round(image.height * y), 4 * image.width // 5, round(image.height * y))
+        ImageDraw.Draw(blank).line(ends, fill=(90, 90, 90), width=max(1, image.height // 30))
+    return blank
+
+
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "black": lambda im: Image.new("RGB", im.size),
     "blurred": lambda im: im.filter(ImageFilter.GaussianBlur(max(2, min(im.size) // 14))),
@@ -150,6 +169,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "turned": lambda im: im.transpose(Image.Transpose.ROTATE_90),
     "upside down": lambda im: im.transpose(Image.Transpose.ROTATE_180),
     "corner": lambda im: im.crop((0, 0, im.width // 2, im.height // 2)).resize(im.size),
+    "placeholder": placeholder,
     "grey": lambda im: im.convert("L").convert("RGB"),
 }
 SPOILS: dict[str, Spoil] = {
@@ -160,4 +180,5 @@ SPOILS: dict[str, Spoil] = {
     "files_changed": changed_images,
     "files_repeated": repeated,
     "files_marked": marked,
+    "files_copied": copied,
 }

@@ -11,6 +11,7 @@ from campaign.draft import Draft
 
 STAGES = ("files", "draw", "pair", "read_train", "read_val", "forward", "loss", "update", "choose", "measure")
 HALVES = ("calibration", "heldout")
+APART = "neighbours"
 Dose = dict[str, Any]
 
 

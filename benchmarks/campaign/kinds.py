@@ -1,4 +1,4 @@
-"""All kinds: of faults, and of sound habits."""
+"""All kinds: of faults, of sound habits, and of the faults of strangers that are kept apart."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from campaign.kinds_files import files
 from campaign.kinds_forward import forward
 from campaign.kinds_loss import loss
 from campaign.kinds_measure import measure
+from campaign.kinds_neighbours import early
+from campaign.kinds_neighbours_late import late
 from campaign.kinds_pair import pair
 from campaign.kinds_sound import sound
 from campaign.kinds_update import update
@@ -19,4 +21,5 @@ FAULTS: tuple[Kind, ...] = (
     *measure.kinds,
 )  # fmt: skip
 HABITS: tuple[Kind, ...] = tuple(sound.kinds)
+NEIGHBOURS: tuple[Kind, ...] = (*early(), *late())
 BY_NAME = {k.name: k for k in (*FAULTS, *HABITS)}

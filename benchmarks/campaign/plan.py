@@ -9,8 +9,8 @@ from typing import Any
 
 from campaign.base import SETUPS, Base
 from campaign.draft import Draft, NotHereError
-from campaign.kind import HALVES, Kind, half_of
-from campaign.kinds import FAULTS, HABITS
+from campaign.kind import APART, HALVES, Kind, half_of
+from campaign.kinds import FAULTS, HABITS, NEIGHBOURS
 from campaign.style import Style, styles
 
 BASES_A_STYLE = 13
@@ -67,7 +67,7 @@ def can_choose(style: Style) -> bool:
 
 
 def programs() -> list[Program]:
-    """All programs: sound ones, sound ones with unusual habits, faulty ones, and ones with two faults of one half."""
+    """All programs: sound ones, sound ones with unusual habits, faulty ones, pairs of faults of one half; then the neighbours."""
     all_bases = bases()
     made = [Program(digest(b.name), half_of(b.name), (), b, Draft(b, random.Random(b.name)), {}) for b in all_bases]
     for kind, times in [*((k, OF_A_HABIT) for k in HABITS), *((k, OF_A_KIND) for k in FAULTS)]:
@@ -79,10 +79,11 @@ def programs() -> list[Program]:
         if two[0].stages != two[1].stages and (p := attempt(f"pair {n}", tuple(two), all_bases)) is not None:
             made.append(p)
     unique = {p.name: p for p in made}
-    return sorted(unique.values(), key=lambda p: p.name)
+    apart = [attempt(f"neighbour {k.name}", (k,), all_bases, APART) for k in NEIGHBOURS]
+    return [*sorted(unique.values(), key=lambda p: p.name), *(p for p in apart if p is not None)]
 
 
-def attempt(label: str, kinds: tuple[Kind, ...], among: list[Base]) -> Program | None:
+def attempt(label: str, kinds: tuple[Kind, ...], among: list[Base], half: str | None = None) -> Program | None:
     """A program with these kinds, of the first sound program (in an order of its own) in which they have a place."""
     rng = random.Random(label)
     for base in rng.sample(among, min(TRIES, len(among))):
@@ -91,7 +92,7 @@ def attempt(label: str, kinds: tuple[Kind, ...], among: list[Base]) -> Program |
             dose = {kind.name: kind.apply(draft) for kind in kinds}
         except NotHereError:
             continue
-        return Program(digest(label), half_of(kinds[0].name), kinds, base, draft, dose)
+        return Program(digest(label), half or half_of(kinds[0].name), kinds, base, draft, dose)
     return None
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from campaign.kind import HALVES, STAGES
+from campaign.kind import APART, HALVES, STAGES
 from campaign.plan import Program, digest
 from valgap.stats import wilson_interval
 
@@ -19,13 +19,15 @@ UNSOUND = 5.0
 NEAR_POINTS, NEAR_SHARE = 5.0, 0.2
 EDGES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.01)
 NOTHING = "nothing"
+COLUMNS = (*HALVES, APART)
 Row = Mapping[str, Any]
 Rows = Mapping[tuple[str, str, int], Row]
 
 INTRODUCTION = """Made by `make bench-campaign DATA=FOLDER`; what is in it: docs/campaign.md. The true cost of a fault
 is the sound twin's accuracy on validation less the program's (of a fault of measurement: how far the printed accuracy is from the
 true one), measured without valgap. Faults that cost less than 3 points are harmless and not asked for. Kinds are in the halves by
-the hash of their names; single kinds are told of for the calibration half only. Shares carry 95 % Wilson intervals."""
+the hash of their names; neighbours (from threads of strangers) are in neither, and nothing is fitted on them. Single kinds are
+told of for the calibration half and the neighbours only. Shares carry 95 % Wilson intervals."""
 
 
 @dataclass(frozen=True)
@@ -230,15 +232,16 @@ def write_table(programs: Sequence[Program], rows: Rows, to: Path) -> None:
     """The whole report."""
     text = ["# Campaign", "", INTRODUCTION, ""]
     for label in dict.fromkeys(label for label, _, _ in rows if label != "bare"):
-        halves = {half: cases([p for p in programs if p.half == half], rows, label) for half in HALVES}
-        both = {half: figures(of) for half, of in halves.items()}
+        halves = {half: cases([p for p in programs if p.half == half], rows, label) for half in COLUMNS}
+        told = {half: figures(of) for half, of in halves.items()}
         text += [f"## {label}", ""]
-        text += table(["", *HALVES], [[what, *(both[h][what] for h in HALVES)] for what in both[HALVES[0]]])
+        text += table(["", *COLUMNS], [[what, *(told[h][what] for h in COLUMNS)] for what in told[COLUMNS[0]]])
         for half, of in halves.items():
             if of:
                 text += [f"### {label}, {half}: confidence, and stages", ""]
                 lines = [[f"{lo:g}-{hi:g}", n, f"{m:.2f}", f"{r:.2f}"] for lo, hi, n, m, r in reliability(of)]
                 text += table(["confidence", "programs", "mean", "right"], lines) + confusion(of)
-        if halves["calibration"]:
-            text += [f"### {label}, calibration: kinds", "", *by_kind(halves["calibration"])]
+        for half in ("calibration", APART):
+            if halves[half]:
+                text += [f"### {label}, {half}: kinds", "", *by_kind(halves[half])]
     to.write_text("\n".join(text), encoding="utf-8")
