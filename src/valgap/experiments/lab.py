@@ -157,6 +157,8 @@ class Lab:
         if recorded is None:
             return "the record holds no validation result to reproduce", "nothing to compare", False
         same, text = reproduces(recorded.samples.accuracy, int(recorded.samples.labelled.sum()), control)
+        share = same_answers(replace(control[0], record=self.run, samples=recorded.samples), control[0])
+        text += f"; with its own random numbers it gives {share:.1%} of the recorded answers"
         return (None if same else f"the control does not reproduce the record: {text}"), text, same
 
     def _same_weights(self, control: Sequence[ArmResult]) -> tuple[str | None, str, bool]:

@@ -316,7 +316,10 @@ class Trial:
             reproduced=reproduced,
             seconds=round(time.monotonic() - begun, 1),
             replayed=lab.replayed,
-            notes=tuple(dict.fromkeys(lab.notes)),
+            notes=tuple(
+                dict.fromkeys([*lab.notes, *(f"re-runs began anew, each with its imports: {r}" for r in lab.runner.cold)])
+            ),
+            forked=lab.runner.forks,
         )
 
 

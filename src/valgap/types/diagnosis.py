@@ -176,6 +176,7 @@ class Experiments:
     seconds: float
     replayed: int = 0  # model calls, over all arms, whose frozen part was read and not computed
     notes: tuple[str, ...] = ()
+    forked: int = 0  # arms that began at their program's first loader
 
 
 @dataclass(frozen=True)
