@@ -9,8 +9,8 @@ from pathlib import Path
 from valgap.errors import DataError
 from valgap.record.location import new_run_directory
 
-# Normalize is missing in the validation transform of a sound script: planted, so that everybody can check the answer.
-SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "faults" / "unnormalized_validation.py"
+# model.eval() is missing before validation: planted into a sound script, so that everybody can check the answer.
+SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "faults" / "train_mode_at_validation.py"
 DATA = Path("runs") / "demo-data"
 CLOSING = "0.6"  # nothing then has to be rebuilt for the measurements
 # The recorded weights, scored again, prove such a fault in seconds: no luck of a training is in it, and its interval is that of

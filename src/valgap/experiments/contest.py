@@ -47,6 +47,7 @@ class Contest:
         self._spreads: tuple[Spread, Spread | None] | None = None
         self._best = (1.0, 1.0)  # the smallest p-values so far, of points and nats: each of them holds
         self._samples = 0
+        self._no_better = False  # as many samples at random do as much
 
     @property
     def open(self) -> bool:
@@ -106,7 +107,7 @@ class Contest:
         if verdict == "confirmed" and has_placebo(suspect.treatment):
             verdict, reason = self._against_placebo(effect, reason, treated)
         self._settle(effect, told, verdict, reason)
-        self.done = lab.alike or self._needed() == 0
+        self.done = lab.alike or self._no_better or self._needed() == 0
 
     def gain_per_second(self) -> float:
         """Verdicts to be expected for each second of arms, were all further seeds this suspect's."""
@@ -155,7 +156,9 @@ class Contest:
         found = compared(at_random, treated[: len(at_random)]) if len(at_random) >= FIRST_SEEDS else None
         if found is None:
             return "inconclusive", f"{reason}; as many samples at random could not be tried"
-        verdict, told = beats_placebo(measure(found, self.tried, self.look), effect, suspect.expected)
+        against = measure(found, self.tried, self.look)
+        self._no_better = judge_effect(against, suspect.expected).verdict == "refuted"
+        verdict, told = beats_placebo(against, effect, suspect.expected)
         return verdict, f"{reason}; {told}"
 
     def _without(self) -> None:

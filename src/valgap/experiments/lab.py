@@ -88,8 +88,9 @@ class Lab:
     def specs(self, group: Group) -> list[ArmSpec]:
         """One per seed."""
         treatments = group.treatments
-        closing = CONTROL_CLOSING if not treatments and not self.length.whole() else 0.0
         base = self.base
+        shortened = not self.length.whole() and not base.weights
+        closing = CONTROL_CLOSING if shortened and not treatments else 0.0
         for treatment in treatments:
             base = called_with(base, treatment)
         made = [

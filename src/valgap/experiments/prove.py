@@ -12,7 +12,15 @@ from valgap.experiments.contest import Contest, decide, first_looks
 from valgap.experiments.joint import Confirmed
 from valgap.experiments.lab import Compare, Lab
 from valgap.experiments.ledger import account
-from valgap.experiments.plan import Length, arm_memory, arms_in_parallel, choose_length, epoch_seconds, recorded_epochs
+from valgap.experiments.plan import (
+    Length,
+    arm_memory,
+    arms_in_parallel,
+    can_stop_early,
+    choose_length,
+    epoch_seconds,
+    recorded_epochs,
+)
 from valgap.experiments.runner import ArmResult, Limits, Runner
 from valgap.experiments.scoring import is_evaluation, is_rescore, is_score, misleads_probe
 from valgap.experiments.screening import in_place, most_tries, references, screen
@@ -139,9 +147,12 @@ def _without_training(
     if not evaluated or not weights.is_file() or any(not is_evaluation(s.treatment) for s in chosen):
         return None
     seconds = epoch_seconds(diagnosis.run)[0]
-    lab = Lab(diagnosis.run, replace(base, weights=str(weights)), Length(0, 1.0, seconds), runner, compare=compare)
-    problem, _, _ = lab.fidelity(lab.control())
-    return Trial(lab, evaluated, []) if problem is None else None
+    # The first validation is that of the recorded weights already; where a program validates otherwise at first, its last one.
+    for epochs in (1, 0) if can_stop_early(diagnosis.run) else (0,):
+        lab = Lab(diagnosis.run, replace(base, weights=str(weights)), Length(epochs, 1.0, seconds), runner, compare=compare)
+        if lab.fidelity(lab.control())[0] is None:
+            return Trial(lab, evaluated, [])
+    return None
 
 
 class _Nothing:
@@ -309,7 +320,7 @@ class Trial:
             arms=lab.finished,
             reused=lab.reused,
             seeds=len(control),
-            epochs=lab.length.epochs or total,
+            epochs=total if lab.base.weights else lab.length.epochs or total,
             recorded_epochs=total,
             train_fraction=lab.length.fraction,
             fidelity=fidelity,

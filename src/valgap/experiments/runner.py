@@ -184,11 +184,12 @@ class Runner:
                 ended: dict[int, str | None] = {i: None for i, one in running.items() if one.process.poll() is not None}
                 ended |= self._beyond_limits({i: one for i, one in running.items() if i not in ended})
                 for i, reason in ended.items():
-                    process = running.pop(i).process
+                    one = running.pop(i)
+                    process = one.process
                     self._janitor.forgets(GROUP, process.pid)
                     if reason is None:
                         results[i] = self._collect(specs[i], process.returncode)
-                        took = results[i].seconds or self.expected_s
+                        took = time.monotonic() - one.begun  # of a fork, without what it shares with others
                         self.expected_s = (self.expected_s + took) / 2 if self.expected_s else took
                     else:
                         _stop(process)
@@ -241,7 +242,12 @@ class Runner:
         kinds = [self.place(waiting_spec(s)) for s in specs if _forkable(s)] if self._warm else []
         for spec in specs:
             kind = self.place(waiting_spec(spec))
-            if kinds.count(kind) > 1 and kind not in self._programs and time.monotonic() < self.deadline:
+            if (
+                kind in kinds
+                and max(kinds.count(kind), self.planned) > 1
+                and kind not in self._programs
+                and time.monotonic() < self.deadline
+            ):
                 (self.folder / FEATURES).mkdir(parents=True, exist_ok=True)
                 folder, temporary = kind.with_name(f"warm-{kind.name}"), Path(tempfile.mkdtemp(prefix="valgap-"))
                 variables = self._variables(folder, temporary, threads=1)
