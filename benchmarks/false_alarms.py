@@ -17,7 +17,7 @@ import numpy as np
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.plan import SEEDS
 from valgap.experiments.runner import Runner
-from valgap.experiments.verdicts import differences, judge_effect, measure
+from valgap.experiments.verdicts import compared, judge_effect, measure
 from valgap.types import Intervention
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,8 +49,10 @@ def main() -> None:
             for _ in range(count):
                 chosen = draw.choice(args.pool, 2 * SEEDS, replace=False)
                 arms = [pool[i] for i in chosen]
-                effect = measure(differences(arms[:SEEDS], arms[SEEDS:]), 1)
-                verdict, _ = judge_effect(effect, float(np.sign(effect.value) or 1))  # either direction counts
+                found = compared(arms[:SEEDS], arms[SEEDS:])
+                assert found is not None
+                effect = measure(found, 1)
+                verdict = judge_effect(effect, float(np.sign(effect.value) or 1)).verdict  # either direction counts
                 confirmed += verdict == "confirmed"
                 refuted += verdict == "refuted"
                 effects.append(abs(effect.value))

@@ -21,7 +21,7 @@ from valgap.experiments.prove import Trial
 from valgap.experiments.runner import ArmResult
 from valgap.experiments.scoring import best_epoch, renamed, without
 from valgap.experiments.screening import in_place, references, screen
-from valgap.experiments.verdicts import fallen, measure
+from valgap.experiments.verdicts import compared, measure
 from valgap.stats import grouped_orders, paired_effect, paired_mean, sampled_shapley_values, shapley_values
 from valgap.types import (
     MAX_LOSS,
@@ -183,11 +183,11 @@ def test_one_image_counts_no_more_than_the_bound() -> None:
 def test_an_effect_has_nats_of_the_same_samples() -> None:
     before = arm(table([0] * 40, [1] * 40, [2.0 + i % 2 for i in range(40)], [0.0] * 40))
     after = arm(table([0] * 40, [0] * 40, [0.5 + i % 2 for i in range(40)], [0.0] * 40))
-    fall = fallen([before] * 2, [after] * 2)
-    assert fall is not None and fall.shape == (2, 40)
-    effect = measure(np.ones((2, 40)), 1, fall)
-    assert effect.nats == Measured(1.5, 1.5, 1.5)
-    assert fallen([before], [replace(after, loss_known=False)]) is None
+    found = compared([before] * 2, [after] * 2)
+    assert found is not None and found.loss is not None and found.loss[0].shape == (2, 40)
+    assert measure(found, 1).nats == Measured(1.5, 1.5, 1.5)
+    unknown = compared([before], [replace(after, loss_known=False)])
+    assert unknown is not None and unknown.loss is None
 
 
 def test_the_loss_under_another_name_is_that_of_the_answer() -> None:
@@ -324,9 +324,9 @@ def unsuspected(lab: Program) -> tuple[Trial, list[Confirmed], dict[Stage, str]]
 
 
 def test_a_stage_that_nobody_suspected_is_confirmed_by_its_reference_alone() -> None:
-    trial, more, others = unsuspected(Program({"draw": 30, "read_train": -20}))
-    assert [(c.name, c.stage, c.effect.value) for c in more] == [("faulty_draw", "draw", 15.0)]
-    assert more[0].effect.nats is not None and more[0].effect.nats.value == pytest.approx(30 / 200)
+    trial, more, others = unsuspected(Program({"draw": 40, "read_train": -20}))
+    assert [(c.name, c.stage, c.effect.value) for c in more] == [("faulty_draw", "draw", 20.0)]
+    assert more[0].effect.nats is not None and more[0].effect.nats.value == pytest.approx(40 / 200)
     assert [(j.check.name, j.verdict) for j in trial.settled] == [("faulty_draw", "confirmed")]
     assert others == {"read_train": "gain", "read_val": "none", "choose": "none"}
 

@@ -24,47 +24,100 @@ from valgap.experiments.plan import RESERVE, Length, can_stop_early, choose_leng
 from valgap.experiments.prove import EASY, Trial, trains_easily
 from valgap.experiments.runner import ArmResult
 from valgap.experiments.scoring import rescored
+from valgap.experiments.sequential import spent, spread
 from valgap.experiments.suspects import Suspect, like_before
-from valgap.experiments.verdicts import beats_placebo, judge_effect, measure
+from valgap.experiments.verdicts import Compared, beats_placebo, judge_effect, measure
 from valgap.stats import grouped_orders, paired_effect, sampled_shapley_values, shapley_values
 from valgap.types import Accuracy, Closing, Diagnosis, Effect, Finding, Intervention, Judged, SampleTable
 
 
-def simulated(draw: np.random.Generator, gain: float, seeds: int = 3, samples: int = 150) -> np.ndarray:
-    """Differences (S, N) of two arms whose images are right with the same probability, but for a gain."""
-    ability = draw.beta(2, 1, samples)
-    before = draw.random((seeds, samples)) < ability
-    after = draw.random((seeds, samples)) < np.clip(ability + gain, 0, 1)
-    return after.astype(float) - before.astype(float)
+def simulated(draw: np.random.Generator, gain: float, seeds: int = 3, samples: int = 150, luck: float = 0.0) -> Compared:
+    """Two arms whose images are answered by the same ability but for a gain; ``luck`` moves all images of one seed and arm."""
+    ability = draw.normal(1.0, 1.5, samples)
+    tables = []
+    for more in (0.0, gain):
+        lucky = luck * draw.normal(size=(seeds, 1))
+        tables.append(ability + more + lucky + draw.normal(size=(seeds, samples)))
+    right = tuple((z > 0).astype(float) for z in tables)
+    loss = tuple(np.log1p(np.exp(-z)) for z in tables)
+    return Compared((right[0], right[1]), (loss[0], loss[1]))
 
 
-def test_no_effect_is_rarely_confirmed_and_its_interval_covers() -> None:
+def first_seeds(arms: Compared, seeds: int) -> Compared:
+    assert arms.loss is not None
+    return Compared((arms.right[0][:seeds], arms.right[1][:seeds]), (arms.loss[0][:seeds], arms.loss[1][:seeds]))
+
+
+@pytest.mark.parametrize("luck", [0.0, 0.5])
+def test_without_effect_one_in_a_hundred_is_confirmed_however_many_looks_are_taken(luck: float) -> None:
     draw = np.random.default_rng(0)
-    found = [measure(simulated(draw, 0.0), 1) for _ in range(600)]
-    assert np.mean([e.p_value < 0.05 for e in found]) <= 0.05
-    assert np.mean([e.low <= 0 <= e.high for e in found]) >= 0.95
+    ever = 0
+    covered = []
+    for _ in range(300):
+        arms = simulated(draw, 0.0, seeds=6, luck=luck)
+        effects = [measure(first_seeds(arms, 2 + look), 1, look) for look in range(1, 5)]
+        ever += any(judge_effect(e, float(np.sign(e.value) or 1)).verdict == "confirmed" for e in effects)
+        covered.append(all(e.low <= 0 <= e.high for e in effects))
+    assert ever <= 3
+    assert np.mean(covered) >= 0.95, "the interval holds at every look at once"
 
 
 def test_a_true_effect_is_found_and_covered() -> None:
     draw = np.random.default_rng(1)
-    rows = [simulated(draw, 0.15) for _ in range(200)]
-    truth = np.mean([100 * r.mean() for r in rows])
-    found = [measure(r, 1) for r in rows]
-    assert np.mean([judge_effect(e, 1.0)[0] == "confirmed" for e in found]) > 0.85
+    arms = [simulated(draw, 1.2) for _ in range(100)]
+    truth = np.mean([100 * (a.right[1] - a.right[0]).mean() for a in arms])
+    found = [measure(a, 1) for a in arms]
+    assert np.mean([judge_effect(e, 1.0).verdict == "confirmed" for e in found]) > 0.85
     assert np.mean([e.low <= truth <= e.high for e in found]) >= 0.95
 
 
+def test_close_seeds_by_chance_are_no_proof() -> None:
+    """Two seeds of an effect that is all luck lie within a point of each other now and then."""
+    table = np.zeros((2, 400))
+    before, after = table.copy(), table.copy()
+    before[0, :200], before[1, :204] = 1, 1
+    after[0, :260], after[1, :261] = 1, 1
+    value, low, _, _ = paired_effect(after - before)
+    two = spread(before, after, 1.0)
+    assert two.value == pytest.approx(value) and two.half_width(0.05) > 1.3 * (value - low)
+    assert spent(1) + spent(2) + sum(spent(k) for k in range(3, 5000)) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_what_seeds_share_is_taken_out() -> None:
+    draw = np.random.default_rng(3)
+    ability, luck = draw.normal(size=(1, 300)), draw.normal(size=(4, 1))
+    before = (ability + luck > 0).astype(float)
+    after = (ability + luck + 0.4 > 0).astype(float)
+    other = (ability + draw.normal(size=(4, 1)) + 0.4 > 0).astype(float)
+    assert spread(before, after, 1.0).half_width(0.05) < 0.5 * spread(before, other, 1.0).half_width(0.05)
+
+
+def test_the_loss_alone_can_confirm_and_then_says_so() -> None:
+    draw = np.random.default_rng(2)
+    z = draw.normal(2.5, 0.8, (3, 120))
+    right = (z > 0).astype(float)
+    loss = np.log1p(np.exp(-z))
+    effect = measure(Compared((right, right), (loss + 0.3 + 0.1 * draw.normal(size=z.shape), loss)), 1)
+    told = judge_effect(effect, 1.0)
+    assert (told.verdict, told.rests_on, told.nats) == ("confirmed", "loss", "confirmed")
+    assert told.points != "confirmed" and "rests on the loss alone" in told.reason
+    assert judge_effect(effect, -1.0).verdict != "confirmed", "the other direction"
+    small = measure(Compared((right, right), (loss + 0.02 + 0.001 * draw.normal(size=z.shape), loss)), 1)
+    assert judge_effect(small, 1.0).nats == "refuted", "however sure, too little to be a cause"
+
+
 def test_more_causes_tried_need_more_evidence() -> None:
-    delta = simulated(np.random.default_rng(4), 0.12)
-    assert measure(delta, 10).p_value == pytest.approx(min(1.0, 10 * measure(delta, 1).p_value))
+    arms = simulated(np.random.default_rng(4), 0.6)
+    assert measure(arms, 10).p_value == pytest.approx(min(1.0, 10 * measure(arms, 1).p_value), rel=1e-6)
 
 
 def test_equal_arms_are_refuted_not_confirmed() -> None:
     value, low, high, p_value = paired_effect(np.zeros((3, 200)))
     assert (value, p_value) == (0.0, 1.0)
     assert (low, high) == (-0.015, 0.015)
-    assert judge_effect(measure(np.zeros((3, 200)), 1), 1.0)[0] == "refuted"
-    assert judge_effect(measure(np.zeros((3, 30)), 1), 1.0)[0] == "inconclusive"
+    same = [Compared((np.zeros((3, n)), np.zeros((3, n))), None) for n in (200, 30)]
+    assert [judge_effect(measure(a, 1), 1.0).verdict for a in same] == ["refuted", "inconclusive"]
+    assert measure(same[0], 1).high == pytest.approx(1.5)
     assert math.isnan(paired_effect(np.zeros((3, 0)))[0])
 
 

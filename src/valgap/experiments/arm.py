@@ -20,6 +20,8 @@ from valgap.seams.session import Session
 from valgap.types import Intervention
 
 if TYPE_CHECKING:
+    from valgap.experiments.warm import Nest
+    from valgap.seams.act import Act
     from valgap.seams.acting import Acting
 
 RESULT_FILE = "result.json"
@@ -64,8 +66,11 @@ class ArmSpec:
         return cls(**data, **changes)
 
 
-def run_arm(spec: ArmSpec, folder: Path) -> int:
-    """Run the arm into ``folder``: record, world, and result.json when it has finished. Returns its exit status."""
+def run_arm(spec: ArmSpec, folder: Path, nest: Nest | None = None) -> int:
+    """Run the arm into ``folder``: record, world, and result.json when it has finished. Returns its exit status.
+
+    With ``nest``, the program waits at its first loader, and what goes on from there are forks of it, each an arm of its own.
+    """
     os.chdir(spec.cwd)
     given = spec.argv[1:]
     put_in_place(spec.edited)
@@ -73,10 +78,20 @@ def run_arm(spec: ArmSpec, folder: Path) -> int:
     target = edited_target(target, spec.edited)
     record = folder / "record"
     features = folder.parent / FEATURES
-    session = Session(record, target.argv, spec.script, spec.module, make_acting=lambda: _acting(spec, features))
+    session = Session(record, target.argv, spec.script, spec.module, make_acting=lambda: _acting(spec, features, nest))
     shared = (features,) if features.is_dir() else ()
-    guarded = Sandbox(folder / "scratch", (record, Path(tempfile.gettempdir()), *shared)).enter()
+    arms = (folder / "arms",) if nest is not None else ()
+    sandbox = Sandbox(folder / "scratch", (record, Path(tempfile.gettempdir()), *arms, *shared))
+    guarded = sandbox.enter()
+    if nest is not None:
+        nest.session, nest.sandbox = session, sandbox
     ending = host.execute(target, session)
+    if nest is not None and not ending.elsewhere:
+        if nest.arm is None:
+            nest.unfit("it ended before it drew from a loader")
+        assert nest.arm is not None
+        (spec, folder), guarded = nest.arm, nest.guarded
+        record = folder / "record"
     if ending.elsewhere:
         ending.leave()
     status = ending.status
@@ -122,16 +137,22 @@ def _rates(run: str) -> dict[int, Any]:
     return {o: np.concatenate([r[:, : width[o]] for r in found]) for o, found in rows.items()}
 
 
-def _acting(spec: ArmSpec, features: Path) -> Acting:
-    from valgap.seams.acting import Acting
-    from valgap.seams.feature_replay import FeatureReplay
+def make_acts(spec: ArmSpec) -> list[Act]:
+    """What acts in this arm."""
     from valgap.seams.interventions import make, without_training
 
     acts = [make(i) for i in spec.interventions]
-    if spec.weights:
-        acts += without_training(Path(spec.weights))
+    return acts + without_training(Path(spec.weights)) if spec.weights else acts
+
+
+def _acting(spec: ArmSpec, features: Path, nest: Nest | None) -> Acting:
+    from valgap.seams.acting import Acting
+    from valgap.seams.feature_replay import FeatureReplay
+
     replay = FeatureReplay(features) if features.is_dir() else None
-    return Acting(acts, spec.train, spec.validation, spec.seed, spec.epochs, spec.fraction, replay)
+    at_first_loader = nest.wait if nest is not None else None
+    acts = make_acts(spec)
+    return Acting(acts, spec.train, spec.validation, spec.seed, spec.epochs, spec.fraction, replay, at_first_loader)
 
 
 def main() -> None:

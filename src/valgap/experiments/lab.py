@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.joint import Answer
-from valgap.experiments.placebo import has_placebo, placebo
+from valgap.experiments.placebo import placebo
 from valgap.experiments.plan import SEEDS, Length
+from valgap.experiments.runner import OUT_OF_TIME as OUT_OF_TIME
 from valgap.experiments.runner import ArmResult, Runner, below, last_scored
 from valgap.experiments.scoring import (
     SAME_ANSWERS,
@@ -22,11 +23,10 @@ from valgap.experiments.scoring import (
     rescored,
     same_answers,
     scored_under,
-    without,
 )
 from valgap.experiments.suspects import SUSPECTED, Suspect
-from valgap.experiments.verdicts import beats_placebo, differences, fallen, judge_effect, measure, reproduces
-from valgap.types import Case, CaseStages, Finding, Intervention, Judged, NotApplicable, Pass, RunRecord
+from valgap.experiments.verdicts import reproduces
+from valgap.types import Case, CaseStages, Finding, Intervention, NotApplicable, Pass, RunRecord
 
 # The control's closing measurements let a check be asked again whether it still sees its symptom.
 CONTROL_CLOSING = 0.3
@@ -37,6 +37,20 @@ DRAWS = 2 * SEEDS
 BY_FILES = ("draw_all", "pair_by_file", "read_soundly")
 # Holds the stages of a record against their references.
 Compare = Callable[[RunRecord], CaseStages]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The same program under the same changes, in the first ``seeds`` seeds; ``placebo``: as many samples at random instead."""
+
+    treatments: tuple[Intervention, ...] = ()
+    seeds: int = 0
+    placebo: bool = False
+
+    @property
+    def key(self) -> str:
+        """Equal for equal changes, in whatever order."""
+        return f"{'placebo of ' if self.placebo else ''}{sorted(map(repr, self.treatments))!r}"
 
 
 class Lab:
@@ -66,13 +80,20 @@ class Lab:
         self.compare = compare
         self._done: dict[str, list[ArmResult]] = {}
 
-    def specs(self, treatments: Sequence[Intervention]) -> list[ArmSpec]:
+    @property
+    def alike(self) -> bool:
+        """Whether every seed would give the very same answers: nothing is trained, and nothing drawn."""
+        return bool(self.base.weights) and not self.random
+
+    def specs(self, group: Group) -> list[ArmSpec]:
         """One per seed."""
-        closing = CONTROL_CLOSING if not treatments and not self.length.whole() else 0.0
+        treatments = group.treatments
         base = self.base
+        shortened = not self.length.whole() and not base.weights
+        closing = CONTROL_CLOSING if shortened and not treatments else 0.0
         for treatment in treatments:
             base = called_with(base, treatment)
-        return [
+        made = [
             replace(
                 base,
                 seed=seed,
@@ -80,24 +101,45 @@ class Lab:
                 closing=closing if seed == 0 else 0.0,
                 rescore=[] if treatments else self.rescores,
             )
-            for seed in range(self.seeds)
+            for seed in range(group.seeds)
         ]
+        if group.placebo:
+            return [replace(s, interventions=[placebo(treatments[0], self.run, s.seed)]) for s in made]
+        return made
 
-    def arms(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
-        """The arms under these program treatments, in all seeds."""
-        key = repr(sorted(map(repr, treatments)))
-        if key not in self._done:
-            self._done[key] = self._run(self.specs(treatments))
-        return self._done[key]
+    def missing(self, groups: Sequence[Group]) -> list[ArmSpec]:
+        """The arms of these groups that were not run yet."""
+        wanted: dict[tuple[str, int], ArmSpec] = {}
+        for group in groups:
+            done = len(self._done.get(group.key, ()))
+            if not (self.alike and done):
+                wanted |= {(group.key, s.seed): s for s in self.specs(group)[done : 1 if self.alike else None]}
+        return list(wanted.values())
 
-    def _run(self, specs: Sequence[ArmSpec]) -> list[ArmResult]:
-        # Where nothing is trained and nothing drawn, every seed would give the very same answers.
-        alike = bool(self.base.weights) and not self.random
-        results = self.runner.run(specs[:1] if alike else specs)
-        self.finished += sum(a.error is None for a in results)
-        self.replayed += sum(a.replayed for a in results)
-        self.reused += sum(a.reused for a in results)
-        return [replace(results[0], spec=spec) for spec in specs] if alike else results
+    def prepare(self, groups: Sequence[Group]) -> None:
+        """Run what is missing of these groups, all at once."""
+        # Of two groups that are alike, the one with more seeds holds the other.
+        largest: dict[str, Group] = {}
+        for group in groups:
+            if group.key not in largest or largest[group.key].seeds < group.seeds:
+                largest[group.key] = group
+        missing = {key: self.missing([g]) for key, g in largest.items()}
+        results = iter(self.runner.run([s for specs in missing.values() for s in specs]))
+        for key, specs in missing.items():
+            new = [next(results) for _ in specs]
+            self.finished += sum(a.error is None for a in new)
+            self.replayed += sum(a.replayed for a in new)
+            self.reused += sum(a.reused for a in new)
+            self._done[key] = [*self._done.get(key, ()), *new]
+
+    def arms(self, treatments: Sequence[Intervention], seeds: int = 0, placebo: bool = False) -> list[ArmResult]:
+        """The arms under these program treatments, in the first ``seeds`` seeds (0: in as many as joint treatments have)."""
+        group = Group(tuple(treatments), seeds or self.seeds, placebo)
+        self.prepare([group])
+        done = self._done[group.key]
+        if self.alike:
+            return [replace(done[0], spec=spec) for spec in self.specs(group)]
+        return done[: group.seeds]
 
     def control(self) -> list[ArmResult]:
         """The program as it is."""
@@ -116,6 +158,8 @@ class Lab:
         if recorded is None:
             return "the record holds no validation result to reproduce", "nothing to compare", False
         same, text = reproduces(recorded.samples.accuracy, int(recorded.samples.labelled.sum()), control)
+        share = same_answers(replace(control[0], record=self.run, samples=recorded.samples), control[0])
+        text += f"; with its own random numbers it gives {share:.1%} of the recorded answers"
         return (None if same else f"the control does not reproduce the record: {text}"), text, same
 
     def _same_weights(self, control: Sequence[ArmResult]) -> tuple[str | None, str, bool]:
@@ -139,45 +183,6 @@ class Lab:
         steps = dataset.transform if dataset is not None and dataset.transform is not None else ()
         return recorded.modes.dropout_training > 0 or any(step.random for step in steps)
 
-    def judge(self, suspect: Suspect, control: Sequence[ArmResult], tried: int) -> Judged:
-        """The verdict on one suspect."""
-        if suspect.treatment.name == "score_without":
-            found = without(control, self.names(suspect.treatment), tried)
-            if found is None:
-                return replace(suspect.judged, verdict="inconclusive", reason="leaving them out leaves nothing to compare")
-            effect, at_random = found
-            verdict, reason = judge_effect(effect, suspect.expected)
-            return replace(suspect.judged, verdict=verdict, effect=effect, reason=f"{reason}; placebo {at_random:+.1f}")
-        gone = self.symptom_gone(suspect, control)
-        if gone is not None:
-            return replace(suspect.judged, verdict="inconclusive", reason=gone)
-        control, treated = self.treated(suspect.treatment, control)
-        broken = next((a.error for a in treated if a.error is not None), None)
-        if broken is not None:
-            return replace(suspect.judged, verdict="inconclusive", reason=f"the treated program could not be run: {broken}")
-        if any(a.spec.interventions and not any(a.acted[: len(a.spec.interventions)]) for a in treated):
-            return replace(
-                suspect.judged, verdict="inconclusive", reason=f"{suspect.treatment.name} found nothing to act on in this program"
-            )
-        delta = differences(control, treated)
-        if not delta.size:
-            return replace(suspect.judged, verdict="inconclusive", reason="the arms saw no common validation samples")
-        effect = measure(delta, tried, fallen(control, treated))
-        verdict, reason = judge_effect(effect, suspect.expected)
-        if verdict == "confirmed" and has_placebo(suspect.treatment):
-            against = differences(self.placebo(suspect.treatment), treated)
-            verdict, told = beats_placebo(measure(against, tried), effect, suspect.expected)
-            reason = f"{reason}; {told}"
-        return replace(suspect.judged, verdict=verdict, effect=effect, reason=reason)
-
-    def placebo(self, treatment: Intervention) -> list[ArmResult]:
-        """The arms that change as many samples, drawn at random, another draw in every seed."""
-        key = f"placebo of {treatment!r}"
-        if key not in self._done:
-            specs = [replace(s, interventions=[placebo(treatment, self.run, s.seed)]) for s in self.specs((treatment,))]
-            self._done[key] = self._run(specs)
-        return self._done[key]
-
     def names(self, treatment: Intervention) -> list[str]:
         """The samples that a score treatment leaves out, named as in the arms' results."""
         given = treatment.settings["names"]
@@ -185,15 +190,27 @@ class Lab:
         roots = {d.root for d in self.run.datasets.values() if d.root}
         return [below(str(name), roots) for name in given]
 
-    def treated(self, treatment: Intervention, control: Sequence[ArmResult]) -> tuple[Sequence[ArmResult], Sequence[ArmResult]]:
+    def from_control(self, treatment: Intervention) -> bool:
+        """Whether the control's own arms tell its effect: it changes the score, or the finished model is scored under it."""
+        if is_score(treatment):
+            return True
+        return treatment in self.rescores and self._rescored(treatment, self.control()) is not None
+
+    def _rescored(self, treatment: Intervention, control: Sequence[ArmResult]) -> tuple[list[ArmResult], list[ArmResult]] | None:
+        sound = [a for a in control if a.error is None]
+        return rescored(sound, self.rescores.index(treatment), self.random) if sound else None
+
+    def treated(
+        self, treatment: Intervention, control: Sequence[ArmResult], seeds: int = 0
+    ) -> tuple[Sequence[ArmResult], Sequence[ArmResult]]:
         """(what to compare with, the treated): the control's own scores where these are enough, else arms of their own."""
         if treatment.name in ("score_renamed", "score_best_epoch"):
             return control, [scored_under(a, treatment) for a in control]
         if treatment in self.rescores:
-            found = rescored(control, self.rescores.index(treatment), self.random)
+            found = self._rescored(treatment, control)
             if found is not None:
                 return found
-        return control, self.arms((treatment,))
+        return control, self.arms((treatment,), seeds)
 
     def symptom_gone(self, suspect: Suspect, control: Sequence[ArmResult]) -> str | None:
         """Why the shortened program is no test of this cause; None when its own check still sees it."""
@@ -208,10 +225,10 @@ class Lab:
             return None  # judged on the image files, which are the same however short the program is
         return "the symptom does not survive the shortening of the program; give a larger --budget"
 
-    def time_for(self, arms: int) -> bool:
-        """Whether so many more arms end within the budget, as far as one can tell."""
+    def time_for(self, arms: int, kept_s: float = 0.0) -> bool:
+        """Whether so many more arms end within the budget, but for ``kept_s`` seconds of it, as far as one can tell."""
         rounds = -(-arms // self.runner.parallel)
-        return time.monotonic() + rounds * self.runner.expected_s < self.runner.deadline
+        return time.monotonic() + rounds * self.runner.expected_s < self.runner.deadline - kept_s
 
     def results(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
         """The arms under all of these treatments together, in all seeds, those of the score included."""

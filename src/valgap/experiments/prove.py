@@ -8,10 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from valgap.experiments.arm import WEIGHTS_FILE, ArmSpec
+from valgap.experiments.contest import Contest, decide, first_looks
 from valgap.experiments.joint import Confirmed
 from valgap.experiments.lab import Compare, Lab
 from valgap.experiments.ledger import account
-from valgap.experiments.plan import Length, arm_memory, arms_in_parallel, choose_length, epoch_seconds, recorded_epochs
+from valgap.experiments.plan import (
+    Length,
+    arm_memory,
+    arms_in_parallel,
+    can_stop_early,
+    choose_length,
+    epoch_seconds,
+    recorded_epochs,
+)
 from valgap.experiments.runner import ArmResult, Limits, Runner
 from valgap.experiments.scoring import is_evaluation, is_rescore, is_score, misleads_probe
 from valgap.experiments.screening import in_place, most_tries, references, screen
@@ -24,7 +33,7 @@ from valgap.experiments.suspects import (
     number_of_arms,
     sort_out,
 )
-from valgap.experiments.verdicts import differences, fallen, judge_effect, measure
+from valgap.experiments.verdicts import compared, judge_effect, measure
 from valgap.types import (
     STAGE_WORDS,
     Clear,
@@ -49,6 +58,8 @@ PATIENCE_S = 120.0
 EASY = 0.5
 # So many undecided causes are removed together, to see each without the others.
 MOST_TOGETHER = 4
+# Sets of confirmed causes that time is kept for, to be removed together.
+MOST_JOINT = 8
 # The checks that tell a stage, for faults without a name.
 UNNAMED = "STG"
 PROVED = 0.95
@@ -86,6 +97,7 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         gpus if isinstance(gpus, int) else 0,
         number_of_arms(chosen),
         length.seconds if length is not None else epoch_seconds(run)[0],
+        warm=True,
     )
     try:
         quick = _without_training(diagnosis, base, runner, suspects, chosen, compare)
@@ -103,6 +115,7 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         # On a machine that is busier now than it was, arms may not end in time: then the recorded weights have the word.
         return scored if scored is not None and _measured(scored) > _measured(trained) else trained
     finally:
+        runner.close()
         runner.forget_features()
 
 
@@ -134,9 +147,12 @@ def _without_training(
     if not evaluated or not weights.is_file() or any(not is_evaluation(s.treatment) for s in chosen):
         return None
     seconds = epoch_seconds(diagnosis.run)[0]
-    lab = Lab(diagnosis.run, replace(base, weights=str(weights)), Length(0, 1.0, seconds), runner, compare=compare)
-    problem, _, _ = lab.fidelity(lab.control())
-    return Trial(lab, evaluated, []) if problem is None else None
+    # The first validation is that of the recorded weights already; where a program validates otherwise at first, its last one.
+    for epochs in (1, 0) if can_stop_early(diagnosis.run) else (0,):
+        lab = Lab(diagnosis.run, replace(base, weights=str(weights)), Length(epochs, 1.0, seconds), runner, compare=compare)
+        if lab.fidelity(lab.control())[0] is None:
+            return Trial(lab, evaluated, [])
+    return None
 
 
 class _Nothing:
@@ -160,19 +176,20 @@ class Trial:
         lab = self.lab
         control = lab.control()
         problem, fidelity, reproduced = lab.fidelity(control)
-        confirmed: list[tuple[Suspect, Effect]] = []
-        for suspect in self.chosen:
-            if problem is not None:
-                self.settled.append(replace(suspect.judged, verdict="inconclusive", reason=problem))
-                continue
-            judged = lab.judge(suspect, control, len(self.chosen))
-            self.settled.append(judged)
-            if judged.verdict == "confirmed" and judged.effect is not None:
-                confirmed.append((suspect, judged.effect))
-        confirmed = self.second_look(confirmed)
-        confirmed.sort(key=lambda pair: -abs(pair[1].value))
-        causes = [Confirmed(s.judged.check.name, s.treatment, e, s.judged.check.stage) for s, e in confirmed]
+        contests = [Contest(lab, s, len(self.chosen)) for s in self.chosen] if problem is None else []
+        if problem is not None:
+            self.settled += [replace(s.judged, verdict="inconclusive", reason=problem) for s in self.chosen]
+        first_looks(lab, contests)
+        decide(lab, contests, self._kept_s(contests))
+        self.settled += [c.judged for c in contests]
+        confirmed = self.second_look(_confirmed(contests))
+        causes = _in_order(confirmed)
         found = account(diagnosis, lab, causes)  # first, so that its joint re-runs come before those of the screening
+        late = self._decided_late(contests)
+        if late:
+            confirmed += late
+            causes = _in_order(confirmed)
+            found = account(diagnosis, lab, causes)
         if problem is None and self.screens:
             more, screened = self.unsuspected(diagnosis, causes)
             if more or screened:
@@ -183,6 +200,23 @@ class Trial:
         return replace(
             diagnosis, judged=_merge(diagnosis, self.settled), ledger=found.lines, shares=found.shares, experiments=facts
         )
+
+    def _kept_s(self, contests: Sequence[Contest]) -> float:
+        """Seconds that are kept from single causes for trying them together, at most half of what is left."""
+        lab = self.lab
+        sure = sum(c.judged.verdict == "confirmed" for c in contests)
+        unsure = sum(c.judged.effect is not None for c in contests) - sure
+        groups = (unsure if sure else 0) + (min(2**sure, MOST_JOINT) - sure - 1 if sure > 1 else 0)
+        rounds = -(-groups * lab.seeds // lab.runner.parallel)
+        return min(rounds * lab.runner.expected_s, max(0.0, lab.runner.deadline - time.monotonic()) / 2)
+
+    def _decided_late(self, contests: Sequence[Contest]) -> list[tuple[Suspect, Effect]]:
+        """What is left of the budget goes to what is still open; those that are then confirmed."""
+        rest = [c for c in contests if self.verdict(c.suspect) != "confirmed"]
+        decide(self.lab, rest)
+        now = {c.judged.check.code: c.judged for c in rest if c.judged.effect is not None}
+        self.settled = [now.get(j.check.code, j) for j in self.settled]
+        return _confirmed(rest)
 
     def unsuspected(self, diagnosis: Diagnosis, causes: Sequence[Confirmed]) -> tuple[list[Confirmed], list[StageShare]]:
         """(stages whose reference gives points back although no cause of theirs was confirmed; what was found of the others).
@@ -206,8 +240,8 @@ class Trial:
             before, after = lab.results(removed), lab.results([*removed, *own])
             if any(a.error is not None for a in (*before, *after)):
                 return None
-            delta = differences(before, after)
-            return measure(delta, tries, fallen(before, after)) if delta.size else None
+            found = compared(before, after)
+            return measure(found, tries) if found is not None else None
 
         found = screen(list(known), tried)
         more = []
@@ -258,12 +292,23 @@ class Trial:
             before, after = self.lab.results(base), self.lab.results([*base, suspect.treatment])
             if any(a.error is not None for a in (*before, *after)):
                 continue
-            effect = measure(differences(before, after), tries, fallen(before, after))
-            verdict, reason = judge_effect(effect, suspect.expected)
-            if verdict != "confirmed":
+            arms = compared(before, after)
+            if arms is None:
                 continue
-            told = f"hidden until {removed} removed; then {reason}"
-            judged = replace(suspect.judged, verdict=verdict, effect=effect, reason=told)
+            effect = measure(arms, tries)
+            judgement = judge_effect(effect, suspect.expected)
+            if judgement.verdict != "confirmed":
+                continue
+            told = f"hidden until {removed} removed; then {judgement.reason}"
+            judged = replace(
+                suspect.judged,
+                verdict="confirmed",
+                effect=effect,
+                reason=told,
+                rests_on=judgement.rests_on,
+                points_verdict=judgement.points,
+                nats_verdict=judgement.nats,
+            )
             self.settled = [judged if j.check.code == judged.check.code else j for j in self.settled]
             found.append((suspect, effect))
         return found
@@ -275,15 +320,29 @@ class Trial:
             arms=lab.finished,
             reused=lab.reused,
             seeds=len(control),
-            epochs=lab.length.epochs or total,
+            epochs=total if lab.base.weights else lab.length.epochs or total,
             recorded_epochs=total,
             train_fraction=lab.length.fraction,
             fidelity=fidelity,
             reproduced=reproduced,
             seconds=round(time.monotonic() - begun, 1),
             replayed=lab.replayed,
-            notes=tuple(dict.fromkeys(lab.notes)),
+            notes=tuple(
+                dict.fromkeys([*lab.notes, *(f"re-runs began anew, each with its imports: {r}" for r in lab.runner.cold)])
+            ),
+            forked=lab.runner.forks,
         )
+
+
+def _confirmed(contests: Sequence[Contest]) -> list[tuple[Suspect, Effect]]:
+    judged = [(c.suspect, c.judged) for c in contests]
+    return [(s, j.effect) for s, j in judged if j.verdict == "confirmed" and j.effect is not None]
+
+
+def _in_order(confirmed: Sequence[tuple[Suspect, Effect]]) -> list[Confirmed]:
+    """The confirmed causes, the costliest first."""
+    ranked = sorted(confirmed, key=lambda pair: -abs(pair[1].value))
+    return [Confirmed(s.judged.check.name, s.treatment, e, s.judged.check.stage) for s, e in ranked]
 
 
 def _as_found(judged: Judged, effect: Effect) -> Judged:

@@ -59,6 +59,7 @@ def completed(run: RunRecord, say: Callable[[str], None] | None = None) -> tuple
         except KeyboardInterrupt:
             return run, INTERRUPTED
         finally:
+            runner.close()
             runner.forget_features()
     problem = _problem(run, spec, runner, result)
     if problem:

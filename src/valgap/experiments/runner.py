@@ -20,15 +20,20 @@ import numpy as np
 import psutil
 
 from valgap.experiments.arm import FEATURES, RESULT_FILE, SPEC_FILE, ArmSpec
+from valgap.experiments.forks import Fork, WaitingProgram, can_fork, waiting_spec
+from valgap.experiments.janitor import FOLDER, GROUP, Janitor
 from valgap.experiments.offline import environment
 from valgap.record.reader import read_record
 from valgap.types import Pass, RunRecord, SampleTable
 
 POLL_S = 0.2
+FORK_S = 20.0  # in which a waiting program must have forked
 # glibc gives every large tensor back to the kernel and takes it anew: on the reference script that was half of an arm's
 # time (37 s against 18 s an epoch on one thread, the same numbers to the last bit). Other systems ignore these.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2 << 30), "MALLOC_TRIM_THRESHOLD_": str(4 << 30)}
 GRACE_S = 3.0
+# How the reason of an arm begins that had no time to end.
+OUT_OF_TIME = "the time budget ended"
 MEMORY_POLL_S = 1.0
 
 
@@ -106,6 +111,7 @@ class Runner:
         expected_s: seconds that one is expected to take.
         limits: of each arm.
         gpus: how many there are; each arm sees one of them.
+        warm: fork arms from a program that waits at its first loader, where that can be; ``close`` then ends it.
     """
 
     def __init__(
@@ -119,6 +125,7 @@ class Runner:
         gpus: int = 0,
         planned: int = 0,
         expected_s: float = 0.0,
+        warm: bool = False,
     ) -> None:
         self.planned, self.expected_s = planned, expected_s
         self.limits, self.gpus = limits, gpus
@@ -127,6 +134,12 @@ class Runner:
         self._temporary: dict[Path, Path] = {}
         self._looked = 0.0
         self._done = 0
+        self._janitor = Janitor()
+        self._warm = warm and not gpus and can_fork()
+        self._programs: dict[Path, WaitingProgram] = {}
+        self._forked: set[Path] = set()
+        self.cold: list[str] = []  # why arms could not be forked
+        self.forks = 0
 
     def place(self, spec: ArmSpec) -> Path:
         """The arm's folder, by its content."""
@@ -152,6 +165,7 @@ class Runner:
         running: dict[int, _Running] = {}
         self._tell(len(waiting))
         try:
+            self._wait_at_loaders([specs[i] for i in waiting])
             while waiting or running:
                 while waiting and len(running) < self.parallel and time.monotonic() < self.deadline:
                     i = waiting.pop(0)
@@ -159,21 +173,23 @@ class Runner:
                     running[i] = _Running(self._start(specs[i], slot), time.monotonic(), slot)
                 if time.monotonic() >= self.deadline:
                     for i in waiting:
-                        results[i] = _failed(specs[i], "the time budget ended before it began")
+                        results[i] = _failed(specs[i], f"{OUT_OF_TIME} before it began")
                     waiting = []
                 if time.monotonic() >= self.deadline + self.grace:
                     for i, one in running.items():
                         _stop(one.process)
                         self._tidy(self.place(specs[i]))
-                        results[i] = _failed(specs[i], "the time budget ended while it ran")
+                        results[i] = _failed(specs[i], f"{OUT_OF_TIME} while it ran")
                     break
                 ended: dict[int, str | None] = {i: None for i, one in running.items() if one.process.poll() is not None}
                 ended |= self._beyond_limits({i: one for i, one in running.items() if i not in ended})
                 for i, reason in ended.items():
-                    process = running.pop(i).process
+                    one = running.pop(i)
+                    process = one.process
+                    self._janitor.forgets(GROUP, process.pid)
                     if reason is None:
                         results[i] = self._collect(specs[i], process.returncode)
-                        took = results[i].seconds or self.expected_s
+                        took = time.monotonic() - one.begun  # of a fork, without what it shares with others
                         self.expected_s = (self.expected_s + took) / 2 if self.expected_s else took
                     else:
                         _stop(process)
@@ -214,22 +230,71 @@ class Runner:
         """Remove what arms shared."""
         shutil.rmtree(self.folder / FEATURES, ignore_errors=True)
 
-    def _start(self, spec: ArmSpec, slot: int) -> subprocess.Popen[bytes]:
-        folder = self.place(spec)
-        (self.folder / FEATURES).mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)  # an arm that was cut off
-        (folder / "scratch").mkdir(parents=True)
-        (folder / "record").mkdir()
-        (folder / SPEC_FILE).write_text(json.dumps(spec.to_json()))
-        threads = str(max(1, (os.cpu_count() or 1) // self.parallel))
-        self._temporary[folder] = Path(tempfile.mkdtemp(prefix="valgap-"))
-        variables = {**os.environ, **environment((folder / "scratch").resolve(), self._temporary[folder])}
+    def close(self) -> None:
+        """End the programs that wait to be forked; nothing of what arms wrote in their worlds is left."""
+        for program in self._programs.values():
+            program.close()
+        self._programs.clear()
+        self._janitor.leave()
+
+    def _wait_at_loaders(self, specs: Sequence[ArmSpec]) -> None:
+        """Have a program run up to its first loader for each kind of which more than one arm is to be run, and wait for them."""
+        kinds = [self.place(waiting_spec(s)) for s in specs if _forkable(s)] if self._warm else []
+        for spec in specs:
+            kind = self.place(waiting_spec(spec))
+            if (
+                kind in kinds
+                and max(kinds.count(kind), self.planned) > 1
+                and kind not in self._programs
+                and time.monotonic() < self.deadline
+            ):
+                (self.folder / FEATURES).mkdir(parents=True, exist_ok=True)
+                folder, temporary = kind.with_name(f"warm-{kind.name}"), Path(tempfile.mkdtemp(prefix="valgap-"))
+                variables = self._variables(folder, temporary, threads=1)
+                self._programs[kind] = WaitingProgram(waiting_spec(spec), folder, variables, temporary, self._janitor)
+        begun = time.monotonic()
+        for program in self._programs.values():
+            while not program.ready and not program.gone:
+                program.listen()
+                late = time.monotonic() >= self.deadline + self.grace
+                if late or (self.limits.seconds is not None and time.monotonic() - begun > self.limits.seconds):
+                    program.gone = True
+                time.sleep(POLL_S / 4)
+            if program.gone and program.reason and program.reason not in self.cold:
+                self.cold.append(program.reason)
+
+    def _variables(self, folder: Path, temporary: Path, threads: int) -> dict[str, str]:
+        """The environment of an arm that lives in ``folder``."""
+        variables = {**os.environ, **environment((folder / "scratch").resolve(), temporary)}
         variables = {**KEEP_MEMORY, **variables, "TORCHDYNAMO_DISABLE": "1"}
-        variables.update({"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads})
+        variables.update({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)})
+        return variables
+
+    def _start(self, spec: ArmSpec, slot: int) -> subprocess.Popen[bytes] | Fork:
+        folder = self.place(spec)
+        threads = max(1, (os.cpu_count() or 1) // self.parallel)
+        shutil.rmtree(folder, ignore_errors=True)  # an arm that was cut off
+        self._temporary[folder] = Path(tempfile.mkdtemp(prefix="valgap-"))
+        self._janitor.knows(FOLDER, self._temporary[folder])
+        program = self._programs.get(self.place(waiting_spec(spec))) if self._warm and _forkable(spec) else None
+        if program is not None and program.ready and not program.gone:
+            _make(program.place(folder.name), spec)
+            forked = program.fork(folder.name, self._temporary[folder], self.folder / FEATURES, threads, FORK_S)
+            if isinstance(forked, Fork):
+                self._forked.add(folder)
+                self.forks += 1
+                return forked
+            shutil.rmtree(program.place(folder.name), ignore_errors=True)
+            if forked not in self.cold:
+                self.cold.append(forked)
+        (self.folder / FEATURES).mkdir(parents=True, exist_ok=True)
+        _make(folder, spec)
+        self._janitor.knows(FOLDER, folder / "scratch")
+        variables = self._variables(folder, self._temporary[folder], threads)
         if self.gpus > 1:
             variables["CUDA_VISIBLE_DEVICES"] = _one_gpu(slot % self.gpus)
         with (folder / "output.txt").open("wb") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "valgap.experiments.arm", str(folder.resolve())],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -237,6 +302,8 @@ class Runner:
                 env=variables,
                 start_new_session=True,
             )
+        self._janitor.knows(GROUP, process.pid)
+        return process
 
     def _collect(self, spec: ArmSpec, status: int) -> ArmResult:
         folder = self.place(spec)
@@ -247,10 +314,17 @@ class Runner:
 
     def _tidy(self, folder: Path) -> None:
         """Remove what an arm wrote in its world; its record stays."""
+        if folder in self._forked:
+            self._forked.discard(folder)
+            for program in self._programs.values():
+                if program.place(folder.name).is_dir():
+                    program.place(folder.name).rename(folder)
         shutil.rmtree(folder / "scratch", ignore_errors=True)
+        self._janitor.forgets(FOLDER, folder / "scratch")
         temporary = self._temporary.pop(folder, None)
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+            self._janitor.forgets(FOLDER, temporary)
 
 
 def _read(spec: ArmSpec, folder: Path, reused: bool) -> ArmResult:
@@ -282,7 +356,7 @@ def last_scored(record: RunRecord, validation: Collection[int], epochs: int = 0)
 class _Running:
     """An arm under way; ``begun`` by ``time.monotonic()``."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Fork
     begun: float
     slot: int
 
@@ -309,6 +383,18 @@ def _one_gpu(number: int) -> str:
     return seen[number] if number < len(seen) else str(number)
 
 
+def _forkable(spec: ArmSpec) -> bool:
+    """Whether arms of this kind may begin warm; an edited program is run once."""
+    return not spec.edited and not spec.measured_for
+
+
+def _make(folder: Path, spec: ArmSpec) -> None:
+    """An arm's folder, with nothing in it but what it is."""
+    (folder / "scratch").mkdir(parents=True)
+    (folder / "record").mkdir()
+    (folder / SPEC_FILE).write_text(json.dumps(spec.to_json()))
+
+
 def _failed(spec: ArmSpec, error: str, reused: bool = False) -> ArmResult:
     return ArmResult(spec, None, None, (), 0.0, error, reused)
 
@@ -318,7 +404,7 @@ def _last_line(file: Path) -> str:
     return lines[-1][:200] if lines else "it printed nothing"
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes] | Fork) -> None:
     """End an arm and its workers."""
     for how in (signal.SIGTERM, signal.SIGKILL):
         try:

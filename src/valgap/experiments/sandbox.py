@@ -41,10 +41,28 @@ class Sandbox:
         _redirect_open(self.overlay)
         _redirect_libraries(self.overlay)
         refuse_network()
-        guarded = restrict_writes([p for p in self.overlay.free if p not in ("/proc", "/sys")])
+        guarded = self._restrict()
         if not guarded:
             sys.addaudithook(_refuse_children)
         return guarded
+
+    def move(self, scratch: Path, allowed: tuple[Path, ...]) -> bool:
+        """Go on in another scratch folder, as a fork of the process that entered: what was written so far is copied there.
+
+        Nothing that was allowed before and is not now can be written any more: neither the other world nor its temporary files.
+        Returns whether the kernel guards as well.
+        """
+        own = os.path.realpath(scratch)
+        world = os.path.join(own, "world")
+        if os.path.isdir(self.overlay.world):
+            shutil.copytree(self.overlay.world, world, symlinks=True, dirs_exist_ok=True)
+        os.makedirs(world, exist_ok=True)
+        free = (own, *(os.path.realpath(a) for a in allowed), *PASS)
+        self.overlay.world, self.overlay.free = world, free
+        return self._restrict()
+
+    def _restrict(self) -> bool:
+        return restrict_writes([p for p in self.overlay.free if p not in ("/proc", "/sys")])
 
 
 def _redirect_os(overlay: Overlay) -> None:

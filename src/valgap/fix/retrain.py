@@ -39,7 +39,10 @@ def rerun_script(
         edited={str(a): str(b.resolve()) for a, b in edited.items()},
     )
     runner = Runner(out / "arms", 1, time.monotonic() + limit_s)
-    result = runner.run([spec])[0]
+    try:
+        result = runner.run([spec])[0]
+    finally:
+        runner.close()
     if result.error is not None:
         raise ValgapError(f"the fixed program could not be trained: {result.error}; see {runner.place(spec) / 'output.txt'}")
     unused = [i.name for i, n in zip(interventions, result.acted, strict=False) if not n]

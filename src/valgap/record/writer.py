@@ -6,6 +6,7 @@ Each process of a program has a file of its own: the first one (rank 0) ``events
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,6 +80,24 @@ class RecordWriter:
             self._write_all(line)
         except OSError as error:
             self._stop(error.strerror or str(error))
+
+    @property
+    def descriptor(self) -> int:
+        """Of the open file; -1 where there is none."""
+        return self._file
+
+    def move(self, path: Path, waited: float) -> None:
+        """Go on in another run directory, as a fork of the process that wrote so far: what was written is copied there.
+
+        ``waited``: seconds that do not count.
+        """
+        shutil.copytree(self.path, path, dirs_exist_ok=True)
+        os.close(self._file)
+        flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        self._file = os.open(path / EVENTS_FILE, flags)
+        self.path, self._reserve = path, path / RESERVE_FILE
+        self._pid = os.getpid()
+        self._started += waited
 
     def _begin(self, kind: str, body: dict[str, Any]) -> bool:
         """Write what was held back, where this event makes it worth it; else hold it back too."""

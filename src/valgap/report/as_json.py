@@ -73,11 +73,13 @@ def _finding(judged: Judged, finding: Finding) -> dict[str, Any]:
     return {
         **_named(judged),
         "verdict": judged.verdict,
+        "rests_on": judged.rests_on or None,
+        "verdicts": {"points": judged.points_verdict, "nats": judged.nats_verdict},
         "summary": finding.summary,
         "severity_points": finding.severity_points,
         "confidence": finding.confidence,
         "effect_points": _effect(judged.effect) if judged.effect is not None else None,
-        "effect_nats": asdict(judged.effect.nats) if judged.effect is not None and judged.effect.nats is not None else None,
+        "effect_nats": _nats(judged.effect) if judged.effect is not None else None,
         "reason": judged.reason,
         "evidence": [asdict(e) for e in finding.evidence],
         "subjects": list(finding.subjects),
@@ -87,7 +89,11 @@ def _finding(judged: Judged, finding: Finding) -> dict[str, Any]:
 
 
 def _effect(effect: Effect) -> dict[str, Any]:
-    return {k: v for k, v in asdict(effect).items() if k != "nats"}
+    return {k: v for k, v in asdict(effect).items() if k not in ("nats", "nats_p_value")}
+
+
+def _nats(effect: Effect) -> dict[str, Any] | None:
+    return {**asdict(effect.nats), "p_value": effect.nats_p_value} if effect.nats is not None else None
 
 
 def _clear(judged: Judged, clear: Clear) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Acting:
         epochs: training passes after which the program is ended; 0 for all.
         fraction: share of the training samples that is drawn, 0..1, the same ones in every arm.
         replay: features of frozen parts that arms share; None: every arm computes its own.
+        at_first_loader: called once, before the first loader begins; the arm may be another one afterwards (``become``).
     """
 
     def __init__(
@@ -58,12 +59,16 @@ class Acting:
         epochs: int = 0,
         fraction: float = 1.0,
         replay: FeatureReplay | None = None,
+        at_first_loader: Callable[[], None] | None = None,
     ) -> None:
         self.acts = list(acts)
         self.replay = replay
         self.train, self.validation = frozenset(train), frozenset(validation)
         self.seed, self.epochs, self.fraction = seed, epochs, fraction
+        self._at_first_loader = at_first_loader
+        self.early: set[str] = set()  # what an intervention might have acted on before that
         self.number: Callable[[Any], int] = lambda dataset: -1  # the recorder's
+        self._replaced: Callable[[Any, Any], None] = lambda old, new: None
         self._undo: list[Callable[[], None]] = []
         self._dataset = -1  # that of the batch handed out last
         self._passes = 0
@@ -81,6 +86,12 @@ class Acting:
         self._waiting = WaitingBatches()  # whose positions an act wants to know
         self._used: LoadedBatch | None = None  # the one that a model was called on last
         self._images: weakref.ref[torch.Tensor] | None = None  # what it was called with
+
+    def become(self, acts: Sequence[Act], seed: int, epochs: int, fraction: float) -> None:
+        """Be another arm from now on, of a program that has not drawn from a loader yet."""
+        self.acts = list(acts)
+        self.seed, self.epochs, self.fraction = seed, epochs, fraction
+        self._alias()
 
     def acted(self) -> list[int]:
         """How often each intervention acted."""
@@ -107,14 +118,18 @@ class Acting:
     def attach(self, recorder: Recorder) -> None:
         """Put the interventions in place; the recorder's hooks come after, so that it sees what they did."""
         self.number = recorder.samples.dataset_id
-        for act in self.acts:
-            act.replaced = recorder.samples.datasets.alias
+        self._replaced = recorder.samples.datasets.alias
+        self._alias()
         self._attach_loader()
         self._patch(nn.Module, "__call__", self._make_call)
         self._patch(nn.Module, "load_state_dict", self._make_load)
         self._attach_steps()
         self._attach_schedules()
         self._attach_seeds()
+
+    def _alias(self) -> None:
+        for act in self.acts:
+            act.replaced = self._replaced
 
     def attach_outside(self) -> None:
         """What must stand outside the recorder's hooks: it comes before them on the way in, after them on the way out."""
@@ -145,6 +160,9 @@ class Acting:
 
         def make_iter(original: Any) -> Any:
             def __iter__(loader: Any) -> Any:
+                if acting._at_first_loader is not None:
+                    wait, acting._at_first_loader = acting._at_first_loader, None
+                    wait()
                 dataset = acting.number(loader.dataset)
                 acting._begin_seed(loader)
                 phase = acting.phase(dataset)
@@ -234,6 +252,7 @@ class Acting:
                 for act in acting._now() if trains else ():
                     act.returned(output, False)
                 return output
+            acting._note("called")
             acting._turn()
             acts = acting._now()
             for act in acts:
@@ -282,6 +301,10 @@ class Acting:
         for act in self._now():
             act.turning()
 
+    def _note(self, what: str) -> None:
+        if self._at_first_loader is not None:
+            self.early.add(what)
+
     def _drawn(self, images: torch.Tensor) -> tuple[int, list[int]] | None:
         """(data set, position of each row) of the images that a model is called with; None where that is not known."""
         same = self._images is not None and self._images() is images
@@ -298,6 +321,7 @@ class Acting:
         acting = self
 
         def load_state_dict(module: nn.Module, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+            acting._note("loading")
             for act in acting.acts:
                 state_dict = act.loading(module, state_dict)
             return original(module, state_dict, *args, **kwargs)
@@ -320,6 +344,7 @@ class Acting:
         acting = self
 
         def before(optimizer: Any, args: Any, kwargs: Any) -> None:
+            acting._note("stepped")
             for act in acting._now():
                 act.before_step(optimizer, acting._model)
 
@@ -353,6 +378,8 @@ class Acting:
 
         def make_step(original: Any) -> Any:
             def step(schedule: Any, *args: Any, **kwargs: Any) -> Any:
+                if hasattr(schedule, "_valgap_made"):
+                    acting._note("stepped")
                 acts = [] if acting._stepping or not hasattr(schedule, "_valgap_made") else acting._now()
 
                 def do() -> Any:
@@ -416,14 +443,14 @@ class Acting:
                 generator.manual_seed(generator.initial_seed() + move)
 
     def _attach_seeds(self) -> None:
-        if not self.seed:
+        if not self.seed and self._at_first_loader is None:
             return
-        acting, move = self, self.seed * SEED_STRIDE
+        acting = self
 
         def moved(original: Any) -> Any:
             def seed(value: Any = None, *args: Any, **kwargs: Any) -> Any:
                 if acting._seeded and isinstance(value, (int, np.integer)):
-                    value = (int(value) + move) % 2**32
+                    value = (int(value) + acting.seed * SEED_STRIDE) % 2**32
                 return original(value, *args, **kwargs)
 
             return seed

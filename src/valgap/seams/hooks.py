@@ -96,6 +96,10 @@ class Seams:
         while self._undo:
             self._undo.pop()()
 
+    def move(self) -> None:
+        """This process, a fork of the one that was listened to, goes on in its place."""
+        self._pid = os.getpid()
+
     def _patch(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         original = owner.__dict__[name] if isinstance(owner, type) else getattr(owner, name)
         replacement = make(original)

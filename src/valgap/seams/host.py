@@ -118,7 +118,6 @@ def _path_of_others() -> list[str]:
 
 def execute(target: Target, session: Session) -> Ending:
     """Run the program to its end, and leave its world as it is for its threads and exit handlers."""
-    process = os.getpid()
     backstage = Backstage(target.path_entry)
     hooks = {name: partial(_behind, backstage, hook) for name, hook in session.after_imports().items()}
     compiler = hooks.pop(COMPILER)
@@ -153,7 +152,7 @@ def execute(target: Target, session: Session) -> Ending:
     else:
         ending = _told_by_python(target, error)
     ending.backstage = backstage
-    ending.elsewhere = os.getpid() != process
+    ending.elsewhere = os.getpid() != session.process
     if finder in sys.meta_path:
         sys.meta_path.remove(finder)
     if not ending.elsewhere:

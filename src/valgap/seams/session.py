@@ -65,6 +65,7 @@ class Session:
         self.children = Children(self) if make_acting is None else None
         self._started = time.perf_counter()
         self._pid = os.getpid()
+        self.process = self._pid  # whose end is the program's
         self.ended = False
         self._first = origin is None and (place is None or place.rank == 0)
         self.writer.write("environment", {**environment.describe(argv, script), "module": module})
@@ -129,6 +130,17 @@ class Session:
         self.recorder = Recorder(self.writer)
         self.children.end_with_process(self)
         return self.recorder
+
+    def move(self, out: Path, waited: float) -> None:
+        """This process is a fork that goes on in the program's place; its record holds what was recorded so far.
+
+        ``waited``: seconds since the program stood still to be forked.
+        """
+        self.writer.move(out, waited)
+        self.process = self._pid = os.getpid()
+        self._started += waited
+        if self._seams is not None:
+            self._seams.move()
 
     @contextmanager
     def aside(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ groups, S steps. Fractions and accuracies are 0..1; ``*_points`` are percentage 
 accuracy. A sample id is an index into ``RunRecord.sample_names``; -1 means that it is not known.
 """
 
-from valgap.types.arrays import FloatArray, IntArray, Phase, Verdict
+from valgap.types.arrays import FloatArray, IntArray, Phase, RestsOn, Verdict
 from valgap.types.closing import Closing, Twin
 from valgap.types.diagnosis import (
     Accuracy,
@@ -151,6 +151,7 @@ __all__ = [
     "RankInfo",
     "RankPass",
     "Ranked",
+    "RestsOn",
     "RunRecord",
     "SampleTable",
     "ScheduleState",

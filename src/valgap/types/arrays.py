@@ -11,3 +11,4 @@ FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
 Phase = Literal["train", "validation", "other"]
 Verdict = Literal["confirmed", "refuted", "inconclusive", "untested"]
+RestsOn = Literal["", "accuracy", "loss", "both"]  # the outcomes by which a cause was confirmed

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from valgap.types.arrays import Verdict
+from valgap.types.arrays import RestsOn, Verdict
 from valgap.types.evidence import Evidence
 from valgap.types.images import CaseImages
 from valgap.types.interventions import Intervention, Untreatable
@@ -114,6 +114,8 @@ class Effect:
     seeds: int
     samples: int
     nats: Measured | None = None  # by how much the mean validation loss falls; None where the loss is not known
+    nats_p_value: float | None = None  # of these nats, corrected likewise
+    looks: int = 1  # how often arms were compared, with more seeds each time; the interval and the p-values hold for all of them
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,10 @@ class Judged:
     verdict: Verdict = "untested"
     effect: Effect | None = None
     reason: str = ""  # why the verdict is what it is, in words
+    rests_on: RestsOn = ""  # what a confirmation by re-runs rests on
+    # Of each outcome by itself, where re-runs compared it.
+    points_verdict: Verdict | None = None
+    nats_verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,7 @@ class Experiments:
     seconds: float
     replayed: int = 0  # model calls, over all arms, whose frozen part was read and not computed
     notes: tuple[str, ...] = ()
+    forked: int = 0  # arms that began at their program's first loader
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,225 @@
+"""Verdicts under way: seeds go to the suspect whose verdict is open and likeliest to be had for the time that a seed takes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from valgap.experiments.lab import OUT_OF_TIME, Group, Lab
+from valgap.experiments.placebo import has_placebo
+from valgap.experiments.runner import ArmResult
+from valgap.experiments.scoring import without
+from valgap.experiments.sequential import Spread
+from valgap.experiments.suspects import Suspect
+from valgap.experiments.verdicts import (
+    MEANINGFUL_NATS,
+    Judgement,
+    beats_placebo,
+    compared,
+    effect_of,
+    judge_effect,
+    measure,
+)
+from valgap.types import Effect, Judged, Verdict
+
+# The first look at a treatment. What costs half of the accuracy shows in two seeds.
+FIRST_SEEDS = 2
+# More seeds than these tell nothing more that anybody would wait for.
+MOST_SEEDS = 32
+AHEAD = (1, 2, 3, 4, 6, 8, 12, 16, 24)  # how many more seeds are thought of
+
+
+class Contest:
+    """One suspect against the control: what is known of it, whether it is open, and what another seed would bring.
+
+    Args:
+        tried: how many causes chance is corrected for.
+    """
+
+    def __init__(self, lab: Lab, suspect: Suspect, tried: int) -> None:
+        self.lab, self.suspect, self.tried = lab, suspect, tried
+        self.judged = suspect.judged
+        self.look = 0
+        self.seeds = 0  # of the last look
+        self.done = False  # no seed would change the verdict
+        self._spreads: tuple[Spread, Spread | None] | None = None
+        self._best = (1.0, 1.0)  # the smallest p-values so far, of points and nats: each of them holds
+        self._samples = 0
+        self._no_better = False  # as many samples at random do as much
+
+    @property
+    def open(self) -> bool:
+        """Whether more seeds may give another verdict."""
+        return not self.done and self.seeds < MOST_SEEDS
+
+    @property
+    def first(self) -> int:
+        """The seeds of the first look."""
+        return self.lab.seeds if self.lab.base.weights else FIRST_SEEDS
+
+    def wanted(self, seeds: int) -> list[Group]:
+        """The arms that a look at so many seeds needs."""
+        own = [Group()] if self.lab.from_control(self.suspect.treatment) else [Group(), Group((self.suspect.treatment,))]
+        if self.judged.verdict == "confirmed" or self._waits_for_placebo:
+            own += [Group((self.suspect.treatment,), placebo=True)] if has_placebo(self.suspect.treatment) else []
+        return [replace(g, seeds=seeds) for g in own]
+
+    @property
+    def _waits_for_placebo(self) -> bool:
+        return self.judged.points_verdict == "confirmed" or self.judged.nats_verdict == "confirmed"
+
+    def look_again(self, seeds: int) -> None:
+        """Judge by the arms of these seeds that have finished."""
+        lab, suspect = self.lab, self.suspect
+        if suspect.treatment.name == "score_without":
+            self._without()
+            return
+        control = _finished(lab.arms((), max(seeds, lab.seeds)))
+        if not self.look:
+            gone = lab.symptom_gone(suspect, control)
+            if gone is not None:
+                self._close(gone)
+                return
+        before, arms = lab.treated(suspect.treatment, control, seeds)
+        treated = _finished(arms)
+        broken = next((a.error for a in arms if a.error is not None), None)
+        if broken is not None and (not broken.startswith(OUT_OF_TIME) or len(treated) < min(FIRST_SEEDS, len(arms))):
+            self._close(f"the treated program could not be run: {broken}")
+            return
+        if any(a.spec.interventions and not any(a.acted[: len(a.spec.interventions)]) for a in treated):
+            self._close(f"{suspect.treatment.name} found nothing to act on in this program")
+            return
+        if self.look and len(treated) <= self.seeds:
+            self.done = True  # the time is over
+            return
+        found = compared(before, treated[: len(before)])
+        if found is None:
+            self._close("the arms saw no common validation samples")
+            return
+        self.look += 1
+        self.seeds, self._samples = found.right[1].shape
+        self._spreads = found.spreads()
+        effect = self._with_best(measure(found, self.tried, self.look))
+        told = judge_effect(effect, suspect.expected)
+        verdict, reason = told.verdict, told.reason
+        if verdict == "confirmed" and has_placebo(suspect.treatment):
+            verdict, reason = self._against_placebo(effect, reason, treated)
+        self._settle(effect, told, verdict, reason)
+        self.done = lab.alike or self._no_better or self._needed() == 0
+
+    def gain_per_second(self) -> float:
+        """Verdicts to be expected for each second of arms, were all further seeds this suspect's."""
+        needed = self._needed()
+        if not needed:
+            return 0.0
+        arms = len(self.lab.missing(self.wanted(self.seeds + 1))) or 1
+        return 1.0 / (needed * arms * max(self.lab.runner.expected_s, 1e-3))
+
+    def _needed(self) -> int:
+        """How many more seeds give a verdict, as things stand; 0 where there is one, or where none would give it."""
+        if self._spreads is None or self._final(self.judged):
+            return 0
+        points, nats = self._spreads
+        for more in AHEAD:
+            if self._ends(points.after(more, self.seeds), nats.after(more, self.seeds) if nats is not None else None, more):
+                return more
+        # Its luck so far may have been bad, or too good: moved by what the seeds leave open, would endless seeds decide?
+        for toward in (1.0, -1.0):
+            moved = [_moved(s, toward) if s is not None else None for s in self._spreads]
+            assert moved[0] is not None
+            if self._ends(moved[0], moved[1], 0):
+                return 2 * AHEAD[-1]
+        return 0
+
+    def _ends(self, points: Spread, nats: Spread | None, more: int) -> bool:
+        effect = effect_of(points, nats, self.tried, self.look + more, self.seeds + more, self._samples)
+        told = judge_effect(effect, self.suspect.expected)
+        nats_best = max(effect.nats.low * self.suspect.expected, effect.nats.high * self.suspect.expected) if effect.nats else 0.0
+        return told.verdict == "confirmed" or (told.verdict == "refuted" and nats_best < MEANINGFUL_NATS)
+
+    @staticmethod
+    def _final(judged: Judged) -> bool:
+        ruled_out = judged.points_verdict == "refuted" and judged.nats_verdict in (None, "refuted")
+        return judged.verdict == "confirmed" or ruled_out
+
+    def _with_best(self, effect: Effect) -> Effect:
+        """With the smallest p-values of all looks: each look has its own share of the level."""
+        by_loss = effect.nats_p_value if effect.nats_p_value is not None else 1.0
+        self._best = (min(self._best[0], effect.p_value), min(self._best[1], by_loss))
+        return replace(effect, p_value=self._best[0], nats_p_value=self._best[1] if effect.nats_p_value is not None else None)
+
+    def _against_placebo(self, effect: Effect, reason: str, treated: Sequence[ArmResult]) -> tuple[Verdict, str]:
+        lab, suspect = self.lab, self.suspect
+        at_random = _finished(lab.arms((suspect.treatment,), len(treated), placebo=True))
+        found = compared(at_random, treated[: len(at_random)]) if len(at_random) >= FIRST_SEEDS else None
+        if found is None:
+            return "inconclusive", f"{reason}; as many samples at random could not be tried"
+        against = measure(found, self.tried, self.look)
+        self._no_better = judge_effect(against, suspect.expected).verdict == "refuted"
+        verdict, told = beats_placebo(against, effect, suspect.expected)
+        return verdict, f"{reason}; {told}"
+
+    def _without(self) -> None:
+        lab, suspect = self.lab, self.suspect
+        found = without(lab.control(), lab.names(suspect.treatment), self.tried)
+        if found is None:
+            self._close("leaving them out leaves nothing to compare")
+            return
+        effect, at_random = found
+        told = judge_effect(effect, suspect.expected)
+        self._settle(effect, told, told.verdict, f"{told.reason}; placebo {at_random:+.1f}")
+        self.done = True
+
+    def _settle(self, effect: Effect, told: Judgement, verdict: Verdict, reason: str) -> None:
+        self.judged = replace(
+            self.suspect.judged,
+            verdict=verdict,
+            effect=effect,
+            reason=reason,
+            rests_on=told.rests_on if verdict == "confirmed" else "",
+            points_verdict=told.points,
+            nats_verdict=told.nats,
+        )
+
+    def _close(self, reason: str) -> None:
+        self.judged = replace(self.suspect.judged, verdict="inconclusive", reason=reason)
+        self.done = True
+
+
+def first_looks(lab: Lab, contests: Sequence[Contest]) -> None:
+    """Look at all of them once, the likeliest first."""
+    lab.prepare([g for c in contests for g in c.wanted(c.first)])
+    for contest in contests:
+        contest.look_again(contest.first)
+
+
+def decide(lab: Lab, contests: Sequence[Contest], kept_s: float = 0.0) -> None:
+    """Give seeds to open contests while there is time for them, ``kept_s`` seconds left for what comes after."""
+    while True:
+        waiting = sorted((c for c in contests if c.open), key=lambda c: -c.gain_per_second())
+        picked: list[Contest] = []
+        groups: list[Group] = []
+        for contest in waiting:
+            more = [*groups, *contest.wanted(contest.seeds + 1)]
+            if picked and len(lab.missing(more)) > lab.runner.parallel:
+                break
+            picked, groups = [*picked, contest], more
+        if not picked or not lab.time_for(len(lab.missing(groups)), kept_s):
+            return
+        lab.prepare(groups)
+        for contest in picked:
+            contest.look_again(contest.seeds + 1)
+
+
+def _finished(arms: Sequence[ArmResult]) -> list[ArmResult]:
+    """Those of the first seeds on, up to one that failed."""
+    return list(itertools.takewhile(lambda arm: arm.error is None, arms))
+
+
+def _moved(given: Spread, toward: float) -> Spread:
+    """As if endless seeds had moved the effect by what these leave open, and no more."""
+    still = replace(given, seeds=())
+    left_open = math.sqrt(max(0.0, given.half_width(0.05) ** 2 - still.half_width(0.05) ** 2))
+    return replace(still, value=given.value + toward * left_open)

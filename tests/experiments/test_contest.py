@@ -1,0 +1,123 @@
+"""Seeds go where a verdict is open and near; what is hopeless is left; time is used up as long as anything is open."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.checks.cases import healthy
+from tests.experiments.test_joint import table
+from valgap.checks import CATALOGUE
+from valgap.experiments.arm import ArmSpec
+from valgap.experiments.contest import FIRST_SEEDS, Contest, decide, first_looks
+from valgap.experiments.lab import Lab
+from valgap.experiments.plan import SEEDS, Length
+from valgap.experiments.runner import ArmResult
+from valgap.experiments.suspects import Suspect
+from valgap.types import Finding, Intervention, Judged
+
+IMAGES = 300
+
+
+class Arms:
+    """Stands for Runner: arms whose answers are drawn, each treatment with a gain and a luck of its seeds."""
+
+    def __init__(self, gains: dict[str, tuple[float, float]], most: int = 60) -> None:
+        self.gains, self.left = gains, most
+        self.parallel, self.expected_s, self.deadline = 2, 1.0, time.monotonic() + 1e6
+        self.asked: list[str] = []
+        self.ability = np.random.default_rng(0).normal(1.0, 1.5, IMAGES)
+
+    def run(self, specs: Sequence[ArmSpec]) -> list[ArmResult]:
+        self.left -= len(specs)
+        if self.left < 2:
+            self.deadline = 0.0
+        return [self._one(s) for s in specs]
+
+    def _one(self, spec: ArmSpec) -> ArmResult:
+        name = str(spec.interventions[0].settings["name"]) if spec.interventions else ""
+        self.asked.append(name)
+        gain, luck = self.gains[name]
+        draw = np.random.default_rng([spec.seed, sum(map(ord, name))])
+        z = self.ability + gain + luck * draw.normal() + draw.normal(size=IMAGES)
+        answers = table([0] * IMAGES, [int(v < 0) for v in z], np.log1p(np.exp(-z)).tolist(), z.tolist())
+        return ArmResult(spec, healthy().run, answers, (1,) * len(spec.interventions), 1.0, None)
+
+
+def contests(arms: Arms) -> tuple[Lab, dict[str, Contest]]:
+    run = healthy().run
+    spec = ArmSpec("train.py", None, ["train.py"], "here", 0, 0, 1.0, [0], [1])
+    given: Any = arms
+    lab = Lab(run, spec, Length(0, 1.0, 1.0), given)
+    finding = Finding("", 9.0, 0.9, (), "")
+    named = [n for n in arms.gains if n]
+    suspects = [
+        Suspect(Judged(c, finding), finding, Intervention("nothing", {"name": n})) for c, n in zip(CATALOGUE, named, strict=False)
+    ]
+    lab.control()
+    return lab, {n: Contest(lab, s, len(named)) for n, s in zip(named, suspects, strict=True)}
+
+
+def test_seeds_go_to_what_is_open_and_the_plain_is_decided_at_once() -> None:
+    arms = Arms({"": (0.0, 0.1), "large": (3.0, 0.1), "small": (0.5, 0.25)})
+    lab, found = contests(arms)
+    first_looks(lab, list(found.values()))
+    assert found["large"].judged.verdict == "confirmed" and not found["large"].open
+    assert found["small"].judged.verdict == "inconclusive" and found["small"].open
+    decide(lab, list(found.values()))
+    assert arms.asked.count("large") == FIRST_SEEDS
+    assert found["small"].judged.verdict == "confirmed"
+    effect = found["small"].judged.effect
+    assert effect is not None and effect.seeds == arms.asked.count("small") > SEEDS and effect.looks == effect.seeds - 1
+    assert arms.left > 0, "nothing more is run once all is decided"
+
+
+def test_what_does_nothing_is_refuted_and_left() -> None:
+    arms = Arms({"": (0.0, 0.0), "none": (0.0, 0.0)}, most=200)
+    lab, found = contests(arms)
+    first_looks(lab, list(found.values()))
+    decide(lab, list(found.values()))
+    judged = found["none"].judged
+    assert judged.verdict != "confirmed" and not found["none"].open
+    assert arms.left > 100
+
+
+def test_the_time_is_used_as_long_as_something_is_open() -> None:
+    arms = Arms({"": (0.0, 1.5), "lucky": (0.6, 1.5)}, most=24)
+    lab, found = contests(arms)
+    first_looks(lab, list(found.values()))
+    decide(lab, list(found.values()))
+    assert arms.left < 2 and found["lucky"].judged.verdict == "inconclusive"
+    assert found["lucky"].seeds >= 8
+
+
+def test_the_nearer_verdict_comes_first() -> None:
+    arms = Arms({"": (0.0, 0.1), "far": (0.15, 0.8), "small": (0.5, 0.25)}, most=23)
+    lab, found = contests(arms)
+    first_looks(lab, list(found.values()))
+    assert found["small"].open and found["far"].open
+    assert found["small"].gain_per_second() > found["far"].gain_per_second()
+    begun = len(arms.asked)
+    decide(lab, list(found.values()))
+    assert "small" in arms.asked[begun : begun + 2] and found["small"].judged.verdict == "confirmed"
+    assert arms.asked.count("far") > FIRST_SEEDS, "then comes what is left"
+
+
+def test_an_arm_that_fails_leaves_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = Arms({"": (0.0, 0.1), "broken": (3.0, 0.1)})
+    whole = arms._one
+
+    def one(spec: ArmSpec) -> ArmResult:
+        if spec.interventions:
+            return ArmResult(spec, None, None, (), 0.0, "the program ended with status 1")
+        return whole(spec)
+
+    monkeypatch.setattr(arms, "_one", one)
+    lab, found = contests(arms)
+    first_looks(lab, list(found.values()))
+    assert found["broken"].judged.verdict == "inconclusive" and "status 1" in found["broken"].judged.reason
+    assert not found["broken"].open

@@ -1,0 +1,182 @@
+"""Arms that are forked from a program at its first loader are, bit by bit, those that begin anew; and nothing is left of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.experiments.test_interventions import spec
+from tests.processes import ForkedPopen
+from valgap.experiments.arm import ArmSpec
+from valgap.experiments.forks import can_fork
+from valgap.experiments.runner import ArmResult, Runner
+from valgap.types import Intervention
+
+pytestmark = [pytest.mark.takes(40), pytest.mark.skipif(not can_fork(), reason="arms are forked on Linux alone")]
+
+
+def told(arm: ArmResult) -> list[Any]:
+    """All that an arm's seams saw of answers, losses, weights and inputs, but for when."""
+    assert arm.record is not None, arm.error
+    seen: list[Any] = [arm.acted]
+    for one in arm.record.passes:
+        table = one.samples
+        seen += [table.sample, table.target, table.prediction, table.loss, table.margin, table.fingerprint]
+    return [*seen, *(s.norms for s in arm.record.states), [d.root for d in arm.record.datasets.values()]]
+
+
+def same(a: ArmResult, b: ArmResult) -> bool:
+    return all(
+        np.array_equal(x, y, equal_nan=True) if isinstance(x, np.ndarray) else x == y
+        for x, y in zip(told(a), told(b), strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[ArmResult], list[ArmResult], Runner]:
+    """The same arms forked and begun anew: unchanged, of another seed, treated, shortened."""
+    specs = [spec(""), spec("", seed=2), spec("", Intervention("scale_rate", {"factor": 0.1})), spec("", epochs=1)]
+    warm, cold = (Runner(tmp_path_factory.mktemp("arms"), 2, time.monotonic() + 400, warm=w) for w in (True, False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("subprocess.Popen", ForkedPopen)  # test_diagnose.py has them from fresh processes
+        found = warm.run(specs), cold.run(specs), warm
+    warm.close()
+    cold.close()
+    return found
+
+
+def test_a_forked_arm_is_the_one_that_begins_anew(both: tuple[list[ArmResult], list[ArmResult], Runner]) -> None:
+    warm, cold, runner = both
+    assert runner.forks == len(warm) and not runner.cold
+    assert [a.error for a in (*warm, *cold)] == [None] * 8
+    assert [same(a, b) for a, b in zip(warm, cold, strict=True)] == [True] * 4
+    assert not same(warm[0], warm[1]) and not same(warm[0], warm[2])
+
+
+def test_nothing_is_left_of_forks(both: tuple[list[ArmResult], list[ArmResult], Runner]) -> None:
+    runner = both[2]
+    left = sorted(p.name for p in runner.folder.iterdir())
+    assert left == sorted(["features", *(runner.place(a.spec).name for a in both[0])])
+    assert not list(runner.folder.glob("*/scratch"))
+
+
+def program(tmp_path: Path, before: str, inside: str = "") -> ArmSpec:
+    """The small program with lines of its own before its first loader, and before each validation."""
+    source = (Path(__file__).with_name("program.py")).read_text()
+    source = source.replace("for epoch in range(2):\n", f"{before}\nfor epoch in range(2):\n")
+    source = source.replace("    right = 0\n", f"    right = 0\n    {inside or 'pass'}\n")
+    file = tmp_path / "train.py"
+    file.write_text(source)
+    return replace(spec(""), script=str(file), argv=[str(file)], cwd=str(tmp_path))
+
+
+PRIVATE = """
+import os, tempfile
+place = tempfile.mkdtemp()
+open('log.csv', 'a').write('begun')
+table = open('table.txt')
+table.read(2)
+def shared():
+    # What one arm wrote, or read on, must not be seen by another.
+    for path in (os.path.join(place, 'best'), 'log.csv'):
+        with open(path, 'a') as file:
+            file.write('x')
+    assert len(open(os.path.join(place, 'best')).read()) == epoch + 1
+    assert open('log.csv').read() == 'old begun' + 'x' * (epoch + 1)
+    assert table.read(1) == 'cd'[epoch]
+"""
+THREAD = "import threading, time\nthreading.Thread(target=time.sleep, args=(2,), daemon=True).start()"
+
+
+@pytest.mark.parametrize(
+    ("before", "inside", "reason"),
+    [(PRIVATE, "shared()", ""), (THREAD, "", "threads of its own"), ("log = open('log.csv', 'a')", "", "writes to a file")],
+)
+def test_forks_share_nothing_that_they_write(
+    before: str, inside: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subprocess.Popen", ForkedPopen)
+    (tmp_path / "log.csv").write_text("old ")
+    (tmp_path / "table.txt").write_text("abcdef")
+    base = program(tmp_path, before, inside)
+    runner = Runner(tmp_path / "arms", 2, time.monotonic() + 300, warm=True)
+    arms = runner.run([base, replace(base, seed=1), replace(base, seed=2)][: 3 if not reason else 2])
+    runner.close()
+    assert [a.error for a in arms] == [None] * len(arms)
+    assert runner.forks == (0 if reason else 3) and [reason in c for c in runner.cold] == [True] * bool(reason)
+    assert (tmp_path / "log.csv").read_text() == "old "
+
+
+def test_what_acts_before_the_first_batch_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.Popen", ForkedPopen)
+    base = program(tmp_path, "model.load_state_dict(model.state_dict())")
+    early = replace(base, interventions=[Intervention("load_weights")])
+    runner = Runner(tmp_path / "arms", 2, time.monotonic() + 300, warm=True)
+    results = runner.run([base, early])
+    runner.close()
+    assert runner.forks == 1 and "before the first batch" in runner.cold[0]
+    assert results[0].error is None
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from dataclasses import replace
+from tests.experiments.test_warm import program
+from valgap.experiments.runner import Runner
+place = Path(sys.argv[1])
+base = program(place, "", "import time; time.sleep(60)")
+runner = Runner(place / "arms", 2, time.monotonic() + 300, warm=len(sys.argv) > 2)
+runner.run([base, replace(base, seed=1)])
+"""
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_nothing_is_left_of_a_diagnosis_that_was_killed(warm: bool, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    variables = {**os.environ, "TMPDIR": str(temporary)}
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", KILLED, str(tmp_path), *(["warm"] if warm else [])]
+    running = subprocess.Popen(command, cwd=root, env=variables, start_new_session=True)
+    end = time.monotonic() + 200
+    while time.monotonic() < end and len(list((tmp_path / "arms").glob("**/scratch"))) < 2 + warm:
+        time.sleep(0.2)
+    time.sleep(1.0)
+    assert arms_of(tmp_path)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    while time.monotonic() < end and (arms_of(tmp_path) or list(temporary.iterdir())):
+        time.sleep(0.2)
+    assert not arms_of(tmp_path) and not list(temporary.iterdir()) and not list((tmp_path / "arms").glob("**/scratch"))
+
+
+def arms_of(place: Path) -> list[str]:
+    """The processes of arms that live below ``place``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_text() if entry.name.isdigit() else ""
+        except OSError:
+            continue
+        if "valgap.experiments" in command and str(place) in command:
+            found.append(command)
+    return found
+
+
+def test_specs_of_equal_programs_wait_alike() -> None:
+    from valgap.experiments.forks import waiting_spec
+
+    changed = replace(spec("", Intervention("nothing"), seed=3, epochs=1, fraction=0.5), closing=0.3, weights="w")
+    assert waiting_spec(changed) == waiting_spec(spec(""))
+    assert json.dumps(waiting_spec(spec("softmax")).to_json()) != json.dumps(waiting_spec(spec("")).to_json())
