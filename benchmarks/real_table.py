@@ -179,6 +179,7 @@ def summary(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str
             for s in SCRIPTS for f in s.faults if (r := rows.get((label, s.name, "python", f.name, "seen")))
         ]  # fmt: skip
         ratios = [ratio for s in SCRIPTS if (ratio := overhead(s, rows, label)) is not None]
+        same = [ratio for s in SCRIPTS if (ratio := beside(s, rows, label)) is not None]
         counted.setdefault("scripts seen (starts)", []).append(f"{len({s.name for s, _ in runs})} ({len(runs)})")
         counted.setdefault("exit status as bare", []).append(
             f"{sum(exit_status(r) == 'as bare' for _, r in runs)} of {sum(r.get('bare_status') is not None for _, r in runs)}"
@@ -202,6 +203,9 @@ def summary(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str
         counted.setdefault("processor time with the recorder's, of bare; median (range)", []).append(
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f}, {len(ratios)} scripts)" if ratios else "-"
         )
+        counted.setdefault("the same, of the rest of its own process", []).append(
+            f"{statistics.median(same):.2f} ({min(same):.2f} .. {max(same):.2f})" if same else "-"
+        )
     lines += [f"| {name} | " + " | ".join(values) + " |" for name, values in counted.items()]
     return [*lines, ""]
 
@@ -216,6 +220,14 @@ def overhead(script: Script, rows: dict[tuple[str, ...], Row], label: str) -> fl
            if (where, name) == (label, script.name) and r["start"] == "python" and "recorder_s" in r]  # fmt: skip
     spent = [s for fault, s in own if not fault] or [s for _, s in own]
     return 1 + statistics.median(spent) / bare["cpu_s"] if bare and spent else None
+
+
+def beside(script: Script, rows: dict[tuple[str, ...], Row], label: str) -> float | None:
+    """The recorder's processor seconds and those of the rest of its own process, over these: both on an equally busy machine."""
+    own = [(r["fault"], r["cpu_s"], r["recorder_s"]) for (where, name, *_), r in rows.items()
+           if (where, name) == (label, script.name) and r["start"] == "python" and "recorder_s" in r]  # fmt: skip
+    ratios = [c / (c - s) for fault, c, s in own if not fault] or [c / (c - s) for _, c, s in own]
+    return statistics.median(ratios) if ratios else None
 
 
 def whole(script: str, rows: dict[tuple[str, ...], Row], label: str) -> float | None:
@@ -275,11 +287,12 @@ def cost(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str]:
     lines = [
         "## Processor seconds, without start-up and closing measurements",
         "",
-        "`recorder`: taken inside the process by the clock of its thread. `whole run`: up to the script's end, less the start-up",
-        "of `valgap run` (an almost empty program's), against a bare run made in turn; on a busy machine that is rough.",
+        "`recorder`: taken inside the process by the clock of its thread, over a bare run of its own time (`ratio`), and over",
+        "the rest of its own process (`beside`), which ran on as busy a machine. `whole run`: up to the script's end, less the",
+        "start-up of `valgap run` (an almost empty program's), against a bare run made in turn; on a busy machine that is rough.",
         "",
-        "| script | valgap | bare | recorder | ratio | whole run, ratio |",
-        "|---|---|---|---|---|---|",
+        "| script | valgap | bare | recorder | ratio | beside | whole run, ratio |",
+        "|---|---|---|---|---|---|---|",
     ]
     for label in labels:
         for script in SCRIPTS:
@@ -288,9 +301,9 @@ def cost(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str]:
                 continue
             bare = rows.get((label, script.name, "python", "", "bare"), {}).get("cpu_s", "-")
             spent = "-" if ratio is None else f"{(ratio - 1) * bare:.2f}"
-            cells = ["-" if x is None else f"{x:.2f}" for x in (ratio, rough)]
-            lines.append(f"| {script.name} | {label} | {bare} | {spent} | {cells[0]} | {cells[1]} |")
-    return [*lines, ""] if len(lines) > 7 else []
+            cells = ["-" if x is None else f"{x:.2f}" for x in (ratio, beside(script, rows, label), rough)]
+            lines.append(f"| {script.name} | {label} | {bare} | {spent} | {' | '.join(cells)} |")
+    return [*lines, ""] if len(lines) > 8 else []
 
 
 def provenance(rows: dict[tuple[str, ...], Row]) -> list[str]:
