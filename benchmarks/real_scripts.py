@@ -136,6 +136,11 @@ def moved(labels: np.ndarray) -> np.ndarray:
     return (labels.astype(np.int64) + 1) % (int(labels.max()) + 1)
 
 
+def at_random(labels: np.ndarray) -> np.ndarray:
+    """Every label is drawn anew."""
+    return np.random.default_rng(5).integers(0, int(labels.max()) + 1, len(labels)).astype(labels.dtype)
+
+
 SHIFTED = ("DAT102", "DAT111")
 RATE = ("TRN401", "TRN409")
 LABELS = ("DAT113", "DAT104", "DAT105")
@@ -207,7 +212,7 @@ SCRIPTS: tuple[Script, ...] = (
         ("folders",),
         r"Test: .*Acc@1:\s*\S+ \(\s*([\d.]+)\)",
         ("ResNet", 11_179_590),
-        starts={"torchrun": ""},
+        # No torchrun: its DistributedDataParallel is given a device number, which torch refuses on a CPU.
         faults=(
             Fault("class folder missing in val", SHIFTED, spoil=without_class("val")),
             Fault("rate 200", RATE, extra="--lr 200"),
@@ -451,6 +456,7 @@ SCRIPTS: tuple[Script, ...] = (
         percent=False,
         paths=False,
         classes=10,
+        faults=(Fault("training labels at random", ("TRN401", *LABELS), spoil=npz_labels(at_random, "y_train")),),
     ),
     Script(
         "weiaicunzai/pytorch-cifar100",

@@ -179,6 +179,7 @@ def summary(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str
             for s in SCRIPTS for f in s.faults if (r := rows.get((label, s.name, "python", f.name, "seen")))
         ]  # fmt: skip
         ratios = [ratio for s in SCRIPTS if (ratio := overhead(s, rows, label)) is not None]
+        same = [ratio for s in SCRIPTS if (ratio := beside(s, rows, label)) is not None]
         counted.setdefault("scripts seen (starts)", []).append(f"{len({s.name for s, _ in runs})} ({len(runs)})")
         counted.setdefault("exit status as bare", []).append(
             f"{sum(exit_status(r) == 'as bare' for _, r in runs)} of {sum(r.get('bare_status') is not None for _, r in runs)}"
@@ -194,8 +195,16 @@ def summary(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str
             str(sum(any(not read(s, f["code"]).startswith("true") for f in suspicions(r)) for s, r in runs))
         )
         counted.setdefault("planted fault named first", []).append(f"{sum(found)} of {len(found)}")
+        again = [r["control"] for s in SCRIPTS if (r := rows.get((label, s.name, "python", "", "rerun"))) and r.get("control")]
+        tried = [c for c in again if "cannot be tried" not in str(c["error"])]
+        counted.setdefault("control in the sandbox reproduces", []).append(
+            f"{sum(bool(c.get('same')) and not c['error'] for c in tried)} of {len(tried)}"
+        )
         counted.setdefault("processor time with the recorder's, of bare; median (range)", []).append(
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f}, {len(ratios)} scripts)" if ratios else "-"
+        )
+        counted.setdefault("the same, of the rest of its own process", []).append(
+            f"{statistics.median(same):.2f} ({min(same):.2f} .. {max(same):.2f})" if same else "-"
         )
     lines += [f"| {name} | " + " | ".join(values) + " |" for name, values in counted.items()]
     return [*lines, ""]
@@ -207,12 +216,18 @@ def overhead(script: Script, rows: dict[tuple[str, ...], Row], label: str) -> fl
     The recorder's are taken by the clock of its thread inside the very process: on a busy machine two whole runs differ by more.
     """
     bare = rows.get((label, script.name, "python", "", "bare"))
-    spent = [
-        r["recorder_s"]
-        for (where, name, _, _, _), r in rows.items()
-        if (where, name) == (label, script.name) and "recorder_s" in r
-    ]
+    own = [(r["fault"], r["recorder_s"]) for (where, name, *_), r in rows.items()
+           if (where, name) == (label, script.name) and r["start"] == "python" and "recorder_s" in r]  # fmt: skip
+    spent = [s for fault, s in own if not fault] or [s for _, s in own]
     return 1 + statistics.median(spent) / bare["cpu_s"] if bare and spent else None
+
+
+def beside(script: Script, rows: dict[tuple[str, ...], Row], label: str) -> float | None:
+    """The recorder's processor seconds and those of the rest of its own process, over these: both on an equally busy machine."""
+    own = [(r["fault"], r["cpu_s"], r["recorder_s"]) for (where, name, *_), r in rows.items()
+           if (where, name) == (label, script.name) and r["start"] == "python" and "recorder_s" in r]  # fmt: skip
+    ratios = [c / (c - s) for fault, c, s in own if not fault] or [c / (c - s) for _, c, s in own]
+    return statistics.median(ratios) if ratios else None
 
 
 def whole(script: str, rows: dict[tuple[str, ...], Row], label: str) -> float | None:
@@ -225,24 +240,46 @@ def whole(script: str, rows: dict[tuple[str, ...], Row], label: str) -> float | 
 
 def reruns(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str]:
     """What the sandbox's control came to."""
-    lines = ["## Re-run in the sandbox", "", "| script | valgap | control |", "|---|---|---|"]
-    for (label, script, _, _, kind), row in rows.items():
-        if kind == "rerun" and label in labels:
-            lines.append(f"| {script} | {label} | {control(row)} |")
-    return [*lines, ""] if len(lines) > 4 else []
+    lines = [
+        "## Once more in the sandbox",
+        "",
+        "`measured there`: the closing measurements that did not fit after the run, made in the rebuilt program. `control`: the",
+        "program as it is, its last validation beside the recorded one. `same`: answers right or wrong as before, of the images.",
+        "",
+        "| script | measured there | control | recorded | same | reproduces |",
+        "|---|---|---|---|---|---|",
+    ]
+    for script in SCRIPTS:
+        for label in labels:
+            row = rows.get((label, script.name, "python", "", "rerun"))
+            if row is not None:
+                lines.append(f"| {script.name} | {completed(row)} | {control(row)} |")
+    return [*lines, ""] if len(lines) > 7 else []
+
+
+def completed(row: Row) -> str:
+    """Which measurements there are now, or why there are no more."""
+    made = row.get("completed")
+    if made is None:
+        return "-"
+    if made["why_not"]:
+        return _cell(f"no: {made['why_not']}")
+    return ", ".join(made["made"]) if made["cut"] else "nothing was left out"
 
 
 def control(row: Row) -> str:
-    """In words."""
-    made = row.get("experiments")
-    if not made:
-        return f"none: {(row.get('told') or '')[-160:]}".replace("|", "/").replace("\n", " ")
-    kept = {
-        k: made[k]
-        for k in made
-        if k in ("control", "recorded", "spread", "allowed", "arms", "seconds", "reproduced", "note", "notes", "problem")
-    }
-    return str(kept or {k: made[k] for k in list(made)[:6]})[:220].replace("|", "/").replace("\n", " ")
+    """Accuracy, the recorded one, equal answers, and whether that is the record again."""
+    made = row.get("control")
+    if made is None or made["error"]:
+        why = (row.get("told") or "no answer")[-160:] if made is None else str(made["error"])
+        return f"{_cell(why)} | - | - | {'-' if made is not None and 'cannot be tried' in why else '**no**'}"
+    same = f"{made['same_answers']} of {made['images_recorded']}" if made["same_images"] else "other images"
+    return f"{made['accuracy']:.4f} | {made['recorded']:.4f} | {same} | {tick(bool(made['same']))}"
+
+
+def _cell(text: str) -> str:
+    """In a cell of a table."""
+    return " ".join(text.replace("|", "/").split())[:200]
 
 
 def cost(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str]:
@@ -250,11 +287,12 @@ def cost(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str]:
     lines = [
         "## Processor seconds, without start-up and closing measurements",
         "",
-        "`recorder`: taken inside the process by the clock of its thread. `whole run`: up to the script's end, less the start-up",
-        "of `valgap run` (an almost empty program's), against a bare run made in turn; on a busy machine that is rough.",
+        "`recorder`: taken inside the process by the clock of its thread, over a bare run of its own time (`ratio`), and over",
+        "the rest of its own process (`beside`), which ran on as busy a machine. `whole run`: up to the script's end, less the",
+        "start-up of `valgap run` (an almost empty program's), against a bare run made in turn; on a busy machine that is rough.",
         "",
-        "| script | valgap | bare | recorder | ratio | whole run, ratio |",
-        "|---|---|---|---|---|---|",
+        "| script | valgap | bare | recorder | ratio | beside | whole run, ratio |",
+        "|---|---|---|---|---|---|---|",
     ]
     for label in labels:
         for script in SCRIPTS:
@@ -263,9 +301,9 @@ def cost(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str]:
                 continue
             bare = rows.get((label, script.name, "python", "", "bare"), {}).get("cpu_s", "-")
             spent = "-" if ratio is None else f"{(ratio - 1) * bare:.2f}"
-            cells = ["-" if x is None else f"{x:.2f}" for x in (ratio, rough)]
-            lines.append(f"| {script.name} | {label} | {bare} | {spent} | {cells[0]} | {cells[1]} |")
-    return [*lines, ""] if len(lines) > 7 else []
+            cells = ["-" if x is None else f"{x:.2f}" for x in (ratio, beside(script, rows, label), rough)]
+            lines.append(f"| {script.name} | {label} | {bare} | {spent} | {' | '.join(cells)} |")
+    return [*lines, ""] if len(lines) > 8 else []
 
 
 def provenance(rows: dict[tuple[str, ...], Row]) -> list[str]:

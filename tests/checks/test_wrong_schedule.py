@@ -33,6 +33,19 @@ def test_a_decay_per_batch_that_was_meant_per_epoch(size: int) -> None:
     assert CHECK.treat(case, finding) == Intervention("schedule_steps", {"phase": "train", "every": "epoch"})
 
 
+@pytest.mark.parametrize(
+    ("kind", "turns", "faulty"), [("StepLR", 25, True), ("StepLR", 3, False), ("CosineAnnealingWarmRestarts", 25, False)]
+)
+def test_a_run_that_was_stopped_is_judged_by_what_it_was_given(kind: str, turns: int, faulty: bool) -> None:
+    """Three of so many epochs of six steps: the rate is at a hundredth after fourteen."""
+    case = rates(0.1 * 0.099 ** (np.arange(18) // 7), ScheduleState(4, 0, kind, 18, {"step_size": 7}))
+    passes = tuple(replace(p, loops=((p.epoch, turns),)) if p.phase == "train" else p for p in case.run.passes)
+    outcome = CHECK.detect(Case(replace(case.run, passes=passes)))
+    assert isinstance(outcome, Finding if faulty else Clear)
+    if isinstance(outcome, Finding):
+        assert "of 150 (18 were seen)" in outcome.summary and outcome.confidence == 0.9
+
+
 def test_a_batch_length_stepped_per_epoch() -> None:
     case = rates(np.full(90, 4e-4), ScheduleState(4, 0, "OneCycleLR", 3, {"total_steps": 90}))
     finding = found(CHECK.detect(case))

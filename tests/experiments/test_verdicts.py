@@ -352,6 +352,19 @@ def test_arms_are_cut_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not can_stop_early(late)
 
 
+@pytest.mark.parametrize(("status", "epochs"), [(0, 0), (130, 3), (None, 3)])
+def test_arms_of_a_program_that_was_stopped_end_where_it_did(
+    status: int | None, epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the fourth of many epochs: nobody waits for the others."""
+    first, second = healthy().run.passes[:2]
+    passes = tuple(replace(p, index=2 * i + j, seconds=1.0) for i in range(4) for j, p in enumerate((first, second)))
+    monkeypatch.setattr("valgap.experiments.plan.arms_in_parallel", lambda _: 1)
+    run = replace(healthy(passes=passes[:-1], seconds=8.0).run, exit_status=status)
+    length = choose_length(run, 6, 600.0)
+    assert length is not None and (length.epochs, length.whole()) == (epochs, True)
+
+
 def test_programs_of_a_small_part_of_the_budget_are_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
     run = healthy(seconds=60.0).run
     monkeypatch.setattr("valgap.experiments.plan.arms_in_parallel", lambda _: 1)

@@ -154,3 +154,30 @@ def test_a_pass_knows_its_turn(tmp_path: Path) -> None:
             if epoch == 1:
                 break
     assert [p.loops for p in read_record(tmp_path / "r").passes] == [((0, 5),), ((1, 5),)]
+
+
+LONG_END = """
+def unread(look):
+    look()
+    return "range"
+
+
+def ends_on_several_lines(look, n):
+    for epoch in range(n):
+        unread(look)
+    return dict(
+        a=1,
+        # what comes now does nothing
+    )
+"""
+
+
+def test_only_functions_with_loops_are_read_and_those_to_their_end(tmp_path: Path) -> None:
+    file = tmp_path / "long_end.py"
+    file.write_text(LONG_END)
+    loops, space = Loops(), {"__name__": "long_end"}
+    exec(compile(LONG_END, str(file), "exec"), space)
+    found: list[Any] = []
+    space["ends_on_several_lines"](lambda: found.append(loops.turns()), 3)  # type: ignore[operator]
+    assert [[t for t in turns if t[1] == 3] for turns in found] == [[(0, 3)], [(1, 3)], [(2, 3)]]
+    assert "unread" not in {code.co_name for code in loops._of_code}

@@ -20,6 +20,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 
 import valgap
 from valgap.features import rows_of_run
+from valgap.record.identities import Identities
 from valgap.record.reader import read_record
 from valgap.record.writer import RecordWriter
 from valgap.seams.opened import OpenedFiles
@@ -284,12 +285,12 @@ def test_nothing_stays_patched(photos: Path) -> None:
     assert before == (builtins.open, io.open, os.open, os.unlink, tarfile.TarFile.extractfile)
 
 
-def trained(train: Any, val: Any, folder: Path, shuffle: bool = True, workers: int = 0) -> RunRecord:
+def trained(train: Any, val: Any, folder: Path, shuffle: bool = True, workers: int = 0, closing: float = 500) -> RunRecord:
     """The record of two epochs with closing measurements."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 2))
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
-    with valgap.watch(out=folder / "run", closing=500):
+    with valgap.watch(out=folder / "run", closing=closing):
         for _ in range(2):
             for batch in DataLoader(train, 4, shuffle=shuffle, num_workers=workers):
                 x, y = batch.values() if isinstance(batch, dict) else batch
@@ -321,6 +322,20 @@ def test_checks_of_images_see_the_files_and_their_classes(
     last = record.last_validation
     assert last is not None
     assert set(record.closing.rescores["val_eval"].sample.tolist()) == set(last.samples.sample.tolist())
+
+
+def test_data_are_known_again_where_only_one_record_has_learnt_their_files(photos: Path, tmp_path: Path) -> None:
+    """As of two ranks of which one measures, and of a program that is rebuilt to measure: in either order."""
+    learnt, plain = (trained(Lazy(photos / "train"), Lazy(photos / "val"), tmp_path / str(c), closing=c) for c in (500, 0))
+    assert [d.learnt for r in (learnt, plain) for d in r.datasets.values()] == [True, True, False, False]
+    for first, second in ((learnt, plain), (plain, learnt)):
+        known = Identities()
+        one, other = known.add(first), known.add(second)
+        assert (one.datasets, other.datasets) == ({0: 0, 1: 1}, {0: 0, 1: 1})
+        for number in (0, 1):
+            own, again = first.datasets[number].sample, second.datasets[number].sample
+            assert own is not None and again is not None
+            assert one.ids(own).tolist() == other.ids(again).tolist()
 
 
 def test_one_file_in_two_data_sets_is_one_sample(photos: Path, tmp_path: Path) -> None:

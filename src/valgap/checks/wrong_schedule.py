@@ -1,8 +1,9 @@
 """The learning-rate schedule is stepped at the wrong place, decays to nothing at once, or begins again.
 
 What it looks for
-    The rate of every step of each optimizer: most steps of the run below a hundredth of its highest rate. And a schedule
-    that was stepped once an epoch although its length (`T_max`, `total_steps`) is exactly the number of the run's
+    The rate of every step of each optimizer: most steps of the run below a hundredth of its highest rate. Of a run that was
+    stopped, the steps that its loop over epochs still had ahead count as well, where the schedule can only fall. And a
+    schedule that was stepped once an epoch although its length (`T_max`, `total_steps`) is exactly the number of the run's
     batches. And a new optimizer that takes up the weights where another one left them, at the rate that this one began
     with and had decayed from, and stays there.
     And a ReduceLROnPlateau that lowers the rate right after epochs that are the best so far in accuracy, validation loss and
@@ -39,7 +40,7 @@ import numpy as np
 
 from valgap.checks.progress import TRAINED_SHARE, backbone_trained, replay, shortfall
 from valgap.checks.rescored import Gain, between_passes
-from valgap.checks.seen_part import MOST_EPOCHS, is_whole, last_states, length_of
+from valgap.checks.seen_part import MOST_EPOCHS, given_epochs, is_whole, last_states, length_of, trained
 from valgap.types import (
     Case,
     Check,
@@ -64,6 +65,8 @@ FACTOR = 4
 FEW_EPOCHS, ROUND = 20, 5
 HINT = 0.4
 PLATEAU = "ReduceLROnPlateau"
+# A rate that these have brought down never comes back.
+ONE_WAY = ("StepLR", "MultiStepLR", "ExponentialLR", "PolynomialLR")
 TOTALS = ("T_max", "total_steps", "total_iters")  # settings that say how long the whole schedule is
 UNMEASURED_POINTS = 5.0
 # A rate that began again: it had fallen to a third or less, is back within so much of the first, and stays above the half.
@@ -117,11 +120,16 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         remedy = "give it mode='max' where it is stepped with an accuracy, mode='min' with a loss"
         return _finding(words, cost(run, facts), 0.85 if turned > 1 else HINT, facts, remedy)
     problem = misplaced(run, facts)
-    if trace.share > SMALL_SHARE:
+    ahead = steps_ahead(run, trace)
+    share = (trace.small.sum() + ahead) / (len(trace.rates) + ahead)
+    if ahead:
+        facts.append(Evidence("the same with the steps that the training still had ahead", share, "at most 0.1"))
+    if share > SMALL_SHARE:
         points = cost(run, facts)
         scheduled = any(s.optimizer == trace.optimizer for s in run.schedules)
         confidence = 0.9 if trace.by_batch else 0.6 if scheduled else HINT
-        summary = f"the learning rate falls below a hundredth of its highest at step {trace.place} of {len(trace.rates)}"
+        of = f"of {len(trace.rates) + ahead:.0f}" + (f" ({len(trace.rates)} were seen)" if ahead else "")
+        summary = f"the learning rate falls below a hundredth of its highest at step {trace.place} {of}"
         return _finding(summary, points, confidence, facts, "step the schedule once an epoch, or give it a length in batches")
     if problem is not None:
         confidence, words = problem
@@ -177,6 +185,17 @@ def longest_trace(run: RunRecord) -> Trace | None:
         for n, parts in found.items()
     ]
     return max(traces, key=lambda t: len(t.rates), default=None)
+
+
+def steps_ahead(run: RunRecord, trace: Trace) -> float:
+    """How many steps a training that was stopped still had ahead, where all of them would have been at a small rate; else 0."""
+    given, seen = given_epochs(run), len(trained(run))
+    kinds = {s.kind for s in run.schedules if s.optimizer == trace.optimizer}
+    peak = int(trace.rates.argmax())
+    falls = bool((np.diff(trace.rates[peak:]) <= 0).all())
+    if given is None or given[0] <= seen or not kinds or not kinds <= set(ONE_WAY) or not trace.small[-1] or not falls:
+        return 0.0
+    return (given[0] - seen) * len(trace.rates) / max(1, len(np.unique(trace.walk)))
 
 
 def small_share(run: RunRecord) -> float:

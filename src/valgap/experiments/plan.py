@@ -37,10 +37,11 @@ class Length:
     epochs: int  # training passes per arm; 0: all
     fraction: float  # share of the training samples
     seconds: float  # expected, per arm
+    as_recorded: bool = False  # whether so many training passes are all that the record holds whole
 
     def whole(self) -> bool:
         """Whether arms are as long as the recorded program."""
-        return self.epochs == 0 and self.fraction == 1.0
+        return (self.epochs == 0 or self.as_recorded) and self.fraction == 1.0
 
 
 def recorded_epochs(run: RunRecord) -> int:
@@ -54,6 +55,14 @@ def can_stop_early(run: RunRecord) -> bool:
     first = next((i for i, p in enumerate(phases) if p == "train"), len(phases))
     order = phases[first:]
     return bool(order) and all(b == "validation" for a, b in itertools.pairwise(order) if a == "train")
+
+
+def stopped_after(run: RunRecord) -> int:
+    """Training passes, each with its validation, of a program that was stopped: an arm would go on to its end. 0 for others."""
+    if run.exit_status == 0 or not can_stop_early(run):
+        return 0
+    phases = [p.phase for p in run.passes if p.phase in ("train", "validation")]
+    return sum((a, b) == ("train", "validation") for a, b in itertools.pairwise(phases))
 
 
 def epoch_seconds(run: RunRecord) -> tuple[float, float]:
@@ -97,7 +106,8 @@ def choose_length(run: RunRecord, arms: int, budget_s: float) -> Length | None:
     gain = SIDE_BY_SIDE if arms_in_parallel(run) > 1 else 1.0
     each = gain * RESERVE * budget_s / max(1, arms)
     if start + total * epoch <= each:
-        return Length(0, 1.0, start + total * epoch)
+        stopped = stopped_after(run)
+        return Length(stopped, 1.0, start + total * epoch, stopped > 0)
     if can_stop_early(run):
         fitting = math.floor((each - start) / epoch)
         if fitting >= MIN_EPOCHS:

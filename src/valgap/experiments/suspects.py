@@ -127,7 +127,7 @@ def like_before(folder: Path, base: ArmSpec, length: Length, total: int) -> Leng
             continue
         old, new = spec.epochs or total, length.epochs or total
         if old <= new < 2 * old and (best is length or spec.epochs > best.epochs):
-            best = replace(length, epochs=spec.epochs)
+            best = replace(length, epochs=spec.epochs, as_recorded=length.as_recorded and spec.epochs == length.epochs)
     return best
 
 

@@ -105,9 +105,9 @@ class Identities:
         return Numbers(samples, datasets, loaders, models, optimizers)
 
     def _same_places(self, record: RunRecord, datasets: Mapping[int, int]) -> dict[int, int]:
-        """Sample of this part -> known one at the same place of the same data set, where this part knows no file of it.
+        """Sample of this part -> known one at the same place of the same data set, where one of the two knows no file of it.
 
-        Only the first process learns which files its data sets open.
+        Only the first process learns which files its data sets open, and a rebuilt program what the run itself had no time for.
         """
         found: dict[int, int] = {}
         for number, data in record.datasets.items():
@@ -115,7 +115,7 @@ class Identities:
             if same is None or same.sample is None or data.sample is None or len(same.sample) != len(data.sample):
                 continue
             for own, place in zip(data.sample.tolist(), same.sample.tolist(), strict=True):
-                if own >= 0 and place >= 0 and NUMBERED.fullmatch(record.sample_names[own]):
+                if own >= 0 and place >= 0 and (_numbered(record.sample_names[own]) or _numbered(self.names[place])):
                     found[own] = place
         return found
 
@@ -157,14 +157,18 @@ def _data_key(data: DatasetInfo, names: Sequence[str]) -> Hashable:
     """What is equal for the same data in several processes.
 
     Files tell by their names which are shared. Without files, both parts of a set (train and test) look alike but for their
-    size and targets.
+    size and targets; so do those whose files only one of the processes has learnt.
     """
     key = (data.kind, data.source, data.root, data.transform_text, data.sample is None)
     if data.sample is None:
         return (*key, data.size)
-    if len(data.sample) and data.sample[0] >= 0 and NUMBERED.fullmatch(names[data.sample[0]]):
+    if len(data.sample) and (data.learnt or (data.sample[0] >= 0 and _numbered(names[data.sample[0]]))):
         return (*key, data.size, None if data.targets is None else np.asarray(data.targets).tobytes())
     return key
+
+
+def _numbered(name: str) -> bool:
+    return NUMBERED.fullmatch(name) is not None
 
 
 def model_key(model: ModelInfo) -> Hashable:

@@ -379,13 +379,14 @@ def _join(kind: Any, parts: list[dict[str, Any]]) -> Any:
 
 
 def _dataset(event: dict[str, Any], renamed: Mapping[int, int]) -> DatasetInfo:
+    learnt = event["sample"] is not None and any(i in renamed for i in np.asarray(event["sample"])[:1].tolist())
     if event["sample"] is not None:
         event = {**event, "sample": with_new_ids(event["sample"], renamed)}
     steps = event["transform"]
     transform = None
     if steps is not None:
         transform = tuple(TransformStep(**{**s, "mean": _tuple(s["mean"]), "std": _tuple(s["std"])}) for s in steps)
-    return DatasetInfo(**{**_only(DatasetInfo, event), "transform": transform})
+    return DatasetInfo(**{**_only(DatasetInfo, event), "transform": transform, "learnt": learnt})
 
 
 def _tuple(value: Any) -> tuple[float, ...] | None:

@@ -23,6 +23,7 @@ from torch.utils.data import BatchSampler, DataLoader, dataloader
 from valgap.seams import datasets as ds
 from valgap.seams.act import Act
 from valgap.seams.batches import LoadedBatch, find_images, read_batch
+from valgap.seams.epochs import Epochs
 from valgap.seams.feature_replay import FeatureReplay
 from valgap.seams.loader_acts import Chosen
 from valgap.seams.recorder import Recorder
@@ -30,10 +31,6 @@ from valgap.seams.waiting_batches import WaitingBatches
 
 SEED_STRIDE = 1_000_003
 NO_LOADER = frozenset({-1})  # the data sets of a phase whose images no loader gives
-
-
-class StopProgram(SystemExit):
-    """Ends a shortened program at the start of an epoch that is not wanted; to the program it is a plain exit."""
 
 
 class Acting:
@@ -64,14 +61,14 @@ class Acting:
         self.acts = list(acts)
         self.replay = replay
         self.train, self.validation = frozenset(train), frozenset(validation)
-        self.seed, self.epochs, self.fraction = seed, epochs, fraction
+        self.seed, self.fraction = seed, fraction
         self._at_first_loader = at_first_loader
         self.early: set[str] = set()  # what an intervention might have acted on before that
         self.number: Callable[[Any], int] = lambda dataset: -1  # the recorder's
         self._replaced: Callable[[Any, Any], None] = lambda old, new: None
         self._undo: list[Callable[[], None]] = []
         self._dataset = -1  # that of the batch handed out last
-        self._passes = 0
+        self._length = Epochs(epochs)
         self._turned = ""  # the phase of a program without loaders
         self._inside = 0  # how many of the changes stand inside the recorder's hooks
         self._depth = 0
@@ -90,7 +87,8 @@ class Acting:
     def become(self, acts: Sequence[Act], seed: int, epochs: int, fraction: float) -> None:
         """Be another arm from now on, of a program that has not drawn from a loader yet."""
         self.acts = list(acts)
-        self.seed, self.epochs, self.fraction = seed, epochs, fraction
+        self.seed, self.fraction = seed, fraction
+        self._length.most = epochs
         self._alias()
 
     def acted(self) -> list[int]:
@@ -136,6 +134,7 @@ class Acting:
         self._inside = len(self._undo)
         self._patch(functional, "cross_entropy", self._make_loss)
         self._patch(torch.autograd, "backward", self._make_backward)
+        self._patch(torch.autograd, "grad", self._make_grad)
         self._undo.append(optimizer_hooks.register_optimizer_step_post_hook(self._after_step).remove)
 
     def detach_outside(self) -> None:
@@ -166,10 +165,7 @@ class Acting:
                 dataset = acting.number(loader.dataset)
                 acting._begin_seed(loader)
                 phase = acting.phase(dataset)
-                if phase == "train":
-                    acting._passes += 1
-                    if acting.epochs and acting._passes > acting.epochs:
-                        raise StopProgram(0)
+                acting._length.begins(phase)
                 for act in acting._now(phase):
                     act.training = phase == "train"
                     act.iterating(loader)
@@ -294,10 +290,7 @@ class Acting:
         if not NO_LOADER == self.train == self.validation or self.phase() == self._turned:
             return
         self._turned = self.phase()
-        if self._turned == "train":
-            self._passes += 1
-            if self.epochs and self._passes > self.epochs:
-                raise StopProgram(0)
+        self._length.begins(self._turned)
         for act in self._now():
             act.turning()
 
@@ -351,6 +344,7 @@ class Acting:
         def after(optimizer: Any, args: Any, kwargs: Any) -> None:
             for act in acting._now():
                 act.after_step(optimizer)
+            acting._learns()
             acting._stepped[id(optimizer)] = optimizer
             acting._first_backward = True
 
@@ -411,6 +405,7 @@ class Acting:
         acting = self
 
         def backward(*args: Any, **kwargs: Any) -> Any:
+            acting._learns()
             acts = acting._now()
             for act in acts:
                 act.loss_scale = acting._scale
@@ -423,6 +418,22 @@ class Acting:
                     act.after_backward(acting._model)
 
         return backward
+
+    def _make_grad(self, original: Any) -> Any:
+        acting = self
+
+        def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if not isinstance(inputs, torch.Tensor):
+                inputs = tuple(inputs)  # it may be an iterator
+            if any(isinstance(i, nn.Parameter) for i in ((inputs,) if isinstance(inputs, torch.Tensor) else inputs)):
+                acting._learns()
+            return original(outputs, inputs, *args, **kwargs)
+
+        return grad
+
+    def _learns(self) -> None:
+        if self.phase() == "train":
+            self._length.learns()
 
     # -- seeds --------------------------------------------------------------------------------
 

@@ -18,17 +18,30 @@ def batch_mate_numbers(model: TrackedModel, batches: Sequence[torch.Tensor], mod
 
     In the mode in which the program validates, no answer should depend on them.
     """
-    if len(batches) < 2 or min(len(b) for b in batches[:2]) < 2:
-        return "it takes two validation batches of at least two images"
-    first, second = batches[0][:MATES], batches[1][:MATES]
-    half = len(first) // 2
+    parts = _parts(batches)
+    if parts is None:
+        return "it takes at least six validation images"
+    kept_images, *mates_of = parts
+    half = len(kept_images)
     answers: list[torch.Tensor | None] = []
-    for mates in (first[half:], second[: len(first) - half]):
+    for mates in mates_of:
         torch.manual_seed(0)  # the same units dropped both times
-        answers.append(forward(model, torch.cat([first[:half], mates]), mode))
+        answers.append(forward(model, torch.cat([kept_images, mates]), mode))
     before, among_others = answers
     if before is None or among_others is None or before.ndim != 2:
         return "the model's output holds no class scores"
     kept, moved = before[:half].float(), among_others[:half].float()
     change = float((kept - moved).abs().mean()) / (float(kept.std()) or 1.0)
     return {"batch_mate_change": change, "batch_mate_n": half}
+
+
+def _parts(batches: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+    """Some images, their own mates, and as many others: of the next batch, else all three of one batch."""
+    first = batches[0][:MATES] if batches else torch.zeros(0)
+    half = len(first) // 2
+    if len(batches) > 1 and min(len(b) for b in batches[:2]) > 1:
+        return first[:half], first[half:], batches[1][: len(first) - half]
+    third = len(batches[0][: 3 * MATES // 2]) // 3 if batches else 0
+    if third < 2:
+        return None
+    return tuple(batches[0][: 3 * third].split(third))  # type: ignore[return-value]

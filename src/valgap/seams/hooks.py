@@ -9,6 +9,7 @@ torch's fast path, and torch.compile traces a program without hooks.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -137,8 +138,13 @@ class Seams:
         try:
             # What we keep must stay usable: tensors made in inference mode cannot be changed outside of it.
             # Nor may what we compute warn the program, or raise where it asked numpy to.
-            with self._lock, torch.inference_mode(False), torch.no_grad(), np.errstate(all="ignore"):
-                getattr(self.listener, name)(*args)
+            with self._lock, _plain_mode(), np.errstate(all="ignore"):
+                recorded = torch.is_grad_enabled()
+                torch._C._set_grad_enabled(False)  # torch.no_grad() takes ten times as long
+                try:
+                    getattr(self.listener, name)(*args)
+                finally:
+                    torch._C._set_grad_enabled(recorded)
         except Exception as error:
             self.listener.failed(name, error)
 
@@ -472,6 +478,14 @@ class Seams:
             return __init__
 
         self._patch(nn.parallel.DistributedDataParallel, "__init__", make_wrapper)
+
+
+_AS_IT_IS = contextlib.nullcontext()
+
+
+def _plain_mode() -> contextlib.AbstractContextManager[Any]:
+    """Outside of inference mode; to leave a mode that is not on takes time as well."""
+    return torch.inference_mode(False) if torch.is_inference_mode_enabled() else _AS_IT_IS
 
 
 def _has_no_values(value: Any) -> bool:

@@ -12,12 +12,13 @@ import dis
 import inspect
 import linecache
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 from valgap.seams.frames import locals_of, program_frames
 
+FOR = dis.opmap["FOR_ITER"]
 MAX_LINES = 20_000
 MAX_LOOPS = 6
 # Before Python 3.13 looking at a function's variables would change what it has kept of them by these.
@@ -40,7 +41,7 @@ class Loops:
         """(turn from 0, number of turns) of each loop that is at work, innermost first."""
         found: list[tuple[int, int]] = []
         for frame in program_frames():
-            if _keeps_variables(frame.f_code):
+            if not _has_loop(frame.f_code) or _keeps_variables(frame.f_code):
                 continue
             around = [loop for loop in self._loops(frame) if loop.body[0].lineno <= frame.f_lineno <= (loop.end_lineno or 0)]
             around = [loop for loop in around if _belongs(loop, frame)]
@@ -63,17 +64,48 @@ class Loops:
 def _loops_of(code: types.CodeType, lines: list[str]) -> list[ast.For]:
     """The counted loops in the source of a function, or of a module; the lines of its nodes are those of the file."""
     first = max(1, code.co_firstlineno) if code.co_flags & inspect.CO_OPTIMIZED else 1
-    try:
-        block = inspect.getblock(lines[first - 1 :]) if first > 1 else lines
-        text = "".join(block)
-        if "range" not in text or len(block) > MAX_LINES:
-            return []
-        # An indented function is a block of its own.
-        tree = ast.parse(f"if True:\n{text}" if text[:1].isspace() else f"\n{text}")
-    except (SyntaxError, ValueError, RecursionError, IndexError):
+    last = _last_line(code) if first > 1 else len(lines)
+    if not any("range" in line for line in lines[first - 1 : last]) or last - first >= MAX_LINES:
         return []
-    ast.increment_lineno(tree, first - 2)
-    return [n for n in ast.walk(tree) if isinstance(n, ast.For) and _range_of(n.iter) is not None]
+    tree = _parsed(lines[first - 1 : last], first)
+    if tree is None and first > 1:  # it ends after the last line that does something
+        try:
+            tree = _parsed(inspect.getblock(lines[first - 1 :]), first)
+        except (SyntaxError, IndexError):
+            return []
+    if tree is None:
+        return []
+    return [n for n in _statements(tree) if isinstance(n, ast.For) and _range_of(n.iter) is not None]
+
+
+def _parsed(block: list[str], first: int) -> ast.Module | None:
+    """Lines of a file from ``first`` on as a tree with the file's numbers; an indented function is a block of its own."""
+    text = "".join(block)
+    inside = first > 1 and text[:1].isspace()
+    try:
+        return ast.parse("\n" * (first - 2) + "if True:\n" + text if inside else "\n" * (first - 1) + text)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements below a node; expressions hold none, and are most of a tree."""
+    for place in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for below in getattr(node, place, ()):
+            yield below
+            yield from _statements(below)
+
+
+def _last_line(code: types.CodeType) -> int:
+    """The last line on which a function, or one inside it, does something. To look for its end by tokens takes far longer."""
+    own = max((line for _, _, line in code.co_lines() if line), default=code.co_firstlineno)
+    return max([own, *(_last_line(inner) for inner in code.co_consts if isinstance(inner, types.CodeType))])
+
+
+@lru_cache(maxsize=1024)
+def _has_loop(code: types.CodeType) -> bool:
+    """Whether a function, but for those inside it, can have a loop: most have none, and to read a source takes time."""
+    return FOR in code.co_code[::2]
 
 
 @lru_cache(maxsize=1024)

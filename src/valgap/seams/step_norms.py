@@ -92,6 +92,8 @@ def _norms(tensors: Sequence[torch.Tensor], scale: list[float] | None = None) ->
     norms = torch._foreach_norm(list(tensors))
     norms = norms if scale is None else torch._foreach_mul(norms, scale)
     device = norms[0].device
+    if all(n.dtype == torch.float32 and n.device == device for n in norms):
+        return torch.stack(norms)
     return torch.stack([n.float().to(device, non_blocking=True) for n in norms])
 
 

@@ -335,10 +335,17 @@ def _sums_and_norms(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torc
     values: list[torch.Tensor] = [t.to_local() if hasattr(t, "to_local") else t for t in own]
     real = [v if v.is_floating_point() else v.double() for v in values]
     device = real[0].device
-    sums = torch.stack([v.sum().double().to(device, non_blocking=True) for v in real])
-    norms = torch.stack([v.norm().double().to(device, non_blocking=True) for v in real])
+    sums = _in_double([v.sum() for v in real], device)
+    norms = _in_double([torch.linalg.vector_norm(v) for v in real], device)
     both = torch.stack([sums, norms]).cpu()
     return both[0], both[1]
+
+
+def _in_double(values: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
+    """(T,) float64 of 0-d tensors; those of one kind are turned into it together."""
+    if all(v.dtype == values[0].dtype and v.device == device for v in values):
+        return torch.stack(list(values)).double()
+    return torch.stack([v.double().to(device, non_blocking=True) for v in values])
 
 
 def _is_fresh(layer: Any) -> bool:

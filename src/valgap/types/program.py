@@ -37,6 +37,7 @@ class DatasetInfo:
     sample: IntArray | None  # (N,) sample ids of each position, where known
     transform: tuple[TransformStep, ...] | None  # None: no transform found
     transform_text: str
+    learnt: bool = False  # whether its files became known only by watching it read, after the program's end
 
 
 @dataclass(frozen=True)
