@@ -207,7 +207,7 @@ def small_share(run: RunRecord) -> float:
 def misplaced(run: RunRecord, facts: list[Evidence]) -> tuple[float, str] | None:
     """(confidence, what is wrong in words) of a schedule stepped once an epoch that was made for the run's batches.
 
-    Only where its length is exactly that of the run: any other length may be that of a longer plan. Adds evidence.
+    Only where its length is that of the run: any other length may be that of a longer plan. Adds evidence.
     """
     trained = run.of_phase("train")
     steps = sum(p.optimizer_steps for p in trained)
@@ -222,7 +222,7 @@ def misplaced(run: RunRecord, facts: list[Evidence]) -> tuple[float, str] | None
             len(trained) < 2
             or not whole
             or not per_epoch
-            or abs(length - steps) > 1
+            or abs(length - steps) > max(1, len(trained))  # an epoch is a batch more or less, as its last one counts
             or not all(is_whole(run, p) for p in trained)
         ):
             continue
