@@ -122,6 +122,16 @@ def test_a_sound_run_says_what_limits_it(typical: Diagnosis, probe: float, words
     assert "Nothing is broken" in text and words in text
 
 
+def test_points_that_no_cause_explains_are_not_called_sound(typical: Diagnosis) -> None:
+    sound = replace(typical, judged=(), ledger=(), experiments=None)
+    assert "Nothing is broken" in two_sentences(sound)
+    line = StageLine("update", Measured(36.0, 28.0, 43.0), None, "unknown", 0.4, False, (), "", missing="a training at its end")
+    text = two_sentences(replace(sound, stages=(line,)))
+    assert "Nothing is broken" not in text and "36 points are open at the updates" in text and "a training at its end" in text
+    near = replace(line, points=Measured(6.0, -2.0, 14.0))
+    assert "Nothing is broken" in two_sentences(replace(sound, stages=(near,)))
+
+
 def test_a_part_of_a_run_is_never_sound_as_a_whole(typical: Diagnosis) -> None:
     part = replace(typical, judged=(), ledger=(), experiments=None, unseen=("validation was seen on 16 of 500 images",))
     text = shown(show_diagnosis, part)

@@ -17,6 +17,7 @@ SCREEN_FINDINGS = 3
 SCREEN_EVIDENCE = 1
 MAX_EVIDENCE = 8
 MAX_SUBJECTS = 5
+SOUND = "Nothing is broken"
 MIN_REASON = 30  # columns that the reasons of verdicts have, however narrow the screen is
 
 
@@ -92,7 +93,7 @@ def _head(diagnosis: Diagnosis, console: Console) -> list[Judged]:
     if not likely:
         verdict, rests_on = diagnosis.without_finding
         open_ = sum(isinstance(j.outcome, NotApplicable) for j in diagnosis.judged)
-        partly = bool(diagnosis.unseen or diagnosis.unmeasured)
+        partly = verdict != SOUND
         more = f" {open_} causes could not be judged." if partly else ""
         console.print(f"[bold {'yellow' if partly else 'green'}]{verdict}[/]{safe(rests_on)}{more}", highlight=False)
         _limits(diagnosis, console)

@@ -11,7 +11,10 @@ from valgap.types.evidence import Evidence
 from valgap.types.images import CaseImages
 from valgap.types.interventions import Intervention, Untreatable
 from valgap.types.record import RunRecord
-from valgap.types.stages import CaseStages, LossParts, Measured, Stage, StageLine, StageShare
+from valgap.types.stages import STAGE_WORDS, CaseStages, LossParts, Measured, Stage, StageLine, StageShare
+
+# Points that a stage may cost for all that is known, beyond its interval: with them open nothing is called sound.
+OPEN_POINTS = 5.0
 
 
 @dataclass(frozen=True)
@@ -245,6 +248,11 @@ class Diagnosis:
         missing = self.unseen or self.run.unseen or ((self.unmeasured,) if self.unmeasured else ())
         if missing:
             return "No fault shows in what was seen", f", which is not the whole: {'; '.join(missing)}."
+        left = [x for x in self.stages if x.verdict == "unknown" and x.points is not None and x.points.low >= OPEN_POINTS]
+        if left and left[0].points is not None:
+            needs = f"; it takes {left[0].missing} to tell" if left[0].missing else ""
+            told = f", though {left[0].points.value:.0f} points are open at {STAGE_WORDS[left[0].stage]}{needs}."
+            return "No cause is named", told
         return "Nothing is broken", f" as far as {self.sources} can tell."
 
     @property
