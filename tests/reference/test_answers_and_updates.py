@@ -46,6 +46,31 @@ def test_eval_mode_that_gives_points_back_is_a_fault_of_the_forward_pass() -> No
     assert forward.compare(replace(run, closing=None)).verdict == "unknown"
 
 
+def by_batches(val: float, train: float) -> RunRecord:
+    """A run whose eval mode answers 75 %, its batches' own statistics ``val``, and training images in eval mode ``train``."""
+    run = healthy().run
+    last = run.last_validation
+    assert last is not None
+    tables = {
+        "val_eval": last.samples,
+        "val_train": samples(VAL_IDS, val, seed=7),
+        "train_eval": samples(np.arange(TRAIN), train, seed=5),
+    }
+    passes = [replace(p, optimizer_steps=40) if p.phase == "train" else p for p in run.passes]
+    return replace(run, passes=tuple(passes), closing=Closing(rescores=tables))
+
+
+def test_statistics_that_fit_neither_side_are_a_fault_of_the_forward_pass() -> None:
+    found = forward.compare(by_batches(0.95, 0.5))
+    assert found.verdict == "at fault" and found.kind == "statistics" and found.points is not None
+    assert found.points.value == pytest.approx(20)
+    assert forward.compare(by_batches(0.95, 0.95)).verdict == "sound"  # validation is of other images: theirs fit training
+    assert forward.compare(by_batches(0.76, 0.5)).verdict == "sound"
+    few = by_batches(0.95, 0.5)
+    few = replace(few, passes=tuple(replace(p, optimizer_steps=2) for p in few.passes))
+    assert forward.compare(few).verdict == "sound"  # they have not come to rest yet
+
+
 def with_gradient(cosine: float, ratio: float, **loss: Any) -> RunRecord:
     run = healthy().run
     seen = GradientStats(cosine, ratio, 4)

@@ -36,6 +36,11 @@ def of_kind(case: Case, stages: tuple[Stage, ...], kind: str, remedy: str, other
     return Clear(otherwise)
 
 
+def of_pairing(case: Case) -> Stage | None:
+    """The stage of wrong labels that the files themselves do not have; None where they may have them."""
+    return "pair" if case.stages is not None and case.stages.compared("pair").verdict == "at fault" else None
+
+
 def treatment(case: Case, stage: Stage) -> Intervention | Untreatable:
     """What puts the reference in the stage's place, as the comparison gave it."""
     found = case.stages.compared(stage) if case.stages is not None else None

@@ -30,6 +30,7 @@ import math
 import numpy as np
 
 from valgap.checks.images import drop_from_train, label_ranking, needed
+from valgap.checks.stage_faults import of_pairing
 from valgap.types import Case, CaseImages, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Untreatable
 
 # An image is listed as a subject when its label is wrong with at least this probability.
@@ -78,6 +79,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         remedy="look at the ranked images from the top, relabel or drop those that are wrong, and train again",
         subjects=suspects,
         ranking=ranking,
+        stage=of_pairing(case),
     )
 
 

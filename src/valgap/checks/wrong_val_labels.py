@@ -25,6 +25,7 @@ import math
 
 from valgap.checks.images import drop_from_validation, label_ranking, needed
 from valgap.checks.one_class_validation import lacks_classes
+from valgap.checks.stage_faults import of_pairing
 from valgap.checks.wrong_train_labels import HINT_RATE, MIN_SUSPECTS, WRONG, confidence
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
@@ -73,6 +74,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         remedy="look at the ranked images from the top and correct the labels; no model can score above what they allow",
         subjects=suspects,
         ranking=ranking,
+        stage=of_pairing(case),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from valgap.checks.rescored import reloaded_since
+from valgap.checks.seen_part import SETTLED_STEPS, optimizer_steps
 from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above
 from valgap.types import MAX_LOSS, Compared, Evidence, Pass, RunRecord, SampleTable
 
@@ -16,6 +17,8 @@ LEAST_POINTS = 2.0
 SURE = 0.97
 # Mean change of a logit by other batch mates, over the spread of the logits; rounding stays far below.
 MATES = 0.02
+# Running statistics lag behind a little in sound training; and strong augmentation has its part in what training loses.
+LEAST_BY_BATCHES, SURE_OF_BATCHES = 6.0, 0.85
 
 
 def compare(run: RunRecord) -> Compared:
@@ -38,6 +41,9 @@ def compare(run: RunRecord) -> Compared:
     confidence = SURE * likely_above(points, LEAST_POINTS)
     if points.value < 0 and points.high < 0:
         return Compared("gain", "validation as the script scores it is better than in eval mode", points, nats, 0.0, tuple(facts))
+    unfit = _unfit_statistics(run, again)
+    if confidence < 0.5 and unfit is not None:
+        return unfit
     if confidence < 0.5:
         return Compared(
             "sound", "the model answers in validation as it does in eval mode", points, nats, confidence, tuple(facts)
@@ -47,10 +53,39 @@ def compare(run: RunRecord) -> Compared:
     return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy)
 
 
+def _unfit_statistics(run: RunRecord, again: SampleTable) -> Compared | None:
+    """The fault of normalisation statistics that are not those of the data: both sides answer better by those of their batches.
+
+    On validation alone that may as well be other images than training's, whose statistics would be wrong for them too.
+    """
+    assert run.closing is not None
+    by_batch, train, ran = run.closing.rescores.get("val_train"), run.closing.rescores.get("train_eval"), run.last_train
+    both = _tables(again, by_batch) if by_batch is not None else None
+    if both is None or train is None or ran is None or not train.answered or not ran.samples.answered:
+        return None
+    points, nats = gained(*both)
+    behind = 100 * (ran.samples.accuracy - train.accuracy)
+    confidence = SURE_OF_BATCHES * likely_above(points, LEAST_BY_BATCHES)
+    if confidence < 0.5 or behind < LEAST_BY_BATCHES or optimizer_steps(run) < SETTLED_STEPS:
+        return None
+    facts = (
+        Evidence("val accuracy by the statistics of its own batches", both[1].accuracy, both[0].accuracy, "", len(both[0].right)),
+        Evidence("train accuracy as it ran, less that in eval mode", behind, 0.0, "points", len(train)),
+    )
+    told = f"with the statistics of its own batches the network is {points.value:.0f} points better than with those that it keeps"
+    remedy = (
+        "let only training batches move BatchNorm's statistics: no other forward pass in train mode, no second set of weights"
+    )
+    return Compared("at fault", told, points, nats, confidence, facts, remedy, kind="statistics")
+
+
 def paired(last: Pass, again: SampleTable) -> tuple[Answers, Answers] | None:
     """What was recorded and what was said again, of the same labelled samples."""
-    first = _rows(last.samples)
-    second = _rows(again)
+    return _tables(last.samples, again)
+
+
+def _tables(before: SampleTable, after: SampleTable) -> tuple[Answers, Answers] | None:
+    first, second = _rows(before), _rows(after)
     both = sorted(first.keys() & second.keys())
     if len(both) < MIN_IMAGES:
         return None
