@@ -168,7 +168,7 @@ def epoch_of_the_highest_loss(p: Draft) -> Dose:
 @measure(NAME)
 def flat_argmax(p: Draft) -> Dose:
     """Measure: argmax without a dimension. https://github.com/Zasder3/train-CLIP/issues/6"""
-    if p.base.style.name == "functional":
+    if p.base.style.name == "functional" or p.base.best:
         raise NotHereError
     p.sub("pred", r"argmax\((dim=)?1\)", "argmax()")
     return {}
