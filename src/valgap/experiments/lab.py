@@ -26,6 +26,7 @@ from valgap.experiments.scoring import (
 )
 from valgap.experiments.suspects import SUSPECTED, Suspect
 from valgap.experiments.verdicts import beats_placebo, differences, fallen, judge_effect, measure, reproduces
+from valgap.record.identities import Identities
 from valgap.types import Case, CaseStages, Finding, Intervention, Judged, NotApplicable, Pass, RunRecord
 
 # The control's closing measurements let a check be asked again whether it still sees its symptom.
@@ -37,6 +38,16 @@ DRAWS = 2 * SEEDS
 BY_FILES = ("draw_all", "pair_by_file", "read_soundly")
 # Holds the stages of a record against their references.
 Compare = Callable[[RunRecord], CaseStages]
+
+
+def named_as_in(run: RunRecord, arm: ArmResult) -> ArmResult:
+    """The arm with the run's names for its samples: one of the two may not have watched its data set read, and know no files."""
+    if arm.record is None or arm.names is not None:
+        return arm
+    known = Identities()
+    known.add(run)
+    ids = known.add(arm.record).samples
+    return replace(arm, names=tuple(known.names[i] for i in ids.tolist()))
 
 
 class Lab:
@@ -93,7 +104,7 @@ class Lab:
     def _run(self, specs: Sequence[ArmSpec]) -> list[ArmResult]:
         # Where nothing is trained and nothing drawn, every seed would give the very same answers.
         alike = bool(self.base.weights) and not self.random
-        results = self.runner.run(specs[:1] if alike else specs)
+        results = [named_as_in(self.run, a) for a in self.runner.run(specs[:1] if alike else specs)]
         self.finished += sum(a.error is None for a in results)
         self.replayed += sum(a.replayed for a in results)
         self.reused += sum(a.reused for a in results)
@@ -108,6 +119,7 @@ class Lab:
         broken = next((a.error for a in control if a.error is not None), None)
         if broken is not None:
             return f"the control could not be run: {broken}", broken, False
+        control = [named_as_in(self.run, a) for a in control]
         if self.base.weights:
             return self._same_weights(control)
         if self.length.fraction < 1.0:
