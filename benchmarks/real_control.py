@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from valgap.experiments.lab import Lab
+from valgap.experiments.lab import Lab, named_as_in
 from valgap.experiments.plan import Length, choose_length
 from valgap.experiments.rebuild import completed
 from valgap.experiments.runner import Limits, Runner, last_scored
@@ -33,7 +33,7 @@ def control(run: RunRecord) -> dict[str, Any]:
     length = choose_length(run, 1, LONGEST_S) or Length(0, 1.0, run.seconds)
     runner = Runner(Path(run.path) / "experiments", 1, time.monotonic() + 1.0, grace=LONGEST_S, limits=Limits(LONGEST_S))
     lab = Lab(run, base, length, runner)
-    arm = runner.run([replace(lab.specs(())[0], closing=0.0)])[0]
+    arm = named_as_in(run, runner.run([replace(lab.specs(())[0], closing=0.0)])[0])
     problem, told, same = lab.fidelity([arm])
     recorded = last_scored(run, base.validation, length.epochs)
     own = replace(arm, record=run, samples=recorded.samples if recorded is not None else None)

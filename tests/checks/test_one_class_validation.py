@@ -40,6 +40,20 @@ def test_sound_and_a_small_uneven_validation_are_silent() -> None:
     assert isinstance(CHECK.detect(block([0, 1, 2])), Clear)  # one missing folder is DAT111's
 
 
+@pytest.mark.parametrize(("named", "n", "faulty"), [("ab", 12, False), ("a", 12, True), ("a", 10, True), ("a", 9, False)])
+def test_a_missing_folder_tells_sooner_than_missing_images(named: str, n: int, faulty: bool) -> None:
+    """Two classes in training, one in so few validation images."""
+    run = healthy().run
+    train = replace(run.datasets[0], class_to_idx={"a": 0, "b": 1})
+    val = replace(run.datasets[1], class_to_idx={k: "ab".index(k) for k in named}, size=n, targets=None, sample=None)
+    run = replace(run, datasets={0: train, 1: val})
+    table, few = samples(np.arange(TRAIN), 0.9, shuffle=True), samples(IDS[:n], 0.5)
+    case = with_phase(Case(run), "train", samples=replace(table, target=table.target % 2))
+    case = with_phase(case, "validation", samples=replace(few, target=np.zeros(n, np.int32)))
+    outcome = CHECK.detect(case)
+    assert not quiet(outcome) if faulty else quiet(outcome)
+
+
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)
 

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from tests.seams.test_loaders import OwnLoader
 from valgap.record.writer import RecordWriter
 from valgap.seams.acting import Acting
 from valgap.seams.epochs import StopProgram
+from valgap.seams.model_acts import RecordedWeights
 from valgap.seams.recorder import Recorder
 
 
-def epoch(order: str, train: TensorDataset, val: TensorDataset, net: nn.Module, done: list[str]) -> None:
+def torch_loader(dataset: TensorDataset) -> DataLoader[Any]:
+    return DataLoader(dataset, 4)
+
+
+def own_loader(dataset: TensorDataset) -> OwnLoader:
+    return OwnLoader(dataset, 4, False)
+
+
+def epoch(order: str, loaders: dict[str, Any], net: nn.Module, done: list[str]) -> None:
     """One epoch: (t)rain with backward, (g) by gradients of its own, (s)core the training data, (v)alidate."""
     for act in order:
-        for images, targets in DataLoader(val if act == "v" else train, 4):
+        for images, targets in loaders["val" if act == "v" else "train"]:
             with torch.set_grad_enabled(act in "tg"):
                 loss = functional.cross_entropy(net(images), targets)
             if act == "t":
@@ -31,18 +44,25 @@ def epoch(order: str, train: TensorDataset, val: TensorDataset, net: nn.Module, 
 
 @pytest.mark.parametrize("order", ["tv", "tsv", "tvs", "tsvs", "gsv"])
 @pytest.mark.parametrize("most", [1, 2])
-def test_it_ends_after_so_many_trainings_and_their_validation(order: str, most: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [torch_loader, own_loader])
+def test_it_ends_after_so_many_trainings_and_their_validation(
+    make: Callable[[TensorDataset], Any], order: str, most: int, tmp_path: Path
+) -> None:
     images = torch.rand(8, 3, 6, 6)
-    train, val = (TensorDataset(images, torch.arange(8) % 2) for _ in range(2))
+    loaders = {name: make(TensorDataset(images, torch.arange(8) % 2)) for name in ("train", "val")}
     net, done = nn.Sequential(nn.Flatten(), nn.Linear(108, 2)), list[str]()
-    acting = Acting([], train=[0], validation=[1], epochs=most)
+    weights = tmp_path / "weights.safetensors"
+    save_file({name: torch.zeros_like(t) for name, t in net.state_dict().items()}, weights)
+    held = RecordedWeights(weights)
+    acting = Acting([held], train=[0], validation=[1], epochs=most)
     acting.attach(Recorder(RecordWriter(tmp_path / "r")))
     acting.attach_outside()
     try:
         with pytest.raises(StopProgram):
             for _ in range(4):
-                epoch(order, train, val, net, done)
+                epoch(order, loaders, net, done)
     finally:
         acting.detach_outside()
         acting.detach()
+    assert held.acted == most and not any(bool(t.any()) for t in net.state_dict().values())
     assert "".join(done) == (order * most).rstrip("s")

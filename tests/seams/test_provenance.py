@@ -19,6 +19,10 @@ from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, default_collate
 
 import valgap
+from valgap.experiments.arm import ArmSpec
+from valgap.experiments.lab import named_as_in
+from valgap.experiments.runner import ArmResult
+from valgap.experiments.scoring import same_answers
 from valgap.features import rows_of_run
 from valgap.record.identities import Identities
 from valgap.record.reader import read_record
@@ -336,6 +340,12 @@ def test_data_are_known_again_where_only_one_record_has_learnt_their_files(photo
             own, again = first.datasets[number].sample, second.datasets[number].sample
             assert own is not None and again is not None
             assert one.ids(own).tolist() == other.ids(again).tolist()
+        spec = ArmSpec("a.py", None, ["a.py"], str(tmp_path), 0, 0, 1.0, [0], [1])
+        arms = [ArmResult(spec, r, r.passes[-1].samples, (), 1.0, None) for r in (first, second)]
+        assert not set(arms[0].placed()) & set(arms[1].placed())
+        assert (
+            named_as_in(first, arms[1]).placed() == arms[0].placed() and same_answers(arms[0], named_as_in(first, arms[1])) == 1
+        )
 
 
 def test_one_file_in_two_data_sets_is_one_sample(photos: Path, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 What it looks for
     The class shares of validation against those of training. A split that was cut before shuffling leaves whole classes
-    out of one side.
+    out of one side. Where the validation set does not even name the classes that it lacks (their folders are missing), fewer
+    images are enough to tell.
 
 Why it hurts validation
     The accuracy then measures a few classes only, and training lacks what validation asks for.
@@ -32,6 +33,8 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, NotApp
 
 # The chance that a random draw from train's class shares leaves out so many classes must be below this.
 CHANCE = 1e-4
+# The same where validation has no folder for them: an image that is missing may be bad luck, a folder hardly.
+CHANCE_UNNAMED = 1e-2
 MIN_IMAGES = 10
 UNCOMPARABLE_POINTS = 10.0
 
@@ -59,7 +62,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
     if union < 2:
         return NotApplicable("two classes in the data")
-    if present == union or log_chance > math.log(CHANCE):
+    names = [set(info.class_to_idx or ()) if (info := case.run.datasets.get(p.dataset)) else set() for p in (train, val)]
+    unnamed = bool(names[1]) and names[1] < names[0]
+    if present == union or log_chance > math.log(CHANCE_UNNAMED if unnamed else CHANCE):
         return Clear("validation holds the classes that a random split would give it", facts)
     if present > 1 and present * 2 > union:
         # A few missing classes may be meant so, or are a missing folder: those have names of their own.

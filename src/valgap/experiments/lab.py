@@ -26,6 +26,7 @@ from valgap.experiments.scoring import (
 )
 from valgap.experiments.suspects import SUSPECTED, Suspect
 from valgap.experiments.verdicts import reproduces
+from valgap.record.identities import Identities
 from valgap.types import Case, CaseStages, Finding, Intervention, NotApplicable, Pass, RunRecord
 
 # The control's closing measurements let a check be asked again whether it still sees its symptom.
@@ -51,6 +52,16 @@ class Group:
     def key(self) -> str:
         """Equal for equal changes, in whatever order."""
         return f"{'placebo of ' if self.placebo else ''}{sorted(map(repr, self.treatments))!r}"
+
+
+def named_as_in(run: RunRecord, arm: ArmResult) -> ArmResult:
+    """The arm with the run's names for its samples: one of the two may not have watched its data set read, and know no files."""
+    if arm.record is None or arm.names is not None:
+        return arm
+    known = Identities()
+    known.add(run)
+    ids = known.add(arm.record).samples
+    return replace(arm, names=tuple(known.names[i] for i in ids.tolist()))
 
 
 class Lab:
@@ -124,7 +135,8 @@ class Lab:
             if group.key not in largest or largest[group.key].seeds < group.seeds:
                 largest[group.key] = group
         missing = {key: self.missing([g]) for key, g in largest.items()}
-        results = iter(self.runner.run([s for specs in missing.values() for s in specs]))
+        ran = self.runner.run([s for specs in missing.values() for s in specs])
+        results = iter([named_as_in(self.run, a) for a in ran])
         for key, specs in missing.items():
             new = [next(results) for _ in specs]
             self.finished += sum(a.error is None for a in new)
@@ -150,6 +162,7 @@ class Lab:
         broken = next((a.error for a in control if a.error is not None), None)
         if broken is not None:
             return f"the control could not be run: {broken}", broken, False
+        control = [named_as_in(self.run, a) for a in control]
         if self.base.weights:
             return self._same_weights(control)
         if self.length.fraction < 1.0:

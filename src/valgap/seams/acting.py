@@ -23,6 +23,7 @@ from torch.utils.data import BatchSampler, DataLoader, dataloader
 from valgap.seams import datasets as ds
 from valgap.seams.act import Act
 from valgap.seams.batches import LoadedBatch, find_images, read_batch
+from valgap.seams.described import own_loader
 from valgap.seams.epochs import Epochs
 from valgap.seams.feature_replay import FeatureReplay
 from valgap.seams.loader_acts import Chosen
@@ -159,17 +160,7 @@ class Acting:
 
         def make_iter(original: Any) -> Any:
             def __iter__(loader: Any) -> Any:
-                if acting._at_first_loader is not None:
-                    wait, acting._at_first_loader = acting._at_first_loader, None
-                    wait()
-                dataset = acting.number(loader.dataset)
-                acting._begin_seed(loader)
-                phase = acting.phase(dataset)
-                acting._length.begins(phase)
-                for act in acting._now(phase):
-                    act.training = phase == "train"
-                    act.iterating(loader)
-                loader.__dict__["_valgap_dataset"] = dataset
+                loader.__dict__["_valgap_dataset"] = acting._iterating(loader)
                 return original(loader)
 
             return __iter__
@@ -193,7 +184,10 @@ class Acting:
 
         def make_init(original: Any) -> Any:
             def __init__(iterator: Any, loader: Any, *args: Any, **kwargs: Any) -> None:
-                iterator.__dict__["_valgap_dataset"] = loader.__dict__.get("_valgap_dataset", -1)
+                # Other libraries' loaders make torch's iterators themselves, out of a stand-in.
+                own = isinstance(loader, DataLoader)
+                number = loader.__dict__.get("_valgap_dataset", -1) if own else acting._iterating(own_loader(loader))
+                iterator.__dict__["_valgap_dataset"] = number
                 original(iterator, loader, *args, **kwargs)
 
             return __init__
@@ -205,6 +199,20 @@ class Acting:
         self._patch(dataloader._BaseDataLoaderIter, "__next__", make_next)
         self._patch(dataloader._BaseDataLoaderIter, "__init__", make_init)
         self._patch(DataLoader, "_index_sampler", make_index)
+
+    def _iterating(self, loader: Any) -> int:
+        """A walk over a loader begins; returns the number of its data set. Raises StopProgram."""
+        if self._at_first_loader is not None:
+            wait, self._at_first_loader = self._at_first_loader, None
+            wait()
+        dataset = self.number(getattr(loader, "dataset", None))
+        self._begin_seed(loader)
+        phase = self.phase(dataset)
+        self._length.begins(phase)
+        for act in self._now(phase):
+            act.training = phase == "train"
+            act.iterating(loader)
+        return dataset
 
     def _index_sampler(self, loader: Any, original: Any) -> Any:
         dataset = loader.__dict__.get("_valgap_dataset")

@@ -44,5 +44,5 @@ def _parts(batches: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor,
     third = len(batches[0][: 3 * MATES // 2]) // 3 if batches else 0
     if third < 2:
         return None
-    one, two, three = batches[0][: 3 * third].split(third)
-    return one, two, three
+    some = batches[0]
+    return some[:third], some[third : 2 * third], some[2 * third : 3 * third]
