@@ -188,7 +188,7 @@ class Runner:
                     process = one.process
                     self._janitor.forgets(GROUP, process.pid)
                     if reason is None:
-                        results[i] = self._collect(specs[i], process.returncode)
+                        results[i] = self._collect(specs[i], process.returncode or 0)
                         took = time.monotonic() - one.begun  # of a fork, without what it shares with others
                         self.expected_s = (self.expected_s + took) / 2 if self.expected_s else took
                     else:
