@@ -49,6 +49,7 @@ class ArmResult:
     error: str | None  # why it says nothing; None when it does
     reused: bool = False
     replayed: int = 0  # model calls whose frozen part was read and not computed
+    names: tuple[str, ...] | None = None  # of its samples by id as the recorded run calls them, where it has learnt other names
     loss_known: bool = True  # False where it is scored under labels whose loss no pass computed
 
     def placed(self) -> list[str]:
@@ -59,7 +60,7 @@ class ArmResult:
         if self.samples is None or self.record is None:
             return []
         roots = {d.root for d in self.record.datasets.values() if d.root}
-        names = self.record.sample_names
+        names = self.names if self.names is not None else self.record.sample_names
         return [below(names[s], roots) if s >= 0 else f"position {i}" for i, s in enumerate(self.samples.sample.tolist())]
 
     def correct(self) -> dict[str, bool]:
@@ -188,7 +189,7 @@ class Runner:
                     process = one.process
                     self._janitor.forgets(GROUP, process.pid)
                     if reason is None:
-                        results[i] = self._collect(specs[i], process.returncode or 0)
+                        results[i] = self._collect(specs[i], process.poll() or 0)
                         took = time.monotonic() - one.begun  # of a fork, without what it shares with others
                         self.expected_s = (self.expected_s + took) / 2 if self.expected_s else took
                     else:
