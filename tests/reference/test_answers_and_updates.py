@@ -105,6 +105,24 @@ def test_another_gradient_is_a_fault_only_where_training_stays_behind() -> None:
     assert losses.compare(healthy().run, BEHIND).verdict == "unknown"
 
 
+def test_a_loss_that_parts_from_cross_entropy_later_on_is_bent_while_errors_are_many() -> None:
+    run = with_gradient(1.0, 1.0)
+
+    def later(cosine: float, right: float) -> RunRecord:
+        trains = [p.index for p in run.of_phase("train")]
+        passes = []
+        for p in run.passes:
+            if p.index in trains[1:]:
+                p = replace(p, gradient=GradientStats(cosine, 1.0, 4), samples=samples(np.arange(TRAIN), right))
+            passes.append(p)
+        return replace(run, passes=tuple(passes))
+
+    found = losses.compare(later(0.4, 0.5), BEHIND)
+    assert found.verdict == "at fault" and found.kind == "bent" and "0.40" in found.summary
+    assert losses.compare(later(0.4, 0.95), BEHIND).verdict == "sound"  # smoothing, where hardly anything is left to learn
+    assert losses.compare(later(0.75, 0.5), BEHIND).verdict == "sound"
+
+
 def test_a_loss_without_gradient_is_at_fault_whatever_else_is_known() -> None:
     """Clamped, rounded or detached: nothing moves, and that nothing moves is its work."""
 
@@ -290,6 +308,27 @@ def test_losses_that_classify_lie_above_the_line(name: str) -> None:
     assert cosine > losses.AWAY and ratio < losses.LARGE and silent == 0
     if name not in ("squared error", "one against the others", "hinge"):
         assert cosine > losses.ALIKE
+
+
+def test_losses_like_cross_entropy_stay_so_while_errors_are_many() -> None:
+    draw = torch.Generator().manual_seed(0)
+    target = torch.arange(256) % 10
+    told = torch.where(torch.rand(256, generator=draw) < 0.7, target, torch.randint(0, 10, (256,), generator=draw))
+    start = 0.8 * torch.randn(256, 10, generator=draw) + 4 * functional.one_hot(told, 10)
+
+    def cosine(loss: Any) -> float:
+        logits = torch.nn.Parameter(start.clone())
+        seen = LogitGradient(logits)
+        loss(logits, target).backward()
+        compared = against_cross_entropy(seen, logits.detach(), target)
+        assert compared is not None
+        return float(compared[0])
+
+    like = {k: v for k, v in SOUND_LOSSES.items() if k not in ("squared error", "one against the others")}
+    assert all(cosine(loss) > losses.LATER for loss in like.values())
+    assert (
+        cosine(lambda x, y: functional.cross_entropy(x, y) - 2 * -(x.softmax(1) * x.log_softmax(1)).sum(1).mean()) < losses.LATER
+    )
 
 
 def test_losses_that_do_not_lie_below_it_and_what_they_leave_out_is_counted() -> None:

@@ -19,6 +19,9 @@ from valgap.types import Compared, Evidence, Intervention, LossParts, Measured, 
 # Cosines below this are of another direction. At fresh logits class weights of 1 to 5 give .91, smoothing and focal losses 1
 # (tests/reference/test_answers_and_updates.py computes them).
 ALIKE = 0.8
+# While no more than a share of the training images is answered rightly, smoothing by .3 and focal losses stay above .9, a hinge
+# above .74.
+LATER, MANY_ERRORS = 0.7, 0.8
 # Below this no loss that is meant to classify lies: one against the others begins at .60, a squared error at .75. It is told also
 # where nothing says what the training left undone.
 AWAY, AWAY_CONFIDENCE = 0.4, 0.6
@@ -40,7 +43,7 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         return Compared("unknown", "", missing="gradients at the logits, and hard targets")
     if _soft(passes[0]):
         return Compared("unknown", "", missing="hard targets: soft ones are meant to bend the loss")
-    cosine, ratio = seen[0].cosine, float(np.median([g.ratio for g in seen]))
+    cosine, ratio = _direction(passes), float(np.median([g.ratio for g in seen]))
     size = float(np.median(np.concatenate([p.batch_sizes for p in passes])))
     batches = seen[0].batches
     facts: tuple[Evidence, ...] = (
@@ -85,6 +88,19 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         return Compared("sound", told + "; the training bears it", learned.points, nats, learned.confidence, facts)
     evidence, own = (*facts, *learned.evidence), _treatment(run, passes)
     return replace(learned, nats=nats, summary=told, evidence=evidence, remedy=remedy, kind=kind, treatment=own)
+
+
+def _direction(passes: list[Pass]) -> float:
+    """Cosine with cross-entropy's gradient: of the first pass; of a later one where the loss parts from it while errors are many.
+
+    What is added to a loss may pull little at fresh logits. Near the end of a training that went well the gradient of
+    cross-entropy is so small that smoothing alone turns it.
+    """
+    first = passes[0].gradient
+    assert first is not None
+    later = [p.gradient.cosine for p in passes[1:] if p.gradient is not None and p.samples.accuracy <= MANY_ERRORS]
+    worst = min(later, default=1.0)
+    return worst if first.cosine >= ALIKE and worst < LATER else first.cosine
 
 
 def _features_learnt(run: RunRecord) -> bool:
