@@ -47,6 +47,12 @@ def settle(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
             fact = next((i for i in named if _confidence(out[i]) >= FACT and _points(out[i]) < cost <= _most(out[i])), None)
             if fact is not None:
                 out[fact] = _costing(out[fact], cost, "the comparison of this stage")
+            idle = [i for i in named if _points(out[i]) < HARMLESS_POINTS and _confidence(out[i]) < FACT]
+            for i in idle:  # it gives nothing back, and the stage costs something
+                out[i] = _as_hint(out[i])
+            named = [i for i in named if i not in idle]
+            if not named:
+                continue
         first = max(named, key=lambda i: _weight(out[i]))
         for i in own:
             # A name that stands for a small part of the stage's cost leaves the rest to be told.

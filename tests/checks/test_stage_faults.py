@@ -78,6 +78,8 @@ def test_a_name_for_a_small_part_of_a_stage_leaves_the_rest_to_be_told() -> None
     stages = Known(read_val=FAULT)
     both = [named("read_val", 3.0, 0.7), unnamed]
     assert settle(both, stages) == both
+    nothing = settle([named("read_val", 0.0, 0.75), unnamed], stages)  # a name that gives nothing back is a hint
+    assert [j.outcome.confidence for j in nothing if isinstance(j.outcome, Finding)] == [HINT, 0.9]
     fact, rest = settle([sure("read_val", 2.0, 90.0), unnamed], stages)  # a fact of unknown cost: it is the name of all of it
     assert isinstance(fact.outcome, Finding) and isinstance(rest.outcome, Finding)
     assert fact.outcome.severity_points == 20.0 and rest.outcome.confidence == HINT

@@ -29,7 +29,7 @@ RATIO = 30.0
 WIDEST = 20.0
 NARROWEST = 0.05
 # Without a re-score. The planted case on clothing_mini lost more.
-UNMEASURED_POINTS = 15.0
+UNMEASURED_POINTS, MOST_POINTS = 15.0, 90.0
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -80,6 +80,7 @@ def _finding(summary: str, points: float, confidence: float, facts: tuple[Eviden
         confidence=confidence,
         evidence=(*facts, Evidence("cost (not re-scored): assumed", points, 0.0, "points")),
         remedy="divide by 255 exactly once in both phases, then normalise",
+        most_points=MOST_POINTS,
     )
 
 
