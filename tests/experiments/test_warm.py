@@ -156,9 +156,13 @@ def test_nothing_is_left_of_a_diagnosis_that_was_killed(warm: bool, tmp_path: Pa
     assert arms_of(tmp_path)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
-    while time.monotonic() < end and (arms_of(tmp_path) or list(temporary.iterdir())):
+
+    def left() -> list[object]:
+        return [*arms_of(tmp_path), *temporary.iterdir(), *(tmp_path / "arms").glob("**/scratch")]
+
+    while time.monotonic() < end and left():
         time.sleep(0.2)
-    assert not arms_of(tmp_path) and not list(temporary.iterdir()) and not list((tmp_path / "arms").glob("**/scratch"))
+    assert not left()
 
 
 def arms_of(place: Path) -> list[str]:

@@ -171,7 +171,7 @@ class Lab:
         if recorded is None:
             return "the record holds no validation result to reproduce", "nothing to compare", False
         same, text = reproduces(recorded.samples.accuracy, int(recorded.samples.labelled.sum()), control)
-        share = same_answers(replace(control[0], record=self.run, samples=recorded.samples), control[0])
+        share = same_answers(replace(control[0], record=self.run, samples=recorded.samples, names=None), control[0])
         text += f"; with its own random numbers it gives {share:.1%} of the recorded answers"
         return (None if same else f"the control does not reproduce the record: {text}"), text, same
 
@@ -180,7 +180,7 @@ class Lab:
         recorded = last_scored(self.run, self.base.validation)
         if recorded is None:
             return "the record holds no validation result to reproduce", "nothing to compare", False
-        share = same_answers(replace(control[0], record=self.run, samples=recorded.samples), control[0])
+        share = same_answers(replace(control[0], record=self.run, samples=recorded.samples, names=None), control[0])
         same, text = share >= SAME_ANSWERS, f"the recorded weights, scored again, give {share:.1%} of the recorded answers"
         if not same and self.random:
             same, text = reproduces(recorded.samples.accuracy, int(recorded.samples.labelled.sum()), control)
