@@ -91,7 +91,7 @@ def bare(program: Program, seed: int, keep: Path) -> Row:
         if (where / "truth.json").exists():
             row |= json.loads((where / "truth.json").read_text())
         row["printed"] = printed(program, out)
-        return row | ({"error": err[-600:]} if status else {})
+        return row | ({"error": last_line(err)} if status else {})
     finally:
         shutil.rmtree(where)
 
@@ -111,9 +111,14 @@ def asked(program: Program, label: str, keep: Path) -> Row:
         try:
             return row | answer(json.loads(out))
         except json.JSONDecodeError:
-            return row | {"findings": [], "top": None, "stages": None, "error": err[-600:] + complaint[-600:]}
+            return row | {"findings": [], "top": None, "stages": None, "error": last_line(complaint) or last_line(err)}
     finally:
         shutil.rmtree(where)
+
+
+def last_line(text: str) -> str:
+    """What a failure says in the end, without the places that it went through."""
+    return next((line.strip()[-300:] for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def answer(said: Row) -> Row:
