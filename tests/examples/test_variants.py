@@ -139,7 +139,7 @@ def test_no_confident_finding(name: str, variant: Variants) -> None:
 
 
 @needs_data
-@pytest.mark.slow  # make demo shows the same
+@pytest.mark.slow  # minutes; the tests of batchnorm_drift are quick
 def test_reference_script_drifts(ten: Path, tmp_path: Path) -> None:
     record(ROOT / "examples" / "reference_resnet50.py", tmp_path / "run", ten)
     told = {f["name"]: f for f in diagnosis(tmp_path / "run")["findings"]}
