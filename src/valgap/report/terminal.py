@@ -10,14 +10,13 @@ from rich.padding import Padding
 
 from valgap.report.standing import LIKELY
 from valgap.report.words import FEWEST, evidence_line, loss_parts_text, loss_text, safe, share_text
-from valgap.types import STAGE_WORDS, Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable
+from valgap.types import SOUND, STAGE_WORDS, Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable
 
 # What a screen of 24 lines holds beside the ledger.
 SCREEN_FINDINGS = 3
 SCREEN_EVIDENCE = 1
 MAX_EVIDENCE = 8
 MAX_SUBJECTS = 5
-SOUND = "Nothing is broken"
 MIN_REASON = 30  # columns that the reasons of verdicts have, however narrow the screen is
 
 

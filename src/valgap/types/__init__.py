@@ -8,6 +8,7 @@ accuracy. A sample id is an index into ``RunRecord.sample_names``; -1 means that
 from valgap.types.arrays import FloatArray, IntArray, Phase, RestsOn, Verdict
 from valgap.types.closing import Closing, Twin
 from valgap.types.diagnosis import (
+    SOUND,
     Accuracy,
     Case,
     Check,
@@ -91,6 +92,7 @@ from valgap.types.stages import (
 
 __all__ = [
     "MAX_LOSS",
+    "SOUND",
     "STAGES",
     "STAGE_WORDS",
     "TRAINED",

@@ -15,6 +15,7 @@ from valgap.types.stages import STAGE_WORDS, CaseStages, LossParts, Measured, St
 
 # Points that a stage may cost for all that is known, beyond its interval: with them open nothing is called sound.
 OPEN_POINTS = 5.0
+SOUND = "Nothing is broken"  # said only where all was seen and nothing is open
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,7 @@ class Diagnosis:
             needs = f"; it takes {left[0].missing} to tell" if left[0].missing else ""
             told = f", though {left[0].points.value:.0f} points are open at {STAGE_WORDS[left[0].stage]}{needs}."
             return "No cause is named", told
-        return "Nothing is broken", f" as far as {self.sources} can tell."
+        return SOUND, f" as far as {self.sources} can tell."
 
     @property
     def crashed(self) -> tuple[Judged, ...]:
