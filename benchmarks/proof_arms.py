@@ -21,7 +21,7 @@ def measured(specs: list[ArmSpec], warm: bool, parallel: int) -> tuple[list[ArmR
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(Path(folder), parallel, time.monotonic() + 3600, warm=warm)
         begun = time.monotonic()
-        runner._wait_at_loaders(specs if warm else [])
+        runner.wait_at_loaders(specs if warm else [])
         shared = time.monotonic() - begun
         results = runner.run(specs)
         seconds = time.monotonic() - begun

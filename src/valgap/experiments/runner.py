@@ -166,7 +166,7 @@ class Runner:
         running: dict[int, _Running] = {}
         self._tell(len(waiting))
         try:
-            self._wait_at_loaders([specs[i] for i in waiting])
+            self.wait_at_loaders([specs[i] for i in waiting])
             while waiting or running:
                 while waiting and len(running) < self.parallel and time.monotonic() < self.deadline:
                     i = waiting.pop(0)
@@ -238,7 +238,7 @@ class Runner:
         self._programs.clear()
         self._janitor.leave()
 
-    def _wait_at_loaders(self, specs: Sequence[ArmSpec]) -> None:
+    def wait_at_loaders(self, specs: Sequence[ArmSpec]) -> None:
         """Have a program run up to its first loader for each kind of which more than one arm is to be run, and wait for them."""
         kinds = [self.place(waiting_spec(s)) for s in specs if _forkable(s)] if self._warm else []
         for spec in specs:
