@@ -118,6 +118,19 @@ pd.DataFrame({'a':[1]}).to_csv('log.csv',mode='a',header=False); assert 'epoch' 
 from safetensors.torch import save_file, load_file
 save_file({'w':torch.ones(2)},'s.safetensors'); assert load_file('s.safetensors')['w'].sum()==2
 from PIL import Image; Image.new('RGB',(4,4)).save('i.png'); assert Image.open('i.png').size==(4,4)""",
+    "attributes": """
+os.mkdir('made'); open('made/x','w').write('x')
+if hasattr(os,'statvfs'): assert os.statvfs('made').f_namemax == os.statvfs('.').f_namemax
+import shutil; shutil.copy2('best.txt','made/y'); shutil.copystat('log.csv','best.txt')
+if hasattr(os,'chown'): os.chown('best.txt',os.getuid(),os.getgid()); os.chown('made/x',-1,-1)
+if hasattr(os,'listxattr'): os.listxattr('made/x')
+if hasattr(os,'mkfifo'): os.mkfifo('pipe'); assert os.path.exists('pipe')""",
+    "mapped": """
+try: import pyarrow
+except ImportError: raise SystemExit
+t=pyarrow.table({'a':[1,2]})
+with open('t.arrow','wb') as f, pyarrow.ipc.new_stream(f,t.schema) as w: w.write_table(t)
+with pyarrow.memory_map('t.arrow') as m: assert pyarrow.ipc.open_stream(m).read_all().num_rows==2""",
     "workers": """
 from torch.utils.data import DataLoader
 class D:

@@ -12,6 +12,10 @@ from valgap.experiments.overlay import Overlay
 
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
+# What only some systems have, and what a copy of a file with its attributes, or a lock beside it, asks for.
+READING = ("statvfs", "pathconf", "getxattr", "listxattr")
+CHANGING = ("setxattr", "removexattr", "chown", "lchown")
+
 
 def open_through(overlay: Overlay) -> Callable[..., Any]:
     """What stands in the place of open."""
@@ -60,6 +64,9 @@ class OsFunctions:
             "chmod": self._changing("chmod"),
             "utime": self._changing("utime"),
             "chdir": self._reading("chdir"),
+            **{name: self._reading(name) for name in READING if hasattr(self._real, name)},
+            **{name: self._changing(name) for name in CHANGING if hasattr(self._real, name)},
+            **({"mkfifo": self._mkfifo} if hasattr(self._real, "mkfifo") else {}),
         }
 
     def _reading(self, name: str) -> Callable[..., Any]:
@@ -117,6 +124,11 @@ class OsFunctions:
         self._real.mkdir(self._overlay.write(path), mode)
         if gone and absolute is not None:
             self._overlay.mark(absolute)  # a new folder in the place of a deleted one: what was in it stays hidden
+
+    def _mkfifo(self, path: Any, mode: int = 0o666, *, dir_fd: int | None = None) -> None:
+        if self._overlay.exists(path):
+            raise _already_there(path)
+        self._real.mkfifo(self._overlay.write(path), mode)
 
     def _rmdir(self, path: Any, *, dir_fd: int | None = None) -> None:
         absolute = self._overlay.covered(path)

@@ -34,6 +34,16 @@ OS_FUNCTIONS = (
     "utime",
     "getcwd",
     "chdir",
+    # Not every system has these.
+    "statvfs",
+    "pathconf",
+    "getxattr",
+    "listxattr",
+    "setxattr",
+    "removexattr",
+    "chown",
+    "lchown",
+    "mkfifo",
 )
 
 
@@ -47,7 +57,7 @@ class Overlay:
     def __init__(self, world: str, free: tuple[str, ...]) -> None:
         self.world = world
         self.free = free
-        self.real: Any = SimpleNamespace(**{name: getattr(os, name) for name in OS_FUNCTIONS})
+        self.real: Any = SimpleNamespace(**{name: getattr(os, name) for name in OS_FUNCTIONS if hasattr(os, name)})
         self.open_real = io.open
         self._resolving = threading.local()
 

@@ -97,7 +97,11 @@ def _redirect_pathlib(opened: Any) -> None:
 
 def _redirect_libraries(overlay: Overlay) -> None:
     """Libraries that open a path in C++ or Rust get one that leads into the world."""
-    for module, names in (("torch.serialization", ("save", "load")), ("safetensors.torch", ("save_file", "load_file"))):
+    for module, names in (
+        ("torch.serialization", ("save", "load")),
+        ("safetensors.torch", ("save_file", "load_file")),
+        ("pyarrow", ("memory_map",)),
+    ):
         _after_import(module, functools.partial(_wrap_paths, overlay, names))
     for module, name in (("tarfile", "bltn_open"), ("bz2", "_builtin_open"), ("lzma", "_builtin_open")):
         loaded = sys.modules.get(module)
@@ -115,7 +119,7 @@ def _wrap_paths(overlay: Overlay, names: tuple[str, ...], module: Any) -> None:
             given = list(args)
             if len(given) > _place and isinstance(given[_place], (str, os.PathLike)):
                 given[_place] = lead(given[_place])
-            for key in ("f", "filename"):
+            for key in ("f", "filename", "path"):
                 if isinstance(kwargs.get(key), (str, os.PathLike)):
                     kwargs[key] = lead(kwargs[key])
             return _original(*given, **kwargs)
