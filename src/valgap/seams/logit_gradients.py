@@ -34,9 +34,11 @@ def against_cross_entropy(gradient: LogitGradient, logits: torch.Tensor, target:
     if own is None or target is None or own.shape != logits.shape or own.ndim != 2 or target.shape != own.shape[:1]:
         return None
     target = target.to(own.device)
-    known = (target >= 0) & (target < own.shape[1])
-    share = logits.float().softmax(1)
-    hot = torch.nn.functional.one_hot(target.clamp(0, own.shape[1] - 1), own.shape[1]).float()
+    single = own.shape[1] == 1  # of two classes, one score: how likely the second is
+    classes = 2 if single else own.shape[1]
+    known = (target >= 0) & (target < classes)
+    share = logits.float().sigmoid() if single else logits.float().softmax(1)
+    hot = torch.nn.functional.one_hot(target.clamp(0, classes - 1), classes)[:, -own.shape[1] :].float()
     expected = torch.where(known[:, None], share - hot, torch.zeros_like(share)) / known.sum().clamp_min(1)
     own = own / gradient.scale
     norms = own.norm().clamp_min(1e-30), expected.norm().clamp_min(1e-30)
