@@ -46,6 +46,18 @@ def test_a_run_that_was_stopped_is_judged_by_what_it_was_given(kind: str, turns:
         assert "of 150 (18 were seen)" in outcome.summary and outcome.confidence == 0.9
 
 
+@pytest.mark.parametrize(("second", "faulty"), [(False, True), (True, False)])
+def test_what_a_second_training_had_ahead_is_not_added_to_the_first(second: bool, faulty: bool) -> None:
+    """Of 18 steps 8 are at a small rate; the last pass goes on for so long again, with an optimizer of its own."""
+    case = rates(0.1 * 0.099 ** (np.arange(18) // 5), ScheduleState(4, 0, "StepLR", 18, {"step_size": 5}))
+    passes = [replace(p, loops=((p.epoch, 25),)) if p.phase == "train" else p for p in case.run.passes]
+    if second:
+        last = next(p for p in reversed(passes) if p.phase == "train")
+        own = steps(6, learning_rate=np.full((6, 1), 0.1, np.float32), optimizer=np.ones(6, np.int32))
+        passes.append(replace(last, index=len(passes), epoch=last.epoch + 1, steps=own, loops=((last.epoch + 1, 25),)))
+    assert isinstance(CHECK.detect(Case(replace(case.run, passes=tuple(passes)))), Finding if faulty else Clear)
+
+
 @pytest.mark.parametrize("length", [90, 93, 87])  # the last batch of an epoch counts, or does not
 def test_a_batch_length_stepped_per_epoch(length: int) -> None:
     case = rates(np.full(90, 4e-4), ScheduleState(4, 0, "OneCycleLR", 3, {"total_steps": length}))

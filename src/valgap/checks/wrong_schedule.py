@@ -189,7 +189,10 @@ def longest_trace(run: RunRecord) -> Trace | None:
 
 def steps_ahead(run: RunRecord, trace: Trace) -> float:
     """How many steps a training that was stopped still had ahead, where all of them would have been at a small rate; else 0."""
-    given, seen = given_epochs(run), len(trained(run))
+    given, passes = given_epochs(run), trained(run)
+    seen = len(passes)
+    if not passes or passes[-1].index != int(trace.walk[-1]):
+        return 0.0  # it is over: another training, with an optimizer of its own, was stopped
     kinds = {s.kind for s in run.schedules if s.optimizer == trace.optimizer}
     peak = int(trace.rates.argmax())
     falls = bool((np.diff(trace.rates[peak:]) <= 0).all())
