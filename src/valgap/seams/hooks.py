@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import sys
 import threading
@@ -138,7 +139,7 @@ class Seams:
         try:
             # What we keep must stay usable: tensors made in inference mode cannot be changed outside of it.
             # Nor may what we compute warn the program, or raise where it asked numpy to.
-            with self._lock, _plain_mode(), np.errstate(all="ignore"):
+            with self._lock, _plain_mode(), _no_collection(), np.errstate(all="ignore"):
                 recorded = torch.is_grad_enabled()
                 torch._C._set_grad_enabled(False)  # torch.no_grad() takes ten times as long
                 try:
@@ -486,6 +487,25 @@ _AS_IT_IS = contextlib.nullcontext()
 def _plain_mode() -> contextlib.AbstractContextManager[Any]:
     """Outside of inference mode; to leave a mode that is not on takes time as well."""
     return torch.inference_mode(False) if torch.is_inference_mode_enabled() else _AS_IT_IS
+
+
+class _Held:
+    """While it is open, Python looks for no garbage: what we make and drop at once would bring a search of the whole program
+    forward, which in a large one takes as long as a dozen batches."""
+
+    def __enter__(self) -> None:
+        gc.disable()
+
+    def __exit__(self, *_: object) -> None:
+        gc.enable()
+
+
+_HELD = _Held()
+
+
+def _no_collection() -> contextlib.AbstractContextManager[Any]:
+    """No search for garbage, where the program has one running and no other thread that could switch it meanwhile."""
+    return _HELD if gc.isenabled() and threading.active_count() == 1 else _AS_IT_IS
 
 
 def _has_no_values(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ KEPT_SIDE = 96
 SEEN_IMAGES = 8
 SEEN_SIDE = 64
 FINGERPRINT_GRID = 8
+FEW = 8  # images at a time
 # Above this share of an 8-bit level, values do not lie on a lattice of grey levels.
 LATTICE_TOLERANCE = 0.05
 
@@ -53,26 +55,29 @@ def miniatures(images: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.interpolate(few, side, mode="area")
 
 
-def quantized(images: torch.Tensor) -> dict[str, Any]:
-    """The fields of SeenInputs: (n, C, h, w) as uint8, with the values of 0 and 255 per channel."""
-    values = images.double().cpu().numpy()
-    low, high = _extremes(images)
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
-        low, high = values.min(axis=(0, 2, 3)), values.max(axis=(0, 2, 3))
-    span = np.where(high > low, high - low, 1.0)[None, :, None, None]
-    values = values - low[None, :, None, None]  # a copy: what was given stays; the rest in its place, since memory takes time
-    values /= span
-    values *= 255
-    levels = np.round(values, out=values).astype(np.uint8)
-    return {"images": levels, "low": low.astype(np.float32), "high": high.astype(np.float32)}
+def quantized(*parts: torch.Tensor) -> dict[str, Any]:
+    """The fields of SeenInputs: all of these (n, C, h, w) as uint8, with the values of 0 and 255 per channel."""
+    parts = tuple(p if p.dtype in (torch.float32, torch.float64) else p.double() for p in parts)
+    low, high = _extremes(parts)
+    if not bool(torch.isfinite(low).all() & torch.isfinite(high).all()):
+        parts = tuple(torch.nan_to_num(p, nan=0.0, posinf=0.0, neginf=0.0) for p in parts)
+        low, high = _extremes(parts)
+    scale = 255 / torch.where(high > low, high - low, 1.0)
+    levels = torch.empty((sum(len(p) for p in parts), *parts[0].shape[1:]), dtype=torch.uint8)
+    first = 0
+    for part in parts:
+        for few in part.split(FEW):  # what is computed stays in the processor's cache: memory takes longer than arithmetic
+            values = few - low.to(few.dtype)[:, None, None]
+            levels[first : first + len(few)] = values.mul_(scale.to(few.dtype)[:, None, None]).round_()
+            first += len(few)
+    return {"images": levels.numpy(), "low": low.float().cpu().numpy(), "high": high.float().cpu().numpy()}
 
 
-def _extremes(images: torch.Tensor) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(C,) the smallest and the largest value of each channel of (N, C, H, W); nan where one of them is."""
+def _extremes(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(C,) float64 the smallest and the largest value of each channel of all (N, C, H, W); nan where one of them is."""
     axes = (0, 2, 3)
-    low, high = images.amin(axes), images.amax(axes)
-    return low.double().cpu().numpy(), high.double().cpu().numpy()
+    low, high = torch.stack([p.amin(axes) for p in parts]).amin(0), torch.stack([p.amax(axes) for p in parts]).amax(0)
+    return low.double(), high.double()
 
 
 class InputCollector:

@@ -101,12 +101,14 @@ class InputKeeper:
 
     def result(self) -> dict[str, Any] | None:
         """The fields of KeptInputs but the pass; None where no sample is known."""
-        samples = [s for g in self._groups for s in g.samples.values()]
-        known = [i for i, s in enumerate(samples) if s >= 0]
-        if not known:
+        known = {id(g): [i for i, s in enumerate(g.samples.values()) if s >= 0] for g in self._groups}
+        groups = [g for g in self._groups if known[id(g)]]
+        if not groups:
             return None
-        images = torch.cat([g.images for g in self._groups])
-        return {"sample": np.array([samples[i] for i in known], np.int32), **quantized(images[known])}
+        whole = [len(known[id(g)]) == len(g.images) for g in groups]
+        images = [g.images if all_of_it else g.images[known[id(g)]] for g, all_of_it in zip(groups, whole, strict=True)]
+        samples = [s for g in groups for s in g.samples.values() if s >= 0]
+        return {"sample": np.array(samples, np.int32), **quantized(*images)}
 
 
 @dataclass

@@ -11,6 +11,7 @@ import ast
 import dis
 import inspect
 import linecache
+import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -19,6 +20,8 @@ from typing import Any
 from valgap.seams.frames import locals_of, program_frames
 
 FOR = dis.opmap["FOR_ITER"]
+LOAD_NAME, LOAD_GLOBAL = dis.opmap["LOAD_NAME"], dis.opmap["LOAD_GLOBAL"]
+GLOBAL_SHIFT = 1 if sys.version_info >= (3, 11) else 0  # since then the lowest bit says something else
 MAX_LINES = 20_000
 MAX_LOOPS = 6
 # Before Python 3.13 looking at a function's variables would change what it has kept of them by these.
@@ -111,8 +114,16 @@ def _has_loop(code: types.CodeType) -> bool:
 @lru_cache(maxsize=1024)
 def _keeps_variables(code: types.CodeType) -> bool:
     """Whether a function may have kept its variables in a dictionary; ``model.eval()`` is no such thing."""
-    names = KEEP & set(code.co_names)
-    return bool(names) and any(i.argval in names and i.opname in ("LOAD_GLOBAL", "LOAD_NAME") for i in dis.get_instructions(code))
+    if KEEP.isdisjoint(code.co_names):
+        return False
+    high = 0  # of an operand that takes more than a byte
+    for operation, low in zip(code.co_code[::2], code.co_code[1::2], strict=True):
+        operand = high | low
+        high = operand << 8 if operation == dis.EXTENDED_ARG else 0
+        place = operand if operation == LOAD_NAME else operand >> GLOBAL_SHIFT if operation == LOAD_GLOBAL else -1
+        if 0 <= place < len(code.co_names) and code.co_names[place] in KEEP:
+            return True
+    return False
 
 
 def _belongs(loop: ast.For, frame: types.FrameType) -> bool:

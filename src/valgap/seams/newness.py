@@ -23,11 +23,14 @@ def looks_new(layer: nn.Module) -> bool | None:
     if weight.ndim == 1:
         shift = bias is None or not bool(bias.detach().any())
         return shift and bool(((weight == 1).all()) | (weight == 0).all())
-    if not bool(weight.any()):
+    # Each passes over the weights once and makes no copy of them: of a large model's, copies take longer than a batch.
+    low, high = (float(weight.min()), float(weight.max())) if weight.numel() else (0.0, 0.0)
+    if low == high == 0:
         return True
     wide = weight.numel() // weight.shape[0]
     narrow = weight.shape[0] * weight[0, 0].numel()
-    variance, most, n = float(weight.square().mean()), float(weight.abs().max()), weight.numel()
+    n = weight.numel()
+    variance, most = float(torch.linalg.vector_norm(weight)) ** 2 / n, max(-low, high)
     uniform = [1 / (3 * wide), 1 / (3 * narrow), 2 / wide, 2 / narrow, 2 / (wide + narrow), 1 / wide]
     for wanted in uniform:
         end = math.sqrt(3 * wanted)

@@ -526,7 +526,8 @@ class Recorder:
             return
         accuracy = walk.right / walk.labelled
         if self.best is None or accuracy > self.best[0] or self.best[2].keys() != {t[0] for t in model.tensors}:
-            state = {name: t.detach().to("cpu", copy=True) for name, t, _, _ in model.tensors}
+            before = self.best[2] if self.best is not None else {}
+            state = {name: _copied(t.detach(), before.get(name)) for name, t, _, _ in model.tensors}
             self.best = (accuracy, walk.index, state)
 
     def finish(self) -> None:
@@ -549,3 +550,10 @@ class Recorder:
 def _modes(model: TrackedModel, grad_enabled: bool) -> tuple[float, float, float, float]:
     training, norm, drop = model.modes()
     return float(training), norm, drop, float(grad_enabled)
+
+
+def _copied(tensor: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
+    """A copy on the CPU, in the memory of an earlier one that is no longer wanted: fresh memory takes several times as long."""
+    if before is None or before.shape != tensor.shape or before.dtype != tensor.dtype:
+        return tensor.to("cpu", copy=True)
+    return before.copy_(tensor)

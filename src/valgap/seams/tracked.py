@@ -197,7 +197,8 @@ class TrackedModel:
             for part in self.parts
             for module in part.modules()
             if id(module) in self.called or module is part
-            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
+            for tensor in (*module._parameters.values(), *module._buffers.values())
+            if tensor is not None
         }
         return [id(t) in working for _, t, _, _ in self.tensors]
 
@@ -205,7 +206,7 @@ class TrackedModel:
         """Keep what works in a call of ``module`` and is no part of it."""
         own = {id(p) for p in module.parameters()}
         for layer in working:
-            new = [p for p in layer.parameters(recurse=False) if p.requires_grad]
+            new = [p for p in layer._parameters.values() if p is not None and p.requires_grad]
             if new and id(layer) not in self.strays and not any(id(p) in own for p in new):
                 self.strays[id(layer)] = Stray(layer)
 
@@ -243,7 +244,7 @@ class TrackedModel:
         if not new:
             return
         unknown = {id(t) for t in new}
-        layers = [m for r in self.parts for m in r.modules() if any(id(p) in unknown for p in m.parameters(recurse=False))]
+        layers = [m for r in self.parts for m in r.modules() if any(id(p) in unknown for p in m._parameters.values())]
         self.newness.update(newness(self.tensors, layers, self.loaded))
         sums, norms = _sums_and_norms(new)
         small = sum(t.numel() * t.element_size() for _, t, _, _ in self.tensors) <= MAX_KEPT_STATE_BYTES
