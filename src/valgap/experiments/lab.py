@@ -11,7 +11,7 @@ import numpy as np
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.joint import Answer
 from valgap.experiments.placebo import placebo
-from valgap.experiments.plan import SEEDS, Length
+from valgap.experiments.plan import SEEDS, Length, recorded_threads
 from valgap.experiments.runner import OUT_OF_TIME as OUT_OF_TIME
 from valgap.experiments.runner import ArmResult, Runner, below, last_scored
 from valgap.experiments.scoring import (
@@ -173,6 +173,11 @@ class Lab:
         same, text = reproduces(recorded.samples.accuracy, int(recorded.samples.labelled.sum()), control)
         share = same_answers(replace(control[0], record=self.run, samples=recorded.samples, names=None), control[0])
         text += f"; with its own random numbers it gives {share:.1%} of the recorded answers"
+        recorded_on = recorded_threads(self.run)
+        if share < 1.0 and recorded_on is not None and recorded_on != self.runner.threads:
+            text += (
+                f" (computed with {self.runner.threads} threads, recorded with {recorded_on}: sums are rounded in another way)"
+            )
         return (None if same else f"the control does not reproduce the record: {text}"), text, same
 
     def _same_weights(self, control: Sequence[ArmResult]) -> tuple[str | None, str, bool]:

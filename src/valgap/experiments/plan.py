@@ -90,6 +90,12 @@ def arm_memory(run: RunRecord) -> int | None:
     return int(1.5 * peak) + (1 << 30) if isinstance(peak, int) else None
 
 
+def recorded_threads(run: RunRecord) -> int | None:
+    """How many threads the program computed with; None where the record does not say."""
+    threads = run.header.get("threads")
+    return threads if isinstance(threads, int) and threads > 0 else None
+
+
 def least_budget(run: RunRecord, arms: int) -> float:
     """Seconds in which the shortest arms fit, ``arms`` of them."""
     start, epoch = epoch_seconds(run)

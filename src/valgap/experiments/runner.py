@@ -113,6 +113,7 @@ class Runner:
         limits: of each arm.
         gpus: how many there are; each arm sees one of them.
         warm: fork arms from a program that waits at its first loader, where that can be; ``close`` then ends it.
+        most_threads: of one arm, where the recorded program had so few: with more, sums are rounded in another way.
     """
 
     def __init__(
@@ -127,7 +128,10 @@ class Runner:
         planned: int = 0,
         expected_s: float = 0.0,
         warm: bool = False,
+        most_threads: int | None = None,
     ) -> None:
+        own = max(1, (os.cpu_count() or 1) // max(1, parallel))
+        self.threads = own if most_threads is None else max(1, min(own, most_threads))
         self.planned, self.expected_s = planned, expected_s
         self.limits, self.gpus = limits, gpus
         self.folder, self.parallel, self.deadline, self.grace = folder, max(1, parallel), deadline, grace
@@ -273,14 +277,13 @@ class Runner:
 
     def _start(self, spec: ArmSpec, slot: int) -> subprocess.Popen[bytes] | Fork:
         folder = self.place(spec)
-        threads = max(1, (os.cpu_count() or 1) // self.parallel)
         shutil.rmtree(folder, ignore_errors=True)  # an arm that was cut off
         self._temporary[folder] = Path(tempfile.mkdtemp(prefix="valgap-"))
         self._janitor.knows(FOLDER, self._temporary[folder])
         program = self._programs.get(self.place(waiting_spec(spec))) if self._warm and _forkable(spec) else None
         if program is not None and program.ready and not program.gone:
             _make(program.place(folder.name), spec)
-            forked = program.fork(folder.name, self._temporary[folder], self.folder / FEATURES, threads, FORK_S)
+            forked = program.fork(folder.name, self._temporary[folder], self.folder / FEATURES, self.threads, FORK_S)
             if isinstance(forked, Fork):
                 self._forked.add(folder)
                 self.forks += 1
@@ -291,7 +294,7 @@ class Runner:
         (self.folder / FEATURES).mkdir(parents=True, exist_ok=True)
         _make(folder, spec)
         self._janitor.knows(FOLDER, folder / "scratch")
-        variables = self._variables(folder, self._temporary[folder], threads)
+        variables = self._variables(folder, self._temporary[folder], self.threads)
         if self.gpus > 1:
             variables["CUDA_VISIBLE_DEVICES"] = _one_gpu(slot % self.gpus)
         with (folder / "output.txt").open("wb") as output:
