@@ -171,7 +171,9 @@ class Bench:
             (self.work, "WORK"),
             (self.source, "VALGAP"),
             (self.scripts, "SCRIPTS"),
+            (HERE.parent, "PROJECT"),
             (Path(sys.prefix), "PYTHON"),
+            (Path(sys.base_prefix), "PYTHON"),
             # Packages may come from another environment than the interpreter's own.
             *((Path(p), "PACKAGES") for p in sys.path if p.endswith("site-packages")),
         ):

@@ -194,7 +194,8 @@ SCRIPTS: tuple[Script, ...] = (
         r"\*\s+Acc@1 ([\d.]+)",
         ("ShuffleNetV2", 1_366_792),
         starts={
-            "spawn": "--multiprocessing-distributed --dist-backend gloo --world-size 1 --rank 0 --dist-url tcp://127.0.0.1:{port}"
+            "spawn": "--multiprocessing-distributed --dist-backend gloo --world-size 1 --rank 0 --dist-url tcp://127.0.0.1:{port}",
+            "torchrun": "--dist-backend gloo --dist-url env://",
         },
         readings={"MOD307": "true: 1,000 outputs for 6 classes, by default"},
         faults=(
@@ -271,7 +272,7 @@ SCRIPTS: tuple[Script, ...] = (
     Script(
         "transfer_learning_tutorial",
         "PyTorchKorea/tutorials-kr (its code as upstream's)",
-        "3367e7bdbd9b",
+        "84b7db6e020c",
         "tutorials-kr/beginner_source/transfer_learning_tutorial.py",
         "",
         ("hymenoptera",),
@@ -279,7 +280,7 @@ SCRIPTS: tuple[Script, ...] = (
         ("ResNet", 11_177_538),
         percent=False,
         classes=2,
-        stop_after=(r"Epoch 3/", 1),
+        stop_after=(r"Epoch (?:[3-9]|1\d)/", 1),
         faults=(
             Fault("class folder missing in val", (*SHIFTED, "DAT112"), spoil=without_class("data/hymenoptera_data/val")),
             Fault(
@@ -300,13 +301,13 @@ SCRIPTS: tuple[Script, ...] = (
         ("SqueezeNet", 736_450),
         percent=False,
         classes=2,
-        stop_after=(r"Epoch 3/", 1),
+        stop_after=(r"Epoch (?:[3-9]|1\d)/", 1),
         faults=(Fault("class folder missing in val", (*SHIFTED, "DAT112"), spoil=without_class("data/hymenoptera_data/val")),),
     ),
     Script(
         "cifar10_tutorial",
         "PyTorchKorea/tutorials-kr (its code as upstream's)",
-        "3367e7bdbd9b",
+        "84b7db6e020c",
         "tutorials-kr/beginner_source/blitz/cifar10_tutorial.py",
         "",
         ("cifar10",),
@@ -330,6 +331,7 @@ SCRIPTS: tuple[Script, ...] = (
         ("TransferLearningModel", 24_040_833),
         percent=False,
         classes=2,
+        starts={"subprocesses": "--trainer.devices 2 --trainer.strategy ddp"},
         faults=(Fault("rate 30", RATE, extra="--model.lr 30"),),
     ),
     Script(
@@ -355,6 +357,7 @@ SCRIPTS: tuple[Script, ...] = (
         ("pets",),
         r"epoch \d+: ([\d.]+)",
         ("ResNet", 23_539_558),
+        starts={"torchrun": ""},
         environment={"ACCELERATE_USE_CPU": "true"},
         readings={"MOD302": "true: frozen by requires_grad alone, model.train() moves the statistics of BatchNorm"},
         faults=(Fault("every image twice, so that train and val share them", ("DAT101",), spoil=doubled("images"), images=True),),
