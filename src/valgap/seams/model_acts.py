@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from valgap.seams.act import Act
+from valgap.seams.routes import owner_of
 from valgap.seams.tracked import TrackedModel
 
 
@@ -141,7 +142,7 @@ class RecordedWeights(Act):
         from safetensors.torch import load_file
 
         weights = load_file(str(self.file))
-        tensors = _fitting(model, weights)
+        tensors = _fitting(model, weights) or _of_parts(owner_of(model), weights)
         if tensors is None:
             raise ValueError("the recorded weights do not fit the model that validates")
         with torch.no_grad():
@@ -204,6 +205,16 @@ def _fitting(model: nn.Module, weights: dict[str, torch.Tensor], depth: int = 3)
         return None
     inside = (_fitting(child, weights, depth - 1) for child in model.children())
     return next((found for found in inside if found is not None), None)
+
+
+def _of_parts(owner: nn.Module | None, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+    """The tensors by name of the module whose method calls its parts one after the other; None where one does not fit.
+
+    It may hold more than its parts, a metric's counts say.
+    """
+    tensors = {name: tensor for name, tensor, _, _ in TrackedModel(-1, owner).tensors} if owner is not None else {}
+    fits = all(name in tensors and tensors[name].shape == weights[name].shape for name in weights)
+    return {name: tensors[name] for name in weights} if tensors and fits else None
 
 
 def _sizes(module: nn.Module) -> list[int]:
