@@ -200,11 +200,14 @@ def summary(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str
         counted.setdefault("control in the sandbox reproduces", []).append(
             f"{sum(bool(c.get('same')) and not c['error'] for c in tried)} of {len(tried)}"
         )
+        counted.setdefault("the same answers to every image there", []).append(
+            f"{sum(bool(c.get('same_images')) and c['same_answers'] == c['images_recorded'] for c in tried)} of {len(tried)}"
+        )
         counted.setdefault("processor time with the recorder's, of bare; median (range)", []).append(
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f}, {len(ratios)} scripts)" if ratios else "-"
+            f"{statistics.median(ratios):.3f} ({min(ratios):.3f} .. {max(ratios):.3f}, {len(ratios)} scripts)" if ratios else "-"
         )
         counted.setdefault("the same, of the rest of its own process", []).append(
-            f"{statistics.median(same):.2f} ({min(same):.2f} .. {max(same):.2f})" if same else "-"
+            f"{statistics.median(same):.3f} ({min(same):.3f} .. {max(same):.3f})" if same else "-"
         )
     lines += [f"| {name} | " + " | ".join(values) + " |" for name, values in counted.items()]
     return [*lines, ""]
@@ -245,6 +248,7 @@ def reruns(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str]
         "",
         "`measured there`: the closing measurements that did not fit after the run, made in the rebuilt program. `control`: the",
         "program as it is, its last validation beside the recorded one. `same`: answers right or wrong as before, of the images.",
+        "Where not all are the same, what valgap itself says of it (fidelity) stands beside the verdict.",
         "",
         "| script | measured there | control | recorded | same | reproduces |",
         "|---|---|---|---|---|---|",
@@ -254,7 +258,7 @@ def reruns(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str]
             row = rows.get((label, script.name, "python", "", "rerun"))
             if row is not None:
                 lines.append(f"| {script.name} | {completed(row)} | {control(row)} |")
-    return [*lines, ""] if len(lines) > 7 else []
+    return [*lines, ""] if len(lines) > 8 else []
 
 
 def completed(row: Row) -> str:
@@ -274,7 +278,9 @@ def control(row: Row) -> str:
         why = (row.get("told") or "no answer")[-160:] if made is None else str(made["error"])
         return f"{_cell(why)} | - | - | {'-' if made is not None and 'cannot be tried' in why else '**no**'}"
     same = f"{made['same_answers']} of {made['images_recorded']}" if made["same_images"] else "other images"
-    return f"{made['accuracy']:.4f} | {made['recorded']:.4f} | {same} | {tick(bool(made['same']))}"
+    whole = made["same_images"] and made["same_answers"] == made["images_recorded"]
+    told = "" if whole else f", valgap: {_cell(made['told'])}"
+    return f"{made['accuracy']:.4f} | {made['recorded']:.4f} | {same} | {tick(bool(made['same']))}{told}"
 
 
 def _cell(text: str) -> str:
@@ -301,7 +307,7 @@ def cost(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str]:
                 continue
             bare = rows.get((label, script.name, "python", "", "bare"), {}).get("cpu_s", "-")
             spent = "-" if ratio is None else f"{(ratio - 1) * bare:.2f}"
-            cells = ["-" if x is None else f"{x:.2f}" for x in (ratio, beside(script, rows, label), rough)]
+            cells = ["-" if x is None else f"{x:.3f}" for x in (ratio, beside(script, rows, label), rough)]
             lines.append(f"| {script.name} | {label} | {bare} | {spent} | {' | '.join(cells)} |")
     return [*lines, ""] if len(lines) > 8 else []
 
