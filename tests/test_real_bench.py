@@ -84,10 +84,11 @@ def test_a_planted_fault_is_named_first_only_if_its_code_leads() -> None:
 
 def test_a_control_is_told_with_its_answers_or_why_there_is_none() -> None:
     made = {"error": None, "accuracy": 0.45, "recorded": 0.5, "images": 20, "images_recorded": 20, "same_answers": 19}
-    row = {"control": {**made, "same_images": True, "same": True}}
-    assert real_table.control(row) == "0.4500 | 0.5000 | 19 of 20 | yes"
+    row = {"control": {**made, "same_images": True, "same": True, "told": "a|b"}}
+    assert real_table.control(row) == "0.4500 | 0.5000 | 19 of 20 | yes, valgap: a/b"
+    assert real_table.control({"control": {**row["control"], "same_answers": 20}}).endswith("20 of 20 | yes")
     assert real_table.control({"control": {**row["control"], "same_images": False, "same": False}}).endswith(
-        "other images | **no**"
+        "other images | **no**, valgap: a/b"
     )
     assert real_table.control({"control": {"error": "it ended with status 1"}}).endswith("**no**")
     assert real_table.control({"control": {"error": "cannot be tried: two processes"}}).endswith("| -")
