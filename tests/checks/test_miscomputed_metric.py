@@ -73,6 +73,15 @@ def test_a_number_that_stays_behind_is_told_though_an_earlier_pass_had_it() -> N
     assert finding.severity_points == pytest.approx(51 - 34)
 
 
+def test_counts_that_are_never_reset_are_told_by_a_mean_over_all_passes() -> None:
+    finding = found(CHECK.detect(trained([30, 45, 57], ["val acc 0.3000", "val acc 0.3750", "val acc 0.4400"])))
+    assert "before it" in finding.summary and finding.severity_points == pytest.approx(57 - 44)
+
+
+def test_what_is_right_in_the_first_pass_alone_is_told_without_a_formula() -> None:
+    assert "argmax" in found(CHECK.detect(trained([30, 44, 58], ["val acc 0.30", "val acc 0.39", "val acc 0.47"]))).summary
+
+
 @pytest.mark.parametrize(
     "shown",
     [

@@ -37,6 +37,9 @@ class Known:
     def compared(self, stage: Stage) -> Compared:
         return self.said.get(stage, Compared("unknown", "", missing="a reason"))
 
+    def reference(self, stage: Stage) -> Intervention | Untreatable:
+        return self.compared(stage).treatment or Untreatable("not known")
+
 
 def named(stage: Stage, points: float, confidence: float, code: str = "XXX101") -> Judged:
     """A cause of the catalogue in that stage."""

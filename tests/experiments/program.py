@@ -92,7 +92,8 @@ for epoch in range(2):
         loss_of(logits, labels).backward()
         if fault == "clipped":
             nn.utils.clip_grad_norm_(model.parameters(), 1e-4)
-        optimizer.step()
+        if fault != "no_step":
+            optimizer.step()
         if fault == "schedule":
             schedule.step()
     if fault != "train_validation":

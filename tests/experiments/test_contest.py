@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from valgap.experiments.contest import FIRST_SEEDS, Contest, decide, first_looks
 from valgap.experiments.lab import Lab
 from valgap.experiments.plan import SEEDS, Length
 from valgap.experiments.runner import ArmResult
-from valgap.experiments.suspects import Suspect
-from valgap.types import Finding, Intervention, Judged
+from valgap.experiments.suspects import Suspect, sort_out
+from valgap.reference import Stages
+from valgap.types import Diagnosis, Finding, Intervention, Judged
 
 IMAGES = 300
 
@@ -121,3 +123,24 @@ def test_an_arm_that_fails_leaves_no_verdict(monkeypatch: pytest.MonkeyPatch) ->
     first_looks(lab, list(found.values()))
     assert found["broken"].judged.verdict == "inconclusive" and "status 1" in found["broken"].judged.reason
     assert not found["broken"].open
+
+
+def test_a_cause_without_a_change_of_its_own_is_tried_by_its_stage() -> None:
+    check = next(c for c in CATALOGUE if c.treat is None and c.stage == "update")
+    finding = Finding("", 20.0, 0.9, (), "")
+    run = healthy().run
+    other = replace(check, code=check.code + "b")
+    judged = tuple(Judged(c, f) for c, f in ((check, finding), (other, replace(finding, severity_points=10.0))))
+    diagnosis = Diagnosis(run, judged, None, None, None)
+    suspects, settled = sort_out(diagnosis, Stages(run, None))
+    assert [(s.judged.check.code, s.treatment.name, s.by_stage) for s in suspects] == [(check.code, "reference_update", True)]
+    assert [(j.check.code, j.verdict) for j in settled] == [(other.code, "untested")]
+    assert sort_out(diagnosis)[0] == []
+
+
+def test_that_a_stage_in_the_plain_way_changes_nothing_rules_no_cause_of_it_out() -> None:
+    lab, found = contests(Arms({"": (0.0, 0.0), "worse": (-0.6, 0.0)}, most=200))
+    whole = Contest(lab, replace(found["worse"].suspect, by_stage=True), 1)
+    first_looks(lab, [found["worse"], whole])
+    assert found["worse"].judged.verdict == "refuted" and whole.judged.verdict == "inconclusive"
+    assert "whole stage" in whole.judged.reason

@@ -59,6 +59,7 @@ CASES: list[tuple[str, str, dict[str, Any], set[str]]] = [
     ("reference_loss", "parts", PLAIN, {"gradient at the logits"}),
     ("reference_update", "clipped", STEPS, {"rates"}),
     ("reference_update", "hot", STEPS, {"rates"}),
+    ("reference_update", "no_step", {**STEPS, "each_backward": True}, {"rates", "stale gradients", "optimized", "decay"}),
     ("schedule_steps", "schedule", {"every": "epoch"}, {"rates"}),
     ("evaluate_trained", "averaged", {}, {"validated model"}),
 ]
@@ -127,7 +128,7 @@ def seams(record: RunRecord) -> dict[str, Any]:
     model = record.trained_model
     assert model is not None
     found["optimized"] = model.in_optimizer
-    found["decay"] = np.array([g["weight_decay"] for o in record.optimizers.values() for g in o.groups], float)
+    found["decay"] = np.array([g.get("weight_decay", 0.0) for o in record.optimizers.values() for g in o.groups], float)
     before, after = record.states[train.state], record.states[val.state]
     if val.model == train.model:
         found["validation moves weights"] = before.moved(after) & model.is_parameter
@@ -176,6 +177,14 @@ def test_the_reference_update_learns_where_the_program_does_not(fault: str, resu
     assert last < 0.9 * first and last < 0.9 * faulty.of_phase("train")[-1].samples.mean_loss
     ratios = [p.steps.update_ratio for p in (faulty.of_phase("train")[0], treated.record.of_phase("train")[0])]
     assert not np.allclose(ratios[0][0], ratios[1][0], rtol=0.5)  # the record tells of the steps that were made
+
+
+def test_the_reference_update_steps_where_the_program_never_does(results: dict[str, ArmResult]) -> None:
+    place = next(i for i, case in enumerate(CASES) if case[:2] == ("reference_update", "no_step"))
+    faulty, treated = results["control no_step"].record, results[f"reference_update {place}"]
+    assert faulty is not None and treated.record is not None and treated.acted == (12,)
+    last = [r.of_phase("train")[-1].samples.mean_loss for r in (faulty, treated.record)]
+    assert last[1] < 0.9 * last[0]
 
 
 def test_schedules_are_stepped_at_the_other_place(results: dict[str, ArmResult]) -> None:

@@ -39,6 +39,7 @@ from valgap.types import (
     RunRecord,
     SampleTable,
     Stage,
+    Untreatable,
 )
 
 Worth = dict[frozenset[str], tuple[int, float]]  # of each set of treatments: right answers of 100, and mean loss
@@ -266,17 +267,16 @@ class Known:
     def compared(self, stage: Stage) -> Compared:
         return Compared("sound", "", treatment=Intervention("of", {"stage": stage}))
 
+    def reference(self, stage: Stage) -> Intervention | Untreatable:
+        return Untreatable("") if stage in ("files", "measure") else Intervention("of", {"stage": stage})
+
 
 def test_references_where_nothing_was_confirmed() -> None:
-    run = healthy().run
-    every = references(Known(), run, [], trained=True)
-    assert list(every) == ["draw", "read_train", "read_val", "choose"]
-    assert list(references(Known(), run, ["read_val"], trained=True)) == ["draw", "choose"]
-    assert list(references(Known(), run, ["choose", None], trained=False)) == ["read_val"]
-    assert list(references(None, run, [], trained=False)) == []
-    val = run.passes[-1]
-    drops = replace(run, passes=(*run.passes[:-1], replace(val, modes=replace(val.modes, dropout_training=1.0))))
-    assert list(references(None, drops, [], trained=False)) == ["forward"]
+    every = references(Known(), [], trained=True)
+    assert list(every) == ["draw", "pair", "read_train", "read_val", "forward", "loss", "update", "choose"]
+    assert list(references(Known(), ["read_val", "pair"], trained=True)) == ["draw", "forward", "loss", "update", "choose"]
+    assert list(references(Known(), ["choose", None], trained=False)) == ["read_val", "forward"]
+    assert list(references(None, [], trained=False)) == []
     both = [t.settings["stage"] for t in in_place(["read_train", "read_val"], every)]
     assert both == ["read_train"] and len(in_place(["draw", "read_val"], every)) == 2
 
@@ -328,7 +328,8 @@ def test_a_stage_that_nobody_suspected_is_confirmed_by_its_reference_alone() -> 
     assert [(c.name, c.stage, c.effect.value) for c in more] == [("faulty_draw", "draw", 20.0)]
     assert more[0].effect.nats is not None and more[0].effect.nats.value == pytest.approx(40 / 200)
     assert [(j.check.name, j.verdict) for j in trial.settled] == [("faulty_draw", "confirmed")]
-    assert others == {"read_train": "gain", "read_val": "none", "choose": "none"}
+    sound: tuple[Stage, ...] = ("pair", "read_val", "forward", "loss", "update", "choose")
+    assert others == {"read_train": "gain", **dict.fromkeys(sound, "none")}
 
 
 def test_where_nothing_changes_or_no_time_is_left_no_stage_is_told() -> None:

@@ -15,6 +15,7 @@ from tests.checks.test_stopped_too_early import WAITS
 from valgap.reference import Stages, choosing, forward, losses, measuring, updating
 from valgap.seams.logit_gradients import LogitGradient, against_cross_entropy
 from valgap.types import (
+    STAGES,
     Closing,
     Compared,
     GradientStats,
@@ -44,6 +45,18 @@ def test_eval_mode_that_gives_points_back_is_a_fault_of_the_forward_pass() -> No
     assert forward.compare(replace(run, closing=Closing(rescores={"val_eval": last.samples}))).verdict == "sound"
     assert forward.compare(rescored(run, 0.4)).verdict == "gain"
     assert forward.compare(replace(run, closing=None)).verdict == "unknown"
+
+
+def test_shaken_logits_are_a_fault_of_the_forward_pass_by_their_loss() -> None:
+    run = healthy().run
+    last = run.last_validation
+    assert last is not None
+    shaken = replace(last, samples=replace(last.samples, loss=last.samples.loss + np.float32(0.2)))
+    shaken_run = replace(run, passes=(*run.passes[:-1], shaken), closing=Closing(rescores={"val_eval": last.samples}))
+    assert shaken_run.last_validation is shaken
+    found = forward.compare(shaken_run)
+    assert found.verdict == "at fault" and "0.20 nats" in found.summary
+    assert found.points is not None and found.points.value == 0
 
 
 def by_batches(val: float, train: float) -> RunRecord:
@@ -209,6 +222,18 @@ def test_a_loop_that_is_left_early_is_the_choice_of_the_end(
     assert not early or f"{epochs} of {given} epochs" in found.summary
 
 
+def test_each_stage_has_its_reference_whatever_its_comparison_says() -> None:
+    run = with_gradient(1.0, 1.0)
+    stages = Stages(run, None)
+    assert stages.compared("loss").verdict == "sound"
+    named = {s: t.name for s in STAGES if isinstance(t := stages.reference(s), Intervention)}
+    assert named["loss"] == "reference_loss" and named["update"] == "reference_update" and named["choose"] == "score_best_epoch"
+    assert isinstance(stages.reference("forward"), Untreatable) and isinstance(stages.reference("measure"), Untreatable)
+    last = run.passes[-1]
+    drops = replace(run, passes=(*run.passes[:-1], replace(last, modes=replace(last.modes, dropout_training=1.0))))
+    assert Stages(drops, None).reference("forward") == Intervention("eval_mode", {"phase": "validation"})
+
+
 def test_the_stages_of_training_are_treated_by_their_references() -> None:
     summed = losses.compare(with_gradient(1.0, 20.0), BEHIND).treatment
     assert isinstance(summed, Intervention) and summed.name == "reference_loss"
@@ -224,6 +249,10 @@ def test_the_stages_of_training_are_treated_by_their_references() -> None:
     steps = updating.compare(behind).treatment
     assert isinstance(steps, Intervention) and steps.name == "reference_update"
     assert steps.settings["steps"] == sum(p.optimizer_steps for p in behind.passes)
+    seldom = replace(behind, passes=tuple(replace(p, backwards=16 * p.optimizer_steps) for p in behind.passes))
+    often = updating.treatment(seldom)
+    assert isinstance(often, Intervention) and often.settings["each_backward"] is True
+    assert often.settings["steps"] == sum(p.backwards for p in seldom.of_phase("train"))
     own = {0: OptimizerInfo(0, "own update", ({},), (5,))}
     assert isinstance(updating.compare(replace(behind, optimizers=own)).treatment, Untreatable)
 

@@ -157,3 +157,22 @@ def test_arrays_read_from_a_folder_are_its_files(seen: tuple[RunRecord, Measurem
     other = replace(in_memory, header={**run.header, "argv": ["train.py", "elsewhere"]})
     assert images_of_run(other, 1000) is None
     del images
+
+
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_arrays_whose_labels_were_mixed_are_told_by_their_looks(seen: tuple[RunRecord, Measurements], share: float) -> None:
+    run = shuffled(seen[0], "train", share)
+    in_order = {n: np.array(sorted(d.sample.tolist(), key=lambda s: run.sample_names[s])) for n, d in run.datasets.items()}
+    sets = {n: replace(d, class_to_idx=None, size=4 * EACH, sample=in_order[n], targets=None) for n, d in run.datasets.items()}
+    in_memory = replace(
+        run,
+        sample_names=tuple(f"Arrays[{i}]" for i in range(len(run.sample_names))),
+        datasets=sets,
+        header={**run.header, "argv": ["train.py", str(run.header["cwd"])]},
+    )
+    found = Stages(in_memory, images_of_run(in_memory, 1000)).compared("pair")
+    assert found.verdict == "at fault" and "training" in found.summary
+    assert isinstance(found.treatment, Intervention)
+    # Without images that the model was given, nothing tells the files.
+    unseen = replace(in_memory, kept=())
+    assert Stages(unseen, images_of_run(unseen, 1000)).compared("pair").verdict != "at fault"

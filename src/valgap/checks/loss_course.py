@@ -11,6 +11,8 @@ from valgap.checks.seen_part import SETTLED_STEPS, optimizer_steps
 from valgap.types import FloatArray, IntArray, RunRecord
 
 Z = 2.0
+# A loss that lies still has little noise, so that a fall of nothing is beyond it.
+LEAST_FALL = 0.01
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ class LossCourse:
         return self.mean(2 / 3, 1.0)
 
     def still_falls(self) -> bool:
-        """Whether the last quarter lies below the third one, beyond noise."""
+        """Whether the last quarter lies below the third one, beyond noise and by more than next to nothing."""
         (before, a), (after, b) = self.mean(0.5, 0.75), self.mean(0.75, 1.0)
-        return before - after > Z * math.hypot(a, b)
+        return before - after > max(Z * math.hypot(a, b), LEAST_FALL * before)
 
     def fell(self) -> bool:
         """Whether the last third lies below the first, beyond noise."""

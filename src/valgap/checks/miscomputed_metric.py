@@ -152,6 +152,7 @@ def wrong_accuracies(run: RunRecord, one: Pass) -> dict[str, float]:
     before = [p for p in run.of_phase("validation") if p.index < one.index and p.dataset == one.dataset]
     counted = sum(int(p.samples.correct.sum()) for p in before)
     found["counted on from earlier passes, without a reset"] = (counted + right) / seen
+    found["a mean over this pass and all before it"] = (counted + right) / (sum(len(p.samples) for p in before) + seen)
     if (last := last_batch(one)) > 0:
         found["that of the last batch alone"] = last
     return found

@@ -31,7 +31,7 @@ import numpy as np
 
 from valgap.checks.images import drop_from_train, label_ranking, needed
 from valgap.checks.stage_faults import of_pairing
-from valgap.types import Case, CaseImages, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Untreatable
+from valgap.types import Case, CaseImages, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Stage, Untreatable
 
 # An image is listed as a subject when its label is wrong with at least this probability.
 WRONG = 0.5
@@ -68,7 +68,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         Evidence("held-out agreement of a probe with the training labels", held.train_accuracy if held else None, None, ""),
     )
     if errors.train_interval[1] - errors.train_interval[0] > UNKNOWN:
-        return from_both_sides(images, facts)
+        return from_both_sides(images, facts, of_pairing(case))
     if errors.train_rate < HINT_RATE or len(suspects) < MIN_SUSPECTS:
         return Clear("hardly any training label looks wrong", facts, ranking)
     return Finding(
@@ -83,7 +83,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-def from_both_sides(images: CaseImages, facts: tuple[Evidence, ...]) -> Finding | NotApplicable:
+def from_both_sides(images: CaseImages, facts: tuple[Evidence, ...], stage: Stage | None) -> Finding | NotApplicable:
     """The rate at which a probe fitted on train meets validation labels more often than held-out training labels.
 
     For uniform noise at rate r, a probe of accuracy a agrees with a share (1 - r) a + r (1 - a) / (C - 1) of the labels.
@@ -111,6 +111,7 @@ def from_both_sides(images: CaseImages, facts: tuple[Evidence, ...]) -> Finding 
         confidence=float(np.interp(low, [BET_RATE, 3 * BET_RATE], [0.5, 0.7])),
         evidence=(*facts, side, share),
         remedy="look at a hundred training images with their labels; too few are here to say which labels are wrong",
+        stage=stage,
     )
 
 

@@ -104,6 +104,8 @@ class Contest:
         effect = self._with_best(measure(found, self.tried, self.look))
         told = judge_effect(effect, suspect.expected)
         verdict, reason = told.verdict, told.reason
+        if suspect.by_stage:
+            verdict, reason = _of_stage(verdict, reason)
         if verdict == "confirmed" and has_placebo(suspect.treatment):
             verdict, reason = self._against_placebo(effect, reason, treated)
         self._settle(effect, told, verdict, reason)
@@ -186,6 +188,12 @@ class Contest:
     def _close(self, reason: str) -> None:
         self.judged = replace(self.suspect.judged, verdict="inconclusive", reason=reason)
         self.done = True
+
+
+def _of_stage(verdict: Verdict, reason: str) -> tuple[Verdict, str]:
+    """Of a cause that no change removes by itself: the plain way in its stage's place may leave the cause where it is."""
+    told = f"with the plain way in the place of its whole stage: {reason}"
+    return ("inconclusive" if verdict == "refuted" else verdict), told
 
 
 def first_looks(lab: Lab, contests: Sequence[Contest]) -> None:

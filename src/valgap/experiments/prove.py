@@ -13,6 +13,7 @@ from valgap.experiments.joint import Confirmed
 from valgap.experiments.lab import Compare, Lab
 from valgap.experiments.ledger import account
 from valgap.experiments.plan import (
+    SEEDS,
     Length,
     arm_memory,
     arms_in_parallel,
@@ -76,7 +77,9 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
     begun = time.monotonic()
     run = diagnosis.run
     suspects, settled = sort_out(diagnosis, compare(run) if compare is not None else None)
-    if not suspects:
+    # Without a suspect, the stages are tried: that needs whole arms, of the program as it is and with all references.
+    screened = choose_length(run, 2 * SEEDS, budget_s) if not suspects and compare is not None else None
+    if not suspects and (screened is None or not screened.whole()):
         return replace(diagnosis, judged=_merge(diagnosis, settled), ledger=account(diagnosis, _Nothing(), ()).lines)
     try:
         base = base_spec(run, [s.treatment for s in suspects])
@@ -84,7 +87,7 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         settled += [replace(s.judged, verdict="inconclusive", reason=str(why)) for s in suspects]
         return replace(diagnosis, judged=_merge(diagnosis, settled))
     folder = Path(run.path) / "experiments"
-    chosen, length, left_out = fit(run, suspects, budget_s)
+    chosen, length, left_out = fit(run, suspects, budget_s) if suspects else ([], screened, [])
     limits = Limits(PATIENCE_S + PATIENCE * (length.seconds if length is not None else run.seconds), arm_memory(run))
     gpus = run.header.get("gpus")
     runner = Runner(
@@ -95,7 +98,7 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         GRACE * budget_s,
         limits,
         gpus if isinstance(gpus, int) else 0,
-        number_of_arms(chosen),
+        number_of_arms(chosen) if chosen else 2 * SEEDS,
         length.seconds if length is not None else epoch_seconds(run)[0],
         warm=True,
     )
@@ -227,7 +230,7 @@ class Trial:
         trained = not lab.base.weights
         if trained and not lab.length.whole():
             return [], []  # what a short training gains by other images says little of a whole one
-        known = references(lab.compare(lab.run) if lab.compare is not None else None, lab.run, [c.stage for c in causes], trained)
+        known = references(lab.compare(lab.run) if lab.compare is not None else None, [c.stage for c in causes], trained)
         removed = [c.treatment for c in causes]
         if any(is_score(t) or is_rescore(t) for t in removed):
             known.pop("choose", None)  # which epoch is best is another question under other images or labels

@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from valgap.experiments.verdicts import MEANINGFUL_POINTS
-from valgap.types import STAGES, CaseStages, Effect, Intervention, Measured, RunRecord, Stage, StageShare
+from valgap.types import STAGES, CaseStages, Effect, Intervention, Measured, Stage, StageShare
 
 # Nothing else speaks for them: chance may call one at fault once in a hundred diagnoses, after the correction for the tries.
 UNSUSPECTED_LEVEL = 0.01
 # Their references change what is read; the one of training reads validation as well.
 READING: tuple[Stage, ...] = ("read_train", "read_val")
+# Recorded weights are enough for these.
+UNTRAINED: tuple[Stage, ...] = ("read_val", "forward")
 # The effect of the references of some stages, beyond what is confirmed; None where it cannot be measured (any more).
 Try = Callable[[Sequence[Stage]], Effect | None]
 
@@ -58,25 +60,20 @@ def most_tries(stages: Sequence[Stage]) -> int:
     return max(1, 2 * len(stages) - 1)
 
 
-def references(
-    stages: CaseStages | None, run: RunRecord, confirmed: Sequence[Stage | None], trained: bool
-) -> dict[Stage, Intervention]:
+def references(stages: CaseStages | None, confirmed: Sequence[Stage | None], trained: bool) -> dict[Stage, Intervention]:
     """The reference of each stage that can be put in its place and where no cause was confirmed.
 
     ``trained``: whether the re-runs train the whole program; else what needs no training is left.
     """
     found: dict[Stage, Intervention] = {}
-    last = run.last_validation
-    if last is not None and last.modes.training_flag + last.modes.batchnorm_training + last.modes.dropout_training > 0:
-        found["forward"] = Intervention("eval_mode", {"phase": "validation"})
-    if trained and len(run.of_phase("validation")) > 1:
-        found["choose"] = Intervention("score_best_epoch")
-    for stage in ("draw", "read_train", "read_val") if trained else ("read_val",):
-        own = stages.compared(stage).treatment if stages is not None else None
+    read = any(stage in READING for stage in confirmed)
+    for stage in STAGES if stages is not None else ():
+        if stage in confirmed or (read and stage in READING) or not (trained or stage in UNTRAINED):
+            continue
+        own = stages.reference(stage) if stages is not None else None
         if isinstance(own, Intervention):
             found[stage] = own
-    read = any(stage in READING for stage in confirmed)
-    return {s: found[s] for s in STAGES if s in found and s not in confirmed and not (read and s in READING)}
+    return found
 
 
 def in_place(stages: Sequence[Stage], known: Mapping[Stage, Intervention]) -> list[Intervention]:

@@ -12,9 +12,10 @@ from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.placebo import has_placebo
 from valgap.experiments.plan import SEEDS, Length, choose_length, least_budget
 from valgap.experiments.scoring import is_rescore, is_score
-from valgap.types import TRAINED, Case, CaseStages, Diagnosis, Finding, Intervention, Judged, RunRecord, Untreatable
+from valgap.types import TRAINED, Case, CaseStages, Diagnosis, Finding, Intervention, Judged, RunRecord
 
 SUSPECTED = 0.5
+TRIED_AS_STAGE = "not tried by itself: its stage is tried as a whole, under another finding"
 NO_TREATMENT = "not tried: no change to the running program removes this cause, so that it is judged on evidence alone"
 
 
@@ -31,6 +32,7 @@ class Suspect:
     judged: Judged
     finding: Finding
     treatment: Intervention
+    by_stage: bool = False  # its whole stage is done in the plain way: that this changes nothing does not rule the cause out
 
     @property
     def expected(self) -> float:
@@ -47,21 +49,37 @@ def sort_out(diagnosis: Diagnosis, stages: CaseStages | None = None) -> tuple[li
     suspects: list[Suspect] = []
     settled: list[Judged] = []
     case = Case(diagnosis.run, stages=stages)
+    by_stage: list[Suspect] = []
     for judged in diagnosis.findings:
         finding = judged.outcome
         treat = judged.check.treat
         if not isinstance(finding, Finding) or finding.confidence < SUSPECTED:
             continue
-        if treat is None:
-            settled.append(replace(judged, reason=judged.reason or NO_TREATMENT))
-            continue
-        treatment = treat(case, finding)
-        if isinstance(treatment, Untreatable):
-            settled.append(replace(judged, verdict="inconclusive", reason=f"cannot be tried: {treatment.reason}"))
-        else:
+        treatment = treat(case, finding) if treat is not None else None
+        if isinstance(treatment, Intervention):
             suspects.append(Suspect(judged, finding, treatment))
-    suspects.sort(key=lambda s: -abs(s.finding.severity_points) * s.finding.confidence)
+            continue
+        whole = stages.reference(judged.check.stage) if stages is not None and judged.check.stage is not None else None
+        if isinstance(whole, Intervention):
+            by_stage.append(Suspect(judged, finding, whole, by_stage=True))
+        elif treatment is None:
+            settled.append(replace(judged, reason=judged.reason or NO_TREATMENT))
+        else:
+            settled.append(replace(judged, verdict="inconclusive", reason=f"cannot be tried: {treatment.reason}"))
+    tried = [s.treatment for s in suspects]
+    for suspect in sorted(by_stage, key=_weight):
+        if suspect.treatment in tried:
+            settled.append(replace(suspect.judged, reason=TRIED_AS_STAGE))
+        else:
+            tried.append(suspect.treatment)
+            suspects.append(suspect)
+    suspects.sort(key=_weight)
     return suspects, settled
+
+
+def _weight(suspect: Suspect) -> float:
+    """The likeliest and costliest have the least."""
+    return -abs(suspect.finding.severity_points) * suspect.finding.confidence
 
 
 def base_spec(run: RunRecord, treatments: Sequence[Intervention] = ()) -> ArmSpec:

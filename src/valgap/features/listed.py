@@ -1,7 +1,8 @@
 """Files of samples that a program holds in memory: found where a folder that it was given lists them in the same order.
 
 Programs read a folder class by class, in the order of names, into arrays. Where a folder holds as many images as the data set,
-and their class folders in that order are the data set's targets one by one, the n-th sample is the n-th file.
+and their class folders in that order are the data set's targets one by one, the n-th sample is the n-th file. Where they are
+others, they may be what is wrong: then the images that the model was given tell by their looks whether it is.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from valgap.data.images import SUFFIXES
+from valgap.features.looks import AGREE, FEW_CLEAR, likest, pictures_of
 from valgap.types import IntArray, RunRecord
 
 MAX_FILES = 200_000
+MOST_PICTURES = 4_000  # files that are looked at
 MAX_DEPTH = 3
 MIN_CLASSES = 2
 
@@ -26,15 +29,31 @@ def listed_files(run: RunRecord, dataset: int) -> tuple[list[str], IntArray] | N
     if targets is None:
         return None
     ids, order = targets
+    as_many: list[list[str]] = []
     for folder in image_folders(run):
         files = images_in_order(folder)
         if len(files) != len(order):
             continue
+        as_many.append(files)
         parents = [os.path.dirname(f) for f in files]  # noqa: PTH120
         known = {p: i for i, p in enumerate(dict.fromkeys(parents))}
         if len(known) >= MIN_CLASSES and _same_parts(np.array([known[p] for p in parents]), order):
             return files, ids
-    return None
+    likely = next((files for files in as_many if len(order) <= MOST_PICTURES and _looks_so(run, dataset, ids, files)), None)
+    return (likely, ids) if likely is not None else None
+
+
+def _looks_so(run: RunRecord, dataset: int, ids: IntArray, files: list[str]) -> bool:
+    """Whether the images that the model was given are, by their looks, the files at their places."""
+    place = {int(s): i for i, s in enumerate(ids.tolist())}
+    own = [k for k in run.kept if run.passes[k.pass_index].dataset == dataset]
+    if not own:
+        return False
+    pictures = pictures_of(files)
+    told = np.concatenate([likest(k, pictures) for k in own])
+    places = np.array([place.get(int(s), -1) for k in own for s in k.sample])
+    clear = (told >= 0) & (places >= 0)
+    return bool(clear.sum() >= FEW_CLEAR and (told == places)[clear].mean() >= AGREE)
 
 
 def _targets(run: RunRecord, dataset: int) -> tuple[IntArray, IntArray] | None:

@@ -15,20 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from valgap.data.folder import VALIDATION_NAMES
-from valgap.data.images import read_middle
-from valgap.errors import DataError
 from valgap.features.listed import MIN_CLASSES, image_folders, images_in_order
-from valgap.types import FloatArray, IntArray, KeptInputs, Pass, RunRecord
+from valgap.features.looks import AGREE, FEW_CLEAR, flat, likest, pictures_of, small
+from valgap.types import IntArray, KeptInputs, Pass, RunRecord
 
-# Side of the grey pictures by which images and files are compared, and the share of a file's shorter side that they show.
-SIDE, SHOWN = 24, 1.0
-# The best file's likeness (correlation) must be so high, and what it lacks a share of what the second best lacks (Lowe 2004).
-LIKE, RATIO = 0.6, 0.7
-GREY = np.array([0.299, 0.587, 0.114], np.float32)
 MOST_FILES = 4_000
-# Of so many training images that are told by their looks, such a share must have the target of their folder.
-LEAST_TOLD, AGREE = 20, 0.95
-FEW_CLEAR = 10  # validation images whose looks tell their file: from so many on, they must tell what the order does
+# Of so many training images that are told by their looks, nearly all must have the target of their folder.
+LEAST_TOLD = 20
 
 
 @dataclass(frozen=True)
@@ -56,12 +49,12 @@ def with_loop_files(run: RunRecord) -> RunRecord:
     target = {s: t for table in tables for s, t in zip(table.sample.tolist(), table.target.tolist(), strict=True)}
     kept: list[KeptInputs] = []
     told: dict[int, int] = {}  # training file -> the target that the loss saw
-    pictures = _flat(np.stack([_picture(path) for path, _ in found.train]))
+    pictures = pictures_of([path for path, _ in found.train])
     for one in run.kept:
         if run.passes[one.pass_index].phase != "train":
             kept.append(one)
             continue
-        files = _told(one, pictures)
+        files = likest(one, pictures)
         known = files >= 0
         told.update(zip(files[known].tolist(), [target.get(int(s), -1) for s in one.sample[known]], strict=True))
         if known.any():
@@ -105,14 +98,14 @@ def _likeness(run: RunRecord, val: Pass, files: list[str]) -> float:
     rows = [(i, place[s]) for i, s in enumerate(kept.sample.tolist()) if s in place] if kept is not None else []
     if kept is None or not rows:
         return 0.0
-    pictures = _flat(np.stack([_picture(f) for f in files]))
+    pictures = pictures_of(files)
     own = np.array([n for _, n in rows])
-    told = _told(kept, pictures)[[i for i, _ in rows]]
+    told = likest(kept, pictures)[[i for i, _ in rows]]
     clear = told >= 0
     if clear.sum() >= FEW_CLEAR and (told == own)[clear].mean() < AGREE:
         return -1.0
     values = kept.values
-    ours = _flat(np.stack([_small(values[i].mean(0)) for i, _ in rows]))
+    ours = flat(np.stack([small(values[i].mean(0)) for i, _ in rows]))
     return float((ours * pictures[own]).sum(1).mean())
 
 
@@ -121,37 +114,3 @@ def _classes(folders: list[str], order: IntArray) -> dict[str, int] | None:
     pairs = set(zip(folders, order.tolist(), strict=True))
     found = dict(pairs)
     return found if len(pairs) == len(found) == len(set(found.values())) else None
-
-
-def _told(kept: KeptInputs, pictures: FloatArray) -> IntArray:
-    """(n,) which of the files each kept image is, by their flat pictures; -1 where its looks do not tell."""
-    grey = kept.values.mean(1)
-    ways = [_flat(np.stack([_small(g) for g in one])) @ pictures.T for one in (grey, grey[:, :, ::-1])]
-    likeness = np.maximum(*ways)
-    best = np.sort(likeness, axis=1)
-    second = best[:, -2] if best.shape[1] > 1 else np.zeros(len(best))
-    clear = (best[:, -1] >= LIKE) & (1 - best[:, -1] <= RATIO * (1 - second))
-    return np.where(clear, likeness.argmax(1), -1)
-
-
-def _small(image: FloatArray) -> FloatArray:
-    """(SIDE, SIDE) means of the parts of a (h, w) picture."""
-    rows, columns = (np.linspace(0, n, SIDE + 1).astype(int)[:-1] for n in image.shape)
-    summed = np.add.reduceat(np.add.reduceat(image, rows, axis=0), columns, axis=1)
-    sizes = np.outer(np.diff([*rows, image.shape[0]]), np.diff([*columns, image.shape[1]]))
-    return np.asarray(summed / np.maximum(sizes, 1), np.float32)
-
-
-def _picture(path: str) -> FloatArray:
-    """(SIDE, SIDE) grey of a file; zeros where it cannot be read."""
-    try:
-        return np.asarray(read_middle(path, (SIDE, SIDE), SHOWN) @ GREY, np.float32)
-    except DataError:
-        return np.zeros((SIDE, SIDE), np.float32)
-
-
-def _flat(pictures: FloatArray) -> FloatArray:
-    """(n, SIDE * SIDE), each of mean 0 and length 1."""
-    rows = pictures.reshape(len(pictures), -1)
-    rows = rows - rows.mean(1, keepdims=True)
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9))

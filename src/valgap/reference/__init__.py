@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from valgap.features import Measurements
 from valgap.reference import choosing, drawing, forward, losses, measuring, pairing, reading, updating
 from valgap.reference.losses import loss_parts as loss_parts
-from valgap.types import Compared, RunRecord, Stage
+from valgap.types import Compared, Intervention, RunRecord, Stage, Untreatable
 
 # What stages before cost explains what a later one seems to, where it is at least this share of that.
 EXPLAINED = 0.5
@@ -43,6 +43,19 @@ class Stages:
         if stage not in self._known:
             self._known[stage] = self._ways[stage]() if stage in self._ways else NOT_COMPARED
         return self._known[stage]
+
+    def reference(self, stage: Stage) -> Intervention | Untreatable:
+        """What puts the reference in the stage's place in the program, whatever the comparison says; or why nothing can."""
+        own = self.compared(stage).treatment
+        if own is not None:
+            return own
+        way = {
+            "forward": forward.treatment,
+            "loss": losses.treatment,
+            "update": updating.treatment,
+            "choose": choosing.treatment,
+        }.get(stage)
+        return way(self._run) if way is not None else Untreatable("what the reference of this stage would take is not known here")
 
     def _learned(self, *upstream: Stage, by: Callable[[Compared], Compared] = lambda found: found) -> Compared:
         """What training left to a probe, where no stage before it explains that; seen in the light of ``by``."""

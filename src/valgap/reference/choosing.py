@@ -18,7 +18,7 @@ from valgap.checks.progress import course, head_rate, usual_rate
 from valgap.checks.seen_part import given_epochs, trained
 from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above
 from valgap.stats import rows_cross_fitted
-from valgap.types import MAX_LOSS, Compared, Evidence, RunRecord
+from valgap.types import MAX_LOSS, Compared, Evidence, Intervention, RunRecord, Untreatable
 
 LEAST_POINTS = 2.0
 # A training loss that fell by this share in the last epoch goes on falling; below this share of a usual rate, the rate is why.
@@ -39,6 +39,13 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
             learned, summary=told, remedy="train longer, and let early stopping wait longer than validation jumps", kind="early"
         )
     return _best_epoch(run)
+
+
+def treatment(run: RunRecord) -> Intervention | Untreatable:
+    """The answers of the best epoch."""
+    if len(run.of_phase("validation")) < 2:
+        return Untreatable("there is one epoch to choose from")
+    return Intervention("score_best_epoch")
 
 
 def still_improving(run: RunRecord) -> bool:

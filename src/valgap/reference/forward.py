@@ -10,10 +10,11 @@ import numpy as np
 
 from valgap.checks.rescored import reloaded_since
 from valgap.checks.seen_part import SETTLED_STEPS, optimizer_steps
-from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above
-from valgap.types import MAX_LOSS, Compared, Evidence, Pass, RunRecord, SampleTable
+from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above, likely_fall
+from valgap.types import MAX_LOSS, Compared, Evidence, Intervention, Pass, RunRecord, SampleTable, Untreatable
 
 LEAST_POINTS = 2.0
+LEAST_NATS = 0.05
 SURE = 0.97
 # Mean change of a logit by other batch mates, over the spread of the logits; rounding stays far below.
 MATES = 0.02
@@ -38,7 +39,9 @@ def compare(run: RunRecord) -> Compared:
     mates = run.closing.numbers.get("batch_mate_change") if run.closing is not None else None
     if mates is not None:
         facts.append(Evidence("change of an image's logits by its batch mates, of their spread", mates, 0.0))
-    confidence = SURE * likely_above(points, LEAST_POINTS)
+    # Few images are answered otherwise where what is added to the logits only shakes them; their loss tells.
+    by_loss = likely_fall(nats, LEAST_NATS) if points.value >= 0 else 0.0
+    confidence = SURE * max(likely_above(points, LEAST_POINTS), by_loss)
     if points.value < 0 and points.high < 0:
         return Compared("gain", "validation as the script scores it is better than in eval mode", points, nats, 0.0, tuple(facts))
     unfit = _unfit_statistics(run, again)
@@ -48,9 +51,18 @@ def compare(run: RunRecord) -> Compared:
         return Compared(
             "sound", "the model answers in validation as it does in eval mode", points, nats, confidence, tuple(facts)
         )
-    told = f"the same weights in eval mode, image by image, are {points.value:.0f} points better than validation found them"
+    better = f"{points.value:.0f} points" if points.value >= LEAST_POINTS else f"{nats.value:.2f} nats of loss"
+    told = f"the same weights in eval mode, image by image, are {better} better than validation found them"
     remedy = "call model.eval() before validation and let nothing in forward depend on the other images of the batch"
     return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy)
+
+
+def treatment(run: RunRecord) -> Intervention | Untreatable:
+    """Eval mode at validation."""
+    last = run.last_validation
+    if last is None or last.modes.training_flag + last.modes.batchnorm_training + last.modes.dropout_training <= 0:
+        return Untreatable("validation ran in eval mode as it was")
+    return Intervention("eval_mode", {"phase": "validation"})
 
 
 def _unfit_statistics(run: RunRecord, again: SampleTable) -> Compared | None:

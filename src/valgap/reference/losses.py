@@ -37,7 +37,7 @@ LARGE = 6.0
 
 def compare(run: RunRecord, learned: Compared) -> Compared:
     """The gradient at the logits against the reference's; ``learned``: what the finished network leaves to a probe."""
-    passes = [p for p in run.of_phase("train") if p.gradient is not None]
+    passes = _with_gradients(run)
     seen = [p.gradient for p in passes if p.gradient is not None]
     if not seen:
         return Compared("unknown", "", missing="gradients at the logits, and hard targets")
@@ -75,19 +75,21 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         told, remedy = f"the loss leaves out {silent:.0%} of the samples", "train on the mean over all samples of a batch"
         if silent >= ALL:
             told, remedy = "the loss gives no gradient: it does not depend on the logits, or not where they are", MUTE_REMEDY
-        points, own = learned.points if learned.verdict == "at fault" else None, _treatment(run, passes)
+        points, own = learned.points if learned.verdict == "at fault" else None, treatment(run)
         return Compared("at fault", told, points, nats, SURE, facts, remedy, kind="mute", treatment=own)
     kind = "summed" if summed else "" if large or not bent else "bent"
     # What a probe makes of features that this loss has shaped is no measure of what another would have made of them.
     blind = learned.verdict == "unknown" or (learned.verdict == "sound" and _features_learnt(run) and _wrong(run) > WRONG)
     if blind and cosine < AWAY:
-        return Compared(
-            "at fault", told, None, nats, AWAY_CONFIDENCE, facts, remedy, kind=kind, treatment=_treatment(run, passes)
-        )
+        return Compared("at fault", told, None, nats, AWAY_CONFIDENCE, facts, remedy, kind=kind, treatment=treatment(run))
     if learned.verdict != "at fault":
         return Compared("sound", told + "; the training bears it", learned.points, nats, learned.confidence, facts)
-    evidence, own = (*facts, *learned.evidence), _treatment(run, passes)
+    evidence, own = (*facts, *learned.evidence), treatment(run)
     return replace(learned, nats=nats, summary=told, evidence=evidence, remedy=remedy, kind=kind, treatment=own)
+
+
+def _with_gradients(run: RunRecord) -> list[Pass]:
+    return [p for p in run.of_phase("train") if p.gradient is not None]
 
 
 def _direction(passes: list[Pass]) -> float:
@@ -118,8 +120,11 @@ def _wrong(run: RunRecord) -> float:
     return 1 - val.samples.accuracy if val is not None and val.samples.answered else 0.0
 
 
-def _treatment(run: RunRecord, passes: list[Pass]) -> Intervention | Untreatable:
+def treatment(run: RunRecord) -> Intervention | Untreatable:
     """The mean cross-entropy of the targets that training saw, by position."""
+    passes = _with_gradients(run)
+    if not passes or _soft(passes[0]):
+        return Untreatable("gradients at the logits, of hard targets, were not seen")
     targets: dict[str, list[int]] = {}
     for number in {p.dataset for p in passes}:
         info = run.datasets.get(number)

@@ -17,8 +17,8 @@ import numpy as np
 from valgap.features import Measurements
 from valgap.features.source import class_names
 from valgap.reference.positions import rows_by_position
-from valgap.reference.probing import MIN_IMAGES, answers, gained, likely_above
-from valgap.stats import best_label_permutation
+from valgap.reference.probing import MIN_IMAGES, answers, gained, held_out, likely_above
+from valgap.stats import best_label_permutation, paired_difference
 from valgap.types import Compared, Evidence, ImageRows, IntArray, Intervention, Measured, RunRecord, Untreatable
 
 MAX_CLASSES = 1_000
@@ -35,7 +35,7 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     if run.unlisted and run.unlisted_told < MIN_TOLD:
         return Compared("unknown", "", missing="files that training images, taken from arrays by a loop, can be told to be")
     rows = images.rows
-    folder, names = _folders(rows.names)
+    folder, names = _folders(rows.paths)
     known = rows.labels >= 0
     sides = [np.flatnonzero(known & (rows.is_val == side)) for side in (False, True)]
     if min(len(s) for s in sides) < MIN_IMAGES:
@@ -57,7 +57,7 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     measured = _measured(images, sides, mapped)
     if measured is None:
         return Compared("unknown", "", evidence=facts, missing="features that tell the classes or folders apart")
-    points, nats, trusted = measured
+    points, nats, trusted, apart = measured
     if not trusted:
         return Compared(
             "unknown",
@@ -67,7 +67,8 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
         )
     worst = int(np.argmin(shares))
     n = round((1 - shares[worst]) * len(sides[worst]))
-    confidence = SURE * likely_above(points, LEAST_POINTS)
+    # What the wrong targets cost is one question; that they are wrong is told by training images themselves.
+    confidence = SURE * max(likely_above(points, LEAST_POINTS), likely_above(apart, LEAST_POINTS) if points.value > 0 else 0.0)
     side = ("training", "validation")[worst]
     told = f"{n} of {len(sides[worst])} {side} images have another class's target than their folder says"
     if confidence < 0.5:
@@ -97,16 +98,21 @@ def _treatment(run: RunRecord, rows: ImageRows, mapped: IntArray, faulty: Sequen
     return Intervention("pair_by_file", {"phase": phase, "targets": targets})
 
 
-def _folders(names: tuple[str, ...]) -> tuple[IntArray, list[str]]:
+def _folders(paths: tuple[str, ...]) -> tuple[IntArray, list[str]]:
     """(folder of each file (N,), the folders' names)."""
-    parents = [PurePath(n).parent.name for n in names]
+    parents = [PurePath(n).parent.name for n in paths]
     known = sorted(set(parents))
     index = {n: i for i, n in enumerate(known)}
     return np.array([index[p] for p in parents], np.int64), known
 
 
-def _measured(images: Measurements, sides: Sequence[IntArray], mapped: IntArray) -> tuple[Measured, Measured, bool] | None:
-    """(points, nats, whether folders say more of the images than targets): probes taught and asked by either."""
+def _measured(
+    images: Measurements, sides: Sequence[IntArray], mapped: IntArray
+) -> tuple[Measured, Measured, bool, Measured] | None:
+    """(points, nats, whether folders say more of the images than targets): probes taught and asked by either.
+
+    Last, by how many points held-out training images agree better with their folders than with their targets.
+    """
     features, labels = images.embeddings, images.rows.labels
     if features is None:
         return None
@@ -117,4 +123,6 @@ def _measured(images: Measurements, sides: Sequence[IntArray], mapped: IntArray)
     own = answers(features[train], labels[train], {"val": (features[val], labels[val])}, classes)["val"]
     by_file = answers(features[train], mapped[train], {"val": (features[val], mapped[val])}, classes)["val"]
     points, nats = gained(own, by_file)
-    return points, nats, by_file.accuracy > own.accuracy
+    by_target, by_folder = (held_out(features[train], named[train], classes) for named in (labels, mapped))
+    apart = Measured(*(100 * v for v in paired_difference(by_target, by_folder)))
+    return points, nats, by_file.accuracy > own.accuracy, apart

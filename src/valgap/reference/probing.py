@@ -61,6 +61,13 @@ def answers(
     return found
 
 
+def held_out(features: FloatArray, labels: IntArray, classes: int) -> npt.NDArray[np.bool_]:
+    """(N,) whether a probe fitted on the other folds gives each image its label."""
+    table = probes.standardised(features.astype(np.float32), np.arange(len(features)))
+    scores, _ = probes.cross_validated(table, labels, classes, probes.folds_of(labels))
+    return np.asarray(scores.argmax(1) == labels)
+
+
 def gained(before: Answers, after: Answers) -> tuple[Measured, Measured]:
     """(points of accuracy, nats of loss) that ``after`` has over ``before``, on the same images, with paired intervals."""
     points = paired_difference(before.right, after.right)
@@ -82,6 +89,12 @@ def likely_above(points: Measured, least: float) -> float:
     error = max(0.5, (points.high - points.low) / (2 * float(ndtri(0.975))))
     likely = float(ndtr((points.value - least) / error))
     return likely if points.low > 0 else min(EVEN, likely)
+
+
+def likely_fall(nats: Measured, least: float) -> float:
+    """0..1 that the loss truly falls by more than ``least`` nats; 0 where it may as well not fall."""
+    error = max(1e-6, (nats.high - nats.low) / (2 * float(ndtri(0.975))))
+    return float(ndtr((nats.value - least) / error)) if nats.low > 0 else 0.0
 
 
 def above_chance(found: Answers, labels: IntArray) -> bool:

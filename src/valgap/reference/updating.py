@@ -23,6 +23,8 @@ LEAST_POINTS = 6.0
 SURE = 0.9
 # Of pretrained layers under a new head, as a share of its rate: Howard and Ruder 2018, section 3.2.
 GIVEN_SHARE = 0.1
+# So many backward passes before a step are more than anybody means to gather.
+SELDOM = 8
 
 
 def best_epoch(run: RunRecord, table: SampleTable) -> float:
@@ -60,17 +62,21 @@ def compare(run: RunRecord) -> Compared:
         return Compared("sound", "the training made of the features what a probe makes of them", points, None, confidence, facts)
     told = f"a probe on {name} reaches {best:.1%}, the training {own:.1%}"
     remedy = "see what moves in a step and how far: learning rate, loss, gradients, schedule; train the head alone to compare"
-    return Compared("at fault", told, points, None, confidence, facts, remedy, treatment=_treatment(run))
+    return Compared("at fault", told, points, None, confidence, facts, remedy, treatment=treatment(run))
 
 
-def _treatment(run: RunRecord) -> Intervention | Untreatable:
-    """The recipe's steps, as many as the program makes."""
-    tables = [p.steps for p in run.of_phase("train") if len(p.steps)]
-    if not tables or own_updates(run):
+def treatment(run: RunRecord) -> Intervention | Untreatable:
+    """The recipe's steps: as many as the program makes, or one after each backward pass where the program makes few."""
+    train = run.of_phase("train")
+    tables = [p.steps for p in train if len(p.steps)]
+    backwards = sum(p.backwards for p in train)
+    if own_updates(run) or not (tables or backwards):
         return Untreatable(NO_TORCH_OPTIMIZER)
-    first = int(tables[0].optimizer[0])
+    steps = sum(int((t.optimizer == tables[0].optimizer[0]).sum()) for t in tables)
+    seldom = backwards >= SELDOM * steps
     settings: dict[str, object] = {
-        "steps": sum(int((t.optimizer == first).sum()) for t in tables),
+        "steps": backwards if seldom else steps,
+        "each_backward": seldom,
         "rate": RECIPE.learning_rate,
         "given_rate": GIVEN_SHARE * RECIPE.learning_rate,
         "momentum": RECIPE.momentum,

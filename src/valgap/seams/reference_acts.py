@@ -92,6 +92,7 @@ class ReferenceUpdate(Act):
         weight_decay: of weights, none of biases and normalisation.
         clip_norm: the largest norm of all gradients together.
         warmup_steps: at most; never more than a tenth of all.
+        each_backward: a step after each backward pass, whenever the program itself steps.
     """
 
     def __init__(
@@ -103,9 +104,11 @@ class ReferenceUpdate(Act):
         weight_decay: float = 0.0,
         clip_norm: float = 1.0,
         warmup_steps: int = 0,
+        each_backward: bool = False,
         phase: str = "train",
     ) -> None:
         super().__init__(phase)
+        self.each_backward = bool(each_backward)
         self.steps, self.rate, self.given_rate = max(1, int(steps)), float(rate), float(given_rate)
         self.momentum, self.weight_decay, self.clip_norm = float(momentum), float(weight_decay), float(clip_norm)
         self.warmup = min(int(warmup_steps), self.steps // 10)
@@ -122,7 +125,7 @@ class ReferenceUpdate(Act):
         self._made = 0
 
     def before_backward(self, first_since_step: bool, optimizers: Collection[torch.optim.Optimizer]) -> None:
-        if first_since_step and not self._before:
+        if (first_since_step or self.each_backward) and not self._before:
             self._gradients = {}
             for parameter in self._known.values():
                 parameter.grad = None
@@ -135,6 +138,9 @@ class ReferenceUpdate(Act):
         for parameter in self._known.values():
             if parameter.grad is not None and not parameter.grad.is_sparse:
                 self._gradients[id(parameter)] = parameter.grad.detach().float() / self.loss_scale
+        if self.each_backward and model is not None and self._gradients and not self._before:
+            self._rates = self._rates or self._sound_rates(model)
+            self._step([p for p in self._known.values() if p.requires_grad], counts=True)
 
     def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
         first = not self._owners or id(optimizer) == next(iter(self._owners.values()))
@@ -155,16 +161,23 @@ class ReferenceUpdate(Act):
 
     def stepped(self, optimizer: torch.optim.Optimizer) -> None:
         moved, self._before = self._before, []
-        gradients = {id(p): self._gradients.pop(id(p)) for p, _ in moved if id(p) in self._gradients}
-        norm = float(torch.stack([g.norm() for g in gradients.values()]).norm()) if gradients else math.nan
         with torch.no_grad():
             for parameter, start in moved:
                 parameter.copy_(start)
-                if id(parameter) in gradients and math.isfinite(norm):
-                    self._move(parameter, gradients[id(parameter)] * min(1.0, self.clip_norm / max(norm, 1e-12)))
-        if math.isfinite(norm):
-            self.acted += 1
-            self._made += self._counts
+        if not self.each_backward:
+            self._step([p for p, _ in moved], self._counts)
+
+    def _step(self, moved: Sequence[torch.Tensor], counts: bool) -> None:
+        """Move those that have a gradient; ``counts``: it is one of the steps that the decay goes by."""
+        gradients = {id(p): self._gradients.pop(id(p)) for p in moved if id(p) in self._gradients}
+        norm = float(torch.stack([g.norm() for g in gradients.values()]).norm()) if gradients else math.nan
+        if not math.isfinite(norm):
+            return
+        with torch.no_grad():
+            for parameter in (p for p in moved if id(p) in gradients):
+                self._move(parameter, gradients[id(parameter)] * min(1.0, self.clip_norm / max(norm, 1e-12)))
+        self.acted += 1
+        self._made += counts
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         for group, rate in self._own:

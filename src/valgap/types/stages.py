@@ -86,6 +86,9 @@ class CaseStages(Protocol):
 
     def compared(self, stage: Stage) -> Compared: ...
 
+    def reference(self, stage: Stage) -> Intervention | Untreatable:
+        """What puts the reference in the stage's place in the program, whatever the comparison says; or why nothing can."""
+
 
 @dataclass(frozen=True)
 class StageLine:
