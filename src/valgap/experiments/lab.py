@@ -64,6 +64,14 @@ def named_as_in(run: RunRecord, arm: ArmResult) -> ArmResult:
     return replace(arm, names=tuple(known.names[i] for i in ids.tolist()))
 
 
+def trained_at_once(run: RunRecord) -> bool:
+    """Whether several processes of no group, which so wait for nobody, trained weights that yet another one holds too."""
+    alone = [r for r in run.ranks if r.rank is None]
+    trainers = [r for r in alone if r.training()]
+    left = {p.weights for r in trainers for p in r.training() if p.weights}
+    return len(trainers) > 1 and any(p.weights in left for r in alone if not r.training() for p in r.passes)
+
+
 class Lab:
     """Runs the arms of one diagnosis: same program, length and seeds; they differ in their interventions only."""
 
@@ -177,6 +185,10 @@ class Lab:
         if share < 1.0 and recorded_on is not None and recorded_on != self.runner.threads:
             text += (
                 f" (computed with {self.runner.threads} threads, recorded with {recorded_on}: sums are rounded in another way)"
+            )
+        if not same and trained_at_once(self.run):
+            text += (
+                "; several processes trained the same weights at once, without waiting for one another: no run repeats another"
             )
         return (None if same else f"the control does not reproduce the record: {text}"), text, same
 
