@@ -94,6 +94,10 @@ for epoch in range(2):
             nn.utils.clip_grad_norm_(model.parameters(), 1e-4)
         if fault != "no_step":
             optimizer.step()
+        if fault == "shrunk":
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.mul_(0.5)
         if fault == "schedule":
             schedule.step()
     if fault != "train_validation":

@@ -59,6 +59,7 @@ CASES: list[tuple[str, str, dict[str, Any], set[str]]] = [
     ("reference_loss", "parts", PLAIN, {"gradient at the logits"}),
     ("reference_update", "clipped", STEPS, {"rates"}),
     ("reference_update", "hot", STEPS, {"rates"}),
+    ("reference_update", "shrunk", STEPS, {"rates"}),
     ("reference_update", "no_step", {**STEPS, "each_backward": True}, {"rates", "stale gradients", "optimized", "decay"}),
     ("schedule_steps", "schedule", {"every": "epoch"}, {"rates"}),
     ("evaluate_trained", "averaged", {}, {"validated model"}),
@@ -168,7 +169,7 @@ def test_the_reference_loss_makes_the_training_that_of_the_sound_program(fault: 
     assert sound.correct() == treated.correct()
 
 
-@pytest.mark.parametrize("fault", ["clipped", "hot"])
+@pytest.mark.parametrize("fault", ["clipped", "hot", "shrunk"])
 def test_the_reference_update_learns_where_the_program_does_not(fault: str, results: dict[str, ArmResult]) -> None:
     place = next(i for i, case in enumerate(CASES) if case[:2] == ("reference_update", fault))
     faulty, treated = results[f"control {fault}"].record, results[f"reference_update {place}"]

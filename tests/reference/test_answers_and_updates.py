@@ -234,6 +234,17 @@ def test_each_stage_has_its_reference_whatever_its_comparison_says() -> None:
     assert Stages(drops, None).reference("forward") == Intervention("eval_mode", {"phase": "validation"})
 
 
+@pytest.mark.parametrize(("between", "fault"), [(0.0, False), (0.1, False), (0.6, True), (5.0, True)])
+def test_weights_that_the_program_moves_between_steps_are_a_fault_of_the_updates(between: float, fault: bool) -> None:
+    run = healthy().run
+    passes = tuple(
+        replace(p, steps=replace(p.steps, outside_ratio=np.full(len(p.steps), between, np.float32))) for p in run.passes
+    )
+    found = Stages(replace(run, passes=passes), None).compared("update")
+    assert (found.verdict == "at fault") == fault
+    assert not fault or ("itself moves" in found.summary and isinstance(found.treatment, Intervention))
+
+
 def test_the_stages_of_training_are_treated_by_their_references() -> None:
     summed = losses.compare(with_gradient(1.0, 20.0), BEHIND).treatment
     assert isinstance(summed, Intervention) and summed.name == "reference_loss"

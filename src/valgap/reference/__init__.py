@@ -33,7 +33,9 @@ class Stages:
             "read_val": lambda: reading.compare_val(self._sides()),
             "forward": lambda: forward.compare(run),
             "loss": lambda: self._learned("draw", "pair", "read_train", by=lambda found: losses.compare(run, found)),
-            "update": lambda: updating.settled(run, self._learned("draw", "pair", "read_train", "loss", "choose")),
+            "update": lambda: updating.meddled(
+                run, updating.settled(run, self._learned("draw", "pair", "read_train", "loss", "choose"))
+            ),
             "choose": lambda: self._learned("draw", "pair", "read_train", "loss", by=lambda found: choosing.compare(run, found)),
             "measure": lambda: measuring.compare(run),
         }

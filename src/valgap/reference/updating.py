@@ -23,6 +23,9 @@ LEAST_POINTS = 6.0
 SURE = 0.9
 # Of pretrained layers under a new head, as a share of its rate: Howard and Ruder 2018, section 3.2.
 GIVEN_SHARE = 0.1
+# Between steps the program itself moves weights by this share of what a step moves them, at most of the looks: masks and norms
+# that are kept do less, and what is averaged every few steps does so seldom.
+MEDDLES, MOSTLY, LEAST_LOOKS = 0.4, 0.6, 4
 # So many backward passes before a step are more than anybody means to gather.
 SELDOM = 8
 
@@ -85,6 +88,23 @@ def treatment(run: RunRecord) -> Intervention | Untreatable:
         "warmup_steps": RECIPE.warmup_steps,
     }
     return Intervention("reference_update", settings)
+
+
+def meddled(run: RunRecord, found: Compared) -> Compared:
+    """The comparison, unless the program itself moves its weights between the steps, about as far as these do."""
+    ratios = np.concatenate([np.zeros(0, np.float32), *(p.steps.outside_ratio for p in run.of_phase("train"))])
+    ratios = ratios[np.isfinite(ratios)]
+    if len(ratios) < LEAST_LOOKS or np.mean(ratios >= MEDDLES) < MOSTLY:
+        return found
+    times = float(np.median(ratios))
+    facts = (
+        Evidence("moves of weights between steps, over those of the steps", times, 0.0, "", len(ratios)),
+        *found.evidence,
+    )
+    told = f"between the steps the program itself moves its weights, {times:.1f} times as far as a step of its optimizer does"
+    remedy = "see what writes to the parameters after optimizer.step(): resets, pulls, factors; leave them to the optimizer"
+    points = found.points if found.verdict == "at fault" else None
+    return Compared("at fault", told, points, None, SURE, facts, remedy, treatment=treatment(run))
 
 
 def settled(run: RunRecord, found: Compared) -> Compared:

@@ -52,6 +52,7 @@ class OptimizerSteps:
     def backward_started(self, tensors: Any, open_walk: Walk | None, model: TrackedModel | None) -> float | torch.Tensor:
         """``backward`` begins, on what ``model`` gave. Returns by how much a GradScaler has scaled the loss."""
         self.look()
+        self._meter.outside()
         if isinstance(tensors, (tuple, list)):
             tensors = tensors[0] if tensors else None
         walk = open_walk if open_walk is not None else self._last_backward

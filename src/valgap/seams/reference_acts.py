@@ -82,7 +82,8 @@ class ReferenceUpdate(Act):
     """Each step of the program's optimizers is one of SGD with Nesterov momentum instead, of sound length, with cosine decay.
 
     It moves what has a gradient: what the optimizers hold, and what of the model none of them holds. The gradient is that of
-    the backward passes since the last step, before the program clips or changes it.
+    the backward passes since the last step, before the program clips or changes it. What the program itself does to weights
+    that were moved is undone before the model is called again.
 
     Args:
         steps: how many the program makes; the decay is over so many.
@@ -117,12 +118,20 @@ class ReferenceUpdate(Act):
         self._rates: dict[int, float] = {}
         self._gradients: dict[int, torch.Tensor] = {}  # since the last step, without a GradScaler's factor
         self._average: dict[int, torch.Tensor] = {}
+        self._left: dict[int, torch.Tensor] = {}  # as the last step left them
         self._owners: dict[int, int] = {}  # id() of the optimizer that holds it
         # Of a step under way: parameters with their values before it, the program's own rates, whether the decay goes by it.
         self._before: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._own: list[tuple[dict[str, Any], Any]] = []
         self._counts = False
         self._made = 0
+
+    def instead(self, module: nn.Module) -> nn.Module:
+        with torch.no_grad():
+            for number, value in self._left.items():
+                if not torch.equal(self._known[number], value):
+                    self._known[number].copy_(value)
+        return module
 
     def before_backward(self, first_since_step: bool, optimizers: Collection[torch.optim.Optimizer]) -> None:
         if (first_since_step or self.each_backward) and not self._before:
@@ -176,6 +185,7 @@ class ReferenceUpdate(Act):
         with torch.no_grad():
             for parameter in (p for p in moved if id(p) in gradients):
                 self._move(parameter, gradients[id(parameter)] * min(1.0, self.clip_norm / max(norm, 1e-12)))
+                self._left[id(parameter)] = parameter.detach().clone()
         self.acted += 1
         self._made += counts
 

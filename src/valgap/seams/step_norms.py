@@ -11,6 +11,8 @@ from valgap.seams.tracked import TrackedModel
 
 # Of so many numbers of a parameter, at least, the update is measured.
 LOOKED_AT = 16_384
+# Of so many parameters it is seen whether they move between steps, too.
+WATCHED = 8
 
 
 @dataclass
@@ -21,6 +23,7 @@ class StepNorms:
     group_grad: torch.Tensor | None
     update_ratio: torch.Tensor | None = None
     group_update_ratio: torch.Tensor | None = None
+    outside_ratio: torch.Tensor | None = None  # known when the next backward begins
 
 
 class StepMeter:
@@ -29,6 +32,7 @@ class StepMeter:
     def __init__(self) -> None:
         self._open: tuple[StepNorms, list[torch.Tensor], list[torch.Tensor], torch.Tensor | None, int] | None = None
         self._places: dict[tuple[int, int, int], torch.Tensor] = {}
+        self._left: tuple[StepNorms, list[torch.Tensor], list[torch.Tensor], torch.Tensor] | None = None
 
     def forget(self) -> None:
         """The coming step is not measured."""
@@ -64,7 +68,27 @@ class StepMeter:
         moved, all_of_it = _grouped(change, place, count), _grouped(size, place, count)
         if moved is not None and all_of_it is not None:
             measured.group_update_ratio = moved / all_of_it
+        apart = -(-len(parameters) // WATCHED)
+        first = (len(parameters) - 1) % apart  # the last of them, a head's mostly, is one
+        watched = parameters[first::apart]
+        self._left = (measured, watched, [_part(p).clone() for p in watched], change[first::apart])
         return measured
+
+    def outside(self) -> None:
+        """Another backward begins: how far the program has moved the weights itself, beside the step that was measured last.
+
+        What it set to zero is left out: masks of pruned weights do that.
+        """
+        if self._left is None:
+            return
+        measured, watched, left, inside = self._left
+        self._left = None
+        now = [_part(p) for p in watched]
+        if any(a.shape != b.shape or a.device != b.device for a, b in zip(now, left, strict=True)):
+            return
+        scale = [(p.numel() / max(1, o.numel())) ** 0.5 for p, o in zip(watched, left, strict=True)]
+        moved = _norms([(a - b) * (a != 0) for a, b in zip(now, left, strict=True)], scale)
+        measured.outside_ratio = moved.norm() / inside.norm()
 
     def _group_places(self, model: TrackedModel, parameters: list[torch.Tensor], device: torch.device) -> torch.Tensor:
         """(P,) the group of each parameter, on its device; made once, since a copy to a device waits for it."""

@@ -423,6 +423,7 @@ class Walk:
             "update_ratio": numbers([m.update_ratio if m else None for m in measured]),
             "group_grad_norm": matrix([m.group_grad if m else None for m in measured]),
             "group_update_ratio": matrix([m.group_update_ratio if m else None for m in measured]),
+            "outside_ratio": numbers([m.outside_ratio if m else None for m in measured]),
             "nonfinite_grad": bad.astype(np.int8),
         }
 
