@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from valgap.experiments.lab import Group, Lab, named_as_in
-from valgap.experiments.plan import Length, choose_length, recorded_threads
+from valgap.experiments.plan import Length, choose_length
 from valgap.experiments.rebuild import completed
 from valgap.experiments.runner import Limits, Runner, last_scored
 from valgap.experiments.suspects import NotRepeatableError, base_spec
@@ -31,9 +31,9 @@ def control(run: RunRecord) -> dict[str, Any]:
     except NotRepeatableError as why:
         return {"error": str(why)}
     length = choose_length(run, 1, LONGEST_S) or Length(0, 1.0, run.seconds)
-    until, threads = time.monotonic() + 1.0, recorded_threads(run)
+    until = time.monotonic() + 1.0
     limits = Limits(LONGEST_S)
-    runner = Runner(Path(run.path) / "experiments", 1, until, grace=LONGEST_S, limits=limits, most_threads=threads)
+    runner = Runner(Path(run.path) / "experiments", 1, until, grace=LONGEST_S, limits=limits, like=run)
     lab = Lab(run, base, length, runner)
     arm = named_as_in(run, runner.run([replace(lab.specs(Group((), 1))[0], closing=0.0)])[0])
     problem, told, same = lab.fidelity([arm])

@@ -14,7 +14,7 @@ from tests.checks.ranks import rank, share
 from valgap.checks import CATALOGUE
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.lab import Lab, trained_at_once
-from valgap.experiments.plan import Length, recorded_threads
+from valgap.experiments.plan import Length
 from valgap.experiments.runner import ArmResult, Runner
 from valgap.experiments.suspects import Suspect
 from valgap.reference import Stages
@@ -67,7 +67,7 @@ def test_processes_that_train_the_same_weights_at_once_are_told_where_no_run_rep
 @pytest.mark.parametrize(("recorded", "own"), [(1, 1), (None, None), (10_000, None)])
 def test_re_runs_have_no_more_threads_than_the_recorded_program(recorded: int | None, own: int | None, tmp_path: Path) -> None:
     run = replace(healthy().run, header={} if recorded is None else {"threads": recorded})
-    runner = Runner(tmp_path, 1, 0.0, most_threads=recorded_threads(run))
+    runner = Runner(tmp_path, 1, 0.0, like=run)
     assert runner.threads == (own or os.cpu_count())
     lab = Lab(run, ArmSpec("a.py", None, ["a.py"], str(tmp_path), 0, 0, 1.0, [0], [1]), Length(0, 1.0, 1.0), runner)
     last = run.passes[-1].samples

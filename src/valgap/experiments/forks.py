@@ -62,7 +62,15 @@ class Fork:
 class WaitingProgram:
     """A program on its way to its first loader, or waiting there."""
 
-    def __init__(self, spec: ArmSpec, folder: Path, variables: Mapping[str, str], temporary: Path, janitor: Janitor) -> None:
+    def __init__(
+        self,
+        spec: ArmSpec,
+        folder: Path,
+        variables: Mapping[str, str],
+        temporary: Path,
+        janitor: Janitor,
+        standard_input: int = subprocess.DEVNULL,
+    ) -> None:
         self.folder, self.temporary, self.janitor = folder, temporary, janitor
         self.ready = self.gone = False
         self.reason = ""  # why it is gone
@@ -92,7 +100,7 @@ class WaitingProgram:
         with (folder / "output.txt").open("wb") as output:
             self.process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=standard_input,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=dict(variables),

@@ -96,6 +96,14 @@ def recorded_threads(run: RunRecord) -> int | None:
     return threads if isinstance(threads, int) and threads > 0 else None
 
 
+def recorded_terminal(run: RunRecord) -> tuple[int, int] | None:
+    """(columns, lines) of the terminal that the program read from; None where it had none."""
+    size = run.header.get("terminal")
+    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(n, int) and 0 <= n < 1 << 16 for n in size):
+        return None
+    return size[0], size[1]
+
+
 def least_budget(run: RunRecord, arms: int) -> float:
     """Seconds in which the shortest arms fit, ``arms`` of them."""
     start, epoch = epoch_seconds(run)

@@ -21,7 +21,6 @@ from valgap.experiments.plan import (
     choose_length,
     epoch_seconds,
     recorded_epochs,
-    recorded_threads,
 )
 from valgap.experiments.runner import ArmResult, Limits, Runner
 from valgap.experiments.scoring import is_evaluation, is_rescore, is_score, misleads_probe
@@ -102,7 +101,7 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         number_of_arms(chosen) if chosen else 2 * SEEDS,
         length.seconds if length is not None else epoch_seconds(run)[0],
         warm=True,
-        most_threads=recorded_threads(run),
+        like=run,
     )
     try:
         quick = _without_training(diagnosis, base, runner, suspects, chosen, compare)

@@ -16,7 +16,7 @@ import numpy as np
 
 from valgap.experiments.arm import RESULT_FILE, WEIGHTS_FILE, ArmSpec
 from valgap.experiments.lab import Lab
-from valgap.experiments.plan import Length, arm_memory, can_stop_early, epoch_seconds, recorded_threads
+from valgap.experiments.plan import Length, arm_memory, can_stop_early, epoch_seconds
 from valgap.experiments.runner import ArmResult, Limits, Runner
 from valgap.experiments.scoring import SAME_ANSWERS
 from valgap.experiments.suspects import NotRepeatableError, base_spec
@@ -52,7 +52,7 @@ def completed(run: RunRecord, say: Callable[[str], None] | None = None) -> tuple
         time.monotonic() + 1.0,
         grace=MOST_S + 2 * seconds,
         limits=limits,
-        most_threads=recorded_threads(run),
+        like=run,
     )
     failed = runner.place(spec) / FAILED_FILE
     if failed.is_file():

@@ -23,6 +23,8 @@ from valgap.experiments.arm import FEATURES, RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.forks import Fork, WaitingProgram, can_fork, waiting_spec
 from valgap.experiments.janitor import FOLDER, GROUP, Janitor
 from valgap.experiments.offline import environment
+from valgap.experiments.plan import recorded_terminal, recorded_threads
+from valgap.experiments.terminal import StandardInput
 from valgap.record.reader import read_record
 from valgap.types import Pass, RunRecord, SampleTable
 
@@ -113,7 +115,8 @@ class Runner:
         limits: of each arm.
         gpus: how many there are; each arm sees one of them.
         warm: fork arms from a program that waits at its first loader, where that can be; ``close`` then ends it.
-        most_threads: of one arm, where the recorded program had so few: with more, sums are rounded in another way.
+        like: the recorded run. Arms have no more threads than it had (with more, sums are rounded in another way), and a
+            terminal of the size of its own.
     """
 
     def __init__(
@@ -128,10 +131,11 @@ class Runner:
         planned: int = 0,
         expected_s: float = 0.0,
         warm: bool = False,
-        most_threads: int | None = None,
+        like: RunRecord | None = None,
     ) -> None:
         own = max(1, (os.cpu_count() or 1) // max(1, parallel))
-        self.threads = own if most_threads is None else max(1, min(own, most_threads))
+        self.threads = min(own, (recorded_threads(like) if like is not None else None) or own)
+        self._input = StandardInput(recorded_terminal(like) if like is not None else None)
         self.planned, self.expected_s = planned, expected_s
         self.limits, self.gpus = limits, gpus
         self.folder, self.parallel, self.deadline, self.grace = folder, max(1, parallel), deadline, grace
@@ -241,6 +245,7 @@ class Runner:
             program.close()
         self._programs.clear()
         self._janitor.leave()
+        self._input.close()
 
     def wait_at_loaders(self, specs: Sequence[ArmSpec]) -> None:
         """Have a program run up to its first loader for each kind of which more than one arm is to be run, and wait for them."""
@@ -256,7 +261,9 @@ class Runner:
                 (self.folder / FEATURES).mkdir(parents=True, exist_ok=True)
                 folder, temporary = kind.with_name(f"warm-{kind.name}"), Path(tempfile.mkdtemp(prefix="valgap-"))
                 variables = self._variables(folder, temporary, threads=1)
-                self._programs[kind] = WaitingProgram(waiting_spec(spec), folder, variables, temporary, self._janitor)
+                self._programs[kind] = WaitingProgram(
+                    waiting_spec(spec), folder, variables, temporary, self._janitor, self._input.file
+                )
         begun = time.monotonic()
         for program in self._programs.values():
             while not program.ready and not program.gone:
@@ -300,7 +307,7 @@ class Runner:
         with (folder / "output.txt").open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "valgap.experiments.arm", str(folder.resolve())],
-                stdin=subprocess.DEVNULL,
+                stdin=self._input.file,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=variables,

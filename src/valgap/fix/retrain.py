@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from valgap.errors import ValgapError
-from valgap.experiments.plan import recorded_threads
 from valgap.experiments.runner import Runner
 from valgap.experiments.suspects import NotRepeatableError, base_spec
 from valgap.fix.manifest import Row
@@ -39,7 +38,7 @@ def rerun_script(
         closing=CLOSING,
         edited={str(a): str(b.resolve()) for a, b in edited.items()},
     )
-    runner = Runner(out / "arms", 1, time.monotonic() + limit_s, most_threads=recorded_threads(run))
+    runner = Runner(out / "arms", 1, time.monotonic() + limit_s, like=run)
     try:
         result = runner.run([spec])[0]
     finally:

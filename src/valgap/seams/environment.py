@@ -20,8 +20,17 @@ def describe(argv: list[str], script: str) -> dict[str, Any]:
         "cwd": os.getcwd(),  # noqa: PTH109
         "python": sys.version.split()[0],
         "executable": sys.executable,
+        "terminal": _terminal(),
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
+
+
+def _terminal() -> list[int] | None:
+    """[columns, lines] of the terminal that the program reads from; None where it reads from something else."""
+    try:
+        return list(os.get_terminal_size(0)) if os.isatty(0) else None
+    except OSError:
+        return None
 
 
 def digest_of(script: str) -> str | None:
