@@ -361,7 +361,8 @@ AGREED = 0.7  # of its numbers, at least, two runs of a script with a seed have 
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 TIMING = re.compile(
     r"(?:img/s|Data|data:|Rate)\W{0,6}[\d.]+(?:e[-+]\d+)?(?:\s*\(\s*[\d.]+(?:e[-+]\d+)?/?s?\))?|Step: \S+|Tot: \S+|^\d+\t"
-    r"|(?:[Tt]ime|DT|runtime|samples_per_second|steps_per_second|took|dur|[Tt]otal)(?: \(seconds\))?\W{0,40}\d+(?:\.\d+)?(?:\s*\(\s*\d+(?:\.\d+)?\))?"
+    r"|(?:[Tt]ime|DT|runtime|samples_per_second|steps_per_second|took|dur|[Tt]otal)(?: \(seconds\))?\W{0,40}"
+    r"\d+(?:\.\d+)?(?:\s*\(\s*\d+(?:\.\d+)?\))?"
     r"|\d+(?:\.\d+)?\s*(?:ms|us|s|sec|secs|seconds|min|minutes|m|h|hours|it/s|s/it|img/s|steps/s|samples/s|MB|GB)(?:/\w+)?\b"
     r"|\d+:\d\d(?::\d\d)?(?:[.,]\d+)?|\d{4}-\d\d-\d\d|\d\d/\d\d/\d{4}|20\d{6}[-_]\d{6}|0x[0-9a-f]+|\?it/s|\d+m \d+s"
 )
