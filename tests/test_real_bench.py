@@ -49,8 +49,10 @@ def test_a_script_that_prints_no_accuracy_is_not_compared() -> None:
 
 def test_times_and_what_valgap_says_at_the_end_are_no_numbers_of_the_script() -> None:
     bare = "epoch 1 loss 0.5123 (3.2s)\nEvaluation time (seconds): 0.505\nTime  2.681 ( 2.122)\tLoss 1.4606e+00\n"
-    recorded = "epoch 1 loss 0.5123 (4.9s)\nEvaluation time (seconds): 0.522\n"
+    recorded = (
+        "epoch 1 loss 0.5123 (4.9s)\nEvaluation time (seconds): 0.522\n"
         "Time  3.011 ( 2.500)\tLoss 1.4606e+00\nvalgap: closing measurements, at most 7 s\nx 9\n"
+    )
     assert real.differing(bare, recorded) == []
 
 
