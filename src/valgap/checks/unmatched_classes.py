@@ -22,11 +22,14 @@ Source
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtrc
 
 from valgap.checks.seen_part import labels_of, unseen
+from valgap.checks.stage_faults import of_pairing
 from valgap.types import (
     Case,
     Check,
@@ -77,7 +80,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         if foreign and by_chance(ours, hit):
             share = Evidence("validation images of classes that train lacks", float(hit.mean()), None, "", len(theirs))
             return Clear("train lacks no more classes than a random split of so few images would", (share,))
-    return _judge(foreign, absent, float(hit.mean()), len(val.samples))
+    found = _judge(foreign, absent, float(hit.mean()), len(val.samples))
+    # Files of these classes may be there, under other targets.
+    return replace(found, stage=of_pairing(case)) if isinstance(found, Finding) and foreign else found
 
 
 def by_chance(train: IntArray, hit: npt.NDArray[np.bool_]) -> bool:

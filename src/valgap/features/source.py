@@ -37,6 +37,8 @@ def rows_of_run(run: RunRecord) -> ImageRows | None:
     if train is None:
         return None
     names = class_names(run, train)
+    if val is not None:  # a class that training never saw is a class
+        names |= {i: name for i, name in class_names(run, val).items() if i not in names}
     base = Path(str(run.header.get("cwd", ".")))
     found: list[Row] = []
     absent = 0

@@ -68,7 +68,7 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     worst = int(np.argmin(shares))
     n = round((1 - shares[worst]) * len(sides[worst]))
     # What the wrong targets cost is one question; that they are wrong is told by training images themselves.
-    confidence = SURE * max(likely_above(points, LEAST_POINTS), likely_above(apart, LEAST_POINTS) if points.value > 0 else 0.0)
+    confidence = SURE * max(likely_above(points, LEAST_POINTS), likely_above(apart, LEAST_POINTS))
     side = ("training", "validation")[worst]
     told = f"{n} of {len(sides[worst])} {side} images have another class's target than their folder says"
     if confidence < 0.5:
@@ -76,6 +76,8 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     remedy = "take label and file name from the same row; print ten names beside their targets"
     faulty = [share < AGREE for share in shares]
     own = _treatment(run, rows, mapped, faulty)
+    if points.value <= 0:  # probes bear wrong targets better than a network does: what they cost it is not known
+        return Compared("at fault", told, None, None, confidence, facts, remedy, treatment=own)
     return Compared("at fault", told, points, nats, confidence, facts, remedy, treatment=own)
 
 
@@ -125,4 +127,4 @@ def _measured(
     points, nats = gained(own, by_file)
     by_target, by_folder = (held_out(features[train], named[train], classes) for named in (labels, mapped))
     apart = Measured(*(100 * v for v in paired_difference(by_target, by_folder)))
-    return points, nats, by_file.accuracy > own.accuracy, apart
+    return points, nats, by_file.accuracy > own.accuracy or apart.low > 0, apart

@@ -21,6 +21,8 @@ from valgap.types import Compared, Evidence, Intervention, Measured, RunRecord, 
 # Points by which augmentation and early stops may leave a sound head behind the probe.
 LEAST_POINTS = 6.0
 SURE = 0.9
+# The same for a training whose loss still falls; of the campaign's calibration half, no sound one was left so far behind.
+LEAST_UNDER_WAY, SURE_UNDER_WAY = 12.0, 0.75
 # Of pretrained layers under a new head, as a share of its rate: Howard and Ruder 2018, section 3.2.
 GIVEN_SHARE = 0.1
 # Between steps the program itself moves weights by this share of what a step moves them, at most of the looks: masks and norms
@@ -108,8 +110,15 @@ def meddled(run: RunRecord, found: Compared) -> Compared:
 
 
 def settled(run: RunRecord, found: Compared) -> Compared:
-    """The comparison, unless the training was still under way: what it has left to do is then no fault."""
+    """The comparison, unless the training was still under way: what that has left to do is no fault, up to a point."""
     short, course = few_steps(run, SETTLED_STEPS), loss_course(run)
-    if short is None and course is not None and course.still_falls():
-        short = "a training that has come to its end: its loss still falls"
-    return found if short is None or found.verdict != "at fault" else replace(found, verdict="unknown", missing=short)
+    if found.verdict != "at fault" or found.points is None:
+        return found
+    if short is not None:
+        return replace(found, verdict="unknown", missing=short)
+    if course is None or not course.still_falls():
+        return found
+    confidence = SURE_UNDER_WAY * likely_above(found.points, LEAST_UNDER_WAY)
+    if confidence < 0.5:
+        return replace(found, verdict="unknown", missing="a training that has come to its end: its loss still falls")
+    return replace(found, confidence=min(found.confidence, confidence))
