@@ -30,6 +30,8 @@ def control(run: RunRecord) -> dict[str, Any]:
         base = base_spec(run)
     except NotRepeatableError as why:
         return {"error": str(why)}
+    if last_scored(run, base.validation) is None:  # valgap diagnose refuses it as well
+        return {"error": "cannot be tried: no validation pass with labels was recorded"}
     length = choose_length(run, 1, LONGEST_S) or Length(0, 1.0, run.seconds)
     until = time.monotonic() + 1.0
     limits = Limits(LONGEST_S)
