@@ -294,8 +294,9 @@ def cost(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str]:
         "## Processor seconds, without start-up and closing measurements",
         "",
         "`recorder`: taken inside the process by the clock of its thread, over a bare run of its own time (`ratio`), and over",
-        "the rest of its own process (`beside`), which ran on as busy a machine. `whole run`: up to the script's end, less the",
-        "start-up of `valgap run` (an almost empty program's), against a bare run made in turn; on a busy machine that is rough.",
+        "the rest of its own process (`beside`), which ran on as busy a machine. Both hold the import of torch. `whole run`: up",
+        "to the script's end, less the start-up of `valgap run` (an almost empty program's), against a bare run made in turn; on a",
+        "busy machine that is rough.",
         "",
         "| script | valgap | bare | recorder | ratio | beside | whole run, ratio |",
         "|---|---|---|---|---|---|---|",
@@ -309,7 +310,7 @@ def cost(rows: dict[tuple[str, ...], Row], labels: Sequence[str]) -> list[str]:
             spent = "-" if ratio is None else f"{(ratio - 1) * bare:.2f}"
             cells = ["-" if x is None else f"{x:.3f}" for x in (ratio, beside(script, rows, label), rough)]
             lines.append(f"| {script.name} | {label} | {bare} | {spent} | {' | '.join(cells)} |")
-    return [*lines, ""] if len(lines) > 8 else []
+    return [*lines, ""] if len(lines) > 9 else []
 
 
 def provenance(rows: dict[tuple[str, ...], Row]) -> list[str]:
