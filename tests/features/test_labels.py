@@ -8,9 +8,10 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.kernel_ridge import KernelRidge
 
 from valgap.features.label_probes import JITTER, PENALTY, DiscriminantProbe, KernelProbe, calibrated_scores, splits_of
-from valgap.features.labels import held_out_probabilities, softened
+from valgap.features.labels import held_out_probabilities, label_errors, softened
 from valgap.features.noise import fitted, free, noise_rate, plain
-from valgap.features.probes import folds_of, one_hot, softmax, standardised
+from valgap.features.probes import folds_of, held_out, one_hot, softmax, standardised
+from valgap.types import ImageRows
 
 
 def clouds(n: int, classes: int, apart: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -99,3 +100,18 @@ def test_transition_matrices_are_stochastic() -> None:
     counts = np.array([[8.0, 2.0, 0.0], [1.0, 9.0, 0.0], [0.0, 0.0, 10.0]])
     assert plain(counts)[0].tolist() == pytest.approx([0.9, 0.05, 0.05])
     assert np.allclose(free(counts).sum(1), 1)
+
+
+def test_what_no_probe_has_learnt_is_no_likely_class() -> None:
+    x, y = clouds(480, 6, 6.0)
+    is_val = np.arange(480) >= 320
+    learnt = is_val | (y % 3 > 0)  # two of six classes are never drawn in training
+    x, y, is_val = x[learnt], y[learnt], is_val[learnt]
+    names = tuple(str(i) for i in range(len(y)))
+    rows = ImageRows(names, names, y, is_val, tuple("abcdef"))
+    held = held_out(x, rows)
+    assert not isinstance(held, str)
+    found = label_errors([[x]], rows, held)
+    known = is_val & (y % 3 > 0)
+    assert not set(found.likely[known].tolist()) & {0, 3} and found.val_rate < 0.1
+    assert np.isnan(found.wrong[is_val & (y % 3 == 0)]).all()

@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valgap.checks.progress import beats_guess
+from valgap.checks.stage_faults import of_folders
 from valgap.stats import best_label_permutation, wilson_interval
 from valgap.types import (
     Case,
@@ -149,6 +150,7 @@ def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
         confidence=0.95,
         evidence=(evidence,),
         remedy="compare how train and val number their classes; use one class map for both",
+        stage=of_folders(case),
     )
 
 

@@ -41,6 +41,11 @@ def of_pairing(case: Case) -> Stage | None:
     return "pair" if case.stages is not None and case.stages.compared("pair").verdict == "at fault" else None
 
 
+def of_folders(case: Case) -> Stage | None:
+    """The stage of labels of other classes although each is that of its file's folder; None where that is not known."""
+    return "files" if case.stages is not None and case.stages.compared("pair").verdict == "sound" else None
+
+
 def treatment(case: Case, stage: Stage) -> Intervention | Untreatable:
     """What puts the reference in the stage's place, as the comparison gave it."""
     found = case.stages.compared(stage) if case.stages is not None else None

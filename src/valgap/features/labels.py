@@ -36,7 +36,10 @@ def label_errors(views: Sequence[View], rows: ImageRows, held: HeldOut) -> Label
     train = np.flatnonzero(held.folds >= 0)
     found = held_out_probabilities(views, rows.labels, len(rows.classes), held.folds, val)
     known = np.bincount(rows.labels[train], minlength=len(rows.classes)) >= MIN_OF_CLASS
-    found[val] = with_shares(found[val], rows.labels[train], rows.labels[val])
+    # What the other images may be does not include what no probe has learnt, however many of it there are.
+    ours, theirs = (rows.labels[places][known[rows.labels[places]]] for places in (train, val))
+    found[:, ~known] = 0.0
+    found[val] = with_shares(found[val], ours, theirs)
     wrong = np.full(len(rows.names), np.nan)
     likely = np.full(len(rows.names), -1, np.int64)
     rates = [UNKNOWN, UNKNOWN]
