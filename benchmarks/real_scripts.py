@@ -197,7 +197,10 @@ SCRIPTS: tuple[Script, ...] = (
             "spawn": "--multiprocessing-distributed --dist-backend gloo --world-size 1 --rank 0 --dist-url tcp://127.0.0.1:{port}",
             "torchrun": "--dist-backend gloo --dist-url env://",
         },
-        readings={"MOD307": "true: 1,000 outputs for 6 classes, by default"},
+        readings={
+            "MOD307": "true: 1,000 outputs for 6 classes, by default",
+            "TRN415": "true: on a CPU it wraps no model, and two processes train apart",
+        },
         faults=(
             Fault("class folder missing in val", SHIFTED, spoil=without_class("val")),
             Fault("rate 500", RATE, extra="--lr 500"),

@@ -1,5 +1,7 @@
 """The gradient at the logits, held against that of cross-entropy."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional
@@ -25,3 +27,26 @@ def test_one_score_for_two_classes_is_pulled_as_by_cross_entropy(as_probability:
     loss(logits, 1 - target).backward()
     turned = against_cross_entropy(away, logits.detach(), target)
     assert turned is not None and float(turned[0]) < -0.9
+
+
+class Together(torch.autograd.Function):
+    """Hands on two tensors, as a parallel wrapper hands on a loss and the logits; no gradient of one that is not used."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.set_materialize_grads(False)
+        return loss.clone(), logits.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients
+
+
+def test_logits_that_no_gradient_comes_back_to_disturb_nothing() -> None:
+    weight = torch.nn.Parameter(torch.randn(3, 2, generator=torch.Generator().manual_seed(0)))
+    inner = torch.rand(4, 3) @ weight
+    seen = LogitGradient(inner)
+    loss, _ = Together.apply(functional.cross_entropy(inner.detach() * weight.sum(), torch.arange(4) % 2), inner)
+    loss.backward()
+    assert weight.grad is not None and seen.value is None
+    assert against_cross_entropy(seen, inner.detach(), torch.arange(4) % 2) is None

@@ -18,7 +18,9 @@ class LogitGradient:
         self.scale: float | torch.Tensor = 1.0  # of the loss that this gradient comes from, by a GradScaler
         self._handle: Any = logits.register_hook(self._take)
 
-    def _take(self, gradient: torch.Tensor) -> None:
+    def _take(self, gradient: torch.Tensor | None) -> None:
+        if gradient is None:  # the loss came by another way: a wrapper hands on every output together
+            return
         with torch.inference_mode(False), torch.no_grad():
             own = gradient.detach().float()
             self.value = own.clone() if self.value is None else self.value + own
