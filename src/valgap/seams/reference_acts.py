@@ -50,9 +50,9 @@ class ReferenceLoss(Act):
         wanted = mean_cross_entropy_gradient(logits.detach(), known[positions].to(logits.device))
         used: list[bool] = []
 
-        def instead(gradient: torch.Tensor) -> torch.Tensor | None:
-            if not self._backward:
-                return None  # the program asks for a gradient of its own: of its inputs, say
+        def instead(gradient: torch.Tensor | None) -> torch.Tensor | None:
+            if not self._backward or gradient is None:
+                return None  # the program asks for a gradient of its own (of its inputs, say), or the loss came by another way
             self.acted += 1
             used.append(True)
             return (wanted * (self.loss_scale / self.gathered if len(used) == 1 else 0.0)).to(gradient)
