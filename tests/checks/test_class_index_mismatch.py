@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import CLASSES, TRAIN, VAL, dataset, found, healthy, samples, with_phase, without
 from valgap.checks.class_index_mismatch import CHECK, UNMEASURED_POINTS
-from valgap.types import Case, Clear, NotApplicable, Untreatable
+from valgap.types import Case, Clear, Closing, NotApplicable, Untreatable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
 
@@ -69,6 +69,16 @@ def test_one_class_missing_in_val_shifts_the_rest() -> None:
     finding = found(CHECK.detect(case))
     assert finding.evidence[0].value == 3
     assert "ant" in finding.summary
+
+
+def test_a_model_that_renames_its_answers_on_both_sides_is_no_matter_of_labels() -> None:
+    case = shifted(1, maps=False)
+    assert found(CHECK.detect(case)).stage is None
+    train = samples(np.arange(TRAIN), 0.9)
+    turned = replace(train, prediction=(train.target + 3) % 4)
+    for table, stage in ((train, None), (turned, "forward")):
+        one = Case(replace(case.run, closing=Closing(rescores={"train_eval": table})))
+        assert found(CHECK.detect(one)).stage == stage
 
 
 def test_sound_run_and_a_model_that_learned_nothing_are_silent() -> None:

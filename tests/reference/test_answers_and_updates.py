@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +58,36 @@ def test_shaken_logits_are_a_fault_of_the_forward_pass_by_their_loss() -> None:
     found = forward.compare(shaken_run)
     assert found.verdict == "at fault" and "0.20 nats" in found.summary
     assert found.points is not None and found.points.value == 0
+
+
+@pytest.mark.parametrize(("change", "fault"), [(0.0, False), (0.01, False), (0.4, True)])
+def test_answers_that_depend_on_batch_mates_in_eval_mode_are_a_fault_of_the_forward_pass(change: float, fault: bool) -> None:
+    found = forward.compare(rescored(healthy().run, 0.75, batch_mate_change=change))
+    assert (found.verdict == "at fault") == fault and (found.kind == "mates") == fault
+
+
+@pytest.mark.parametrize(
+    ("changed", "loaded", "confidence"),
+    [((), 10, 0.0), ((8, 9), 10, 0.0), ((0,), 10, 0.75), (range(8), 10, 0.97), ((0,), 4, 0.0)],
+)
+def test_weights_that_were_changed_after_the_load_are_a_fault_of_the_forward_pass(
+    changed: Sequence[int], loaded: int, confidence: float
+) -> None:
+    run = healthy().run
+    model = run.trained_model
+    assert model is not None
+    altered = np.where(np.isin(np.arange(loaded), list(changed)), 1, 0).astype(np.int8)
+    names = tuple(f"layer{i}.weight" for i in range(loaded))
+    own = replace(
+        model,
+        tensor_names=names,
+        is_parameter=np.ones(loaded, bool),
+        numel=np.full(loaded, 100, np.int64),
+        altered=altered,
+    )
+    found = forward.compare(replace(run, models={**run.models, own.id: own}, closing=None))
+    assert (found.verdict == "at fault") == (confidence > 0)
+    assert not confidence or (found.confidence == confidence and found.kind == "altered" and "layer0" in found.summary)
 
 
 def by_batches(val: float, train: float) -> RunRecord:

@@ -28,3 +28,19 @@ def test_too_few_images_say_so() -> None:
     told = batch_mate_numbers(TrackedModel(0, nn.Linear(2, 2)), [torch.randn(5, 2)], "eval")
     assert isinstance(told, str) and "six" in told
     assert isinstance(batch_mate_numbers(TrackedModel(0, nn.Linear(2, 2)), [], "eval"), str)
+
+
+class Mixing(nn.Module):
+    """Gives each image a part of its neighbour's features."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(1)
+        return 0.5 * x + 0.5 * x.roll(1, 0)
+
+
+def test_neighbours_that_are_mixed_in_show_by_another_order() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(Mixing(), nn.Linear(12, 3))
+    with torch.no_grad():
+        found = batch_mate_numbers(TrackedModel(0, net), [torch.randn(32, 3, 2, 2), torch.randn(32, 3, 2, 2)], "eval")
+    assert isinstance(found, dict) and found["batch_mate_change"] > 0.3

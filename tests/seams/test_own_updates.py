@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,9 @@ from torch.utils.data import DataLoader
 import valgap
 from tests.seams.test_models_seen import images, net
 from valgap.record.reader import read_record
+from valgap.seams.described import model_facts
+from valgap.seams.model_states import ModelStates
+from valgap.seams.tracked import TrackedModel
 from valgap.types import NotApplicable, RunRecord
 
 RATE = 0.1
@@ -127,3 +132,23 @@ def test_gradients_by_autograd_grad(tmp_path: Path) -> None:
     record = read_record(tmp_path / "r")
     assert record.recorder_errors == ()
     assert [(p.phase, p.optimizer_steps) for p in record.passes] == [("train", 6), ("validation", 0)] * 2
+
+
+def test_loaded_weights_that_are_others_when_training_begins_are_noted() -> None:
+    written: list[tuple[str, dict[str, Any]]] = []
+    writer: Any = SimpleNamespace(write=lambda kind, body: written.append((kind, body)))
+    states, model = ModelStates(writer), net()
+    source = {k: v.clone() for k, v in model.state_dict().items()}
+    states.loaded(model, source, True, model.load_state_dict(source), [], -1)
+    first, second = list(model.parameters())[:2]
+    with torch.no_grad():
+        first.mul_(1.5)
+        second.mul_(1 + 1e-4)  # as rounding does
+    model.append(nn.Linear(3, 3))
+    tracked = TrackedModel(0, model)
+    states.write_start(tracked)
+    assert tracked.altered == {id(first)}
+    told = dict(zip([t[0] for t in tracked.tensors], model_facts(tracked)["altered"].tolist(), strict=True))
+    names = {id(p): n for n, p in model.named_parameters()}
+    assert told[names[id(first)]] == 1 and told[names[id(second)]] == 0
+    assert [v for k, v in told.items() if v == -1] == [-1, -1]  # the layer that came later

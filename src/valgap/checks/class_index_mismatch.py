@@ -150,8 +150,22 @@ def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
         confidence=0.95,
         evidence=(evidence,),
         remedy="compare how train and val number their classes; use one class map for both",
-        stage=of_folders(case),
+        stage="forward"
+        if training_is_renamed(case, best_label_permutation(target, prediction, classes)[0])
+        else of_folders(case),
     )
+
+
+def training_is_renamed(case: Case, mapping: IntArray) -> bool:
+    """Whether the finished model answers its training images under other classes as well: then it is no matter of labels."""
+    closing = case.run.closing
+    table = closing.rescores.get("train_eval") if closing is not None else None
+    if table is None or not table.answered:
+        return False
+    keep = table.labelled & (table.prediction >= 0) & (table.target < len(mapping))
+    target, prediction, n = table.target[keep], table.prediction[keep], int(keep.sum())
+    own, renamed = (int((t == prediction).sum()) for t in (target, mapping[target]))
+    return wilson_interval(renamed, n, LEVEL)[0] > wilson_interval(own, n, LEVEL)[1]
 
 
 def training_agrees(case: Case, plain: npt.NDArray[np.bool_]) -> bool:

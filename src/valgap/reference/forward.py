@@ -16,14 +16,55 @@ from valgap.types import MAX_LOSS, Compared, Evidence, Intervention, Pass, RunRe
 LEAST_POINTS = 2.0
 LEAST_NATS = 0.05
 SURE = 0.97
+# Of loaded weights the last two tensors may be a head, which is often made anew; few tensors are no published network.
+HEAD_TENSORS, MIN_LOADED = 2, 6
+MOST_ALTERED, SURE_OF_SOME = 0.5, 0.75
 # Mean change of a logit by other batch mates, over the spread of the logits; rounding stays far below.
-MATES = 0.02
+MATES, SURE_OF_MATES = 0.05, 0.9
 # Running statistics lag behind a little in sound training; and strong augmentation has its part in what training loses.
 LEAST_BY_BATCHES, SURE_OF_BATCHES = 6.0, 0.85
 
 
 def compare(run: RunRecord) -> Compared:
-    """Validation as it was recorded against eval mode."""
+    """Validation as it was recorded against eval mode; the network that training began with against the weights it was given."""
+    found = _against_eval(run)
+    return found if found.verdict == "at fault" else _among_mates(run, found) or _altered(run) or found
+
+
+def _among_mates(run: RunRecord, found: Compared) -> Compared | None:
+    """The fault of answers that depend on the other images of a batch, or on their order, in eval mode."""
+    mates, last = run.closing.numbers.get("batch_mate_change") if run.closing is not None else None, run.last_validation
+    if mates is None or mates < MATES or last is None or not isinstance(treatment(run), Untreatable):
+        return None
+    told = f"in eval mode an image's logits change by {mates:.0%} of their spread among other images, or in another order"
+    remedy = "let nothing in forward mix the images of a batch: no roll, softmax, sort, mean or attention over dimension 0"
+    return Compared("at fault", told, None, None, SURE_OF_MATES, found.evidence, remedy, kind="mates")
+
+
+def _altered(run: RunRecord) -> Compared | None:
+    """The fault of weights that were loaded and then changed, before any step: below the head that is seldom meant."""
+    model = run.trained_model
+    if model is None or not len(model.altered):
+        return None
+    weights = np.flatnonzero(model.is_parameter & (model.altered >= 0))
+    below = weights[: -HEAD_TENSORS or None]
+    changed = below[model.altered[below] == 1]
+    if not len(changed) or len(weights) < MIN_LOADED:
+        return None
+    share = float(model.numel[changed].sum() / model.numel[below].sum())
+    names = [model.tensor_names[i] for i in changed[:3]]
+    facts = (
+        Evidence(
+            "loaded tensors below the head that were no longer as loaded when training began", len(changed), 0, "", len(below)
+        ),
+        Evidence("their share of the numbers in them", share, 0.0),
+    )
+    told = f"{len(changed)} of {len(below)} loaded tensors were changed between the load and the first step ({', '.join(names)})"
+    remedy = "initialise first and load the published weights last; let nothing write to them in between"
+    return Compared("at fault", told, None, None, SURE if share >= MOST_ALTERED else SURE_OF_SOME, facts, remedy, kind="altered")
+
+
+def _against_eval(run: RunRecord) -> Compared:
     last = run.last_validation
     again = run.closing.rescores.get("val_eval") if run.closing is not None else None
     if last is None or again is None:

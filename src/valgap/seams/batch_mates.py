@@ -1,4 +1,4 @@
-"""Whether a model's answers depend on the other images of a batch."""
+"""Whether a model's answers depend on the other images of a batch, or on their order."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ MATES = 32
 
 
 def batch_mate_numbers(model: TrackedModel, batches: Sequence[torch.Tensor], mode: Mode) -> dict[str, float] | str:
-    """How far the logits of some images move among other batch mates, in logit std; or why that is not known.
+    """How far the logits of some images move among other batch mates, in another order, in logit std; or why that is not known.
 
     In the mode in which the program validates, no answer should depend on them.
     """
     parts = _parts(batches)
     if parts is None:
         return "it takes at least six validation images"
-    kept_images, *mates_of = parts
+    kept_images, mates, others = parts
     half = len(kept_images)
+    # What mixes neighbours shows in another order; units that are dropped by their place in the batch would, too.
+    turned = mode == "eval"
     answers: list[torch.Tensor | None] = []
-    for mates in mates_of:
+    for batch in ([kept_images, mates], [others, kept_images.flip(0)] if turned else [kept_images, others]):
         torch.manual_seed(0)  # the same units dropped both times
-        answers.append(forward(model, torch.cat([kept_images, mates]), mode))
-    before, among_others = answers
-    if before is None or among_others is None or before.ndim != 2:
+        answers.append(forward(model, torch.cat(batch), mode))
+    before, after = answers
+    if before is None or after is None or before.ndim != 2:
         return "the model's output holds no class scores"
-    kept, moved = before[:half].float(), among_others[:half].float()
+    kept, moved = before[:half].float(), (after[-half:].flip(0) if turned else after[:half]).float()
     change = float((kept - moved).abs().mean()) / (float(kept.std()) or 1.0)
     return {"batch_mate_change": change, "batch_mate_n": half}
 

@@ -98,6 +98,10 @@ def optimizer_settings(optimizer: Any) -> dict[str, Any]:
     }
 
 
+def _altered(model: TrackedModel, number: int) -> int:
+    return int(number in model.altered) if number in model.loaded else -1
+
+
 def model_facts(model: TrackedModel) -> dict[str, Any]:
     """A model as it is now: its tensors, what became of them, and what its weights expect."""
     expected = model.expected()
@@ -113,6 +117,7 @@ def model_facts(model: TrackedModel) -> dict[str, Any]:
         "in_optimizer": np.array([id(t[1]) in model.optimized for t in model.tensors], bool),
         "got_gradient": model.gradients_seen().numpy().copy(),
         "highest_rate": np.array([model.rates.get(id(t[1]), np.nan) for t in model.tensors], np.float32),
+        "altered": np.array([_altered(model, id(t[1])) for t in model.tensors], np.int8),
         "newness": np.array([model.newness.get(id(t[1]), -1) for t in model.tensors], np.int8),
         "on_path": np.array(model.on_path(), bool),
         "held_in_vain": model.foreign,

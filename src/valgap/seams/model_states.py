@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from valgap.seams.described import model_facts
 from valgap.seams.tracked import TrackedModel, unwrap
 
 FIRST_STATE = -2  # stands for a pass: the state before the first one
+# So many numbers of a loaded tensor are kept, to see whether it still has them when training begins; half precision rounds.
+KEPT_NUMBERS, ROUNDED = 64, 0.01
 
 
 class ModelStates:
@@ -25,7 +28,7 @@ class ModelStates:
         self._written: dict[int, str] = {}  # model -> digest of its facts as they stand in the record
         self._last_pass: dict[tuple[int, bytes], int] = {}  # (model, digest of its state) -> the last pass that ended in it
         self._before_load: bytes | None = None
-        self._given: dict[int, weakref.ref[torch.Tensor]] = {}  # tensors that load_state_dict gave a value, by id()
+        self._given: dict[int, _Given] = {}  # tensors that load_state_dict gave a value, by id()
 
     def write_start(self, model: TrackedModel) -> None:
         """Before the first call with gradients, which moves BatchNorm: remember the state. Later calls do nothing."""
@@ -36,8 +39,10 @@ class ModelStates:
 
     def rewrite_start(self, model: TrackedModel) -> None:
         """The model's tensors are others than those of the start that stands in the record: write it again."""
-        told = [(id(t), self._given.get(id(t))) for _, t, _, _ in model.tensors]
-        model.loaded |= {number for (_, t, _, _), (number, ref) in zip(model.tensors, told, strict=True) if ref and ref() is t}
+        given = [(t, g) for _, t, _, _ in model.tensors if (g := self._given.get(id(t))) is not None and g.tensor() is t]
+        model.loaded |= {id(t) for t, _ in given}
+        if not model.steps:
+            model.altered = {id(t) for t, g in given if g.altered()}
         model.take_start()
         self.write_model(model)
         self._write(model, "start", -1, model.start_snapshot())
@@ -76,8 +81,8 @@ class ModelStates:
         if next(module.parameters(), None) is None or not hasattr(state, "keys"):
             return
         for name, tensor in module.state_dict(keep_vars=True).items():
-            if isinstance(tensor, torch.Tensor) and name in state:
-                self._given[id(tensor)] = weakref.ref(tensor)
+            if type(tensor) in (torch.Tensor, torch.nn.Parameter) and not tensor.is_meta and name in state:
+                self._given[id(tensor)] = _Given(weakref.ref(tensor), _few(tensor).clone())
         given = len(state)
         missing = list(getattr(result, "missing_keys", []) or [])
         unexpected = list(getattr(result, "unexpected_keys", []) or [])
@@ -114,6 +119,27 @@ class ModelStates:
             "state_of_pass": self._last_pass.get((model.id, now), -1),
             "own_tensors": bool(living) and living <= given,
         }
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A tensor with some of the numbers that it was loaded with."""
+
+    tensor: weakref.ref[torch.Tensor]
+    numbers: torch.Tensor
+
+    def altered(self) -> bool:
+        """Whether it has other numbers now."""
+        tensor = self.tensor()
+        if tensor is None or not tensor.is_floating_point():
+            return False
+        now, then = _few(tensor).float().cpu(), self.numbers.float().cpu()
+        return now.shape == then.shape and bool((now - then).norm() > ROUNDED * then.norm())
+
+
+def _few(tensor: torch.Tensor) -> torch.Tensor:
+    flat = tensor.detach().reshape(-1)
+    return flat[:: max(1, len(flat) // KEPT_NUMBERS)][:KEPT_NUMBERS]
 
 
 def _trained_holder(module: Any, models: Sequence[TrackedModel]) -> TrackedModel | None:

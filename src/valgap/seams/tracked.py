@@ -98,6 +98,7 @@ class TrackedModel:
         self.rates: dict[int, float] = {}  # the highest learning rate that each of them ever had
         self.foreign = 0  # parameters in its optimizers that belong to no model
         self.loaded: set[int] = set()  # id() of every tensor that load_state_dict gave a value
+        self.altered: set[int] = set()  # of those, the ones that had other values when training began
         self.num_outputs = -1
         self.newness: dict[int, int] = {}  # by id() of the tensor: see ``newness``
         self.called: set[int] | None = None  # id() of every module at work in the first calls; None: not looked into

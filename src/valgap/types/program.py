@@ -97,6 +97,7 @@ class ModelInfo:
     # (T,) each; empty in records of before. The highest learning rate at any step, nan for what no torch optimizer held.
     highest_rate: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
     newness: IntArray = field(default_factory=lambda: np.zeros(0, np.int8))  # 1 as it was made, 0 given, -1 unknown
+    altered: IntArray = field(default_factory=lambda: np.zeros(0, np.int8))  # 1 loaded, then changed, 0 as loaded, -1 not loaded
     on_path: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))  # its module works when the model is called
     held_in_vain: int = 0  # parameters in the optimizers that belong to no model and get no gradient
     # Class names of layers that work when the model is called, are no parts of it, and never move though gradients reach them.
