@@ -81,6 +81,14 @@ def test_a_model_that_renames_its_answers_on_both_sides_is_no_matter_of_labels()
         assert found(CHECK.detect(one)).stage == stage
 
 
+def test_a_model_that_is_right_when_it_is_asked_again_needs_no_other_names() -> None:
+    case = shifted(1, maps=False)
+    last = case.run.last_validation
+    assert last is not None
+    again = replace(last.samples, prediction=last.samples.target)
+    assert isinstance(CHECK.detect(Case(replace(case.run, closing=Closing(rescores={"val_eval": again})))), Clear)
+
+
 def test_sound_run_and_a_model_that_learned_nothing_are_silent() -> None:
     assert isinstance(CHECK.detect(healthy()), Clear)
     rng = np.random.default_rng(1)
