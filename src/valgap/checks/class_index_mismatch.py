@@ -144,8 +144,7 @@ def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
         return Clear("no renaming of the validation labels fits the predictions better", (evidence,))
     if not training_agrees(case, plain):
         return NotApplicable("a model that answers its training images better than validation: this one is hardly trained")
-    again = case.run.closing.rescores.get("val_eval") if case.run.closing is not None else None
-    if again is not None and wilson_interval(int(again.correct.sum()), int(again.labelled.sum()), LEVEL)[0] > high:
+    if right_again(case, last, high):
         return Clear("the finished model, asked once more, gives the labels as they are", (evidence,))
     naming = best_label_permutation(target, prediction, classes)[0]
     return Finding(
@@ -156,6 +155,18 @@ def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
         remedy="compare how train and val number their classes; use one class map for both",
         stage="forward" if training_is_renamed(case, naming) else of_folders(case),
     )
+
+
+def right_again(case: Case, last: Pass, share: float) -> bool:
+    """Whether the finished model, asked once more about these images, meets more of their labels than this share, beyond noise."""
+    again = case.run.closing.rescores.get("val_eval") if case.run.closing is not None else None
+    if again is None:
+        return False
+    label = dict(zip(last.samples.sample.tolist(), last.samples.target.tolist(), strict=True))
+    pairs = [
+        (label[s], p) for s, p in zip(again.sample.tolist(), again.prediction.tolist(), strict=True) if label.get(s, -1) >= 0
+    ]
+    return bool(pairs) and wilson_interval(sum(t == p for t, p in pairs), len(pairs), LEVEL)[0] > share
 
 
 def training_is_renamed(case: Case, mapping: IntArray) -> bool:
