@@ -158,7 +158,7 @@ def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
 
 
 def right_again(case: Case, last: Pass, share: float) -> bool:
-    """Whether the finished model, asked about these images once more, meets more of their labels than this share, beyond noise."""
+    """Whether the finished model, asked about these images again, meets more of their labels than this share, beyond noise."""
     again = case.run.closing.rescores.get("val_eval") if case.run.closing is not None else None
     if again is None:
         return False
