@@ -186,7 +186,7 @@ class Lab:
             text += (
                 f" (computed with {self.runner.threads} threads, recorded with {recorded_on}: sums are rounded in another way)"
             )
-        if not same and trained_at_once(self.run):
+        if share < 1.0 and trained_at_once(self.run):
             text += (
                 "; several processes trained the same weights at once, without waiting for one another: no run repeats another"
             )
