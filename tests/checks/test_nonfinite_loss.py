@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import found, healthy, inputs, steps, with_phase, without
 from valgap.checks.nonfinite_loss import CHECK
-from valgap.types import Case, Clear, NotApplicable
+from valgap.types import Case, Clear, Finding, NotApplicable
 
 
 def bad_losses(count: int) -> Case:
@@ -21,6 +21,21 @@ def test_losses_that_are_nan(count: int) -> None:
     finding = found(CHECK.detect(bad_losses(count)))
     assert finding.evidence[1].value == 3 * count  # in each of three epochs
     assert finding.evidence[-1].value == f"step {20 - count}"
+
+
+@pytest.mark.parametrize(("share", "lost"), [(1.0, True), (0.6, True), (0.4, False), (0.0, False)])
+def test_answers_that_are_lost_after_the_last_step(share: float, lost: bool) -> None:
+    """A few infinite losses (a class that is masked out) are no blow-up."""
+    case = healthy()
+    last = case.run.last_validation
+    assert last is not None
+    loss = last.samples.loss.copy()
+    loss[: round(share * len(loss))] = np.nan
+    passes = tuple(replace(p, samples=replace(p.samples, loss=loss)) if p is last else p for p in case.run.passes)
+    outcome = CHECK.detect(Case(replace(case.run, passes=passes)))
+    assert isinstance(outcome, Finding if lost else Clear)
+    if isinstance(outcome, Finding):
+        assert "first in the validation" in outcome.summary
 
 
 def test_inputs_come_first() -> None:

@@ -40,15 +40,18 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     bad_losses = int((~np.isfinite(losses)).sum()) if known else int(np.isinf(losses).sum())
     bad_samples = int((~np.isfinite(samples)).sum())
     bad_gradients = int((gradients == 1).sum())
+    answers = _answers_lost(case)
     facts = (
         Evidence("input batches with NaN or infinity", inputs, 0, "batches"),
         Evidence("steps with a loss that is not finite", bad_losses, 0, "steps", len(losses)),
         Evidence("training samples with a loss that is not finite", bad_samples, 0, "samples", len(samples)),
         Evidence("sampled steps with a gradient that is not finite", bad_gradients, 0, "steps", int((gradients >= 0).sum())),
+        Evidence("validation samples with a loss that is not finite", answers, 0, "samples"),
     )
     where = "inputs" if inputs else "loss" if bad_losses or bad_samples else "gradients"
+    where = "validation" if where == "gradients" and answers else where
     few = bad_gradients <= SKIPPED_STEPS and where == "gradients"
-    if not (inputs or bad_losses or bad_samples) and few:
+    if not (inputs or bad_losses or bad_samples or answers) and few:
         return Clear("inputs, losses and gradients are finite", facts)
     return Finding(
         summary=f"NaN or infinite numbers, first in the {where}",
@@ -57,6 +60,19 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         evidence=(*facts, Evidence("first such step", _first(losses), "never")),
         remedy="lower the learning rate or clip gradients; if the inputs hold NaN, find and drop the broken images",
     )
+
+
+def _answers_lost(case: Case) -> int:
+    """Samples of the last validation without a finite loss, where they are most of those answered: the weights are lost.
+
+    The last step of a short training may blow up without a step after it that would show.
+    """
+    last = case.run.last_validation
+    if last is None:
+        return 0
+    loss = last.samples.loss[last.samples.labelled & (last.samples.prediction >= 0)]
+    lost = int((~np.isfinite(loss)).sum())
+    return lost if 2 * lost > len(loss) else 0
 
 
 def _first(losses: np.ndarray) -> str:

@@ -101,7 +101,8 @@ def other_series(run: RunRecord, numbers: list[Told]) -> Mapping[str, list[float
         at = t.passes[-1].index
         passes = [p for p in run.of_phase("validation") if p.samples.labelled.any() and p.index <= at]
         validations = [p.samples.accuracy for p in passes]
-        losses = [float(np.nanmean(p.samples.loss[p.samples.labelled])) for p in passes]
+        known = [p.samples.loss[p.samples.labelled & ~np.isnan(p.samples.loss)] for p in passes]
+        losses = [float(loss.mean()) if len(loss) else float("nan") for loss in known]
         trained = [p for p in run.of_phase("train") if p.samples.labelled.any() and p.index < at]
         values = {
             "best so far": max(validations, default=float("nan")),
