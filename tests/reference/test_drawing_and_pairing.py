@@ -12,7 +12,7 @@ from tests.reference.pictures_seen import KINDS, run_on
 from valgap.features import Measurements, images_of_run
 from valgap.reference import Stages
 from valgap.reference.drawing import _within_classes
-from valgap.types import Intervention, RunRecord
+from valgap.types import Intervention, LoaderInfo, RunRecord
 
 pytestmark = pytest.mark.takes(20)
 
@@ -93,6 +93,32 @@ def test_a_sampler_that_makes_up_for_rare_classes_is_no_fault(seen: tuple[RunRec
     assert np.allclose(_within_classes(evened, labels), 1)
     bent = np.where(labels == 1, 9.0, 1.0)
     assert np.array_equal(_within_classes(bent, labels), bent)
+
+
+def test_a_loader_that_gives_nothing_is_a_fault_of_the_drawing(seen: tuple[RunRecord, Measurements]) -> None:
+    run = seen[0]
+    empty = LoaderInfo(9, 0, 4 * EACH + 1, "RandomSampler", True, True, 0, 0)
+    val = tuple(p for p in run.passes if p.phase == "validation")
+    untrained = replace(
+        run, passes=val, loaders={**{p.loader: replace(empty, id=p.loader, drop_last=False) for p in val}, 9: empty}
+    )
+    found = Stages(untrained, None).compared("draw")
+    assert found.verdict == "at fault" and "drops its last" in found.summary
+    kept = replace(untrained, loaders={**untrained.loaders, 9: replace(empty, drop_last=False)})
+    assert Stages(kept, None).compared("draw").verdict == "unknown"
+
+
+@pytest.mark.parametrize(("idle", "fault"), [(1, False), (3, True)])
+def test_epochs_that_go_by_without_a_batch_are_a_fault_of_the_drawing(
+    seen: tuple[RunRecord, Measurements], idle: int, fault: bool
+) -> None:
+    run = seen[0]
+    train, val = (next(p for p in run.passes if p.phase == phase) for phase in ("train", "validation"))
+    turns = [replace(train, loops=((0, 5),)), *(replace(val, loops=((i, 5),)) for i in range(idle + 1)), replace(val, loops=())]
+    run = replace(run, passes=tuple(replace(p, index=i) for i, p in enumerate(turns)))
+    found = Stages(run, None).compared("draw")
+    assert (found.verdict == "at fault") == fault
+    assert not fault or f"{idle} of 5 epochs" in found.summary
 
 
 def shuffled(run: RunRecord, phase: str, share: float) -> RunRecord:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from valgap.types import Case, Clear, Finding, Intervention, NotApplicable, Stage, Untreatable
 
 MOST_POINTS = 100.0
@@ -29,7 +31,7 @@ def of_kind(case: Case, stages: tuple[Stage, ...], kind: str, remedy: str, other
     ]
     if faults:
         worst = max(faults, key=lambda f: f.severity_points)
-        return Finding(worst.summary, worst.severity_points, worst.confidence, worst.evidence, remedy)
+        return replace(worst, remedy=remedy)
     unknown = [o for o, _ in told if isinstance(o, NotApplicable)]
     if len(unknown) == len(told):
         return unknown[0]

@@ -39,12 +39,16 @@ SELDOM, MIN_SELDOM, WON_BACK = 0.5, 10, 0.9
 MAX_IMAGES = 1_200
 LEAST_POINTS = 4.0
 SURE = 0.95
+FEWEST_IDLE = 2  # epochs without a batch
 # What no probe could measure is a hint, unless hardly anything was drawn at all.
 HARDLY = 0.25
 
 
 def compare(run: RunRecord, images: Measurements | None) -> Compared:
     """The samples that training drew, against those that it has."""
+    nothing = _nothing(run)
+    if nothing is not None:
+        return nothing
     passes = [p for p in run.of_phase("train") if run.last_train is not None and p.dataset == run.last_train.dataset]
     if not passes:
         return Compared("unknown", "", missing="a training pass")
@@ -98,6 +102,37 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
         told += ", which costs nothing measurable"
         return Compared("sound", told, points, nats, confidence, tuple(facts), treatment=own)
     return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy, treatment=own, kind=kind)
+
+
+def _nothing(run: RunRecord) -> Compared | None:
+    """The fault of a loader that gives no batch, or none after the first epochs: validation goes on over the same weights."""
+    train = run.of_phase("train")
+    validated = {p.loader for p in run.of_phase("validation")}
+    for loader in run.loaders.values():
+        held = run.datasets.get(loader.dataset)
+        if (
+            not train
+            and loader.length == 0
+            and loader.drop_last
+            and loader.id not in validated
+            and held is not None
+            and held.size > 0
+        ):
+            told = f"a loader drops its last incomplete batch, which is its only one: batches of {loader.batch_size}"
+            fact = Evidence("batches that the loader gives", 0, 1, "batches", held.size)
+            return Compared(
+                "at fault", told, None, None, SURE, (fact,), "use a batch size below the number of samples, or drop_last=False"
+            )
+    epochs = {turns: {turn for p in train for turn, all_ in p.loops if all_ == turns} for p in train for _, turns in p.loops}
+    for turns, taken in epochs.items():
+        seen = {turn for p in run.of_phase("validation") for turn, all_ in p.loops if all_ == turns}
+        idle = {turn for turn in seen - taken if turn > min(taken)}
+        if len(idle) >= FEWEST_IDLE and len(taken) + len(idle) <= turns:
+            told = f"{len(idle)} of {turns} epochs went by without a training batch: validation scored the same weights again"
+            fact = Evidence("epochs that were validated and drew nothing", len(idle), 0, "epochs", turns)
+            remedy = "make the iterator anew in each epoch (iter(loader), a fresh generator): one that is used up gives nothing"
+            return Compared("at fault", told, None, None, SURE, (fact,), remedy, kind="few")
+    return None
 
 
 def _evenness(known: IntArray, size: int) -> float:
