@@ -265,6 +265,13 @@ def test_each_stage_has_its_reference_whatever_its_comparison_says() -> None:
     assert Stages(drops, None).reference("forward") == Intervention("eval_mode", {"phase": "validation"})
 
 
+def test_a_large_gradient_that_hardly_moves_the_weights_is_no_fault_of_the_loss() -> None:
+    run = with_gradient(1.0, 65_536.0)
+    assert losses.compare(run, BEHIND).verdict == "at fault"
+    small = [replace(p, steps=replace(p.steps, update_ratio=np.full(len(p.steps), 1e-5, np.float32))) for p in run.passes]
+    assert losses.compare(replace(run, passes=tuple(small)), BEHIND).verdict == "sound"
+
+
 @pytest.mark.parametrize(("between", "fault"), [(0.0, False), (0.1, False), (0.6, True), (5.0, True)])
 def test_weights_that_the_program_moves_between_steps_are_a_fault_of_the_updates(between: float, fault: bool) -> None:
     run = healthy().run

@@ -57,6 +57,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         evidence=facts,
         remedy="keep one image of each group, and augment while training rather than on disk",
         subjects=tuple(rows.names[i] for i in sorted(again)),
+        stage="files",  # they lie there as files of their own
     )
 
 

@@ -33,6 +33,7 @@ MUTE, ALL, SURE = 0.9, 0.995, 0.95
 MUTE_REMEDY = "train with plain cross_entropy of raw logits: no clamp, rounding, detach or argmax between logits and loss"
 # A sum over the batch is as many times as large as the batch; a factor up to this is one of taste.
 LARGE = 6.0
+HARDLY = 1e-4  # change of the weights in a step, of their size
 
 
 def compare(run: RunRecord, learned: Compared) -> Compared:
@@ -82,7 +83,7 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
     blind = learned.verdict == "unknown" or (learned.verdict == "sound" and _features_learnt(run) and _wrong(run) > WRONG)
     if blind and cosine < AWAY:
         return Compared("at fault", told, None, nats, AWAY_CONFIDENCE, facts, remedy, kind=kind, treatment=treatment(run))
-    if learned.verdict != "at fault":
+    if learned.verdict != "at fault" or (large and not bent and _hardly_moves(run)):
         return Compared("sound", told + "; the training bears it", learned.points, nats, learned.confidence, facts)
     evidence, own = (*facts, *learned.evidence), treatment(run)
     return replace(learned, nats=nats, summary=told, evidence=evidence, remedy=remedy, kind=kind, treatment=own)
@@ -103,6 +104,13 @@ def _direction(passes: list[Pass]) -> float:
     later = [p.gradient.cosine for p in passes[1:] if p.gradient is not None and p.samples.accuracy <= MANY_ERRORS]
     worst = min(later, default=1.0)
     return worst if first.cosine >= ALIKE and worst < LATER else first.cosine
+
+
+def _hardly_moves(run: RunRecord) -> bool:
+    """Whether steps hardly change the weights: then something takes a large gradient back, and its size does no harm."""
+    ratios = np.concatenate([np.zeros(0, np.float32), *(p.steps.update_ratio for p in run.of_phase("train"))])
+    ratios = ratios[np.isfinite(ratios)]
+    return bool(len(ratios)) and float(np.median(ratios)) < HARDLY
 
 
 def _features_learnt(run: RunRecord) -> bool:
