@@ -52,12 +52,16 @@ def test_shaken_logits_are_a_fault_of_the_forward_pass_by_their_loss() -> None:
     run = healthy().run
     last = run.last_validation
     assert last is not None
-    shaken = replace(last, samples=replace(last.samples, loss=last.samples.loss + np.float32(0.2)))
-    shaken_run = replace(run, passes=(*run.passes[:-1], shaken), closing=Closing(rescores={"val_eval": last.samples}))
-    assert shaken_run.last_validation is shaken
-    found = forward.compare(shaken_run)
-    assert found.verdict == "at fault" and "0.20 nats" in found.summary
-    assert found.points is not None and found.points.value == 0
+    # Images that are answered wrongly are answered wrongly in another way.
+    wrong = last.samples.prediction != last.samples.target
+    otherwise = np.where(wrong, (last.samples.target + 2) % 4, last.samples.prediction).astype(np.int32)
+    loss = last.samples.loss + np.float32(0.2)
+    for prediction, fault in ((otherwise, True), (last.samples.prediction, False)):  # the second: a factor on all logits
+        shaken = replace(last, samples=replace(last.samples, loss=loss, prediction=prediction))
+        again = Closing(rescores={"val_eval": last.samples})
+        found = forward.compare(replace(run, passes=(*run.passes[:-1], shaken), closing=again))
+        assert (found.verdict == "at fault") == fault and found.points is not None and found.points.value == 0
+        assert not fault or "0.20 nats" in found.summary
 
 
 @pytest.mark.parametrize(("change", "fault"), [(0.0, False), (0.01, False), (0.4, True)])

@@ -44,3 +44,13 @@ def test_neighbours_that_are_mixed_in_show_by_another_order() -> None:
     with torch.no_grad():
         found = batch_mate_numbers(TrackedModel(0, net), [torch.randn(32, 3, 2, 2), torch.randn(32, 3, 2, 2)], "eval")
     assert isinstance(found, dict) and found["batch_mate_change"] > 0.3
+
+
+def test_rounding_of_large_logits_is_no_change() -> None:
+    torch.manual_seed(0)
+    net = nn.Linear(12, 3)
+    with torch.no_grad():
+        net.weight.mul_(1e-3)
+        net.bias.fill_(1e6)
+        found = batch_mate_numbers(TrackedModel(0, net), [torch.randn(32, 12), torch.randn(32, 12)], "eval")
+    assert found == {"batch_mate_change": 0.0, "batch_mate_n": 16}

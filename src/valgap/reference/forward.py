@@ -14,7 +14,7 @@ from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above, 
 from valgap.types import MAX_LOSS, Compared, Evidence, Intervention, Pass, RunRecord, SampleTable, Untreatable
 
 LEAST_POINTS = 2.0
-LEAST_NATS = 0.05
+LEAST_NATS, LEAST_CHANGED = 0.05, 0.02
 SURE = 0.97
 # Of loaded weights the last two tensors may be a head, which is often made anew; few tensors are no published network.
 HEAD_TENSORS, MIN_LOADED = 2, 6
@@ -80,8 +80,9 @@ def _against_eval(run: RunRecord) -> Compared:
     mates = run.closing.numbers.get("batch_mate_change") if run.closing is not None else None
     if mates is not None:
         facts.append(Evidence("change of an image's logits by its batch mates, of their spread", mates, 0.0))
-    # Few images are answered otherwise where what is added to the logits only shakes them; their loss tells.
-    by_loss = likely_fall(nats, LEAST_NATS) if points.value >= 0 else 0.0
+    # Few images are answered otherwise where what is added to the logits only shakes them; their loss tells. A factor on all
+    # logits, outside the model, changes the loss too, but no answer.
+    by_loss = likely_fall(nats, LEAST_NATS) if points.value >= 0 and _changed(last.samples, again) >= LEAST_CHANGED else 0.0
     confidence = SURE * max(likely_above(points, LEAST_POINTS), by_loss)
     if points.value < 0 and points.high < 0:
         return Compared("gain", "validation as the script scores it is better than in eval mode", points, nats, 0.0, tuple(facts))
@@ -144,6 +145,13 @@ def _tables(before: SampleTable, after: SampleTable) -> tuple[Answers, Answers] 
         return None
     a, b = (Answers(np.array([t[s][0] for s in both]), np.array([t[s][1] for s in both], np.float64)) for t in (first, second))
     return a, b
+
+
+def _changed(before: SampleTable, after: SampleTable) -> float:
+    """Share of the samples of both that are answered by another class, right or wrong."""
+    first = dict(zip(before.sample.tolist(), before.prediction.tolist(), strict=True))
+    pairs = [(first[s], p) for s, p in zip(after.sample.tolist(), after.prediction.tolist(), strict=True) if s in first]
+    return float(np.mean([a != b for a, b in pairs])) if pairs else 0.0
 
 
 def _rows(table: SampleTable) -> dict[int, tuple[bool, float]]:

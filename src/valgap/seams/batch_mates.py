@@ -11,6 +11,7 @@ from valgap.seams.views import Mode, forward
 
 # Images of a batch that is put together anew.
 MATES = 32
+ROUNDING = 1e-3  # of the logits' size
 
 
 def batch_mate_numbers(model: TrackedModel, batches: Sequence[torch.Tensor], mode: Mode) -> dict[str, float] | str:
@@ -33,7 +34,10 @@ def batch_mate_numbers(model: TrackedModel, batches: Sequence[torch.Tensor], mod
     if before is None or after is None or before.ndim != 2:
         return "the model's output holds no class scores"
     kept, moved = before[:half].float(), (after[-half:].flip(0) if turned else after[:half]).float()
-    change = float((kept - moved).abs().mean()) / (float(kept.std()) or 1.0)
+    # Weights that were blown up give large logits of which little differs: then arithmetic alone moves them, by its rounding.
+    difference = float((kept - moved).abs().mean())
+    difference = difference if difference > ROUNDING * float(kept.abs().mean()) else 0.0
+    change = difference / (float(kept.std()) or 1.0)
     return {"batch_mate_change": change, "batch_mate_n": half}
 
 
