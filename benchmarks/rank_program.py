@@ -36,7 +36,7 @@ NAMES = {
     "head_apart": ("TRN415", "backbone and head have a wrapper each"),
     "other_start": ("TRN415", "first weights are broadcast, gradients averaged by hand"),
     "no_set_epoch": ("TRN416", "set_epoch is called"),
-    "few_images": ("MOD312", "BatchNorm is held"),
+    "few_images": ("MOD312", "GroupNorm, which needs no batch, in its place"),
     "divided_loss": ("TRN417", "gradients are summed by hand, so that the loss must be divided"),
 }
 
@@ -71,11 +71,15 @@ class WholeBatches(Sampler[int]):
         return len(self.places)
 
 
-def backbone() -> nn.Module:
+def backbone(by_batch: bool) -> nn.Module:
     layers: list[nn.Module] = []
     for ins, outs in ((3, 16), (16, 32), (32, 64)):
-        layers += [nn.Conv2d(ins, outs, 3, padding=1, bias=False), nn.BatchNorm2d(outs), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(ins, outs, 3, padding=1, bias=False), norm(outs, by_batch), nn.ReLU(), nn.MaxPool2d(2)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def norm(channels: int, by_batch: bool) -> nn.Module:
+    return nn.BatchNorm2d(channels) if by_batch else nn.GroupNorm(8, channels)
 
 
 def averaged(parameters: list[nn.Parameter], share: float) -> None:
@@ -115,7 +119,7 @@ def main() -> None:
         val_sampler = DistributedSampler(validation, shuffle=False)
     val_loader = DataLoader(validation, 50, sampler=val_sampler)
 
-    body, head = backbone(), nn.Linear(64, classes)
+    body, head = backbone(by_batch=faulty or name != "few_images"), nn.Linear(64, classes)
     by_hand = name in ("no_wrapper", "other_start") or (name == "divided_loss" and not faulty)
     if by_hand and name == "other_start" and not faulty:
         for p in [*body.parameters(), *head.parameters()]:
@@ -138,10 +142,6 @@ def main() -> None:
         if not (name == "no_set_epoch" and faulty):
             sampler.set_epoch(epoch)
         inner.train()
-        if name == "few_images" and not faulty:
-            for layer in inner.modules():
-                if isinstance(layer, nn.BatchNorm2d):
-                    layer.eval()
         for number, (images, labels) in enumerate(loader):
             training = inner if name == "past_wrapper" and faulty else model
             if name == "no_sync":
