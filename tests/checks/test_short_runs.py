@@ -215,10 +215,12 @@ def test_an_untrained_head_answers_as_after_a_renaming() -> None:
     renamed = replace(samples(ids), target=target, prediction=((target + 1) % 4).astype(np.int32))
     case = with_phase(healthy(), "validation", samples=renamed)
     maps = {i: replace(d, class_to_idx=None) for i, d in case.run.datasets.items()}
-    known = Case(replace(case.run, datasets=maps))
+    known = rescored(Case(replace(case.run, datasets=maps)), val_eval=renamed)
     found(outcome("DAT102", known))
     hardly = rescored(
-        with_phase(known, "train", samples=samples(np.arange(TRAIN), 0.1)), train_eval=samples(np.arange(TRAIN), 0.1)
+        with_phase(known, "train", samples=samples(np.arange(TRAIN), 0.1)),
+        train_eval=samples(np.arange(TRAIN), 0.1),
+        val_eval=renamed,
     )
     assert isinstance(outcome("DAT102", hardly), NotApplicable)
 

@@ -43,7 +43,7 @@ def by_torchrun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def forks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The same by two processes that the program forks, with closing measurements."""
     folder = tmp_path_factory.mktemp("forks")
-    command = ["-m", "valgap", "run", "--closing", "4", "--out", folder / "r", PROGRAM, "fork"]
+    command = ["-m", "valgap", "run", "--closing", "10", "--out", folder / "r", PROGRAM, "fork"]
     done = forked(command, cwd=folder, variables={**os.environ, "PORT": free_port()})
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, done.stdout + done.stderr

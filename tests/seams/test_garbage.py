@@ -37,10 +37,10 @@ def tell(listener: Any) -> None:
     Seams(listener)._tell("gradients_zeroed")
 
 
-@pytest.mark.skipif(threading.active_count() > 1, reason="another thread runs beside the tests")
 @pytest.mark.parametrize("on", [True, False])
 @pytest.mark.parametrize("error", [None, ValueError(), KeyboardInterrupt()])
-def test_it_is_as_it_was_afterwards(on: bool, error: BaseException | None) -> None:
+def test_it_is_as_it_was_afterwards(on: bool, error: BaseException | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "active_count", lambda: 1)  # tests in parallel have a thread of their own beside them
     (gc.enable if on else gc.disable)()
     listener = Looks(error)
     if isinstance(error, KeyboardInterrupt):
