@@ -13,6 +13,7 @@ import torch.nn.functional as functional
 
 from tests.checks.cases import TRAIN, VAL, healthy, samples, train_pass, val_pass
 from tests.checks.test_stopped_too_early import WAITS
+from valgap.checks.loss_course import loss_course
 from valgap.reference import Stages, choosing, forward, losses, measuring, updating
 from valgap.seams.logit_gradients import LogitGradient, against_cross_entropy
 from valgap.types import (
@@ -64,7 +65,7 @@ def test_shaken_logits_are_a_fault_of_the_forward_pass_by_their_loss() -> None:
         assert not fault or "0.20 nats" in found.summary
 
 
-@pytest.mark.parametrize(("change", "fault"), [(0.0, False), (0.01, False), (0.4, True)])
+@pytest.mark.parametrize(("change", "fault"), [(0.0, False), (0.01, False), (0.4, True), (np.nan, False)])
 def test_answers_that_depend_on_batch_mates_in_eval_mode_are_a_fault_of_the_forward_pass(change: float, fault: bool) -> None:
     found = forward.compare(rescored(healthy().run, 0.75, batch_mate_change=change))
     assert (found.verdict == "at fault") == fault and (found.kind == "mates") == fault
@@ -274,6 +275,21 @@ def test_a_large_gradient_that_hardly_moves_the_weights_is_no_fault_of_the_loss(
     assert losses.compare(run, BEHIND).verdict == "at fault"
     small = [replace(p, steps=replace(p.steps, update_ratio=np.full(len(p.steps), 1e-5, np.float32))) for p in run.passes]
     assert losses.compare(replace(run, passes=tuple(small)), BEHIND).verdict == "sound"
+
+
+@pytest.mark.parametrize(("steps", "reached", "verdict"), [(60, 0.5, "unknown"), (400, 0.5, "at fault"), (400, 0.9, "unknown")])
+def test_a_training_whose_loss_falls_is_told_after_many_steps_and_far_behind(steps: int, reached: float, verdict: str) -> None:
+    run = healthy().run
+    passes = []
+    for p in run.passes:
+        if p.phase == "train":
+            falls = np.linspace(3.0 - p.epoch, 2.0 - p.epoch, len(p.samples), dtype=np.float32)
+            p = replace(p, optimizer_steps=steps, samples=replace(p.samples, loss=np.maximum(falls, 0.2)))
+        passes.append(p)
+    run = rescored(replace(run, passes=tuple(passes)), reached, probe_final=0.98, probe_n=100)
+    course = loss_course(run)
+    assert course is not None and course.still_falls()
+    assert updating.settled(run, updating.compare(run)).verdict == verdict
 
 
 @pytest.mark.parametrize(("between", "fault"), [(0.0, False), (0.1, False), (0.6, True), (5.0, True)])

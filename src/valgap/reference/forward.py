@@ -34,7 +34,7 @@ def compare(run: RunRecord) -> Compared:
 def _among_mates(run: RunRecord, found: Compared) -> Compared | None:
     """The fault of answers that depend on the other images of a batch, or on their order, in eval mode."""
     mates, last = run.closing.numbers.get("batch_mate_change") if run.closing is not None else None, run.last_validation
-    if mates is None or mates < MATES or last is None or not isinstance(treatment(run), Untreatable):
+    if mates is None or not mates >= MATES or last is None or not isinstance(treatment(run), Untreatable):
         return None
     told = f"in eval mode an image's logits change by {mates:.0%} of their spread among other images, or in another order"
     remedy = "let nothing in forward mix the images of a batch: no roll, softmax, sort, mean or attention over dimension 0"

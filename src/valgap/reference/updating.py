@@ -21,8 +21,8 @@ from valgap.types import Compared, Evidence, Intervention, Measured, RunRecord, 
 # Points by which augmentation and early stops may leave a sound head behind the probe.
 LEAST_POINTS = 6.0
 SURE = 0.9
-# The same for a training whose loss still falls; of the campaign's calibration half, no sound one was left so far behind.
-LEAST_UNDER_WAY, SURE_UNDER_WAY = 12.0, 0.75
+# The same for a training whose loss still falls, where it made so many steps: the first hundred leave any probe far ahead.
+LEAST_UNDER_WAY, SURE_UNDER_WAY, STEPS_UNDER_WAY = 12.0, 0.75, 200
 # Of pretrained layers under a new head, as a share of its rate: Howard and Ruder 2018, section 3.2.
 GIVEN_SHARE = 0.1
 # Between steps the program itself moves weights by this share of what a step moves them, at most of the looks: masks and norms
@@ -119,6 +119,6 @@ def settled(run: RunRecord, found: Compared) -> Compared:
     if course is None or not course.still_falls():
         return found
     confidence = SURE_UNDER_WAY * likely_above(found.points, LEAST_UNDER_WAY)
-    if confidence < 0.5:
+    if confidence < 0.5 or few_steps(run, STEPS_UNDER_WAY) is not None:
         return replace(found, verdict="unknown", missing="a training that has come to its end: its loss still falls")
     return replace(found, confidence=min(found.confidence, confidence))
