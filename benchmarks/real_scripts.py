@@ -336,6 +336,10 @@ SCRIPTS: tuple[Script, ...] = (
         classes=2,
         starts={"subprocesses": "--trainer.devices 2 --trainer.strategy ddp"},
         faults=(Fault("rate 30", RATE, extra="--model.lr 30"),),
+        readings={
+            "TRN415": "true: DistributedDataParallel averages nothing of layers that are unfrozen after it was made; the processes "
+            "hold other weights from the first milestone on"
+        },
     ),
     Script(
         "accelerate cv_example",
