@@ -337,8 +337,8 @@ SCRIPTS: tuple[Script, ...] = (
         starts={"subprocesses": "--trainer.devices 2 --trainer.strategy ddp"},
         faults=(Fault("rate 30", RATE, extra="--model.lr 30"),),
         readings={
-            "TRN415": "true: DistributedDataParallel averages nothing of layers that are unfrozen after it was made; the processes "
-            "hold other weights from the first milestone on"
+            "TRN415": "true: DistributedDataParallel averages nothing of layers that are unfrozen after it was made; "
+            "from the first milestone on the processes hold other weights"
         },
     ),
     Script(

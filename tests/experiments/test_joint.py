@@ -17,7 +17,7 @@ from valgap.experiments.arm import ArmSpec
 from valgap.experiments.joint import Answer, Confirmed, Joint
 from valgap.experiments.ledger import CONFIDENCE, UNEXPLAINED, account
 from valgap.experiments.plan import Length
-from valgap.experiments.prove import Trial
+from valgap.experiments.prove import Trial, _merge
 from valgap.experiments.runner import ArmResult
 from valgap.experiments.scoring import best_epoch, renamed, without
 from valgap.experiments.screening import in_place, references, screen
@@ -31,6 +31,7 @@ from valgap.types import (
     Compared,
     Diagnosis,
     Effect,
+    Evidence,
     Finding,
     Intervention,
     Judged,
@@ -337,3 +338,14 @@ def test_where_nothing_changes_or_no_time_is_left_no_stage_is_told() -> None:
     assert not more and not trial.settled and set(others.values()) == {"none"}
     _, more, others = unsuspected(Program({"draw": 30}, time=False))
     assert not more and not others
+
+
+def test_a_confirmed_cause_no_longer_shows_the_cost_that_was_assumed() -> None:
+    check = next(c for c in CATALOGUE if c.code == "EVA501")
+    facts = (Evidence("cost (not re-scored): assumed", 3.0, 0.0, "points"), Evidence("active Dropout layers", 1.0, 0.0))
+    judged = Judged(check, Finding("", 3.0, 0.9, facts, ""))
+    effect = Effect(22.0, 16.0, 28.0, 1e-4, 3, 500)
+    for verdict, names in (("confirmed", ["active Dropout layers"]), ("inconclusive", [e.name for e in facts])):
+        settled = replace(judged, verdict=verdict, effect=effect)
+        outcome = _merge(replace(diagnosed(), judged=(judged,)), [settled])[0].outcome
+        assert isinstance(outcome, Finding) and [e.name for e in outcome.evidence] == names

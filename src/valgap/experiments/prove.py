@@ -64,6 +64,8 @@ MOST_JOINT = 8
 # The checks that tell a stage, for faults without a name.
 UNNAMED = "STG"
 PROVED = 0.95
+# How checks end the name of a cost that nobody measured.
+ASSUMED = ": assumed"
 
 Progress = Callable[[int, int, float], None]
 
@@ -359,6 +361,15 @@ def _as_found(judged: Judged, effect: Effect) -> Judged:
     return Judged(judged.check, finding, "confirmed", effect, f"tried without suspicion (p = {effect.p_value:.2g})")
 
 
+def _without_assumptions(judged: Judged) -> Judged:
+    """A confirmed cause without the cost that its check assumed: re-runs have measured it."""
+    found = judged.outcome
+    if judged.verdict != "confirmed" or judged.effect is None or not isinstance(found, Finding):
+        return judged
+    kept = tuple(e for e in found.evidence if not e.name.endswith(ASSUMED))
+    return replace(judged, outcome=replace(found, evidence=kept))
+
+
 def _merge(diagnosis: Diagnosis, settled: Sequence[Judged]) -> tuple[Judged, ...]:
-    by_code = {j.check.code: j for j in settled}
+    by_code = {j.check.code: _without_assumptions(j) for j in settled}
     return tuple(by_code.get(j.check.code, j) for j in diagnosis.judged)
