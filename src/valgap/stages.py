@@ -168,7 +168,8 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
         elif points is None or found.verdict != "at fault":
             told = leading.outcome.severity_points
             # Claimed, not measured: it may be nothing, or twice as much.
-            points = Measured(told, min(0.0, 2 * told), max(0.0, 2 * told))
+            claimed = Measured(told, min(0.0, 2 * told), max(0.0, 2 * told))
+            points = claimed if leading.outcome.cost_known else None
     return StageLine(
         stage,
         points,

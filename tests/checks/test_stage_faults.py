@@ -187,3 +187,13 @@ def test_re_runs_have_the_last_word_on_a_stage() -> None:
     assert lines["read_train"].verdict == "gain" and "gain" in lines["read_train"].summary
     assert lines["choose"].verdict == "sound" and "read_val" in lines["choose"].summary
     assert lines["read_val"].verdict == "at fault", "what is suspected is not cleared by a look at many at once"
+
+
+def test_a_cost_that_nobody_knows_is_not_told_as_none() -> None:
+    fault = Compared("at fault", "weights were changed", None, None, 0.97)
+    check = next(c for c in UNNAMED if c.stage == "forward")
+    outcome = check.detect(replace(healthy(), stages=Known(forward=fault)))
+    assert isinstance(outcome, Finding) and not outcome.cost_known
+    line = next(x for x in account([Judged(check, outcome)], Known(forward=fault)) if x.stage == "forward")
+    assert line.verdict == "at fault" and line.points is None
+    assert Finding("", 3.0, 0.9, (), "", most_points=50.0).cost_known and Finding("", 0.0, 0.9, (), "").cost_known

@@ -209,7 +209,8 @@ def _suspects(likely: list[Judged]) -> list[_Row]:
         assert isinstance(finding, Finding)
         verdict = judged.verdict if judged.verdict != "untested" else f"{finding.confidence:.0%} sure"
         text = f"{verdict:<9}  {judged.check.code}{f'  {safe(judged.reason)}' if judged.reason else ''}"
-        rows.append(_Row(judged.check.name, f"{_points(judged):+.1f}", text, "bold red"))
+        known = judged.effect is not None or finding.cost_known
+        rows.append(_Row(judged.check.name, f"{_points(judged):+.1f}" if known else "?", text, "bold red"))
     return rows
 
 

@@ -63,6 +63,11 @@ class Finding:
     most_points: float = 0.0
     stage: Stage | None = None  # where the check can tell that it sits elsewhere than such faults mostly do
 
+    @property
+    def cost_known(self) -> bool:
+        """False where it may cost much, and nothing says how much."""
+        return self.severity_points != 0 or self.most_points == 0
+
 
 @dataclass(frozen=True)
 class Clear:
