@@ -107,7 +107,11 @@ def test_each_rank_keeps_what_it_drew_and_what_became_of_its_model(run: tuple[Pa
 def test_the_measuring_rank_waits_for_no_other(forks: tuple[Path, str]) -> None:
     record = read_record(forks[0] / "r")
     assert record.closing is not None and "val_eval" in record.closing.rescores
-    assert record.closing.rescores["val_eval"].accuracy == record.last_validation.samples.accuracy  # type: ignore[union-attr]
+    again, last = record.closing.rescores["val_eval"], record.last_validation
+    assert last is not None and len(again)
+    # A program of a tenth of a second leaves time for some of the images only.
+    said = dict(zip(last.samples.sample.tolist(), last.samples.prediction.tolist(), strict=True))
+    assert all(said[s] == p for s, p in zip(again.sample.tolist(), again.prediction.tolist(), strict=True))
     assert (forks[0] / "r" / "final.safetensors").is_file()
     assert {r.how for r in record.group} == {"fork"} and record.ranks[0].passes == ()
 
