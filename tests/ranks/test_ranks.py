@@ -140,7 +140,7 @@ def test_a_training_elsewhere_is_followed_or_said_to_be_unseen(tmp_path: Path, h
         assert "pass` was started and not recorded" in record.unseen[0]
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.3, 0.6])
+@pytest.mark.parametrize("seconds", [0.15, 0.3, 0.6])
 def test_kill_of_one_rank_leaves_the_others_part_readable(tmp_path: Path, seconds: float) -> None:
     command = [sys.executable, "-m", "valgap", "run", "--closing", "0", "--out", str(tmp_path / "r"), str(PROGRAM), "pair", "0.1"]
     with (tmp_path / "output").open("wb") as output:
