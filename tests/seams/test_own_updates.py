@@ -152,3 +152,21 @@ def test_loaded_weights_that_are_others_when_training_begins_are_noted() -> None
     names = {id(p): n for n, p in model.named_parameters()}
     assert told[names[id(first)]] == 1 and told[names[id(second)]] == 0
     assert [v for k, v in told.items() if v == -1] == [-1, -1]  # the layer that came later
+
+
+def test_a_second_step_on_one_gradient_is_no_change_of_the_programs_own(tmp_path: Path) -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), RATE)
+    with valgap.watch(out=tmp_path / "r", closing=0):
+        for x, y in DataLoader(images(80, 0), 2):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            for x, _ in DataLoader(images(8, 1), 4):
+                model(x)
+    ratios = read_record(tmp_path / "r").of_phase("train")[0].steps.outside_ratio
+    known = ratios[ratios == ratios]
+    assert len(known) and not known.any()

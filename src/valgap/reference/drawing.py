@@ -108,21 +108,14 @@ def _nothing(run: RunRecord) -> Compared | None:
     """The fault of a loader that gives no batch, or none after the first epochs: validation goes on over the same weights."""
     train = run.of_phase("train")
     validated = {p.loader for p in run.of_phase("validation")}
-    for loader in run.loaders.values():
+    for loader in run.loaders.values() if not train else ():
         held = run.datasets.get(loader.dataset)
-        if (
-            not train
-            and loader.length == 0
-            and loader.drop_last
-            and loader.id not in validated
-            and held is not None
-            and held.size > 0
-        ):
+        empty = loader.length == 0 and loader.drop_last and loader.id not in validated
+        if empty and held is not None and held.size > 0:
             told = f"a loader drops its last incomplete batch, which is its only one: batches of {loader.batch_size}"
             fact = Evidence("batches that the loader gives", 0, 1, "batches", held.size)
-            return Compared(
-                "at fault", told, None, None, SURE, (fact,), "use a batch size below the number of samples, or drop_last=False"
-            )
+            remedy = "use a batch size below the number of samples, or drop_last=False"
+            return Compared("at fault", told, None, None, SURE, (fact,), remedy)
     epochs = {turns: {turn for p in train for turn, all_ in p.loops if all_ == turns} for p in train for _, turns in p.loops}
     for turns, taken in epochs.items():
         seen = {turn for p in run.of_phase("validation") for turn, all_ in p.loops if all_ == turns}

@@ -82,6 +82,7 @@ class OptimizerSteps:
     ) -> None:
         """An optimizer is about to step; with a closure its gradients are yet to come and are not read."""
         walk = self._walk(open_walk)
+        self._meter.outside()  # a step without a backward before it is the optimizer's, not the program's own doing
         self._meter.forget()
         if walk is None or has_closure or not self._is_measured(walk):
             return
