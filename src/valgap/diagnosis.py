@@ -25,6 +25,7 @@ from valgap.stages import SUSPECTED, account, settle
 from valgap.stats import wilson_interval
 from valgap.types import (
     Accuracy,
+    AskAgain,
     Case,
     Check,
     Clear,
@@ -82,17 +83,20 @@ def diagnose(
     if not record.of_phase("validation"):  # before minutes are spent on images
         _require_finding(record, judge(Case(record), checks))
     unmeasured, begun = "", time.monotonic()
+    ask: AskAgain | None = None
     if rebuild:
+        from valgap.experiments.asked_again import Again
         from valgap.experiments.rebuild import INTERRUPTED, completed
 
         record, unmeasured = completed(record, say)
+        ask = Again(record, say) if not unmeasured else None
         seconds = 0.0 if unmeasured == INTERRUPTED else seconds  # who stops it does not want re-runs either
     elif record.closing is not None and record.closing.cut:
         unmeasured = "some measurements did not fit after the run; valgap diagnose makes them"
     record = with_loop_files(with_seen_labels(record)) if images > 0 else with_seen_labels(record)
     taken = time.monotonic() - begun
     looked_at = images_of_run(record, images)
-    stages = Stages(record, looked_at)
+    stages = Stages(record, looked_at, ask)
     with freed_memory_kept():
         judged = order(_as_told(settle(judge(Case(record, looked_at, stages), checks), stages)))
     diagnosis = Diagnosis(

@@ -43,6 +43,12 @@ def settle(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
             continue
         measured = stages.compared(stage)
         cost = measured.points.value if measured.points is not None and measured.verdict == "at fault" else None
+        if cost is not None and measured.own:
+            # What the program's own model gains is known: the likeliest name has it, whatever it claims.
+            first = max(named, key=lambda i: (_confidence(out[i]), _points(out[i])))
+            out[first] = _costing(out[first], cost, "the finished model, asked again,")
+            out = [_as_hint(j) if i in own and i != first else j for i, j in enumerate(out)]
+            continue
         if cost is not None:
             fact = next((i for i in named if _confidence(out[i]) >= FACT and _points(out[i]) < cost <= _most(out[i])), None)
             if fact is not None:
@@ -160,7 +166,8 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
     leading = next(iter((*proved, *likely)), None)
     if leading is not None and isinstance(leading.outcome, Finding):
         verdict, summary = "at fault", leading.outcome.summary
-        confidence = leading.outcome.confidence
+        # Of the stage, not of the name.
+        confidence = max(leading.outcome.confidence, found.confidence if found.verdict == "at fault" else 0.0)
         evidence = (*leading.outcome.evidence, *evidence)
         if leading.effect is not None:
             points = Measured(leading.effect.value, leading.effect.low, leading.effect.high)

@@ -50,6 +50,7 @@ from valgap.types import (
     Pass,
     Ranked,
     Shift,
+    Stage,
     Untreatable,
 )
 
@@ -255,6 +256,9 @@ def from_inputs(case: Case, seen: Seen, facts: list[Evidence]) -> Finding:
     train, val = case.run.last_train, case.run.last_validation
     table = case.run.closing.rescores.get("train_eval") if case.run.closing is not None else None
     own = table.accuracy if table is not None else train.samples.accuracy if train is not None else math.nan
+    stage: Stage | None = None
+    if case.images is not None and files_agree(case.images):
+        stage = "read_val" if further_from_files(seen, case.images) else "read_train"
     held = case.images.held_out if case.images is not None else None
     reach = min(own, held.train_accuracy) if held is not None and not math.isnan(own) else own
     lost = reach - (val.samples.accuracy if val is not None else math.nan)
@@ -268,7 +272,24 @@ def from_inputs(case: Case, seen: Seen, facts: list[Evidence]) -> Finding:
         remedy="take validation images under training's conditions, or add such images (or such light, by augmentation) to train",
         subjects=foreign_images(case.images),
         ranking=foreign_ranking(case.images),
+        stage=stage,
     )
+
+
+def files_agree(images: CaseImages) -> bool:
+    """Whether the files of both sides are as bright and as contrasted: then what differs comes about in reading them."""
+    ours, theirs = (of_files(images, side) for side in (False, True))
+    return abs(ours[0] - theirs[0]) < FILES_AGREE and abs(math.log(ours[1] / theirs[1])) < math.log(CONTRAST_AGREES)
+
+
+def further_from_files(seen: Seen, images: CaseImages) -> bool:
+    """Whether validation is further from its files than training is from its own."""
+    light, contrast = [], []
+    for shown, side in ((seen.train, False), (seen.val, True)):
+        files = of_files(images, side)
+        light.append(abs(shown[0] - files[0]))
+        contrast.append(abs(math.log(max(1e-6, shown[1]) / max(1e-6, files[1]))))
+    return contrast[1] > contrast[0] if seen.contrast_changed else light[1] > light[0]
 
 
 # -- the image files --------------------------------------------------------------------------

@@ -68,6 +68,17 @@ def read_middle(
     return np.asarray(image.resize((size[1], size[0]), how, box))
 
 
+def read_whole(
+    path: str | Path, size: tuple[int, int], how: Image.Resampling = Image.Resampling.BILINEAR
+) -> npt.NDArray[np.uint8]:
+    """(h, w, 3): all of an image, resized to ``size`` (h, w) whatever its own shape.
+
+    Raises:
+        DataError: the file is no readable image.
+    """
+    return np.asarray(read_rgb(path, 2 * max(size)).resize((size[1], size[0]), how))
+
+
 def read_small(path: str | Path, side: int) -> Image.Image:
     """The image as 8-bit RGB, at most ``side`` pixels high and wide; large JPEG files are decoded at a reduced scale.
 

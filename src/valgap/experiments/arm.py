@@ -49,6 +49,7 @@ class ArmSpec:
     rescore: list[Intervention] = field(default_factory=list)  # under which the finished model is scored again
     # Weights to validate with, a safetensors file: nothing is trained then, one batch an epoch passes by.
     weights: str = ""
+    ask_training: bool = False  # with ``weights``: the training images that are drawn are answered in eval mode as well
     # The run directory whose closing measurements are made here in its program's place, and the images planned for them.
     measured_for: str = ""
     planned: int = 0
@@ -142,7 +143,7 @@ def make_acts(spec: ArmSpec) -> list[Act]:
     from valgap.seams.interventions import make, without_training
 
     acts = [make(i) for i in spec.interventions]
-    return acts + without_training(Path(spec.weights)) if spec.weights else acts
+    return acts + without_training(Path(spec.weights), spec.ask_training) if spec.weights else acts
 
 
 def _acting(spec: ArmSpec, features: Path, nest: Nest | None) -> Acting:

@@ -31,7 +31,9 @@ def can_fork() -> bool:
 
 def waiting_spec(spec: ArmSpec) -> ArmSpec:
     """The program that an arm of this kind can be forked from."""
-    return replace(spec, seed=0, epochs=0, fraction=1.0, interventions=[], closing=0.0, rescore=[], weights="")
+    return replace(
+        spec, seed=0, epochs=0, fraction=1.0, interventions=[], closing=0.0, rescore=[], weights="", ask_training=False
+    )
 
 
 class Fork:

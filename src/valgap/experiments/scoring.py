@@ -77,7 +77,7 @@ def rescored(control: Sequence[ArmResult], place: int, random: bool) -> tuple[li
         if "own" not in tables or f"under {place}" not in tables:
             return None
         first = replace(arm, samples=tables["own"])
-        if not (_same_accuracy(arm, first) if random else same_answers(arm, first) >= SAME_ANSWERS):
+        if not (same_accuracy(arm, first) if random else same_answers(arm, first) >= SAME_ANSWERS):
             return None
         own.append(first)
         under.append(replace(arm, samples=tables[f"under {place}"]))
@@ -92,7 +92,7 @@ def same_answers(arm: ArmResult, other: ArmResult) -> float:
     return float(np.mean([second.get(k) == v for k, v in first.items()])) if first else 0.0
 
 
-def _same_accuracy(arm: ArmResult, other: ArmResult) -> bool:
+def same_accuracy(arm: ArmResult, other: ArmResult) -> bool:
     mean, n = (arm.accuracy + other.accuracy) / 2, max(1, len(arm.correct()))
     return abs(arm.accuracy - other.accuracy) <= 3.0 * math.sqrt(2 * max(mean * (1 - mean), 1e-4) / n)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from valgap.features import Measurements
 from valgap.reference import choosing, drawing, forward, losses, measuring, pairing, reading, updating
 from valgap.reference.losses import loss_parts as loss_parts
-from valgap.types import Compared, Intervention, RunRecord, Stage, Untreatable
+from valgap.types import AskAgain, Compared, Intervention, RunRecord, Stage, Untreatable
 
 # What stages before cost explains what a later one seems to, where it is at least this share of that.
 EXPLAINED = 0.5
@@ -19,9 +19,13 @@ NOT_COMPARED = Compared("unknown", "", missing="the causes of this stage are jud
 
 
 class Stages:
-    """Implements ``types.CaseStages`` for one record and the images it is about (None: none of their files is there)."""
+    """Implements ``types.CaseStages`` for one record and the images it is about (None: none of their files is there).
 
-    def __init__(self, run: RunRecord, images: Measurements | None) -> None:
+    ``ask`` asks the recorded weights once more; None where that is not wanted.
+    """
+
+    def __init__(self, run: RunRecord, images: Measurements | None, ask: AskAgain | None = None) -> None:
+        self._ask = ask
         self._reading: reading.Sides | str | None = None
         self._known: dict[Stage, Compared] = {}
         self._run = run
@@ -71,5 +75,5 @@ class Stages:
 
     def _sides(self) -> reading.Sides | str:
         if self._reading is None:
-            self._reading = reading.read(self._run, self._images)
+            self._reading = reading.read(self._run, self._images, self._ask)
         return self._reading

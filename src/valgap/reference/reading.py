@@ -5,12 +5,17 @@ features say how much of the classes is left: fitted on training images as seen 
 images as seen or as read here. Colours need not agree: one scale and offset per channel, found on the training images, is
 taken out of both sides, since every normalisation is one.
 
+Where the program can be run again, its own finished model has the word before any probe: it is asked about validation and
+training images read from their files, in the colours and the frame of its training. What validation gains so is what its
+reading costs; what training loses so, beyond what validation loses, tells that training images are read in a way of their own.
+
 Source: delta debugging by substitution (Zeller 1999) with one stage as the unit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -18,7 +23,18 @@ from valgap.features import Measurements
 from valgap.reference.positions import files_by_position
 from valgap.reference.probing import MIN_IMAGES, Answers, above_chance, answers, gained, likely_above
 from valgap.reference.seen_images import Colours, Side, cosines, kept_of, sides_of, with_files
-from valgap.types import Compared, Evidence, ImageRows, Intervention, RunRecord, Untreatable
+from valgap.types import (
+    AskAgain,
+    AskedAgain,
+    Compared,
+    Evidence,
+    ImageRows,
+    Intervention,
+    Measured,
+    RunRecord,
+    TwiceAnswered,
+    Untreatable,
+)
 
 # Points that another crop, and light changes of training images, make between probes where reading is sound: on 120 images of
 # the demo they came to 6. Beyond them reading is suspected.
@@ -26,6 +42,11 @@ LEAST_POINTS = 8.0
 # Where training images change at random from pass to pass, they are held against files that are cropped, mirrored and lit at
 # random as well, as usual augmentation does, and more is asked for.
 RANDOM_POINTS = 15.0
+# The same where the program's own model was asked: of validation, and of training beyond that.
+LEAST_OWN, LEAST_APART = 3.0, 8.0
+SURE_OWN = 0.95
+# By so much less may training images be like their files than validation images are, before theirs is the odd reading.
+LESS_LIKE = 0.15
 TURNS = {1: "turned by a quarter to the left", 2: "upside down", 3: "turned by a quarter to the right"}
 # By this factor the spread of the same images' values may go up or down from the first pass to the last, by augmentation alone.
 CHANGES = 3.0
@@ -39,18 +60,33 @@ SURE = 0.9
 
 
 @dataclass(frozen=True)
+class Apart:
+    """Two ways of reading that the finished model does not take for one: what it costs validation, and whose is the odd one."""
+
+    side: Literal["train", "val"]
+    points: Measured
+    nats: Measured
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Sides:
-    """Both sides with what the four probes said of the validation images: (fitted on, asked about)."""
+    """Both sides with what the probes said of the validation images: (fitted on, asked about).
+
+    ``told`` is empty where no probe tells the classes apart. ``again``: what the finished model says of the files.
+    """
 
     train: Side
     val: Side
     told: dict[tuple[str, str], Answers]
+    again: AskedAgain | None
+    apart: Apart | None
     treat_val: Intervention | Untreatable
     treat_train: Intervention | Untreatable
 
 
-def read(run: RunRecord, images: Measurements | None) -> Sides | str:
-    """Both sides of a record, or what is missing."""
+def read(run: RunRecord, images: Measurements | None, ask: AskAgain | None = None) -> Sides | str:
+    """Both sides of a record, or what is missing; ``ask`` asks the finished model."""
     if images is None:
         return "the image files of this run"
     train, val = run.last_train, run.last_validation
@@ -66,7 +102,7 @@ def read(run: RunRecord, images: Measurements | None) -> Sides | str:
     labels = [k[2] for k in known]
     if len(np.unique(labels[0])) < 2:
         return "training images of two classes"
-    ours, theirs, colours = sides_of(kept, known, of_train[0])
+    ours, theirs = sides_of(kept, known, of_train[0])
     classes = len(images.rows.classes)
     told: dict[tuple[str, str], Answers] = {}
     for fitted in ("seen", "sound", "varied"):
@@ -74,24 +110,81 @@ def read(run: RunRecord, images: Measurements | None) -> Sides | str:
         for name, said in answers(getattr(ours, fitted), labels[0], asked, classes).items():
             told[fitted, name] = said
     if not above_chance(told["sound", "sound"], labels[1]):
+        told = {}
+    only_val, both, as_trained = (_treatment(run, images.rows, ours, theirs, w) for w in ("validation", "both", "as trained"))
+    heard = ask(as_trained) if ask is not None and isinstance(as_trained, Intervention) else None
+    again = heard if isinstance(heard, AskedAgain) else None
+    if not told and (again is None or again.val is None):
         return "classes that a pretrained network tells apart at this size"
-    own = (_treatment(run, images.rows, colours, phase) for phase in ("validation", "both"))
-    return Sides(ours, theirs, told, *own)
+    apart = _apart(again, _odd_side(run, ours, theirs)) if again is not None else None
+    return Sides(ours, theirs, told, again, apart, only_val, both)
+
+
+def _apart(again: AskedAgain, odd: Literal["train", "val"]) -> Apart | None:
+    """Whether the finished model answers its files better than validation, or worse than training, as the program reads them."""
+    if again.val is None:
+        return None
+    points, nats = gained(*_answers(again.val))
+    confidence = SURE_OWN * likely_above(points, LEAST_OWN)
+    if confidence >= 0.5:
+        return Apart(odd, points, nats, confidence)
+    if again.train is None:
+        return None
+    lost, loss = (Measured(-m.value, -m.high, -m.low) for m in gained(*_answers(again.train)))
+    # A model that knows its training images by heart may stumble over any other way to read them: as far as it does on val.
+    excused = max(0.0, -points.value)
+    width = float(np.hypot(lost.high - lost.value, points.high - points.value))
+    beyond = Measured(lost.value - excused, lost.value - excused - width, lost.value - excused + width)
+    confidence = SURE_OWN * likely_above(beyond, LEAST_APART)
+    return Apart("train", beyond, loss, confidence) if confidence >= 0.5 else None
+
+
+def _answers(twice: TwiceAnswered) -> tuple[Answers, Answers]:
+    return Answers(twice.right[0], twice.loss[0]), Answers(twice.right[1], twice.loss[1])
+
+
+def _odd_side(run: RunRecord, train: Side, val: Side) -> Literal["train", "val"]:
+    """Which side is read unlike its files, where the two are read differently: in its colours, else in what is shown."""
+    expected = _expected(run)
+    if train.colours.plausible != val.colours.plausible:
+        return "val" if train.colours.plausible else "train"
+    if expected is not None and train.colours.steps_to(expected) > val.colours.steps_to(expected) + 1:
+        return "train"
+    like_train = float(cosines(train.seen, train.sound).mean() / max(0.3, cosines(train.varied, train.sound).mean()))
+    like_val = float(cosines(val.seen, val.sound).mean())
+    return "train" if like_train < like_val - LESS_LIKE else "val"
 
 
 def compare_val(sides: Sides | str) -> Compared:
     """Validation images as seen against the same files, both asked of a probe that learned from training images as seen."""
     if isinstance(sides, str):
         return Compared("unknown", "", missing=sides)
-    told = sides.told
-    points, nats = gained(told["seen", "seen"], told["seen", "sound"])
-    facts = (
-        _evidence("a probe taught by the training images as seen, asked about val read from its files", told["seen", "sound"]),
-        _evidence("the same probe, asked about val as the network saw it", told["seen", "seen"]),
-        *_about("val", sides.val),
-    )
-    confidence = SURE * likely_above(points, LEAST_POINTS)
-    if confidence < 0.5:
+    points: Measured | None
+    nats: Measured | None
+    if sides.again is not None and sides.again.val is not None:
+        twice = _answers(sides.again.val)
+        points, nats = gained(*twice)
+        facts = (
+            _evidence("the finished model, asked about val read from its files", twice[1]),
+            _evidence("the finished model, asked about val as the program reads it", twice[0]),
+            *_about("val", sides.val),
+        )
+        confidence = sides.apart.confidence if sides.apart is not None and sides.apart.side == "val" else 0.0
+        if confidence < 0.5 and abs(points.value) >= LEAST_OWN:
+            points = nats = None  # read otherwise than in training, and that is training's oddity
+    else:
+        told = sides.told
+        points, nats = gained(told["seen", "seen"], told["seen", "sound"])
+        facts = (
+            _evidence(
+                "a probe taught by the training images as seen, asked about val read from its files", told["seen", "sound"]
+            ),
+            _evidence("the same probe, asked about val as the network saw it", told["seen", "seen"]),
+            *_about("val", sides.val),
+        )
+        confidence = SURE * likely_above(points, LEAST_POINTS)
+    own = sides.again is not None and sides.again.val is not None
+    if confidence < 0.5 or points is None:
         return Compared(
             "sound",
             "validation images are read as well as their files allow",
@@ -99,6 +192,7 @@ def compare_val(sides: Sides | str) -> Compared:
             nats,
             confidence,
             facts,
+            own=own,
             treatment=sides.treat_val,
         )
     turn = _turn(sides.val)
@@ -114,6 +208,7 @@ def compare_val(sides: Sides | str) -> Compared:
         "read validation images exactly as training images, without the random part; look at some of them as the network does",
         pictures=_few(sides.val.names),
         kind=kind,
+        own=own,
         treatment=sides.treat_val,
     )
 
@@ -122,7 +217,11 @@ def compare_train(sides: Sides | str) -> Compared:
     """Training images as seen against the same files, by what probes that learned from either know of val."""
     if isinstance(sides, str):
         return Compared("unknown", "", missing=sides)
+    if sides.apart is not None and sides.apart.side == "train":
+        return _train_apart(sides, sides.apart)
     told = sides.told
+    if not told:
+        return Compared("unknown", "", missing="classes that a pretrained network tells apart at this size")
     own = max(("seen", "seen"), ("seen", "sound"), key=lambda k: told[k].accuracy)
     where = "as seen" if own[1] == "seen" else "from its files"
     excused = sides.train.random and not _shrinks(sides.train)
@@ -156,24 +255,66 @@ def compare_train(sides: Sides | str) -> Compared:
     )
 
 
-def _treatment(run: RunRecord, rows: ImageRows, colours: Colours, phase: str) -> Intervention | Untreatable:
-    """The files in the place of the images: those of validation prepared as training images are, or both as the weights want.
+def _train_apart(sides: Sides, apart: Apart) -> Compared:
+    """The fault of training images that are read otherwise than their files, and than validation."""
+    assert sides.again is not None
+    turn = _turn(sides.train)
+    kind, what = _kind(sides.train, turn[0])
+    facts: tuple[Evidence, ...] = ()
+    if sides.again.train is not None:
+        own, sound = _answers(sides.again.train)
+        facts = (
+            _evidence("the finished model, asked about training images as the program reads them", own),
+            _evidence("the finished model, asked about the same images read from their files", sound),
+        )
+    told = (
+        f"training images{what} are read otherwise than their files and validation: {apart.points.value:.0f} points lie between"
+    )
+    return Compared(
+        "at fault",
+        told,
+        apart.points,
+        apart.nats,
+        apart.confidence,
+        (*facts, *_about("train", sides.train), *_turn_evidence("train", sides.train, *turn)),
+        "read training images exactly as validation images but for the random part; look at some of them as the network does",
+        pictures=_few(sides.train.names),
+        kind=kind,
+        own=True,
+        treatment=sides.treat_train,
+    )
+
+
+def _treatment(
+    run: RunRecord, rows: ImageRows, ours: Side, theirs: Side, way: Literal["validation", "both", "as trained"]
+) -> Intervention | Untreatable:
+    """The files in the place of the images: those of validation, or of both, prepared as training images are; or as wanted.
 
     Where training is read wrongly, its colours are no guide: pretrained weights know theirs, and fresh ones take any.
     """
     files: dict[str, list[str]] = {}
     for one, is_val in ((run.last_train, False), (run.last_validation, True)):
         own = files_by_position(run, rows, one.dataset, is_val) if one is not None else None
-        if one is None or own is None or (phase == "validation" and not is_val):
+        if one is None or own is None or (way == "validation" and not is_val):
             continue
         known = files.get(str(one.dataset), own)  # one data set may serve both
         files[str(one.dataset)] = [a or b for a, b in zip(known, own, strict=True)]
     if not files:
         return Untreatable("the position of each file in its data set is not known")
-    if phase == "both":
-        colours = _expected(run) or Colours.standard()
-    settings: dict[str, object] = {"phase": phase, "files": files, "reverse": colours.reverse}
-    return Intervention("read_soundly", {**settings, "scale": list(colours.scale), "shift": list(colours.shift)})
+    colours = (_expected(run) or Colours.standard()) if way == "both" else ours.colours
+    frames = [f for f in (ours.frame if not ours.random else None, theirs.frame) if f is not None]
+    settings: dict[str, object] = {
+        "phase": "validation" if way == "validation" else "both",
+        "files": files,
+        "reverse": colours.reverse,
+        "scale": list(colours.scale),
+        "shift": list(colours.shift),
+    }
+    if way != "both" and frames:
+        settings["frame"] = frames[0]
+    if way == "as trained":
+        settings["vary"] = False
+    return Intervention("read_soundly", settings)
 
 
 def _expected(run: RunRecord) -> Colours | None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from valgap.data.images import read_middle
+from valgap.data.images import read_middle, read_whole
 from valgap.errors import DataError
 from valgap.features import Measurements
 from valgap.types import FloatArray, IntArray, KeptInputs, RunRecord
@@ -32,9 +32,15 @@ COMMON = 8  # images that two passes must have in common to compare them
 # So many images are turned to see whether they fit better so.
 TURNED = 32
 READERS = 2
+# Shares of the middle square that validation usually shows; 0 for all of the image, squeezed into a square.
+FRAMES = (0.0, 1.0, 0.9, 0.875, 0.8)
+FRAMED = 24  # images that are laid beside their files in each
+FITS = 0.9  # correlation of their pixels from which a frame is the program's own
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 # Correlation, over images, of how red against blue each is: below this a model is given blue, green, red.
 REVERSED = -0.5
+# Of values of 0..1: the spreads and means (about the middle) by which anybody normalises; of bytes, how far off they may lie.
+LEAST_STD, MOST_STD, MOST_OFF, BYTES_OFF = 0.12, 1.3, 0.65, 30.0
 # (places among the kept, (sample, file), labels)
 Known = tuple[list[int], list[tuple[str, str]], IntArray]
 
@@ -52,6 +58,19 @@ class Colours:
         """Those of a mean and spread of values of 0..1."""
         pairs = list(zip(mean, std, strict=True))
         return cls(tuple(1 / (255 * s) for _, s in pairs), tuple(-m / s for m, s in pairs))
+
+    @property
+    def plausible(self) -> bool:
+        """Whether they are those of a usual normalisation of values of 0..1, or of values of 0..255 as they are."""
+        scale, shift = np.array(self.scale), np.array(self.shift)
+        std, mean = 1 / (255 * np.maximum(scale, 1e-9)), -shift / (255 * np.maximum(scale, 1e-9))
+        unit = bool((std > LEAST_STD).all() and (std < MOST_STD).all() and (np.abs(mean - 0.5) < MOST_OFF).all())
+        return unit or bool((np.abs(scale - 1) < 0.2).all() and (np.abs(shift) < BYTES_OFF).all())
+
+    def steps_to(self, other: Colours) -> float:
+        """How far the values of middle grey and of white lie apart under the two, in spreads of photographs."""
+        ends = [np.array([[0.45], [1.0]]) * 255 * np.array(c.scale) + np.array(c.shift) for c in (self, other)]
+        return float(np.abs(ends[0] - ends[1]).mean() / (0.25 * 255 * np.mean(other.scale)))
 
     @classmethod
     def standard(cls) -> Colours:
@@ -72,6 +91,8 @@ class Side:
     spread: float  # of the seen values beyond the colour map, of that of the files'
     changed: float  # spread of the same images in the last pass over that in the first; nan where not known
     random: bool  # whether they change from pass to pass; so where it is not known
+    colours: Colours  # that make the files' values those that the model was given
+    frame: float | None  # of FRAMES, in which they are their files; None where they fit in none
 
 
 def cosines(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -99,8 +120,8 @@ def with_files(run: RunRecord, kept: KeptInputs, images: Measurements) -> Known:
     return [f[0] for f in found], [f[1] for f in found], np.array([f[2] for f in found], np.int64)
 
 
-def sides_of(kept: Sequence[KeptInputs], known: Sequence[Known], first: KeptInputs) -> tuple[Side, Side, Colours]:
-    """Training and validation laid beside their files, and the colours that training gives; ``first``: its first pass."""
+def sides_of(kept: Sequence[KeptInputs], known: Sequence[Known], first: KeptInputs) -> tuple[Side, Side]:
+    """Training and validation laid beside their files; ``first``: the first pass of training."""
     from valgap.features.backbone import Backbone
 
     both = list(zip(kept, known, strict=True))
@@ -118,8 +139,25 @@ def sides_of(kept: Sequence[KeptInputs], known: Sequence[Known], first: KeptInpu
         scale = float(np.std(shown.astype(np.float32), axis=(0, 1, 2)).mean())
         spread = scale / max(1e-6, float(np.std(files.astype(np.float32), axis=(0, 1, 2)).mean()))
         changed, random = _change(first, one) if side == 0 and first is not one else (float("nan"), True)
-        out.append(Side(tuple(places[1]), places[2], features, own, varied, turned, spread, changed, random))
-    return out[0], out[1], _colours_given(seen[0], sound[0])
+        colours = _colours_given(values, files)
+        frame = _frame([path for _, path in places[1]], values)
+        out.append(Side(tuple(places[1]), places[2], features, own, varied, turned, spread, changed, random, colours, frame))
+    return out[0], out[1]
+
+
+def _frame(paths: Sequence[str], seen: FloatArray) -> float | None:
+    """The frame in which the images (n, h, w, 3), as the model was given them, are their files."""
+    few = slice(None, None, max(1, len(paths) // FRAMED))
+    given = np.asarray(seen[few] @ GREY)
+    fits = {f: _alike(given, _read_all(paths[few], seen.shape[1:3], f) @ GREY) for f in FRAMES}
+    best = max(fits, key=lambda f: fits[f])
+    return best if fits[best] >= FITS else None
+
+
+def _alike(a: FloatArray, b: FloatArray) -> float:
+    """The median correlation of the pixels of pairs of images (n, h, w)."""
+    a, b = (v.reshape(len(v), -1) - v.mean((1, 2))[:, None] for v in (a, b))
+    return float(np.median((a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-9)))
 
 
 def _varied(files: Pixels) -> list[Pixels]:
@@ -183,16 +221,18 @@ def _as_pixels(seen: FloatArray, fits: FloatArray) -> Pixels:
     return np.asarray(np.clip(np.round(seen * fits[0] + fits[1]), 0, 255), np.uint8)
 
 
-def _read_all(paths: Sequence[str], size: Sequence[int]) -> Pixels:
+def _read_all(paths: Sequence[str], size: Sequence[int], frame: float = SHOWN) -> Pixels:
     """(n, h, w, 3): the middle of each file, at the size of the kept images; black where a file cannot be read."""
     with ThreadPoolExecutor(READERS) as pool:
-        return np.stack(list(pool.map(lambda p: _sound(p, (int(size[0]), int(size[1]))), paths)))
+        return np.stack(list(pool.map(lambda p: _sound(p, (int(size[0]), int(size[1])), frame), paths)))
 
 
-def _sound(path: str, size: tuple[int, int]) -> Pixels:
-    """One image, upright, its middle square, at (h, w)."""
+def _sound(path: str, size: tuple[int, int], frame: float) -> Pixels:
+    """One image, upright, its middle square (``frame`` 0: all of it), at (h, w)."""
     try:
-        return read_middle(path, size, SHOWN, Image.Resampling.BOX)
+        if not frame:
+            return read_whole(path, size, Image.Resampling.BOX)
+        return read_middle(path, size, frame, Image.Resampling.BOX)
     except DataError:
         return np.zeros((*size, 3), np.uint8)
 

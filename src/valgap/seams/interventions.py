@@ -109,6 +109,11 @@ def make(intervention: Intervention) -> Act:
     return KINDS[intervention.name](**intervention.settings)
 
 
-def without_training(weights: Path) -> list[Act]:
-    """What turns a program into the evaluation of recorded weights: one batch an epoch, which moves nothing."""
+def without_training(weights: Path, ask_training: bool = False) -> list[Act]:
+    """What turns a program into the evaluation of recorded weights: one batch an epoch, which moves nothing.
+
+    ``ask_training``: the weights are asked about the training images too, in eval mode, as many as the arm draws.
+    """
+    if ask_training:
+        return [NoStep("train"), EvalMode("train"), RecordedWeights(weights, "both")]
     return [FirstBatch(), NoStep("train"), HoldBatchNorm("train", only_frozen=False), RecordedWeights(weights)]

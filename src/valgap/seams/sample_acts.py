@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from valgap.data.images import read_middle
+from valgap.data.images import read_middle, read_whole
 from valgap.errors import DataError
 from valgap.seams.act import Act
 from valgap.seams.batches import read_batch
@@ -57,6 +57,8 @@ class ReadSoundly(Act):
         shift: see ``scale``.
         reverse: whether the model is given blue, green, red.
         phase: in training each image is mirrored and shifted at random, with random numbers of our own.
+        frame: share of the middle square that is shown; 0 for all of the image, whatever its shape.
+        vary: whether training images are mirrored and shifted.
     """
 
     by_position = True
@@ -68,8 +70,11 @@ class ReadSoundly(Act):
         shift: Sequence[float],
         reverse: bool = False,
         phase: str = "both",
+        frame: float = SHOWN,
+        vary: bool = True,
     ) -> None:
         super().__init__(phase)
+        self.frame, self.vary = float(frame), bool(vary)
         self.files = {int(k): list(v) for k, v in files.items()}
         self.scale, self.shift = np.array(scale, np.float32), np.array(shift, np.float32)
         self.reverse = bool(reverse)
@@ -100,11 +105,11 @@ class ReadSoundly(Act):
         return changed
 
     def _pixels(self, path: str, size: tuple[int, int]) -> Pixels | None:
-        """The middle square of a file, larger than ``size`` by what is not shown; None where it cannot be read."""
+        """The middle square of a file, larger than ``size`` by what is not shown, or all of it; None where it cannot be read."""
         if (path, size) in self._read:
             return self._read[path, size]
         try:
-            pixels: Pixels | None = read_middle(path, (_whole(size[0]), _whole(size[1])))
+            pixels: Pixels | None = read_middle(path, self._with_edges(size)) if self.frame > 0 else read_whole(path, size)
         except DataError:
             pixels = None
         taken = pixels.nbytes if pixels is not None else 0
@@ -115,9 +120,10 @@ class ReadSoundly(Act):
 
     def _values(self, pixels: Pixels, size: tuple[int, int], channels: int) -> npt.NDArray[np.float32]:
         free = (pixels.shape[0] - size[0], pixels.shape[1] - size[1])
-        top, left = (int(self._draw.integers(0, n + 1)) if self.training else n // 2 for n in free)
+        varied = self.training and self.vary
+        top, left = (int(self._draw.integers(0, n + 1)) if varied else n // 2 for n in free)
         shown = pixels[top : top + size[0], left : left + size[1]]
-        if self.training and self._draw.random() < 0.5:
+        if varied and self._draw.random() < 0.5:
             shown = shown[:, ::-1]
         if self.reverse:
             shown = shown[:, :, ::-1]
@@ -126,6 +132,6 @@ class ReadSoundly(Act):
             given = (given @ GREY)[..., None]
         return np.asarray(given * self.scale[:channels] + self.shift[:channels], np.float32)
 
-
-def _whole(side: int) -> int:
-    return max(side, round(side / SHOWN))
+    def _with_edges(self, size: tuple[int, int]) -> tuple[int, int]:
+        height, width = (max(n, round(n / self.frame)) for n in size)
+        return height, width

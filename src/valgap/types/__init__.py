@@ -80,6 +80,8 @@ from valgap.types.record import TRAINED, PrintedNumber, RunRecord
 from valgap.types.stages import (
     STAGE_WORDS,
     STAGES,
+    AskAgain,
+    AskedAgain,
     CaseStages,
     Compared,
     LossParts,
@@ -88,6 +90,7 @@ from valgap.types.stages import (
     StageLine,
     StageShare,
     StageVerdict,
+    TwiceAnswered,
 )
 
 __all__ = [
@@ -97,6 +100,8 @@ __all__ = [
     "STAGE_WORDS",
     "TRAINED",
     "Accuracy",
+    "AskAgain",
+    "AskedAgain",
     "Attributes",
     "Calibration",
     "CalibrationBin",
@@ -168,6 +173,7 @@ __all__ = [
     "StateSnapshot",
     "StepTable",
     "TransformStep",
+    "TwiceAnswered",
     "Twin",
     "Untreatable",
     "Verdict",

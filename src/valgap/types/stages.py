@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
+import numpy as np
+import numpy.typing as npt
+
+from valgap.types.arrays import FloatArray
 from valgap.types.evidence import Evidence
 from valgap.types.interventions import Intervention, Untreatable
 
@@ -34,6 +38,26 @@ class Measured:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class TwiceAnswered:
+    """What recorded weights say of the same N samples: as the program gives them, and under a change."""
+
+    right: npt.NDArray[np.bool_]  # (2, N)
+    loss: FloatArray  # (2, N) nats, bounded
+
+
+@dataclass(frozen=True)
+class AskedAgain:
+    """Both sides answered twice; None where a side was not asked, or not enough of it."""
+
+    val: TwiceAnswered | None
+    train: TwiceAnswered | None
+
+
+# Asks the recorded weights under a change, in a re-run that trains nothing; a sentence where that cannot be done.
+AskAgain = Callable[[Intervention], AskedAgain | str]
 
 
 @dataclass(frozen=True)
@@ -77,6 +101,7 @@ class Compared:
     # What kind of fault it is, where that is plain: "few" are drawn; images are "turned", "changed" from pass to pass or
     # "blank"; the loss is "summed" or "bent"; "" where it has no name.
     kind: str = ""
+    own: bool = False  # whether points and nats are those of the program's own weights, and no probe's
     # What puts the reference in the stage's place in the running program, or why nothing can; None: not known.
     treatment: Intervention | Untreatable | None = None
 
