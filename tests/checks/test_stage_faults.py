@@ -76,6 +76,17 @@ def test_a_stage_with_a_name_is_told_by_its_name() -> None:
     assert settle([unnamed], stages) == [unnamed]
 
 
+def test_a_name_has_what_the_finished_model_was_measured_to_gain() -> None:
+    """Whatever it claims itself: costs that can be measured are measured."""
+    unnamed = Judged(next(c for c in UNNAMED if c.stage == "read_val"), Finding("", 20.0, 0.9, (), ""))
+    rivals = [named("read_val", 2.0, 0.75), named("read_val", 0.0, 0.6, "XXX102"), unnamed]
+    settled = settle(rivals, Known(read_val=replace(FAULT, own=True)))
+    told = [(j.outcome.severity_points, j.outcome.confidence) for j in settled if isinstance(j.outcome, Finding)]
+    assert told == [(20.0, 0.75), (0.0, HINT), (20.0, HINT)]
+    line = account(settled, Known(read_val=replace(FAULT, own=True)))[0]
+    assert line.stage == "read_val" and line.confidence == 0.9 and line.points == FAULT.points
+
+
 def test_a_name_for_a_small_part_of_a_stage_leaves_the_rest_to_be_told() -> None:
     unnamed = Judged(next(c for c in UNNAMED if c.stage == "read_val"), Finding("", 20.0, 0.9, (), ""))
     stages = Known(read_val=FAULT)

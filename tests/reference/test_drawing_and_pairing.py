@@ -202,3 +202,15 @@ def test_arrays_whose_labels_were_mixed_are_told_by_their_looks(seen: tuple[RunR
     # Without images that the model was given, nothing tells the files.
     unseen = replace(in_memory, kept=())
     assert Stages(unseen, images_of_run(unseen, 1000)).compared("pair").verdict != "at fault"
+
+
+def test_validation_alone_under_other_targets_costs_what_its_own_answers_say(seen: tuple[RunRecord, Measurements]) -> None:
+    """Every answer that was right before is wrong now, and the other way round: no probe knows that better."""
+    run = shuffled(seen[0], "validation", 1.0)
+    found = Stages(run, images_of_run(run, 1000)).compared("pair")
+    last, before = run.last_validation, seen[0].last_validation
+    assert found.verdict == "at fault" and found.own and found.points is not None
+    assert last is not None and before is not None
+    assert found.points.value == pytest.approx(100 * (before.samples.accuracy - last.samples.accuracy), abs=1e-6)
+    run = shuffled(seen[0], "train", 0.5)
+    assert not Stages(run, images_of_run(run, 1000)).compared("pair").own

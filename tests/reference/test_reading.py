@@ -11,7 +11,9 @@ import pytest
 
 from tests.reference.pictures_seen import KINDS, SIDE, as_it_is, run_on
 from valgap.reference import Stages
-from valgap.types import Intervention
+from valgap.reference.reading import _apart
+from valgap.reference.seen_images import Colours
+from valgap.types import AskedAgain, Intervention, TwiceAnswered
 
 pytestmark = pytest.mark.takes(20)
 MIXED = np.random.default_rng(0).permutation(SIDE * SIDE)
@@ -106,3 +108,43 @@ def test_sound_reading_is_silent(tmp_path: Path) -> None:
 def test_without_files_it_says_what_is_missing(tmp_path: Path) -> None:
     run, _ = run_on(tmp_path, each=12)
     assert Stages(run, None).compared("read_val").missing == "the image files of this run"
+
+
+def twice(n: int, own: float, changed: float) -> TwiceAnswered:
+    """So large shares of n samples right, as they are and under the change."""
+    right = np.stack([np.arange(n) < share * n for share in (own, changed)])
+    return TwiceAnswered(right, np.where(right, 0.2, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("val", "train", "side"),
+    [
+        ((0.6, 0.9), (0.95, 0.95), "val"),  # its files are answered better
+        ((0.6, 0.6), (0.95, 0.6), "train"),  # what it learnt from is not what the files show
+        ((0.6, 0.61), (1.0, 0.97), None),
+        ((0.8, 0.6), (1.0, 0.75), None),  # another way of reading, to which all its answers are used
+        ((0.6, 0.62), None, None),
+    ],
+)
+def test_the_finished_model_tells_two_ways_of_reading_apart(
+    val: tuple[float, float], train: tuple[float, float] | None, side: str | None
+) -> None:
+    again = AskedAgain(twice(200, *val), twice(400, *train) if train is not None else None)
+    found = _apart(again, "val")
+    assert (found.side if found is not None else None) == side
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "usual"),
+    [
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True),
+        ((0.0,) * 3, (1.0,) * 3, True),
+        ((0.5,) * 3, (0.5,) * 3, True),
+        ((0.0,) * 3, (1 / 255,) * 3, True),  # bytes
+        ((0.5,) * 3, (0.05,) * 3, False),
+        ((1.4,) * 3, (0.25,) * 3, False),
+        ((0.0,) * 3, (12.0,) * 3, False),
+    ],
+)
+def test_colours_that_somebody_means(mean: tuple[float, ...], std: tuple[float, ...], usual: bool) -> None:
+    assert Colours.normalised(mean, std).plausible == usual

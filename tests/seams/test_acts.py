@@ -168,3 +168,16 @@ def test_in_training_files_are_mirrored_and_shifted(tmp_path: Path) -> None:
     seen = act.inputs(images)
     mirrored = seen[:, 0, 0, 0] > seen[:, 0, 0, -1]
     assert 2 < int(mirrored.sum()) < 14 and len(seen.unique(dim=0)) > 4
+
+
+def test_all_of_a_file_is_squeezed_where_the_program_does_so(tmp_path: Path) -> None:
+    wide = np.zeros((40, 120, 3), np.uint8)
+    wide[:, :30] = 250  # beyond the middle square
+    Image.fromarray(wide).save(tmp_path / "a.png")
+    images = torch.zeros(8, 3, 20, 20)
+    for frame, left in ((0.0, 250.0), (1.0, 0.0)):
+        act = ReadSoundly({"0": [str(tmp_path / "a.png")]}, [1.0] * 3, [0.0] * 3, frame=frame, vary=False)
+        act.drawn, act.training = (0, [0] * 8), True
+        seen = act.inputs(images)
+        assert len(seen.unique(dim=0)) == 1  # nothing varies, though it is training
+        assert float(seen[0, 0, 10, 2]) == left

@@ -113,6 +113,9 @@ def test_probes_tell_good_features_from_noise() -> None:
     numbers = probe_numbers(gathered(x, y, middle=noise[:N]), gathered(z, t, middle=noise[N:]))
     assert isinstance(numbers, dict)
     assert numbers["probe_final"] > numbers["probe_middle"] + 0.2
+    numbers = probe_numbers(gathered(noise[:N], y, before=x), gathered(noise[N:], t, before=z))
+    assert isinstance(numbers, dict)
+    assert numbers["probe_before"] > numbers["probe_final"] + 0.2 and numbers["probe_before_se"] > 0
     numbers = start_numbers(gathered(noise[:N], y, start=x), gathered(noise[N:], t, start=z))
     assert isinstance(numbers, dict)
     assert numbers["probe_start"] > numbers["probe_end"] + 0.2

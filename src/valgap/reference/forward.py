@@ -11,7 +11,7 @@ import numpy as np
 from valgap.checks.rescored import reloaded_since
 from valgap.checks.seen_part import SETTLED_STEPS, optimizer_steps
 from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above, likely_fall
-from valgap.types import MAX_LOSS, Compared, Evidence, Intervention, Pass, RunRecord, SampleTable, Untreatable
+from valgap.types import MAX_LOSS, Compared, Evidence, Intervention, Measured, Pass, RunRecord, SampleTable, Untreatable
 
 LEAST_POINTS = 2.0
 LEAST_NATS, LEAST_CHANGED = 0.05, 0.02
@@ -21,6 +21,8 @@ HEAD_TENSORS, MIN_LOADED = 2, 6
 MOST_ALTERED, SURE_OF_SOME = 0.5, 0.75
 # Mean change of a logit by other batch mates, over the spread of the logits; rounding stays far below.
 MATES, SURE_OF_MATES = 0.05, 0.9
+# What a sound step without weights (an activation, a mean over positions, dropout at rest) may take from a probe.
+LEAST_BETWEEN, SURE_OF_BETWEEN = 8.0, 0.9
 # Running statistics lag behind a little in sound training; and strong augmentation has its part in what training loses.
 LEAST_BY_BATCHES, SURE_OF_BATCHES = 6.0, 0.85
 
@@ -28,7 +30,31 @@ LEAST_BY_BATCHES, SURE_OF_BATCHES = 6.0, 0.85
 def compare(run: RunRecord) -> Compared:
     """Validation as it was recorded against eval mode; the network that training began with against the weights it was given."""
     found = _against_eval(run)
-    return found if found.verdict == "at fault" else _among_mates(run, found) or _altered(run) or found
+    return (
+        found if found.verdict == "at fault" else _among_mates(run, found) or _altered(run) or _lost_between(run, found) or found
+    )
+
+
+def _lost_between(run: RunRecord, found: Compared) -> Compared | None:
+    """The fault of what stands between the last two layers with weights and leaves the last less than the one before gave."""
+    numbers = run.closing.numbers if run.closing is not None else {}
+    if "probe_before" not in numbers:
+        return None
+    before, after, n = numbers["probe_before"], numbers["probe_final"], int(numbers["probe_n"])
+    value, half = 100 * (before - after), 1.96 * 100 * numbers["probe_before_se"]
+    points = Measured(value, value - half, value + half)
+    confidence = SURE_OF_BETWEEN * likely_above(points, LEAST_BETWEEN)
+    if confidence < 0.5:
+        return None
+    facts = (
+        Evidence("val accuracy of a probe on what the last layer before the head gives", before, after, "", n),
+        *found.evidence,
+    )
+    told = (
+        f"between its last two layers the network loses {value:.0f} points: a probe reads {before:.0%} before, {after:.0%} after"
+    )
+    remedy = "see what stands between the last features and the head: selections, reshapes, shuffles, rounding, means"
+    return Compared("at fault", told, points, None, confidence, facts, remedy, kind="between")
 
 
 def _among_mates(run: RunRecord, found: Compared) -> Compared | None:

@@ -58,6 +58,7 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     if measured is None:
         return Compared("unknown", "", evidence=facts, missing="features that tell the classes or folders apart")
     points, nats, trusted, apart = measured
+    own = _own_answers(run, rows, mapped) if shares[0] >= AGREE else None
     if not trusted:
         return Compared(
             "unknown",
@@ -75,10 +76,31 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
         return Compared("sound", told + ", which costs nothing measurable", points, nats, confidence, facts)
     remedy = "take label and file name from the same row; print ten names beside their targets"
     faulty = [share < AGREE for share in shares]
-    own = _treatment(run, rows, mapped, faulty)
+    change = _treatment(run, rows, mapped, faulty)
+    if own is not None:  # training is sound: the finished model's own answers tell what validation's targets cost
+        return Compared("at fault", told, own, None, confidence, facts, remedy, own=True, treatment=change)
     if points.value <= 0:  # probes bear wrong targets better than a network does: what they cost it is not known
-        return Compared("at fault", told, None, None, confidence, facts, remedy, treatment=own)
-    return Compared("at fault", told, points, nats, confidence, facts, remedy, treatment=own)
+        return Compared("at fault", told, None, None, confidence, facts, remedy, treatment=change)
+    return Compared("at fault", told, points, nats, confidence, facts, remedy, treatment=change)
+
+
+def _own_answers(run: RunRecord, rows: ImageRows, mapped: IntArray) -> Measured | None:
+    """Points that validation's recorded answers gain where each file's folder is its target; None where they are not known."""
+    last, train = run.last_validation, run.last_train
+    indices = list(class_names(run, train)) if train is not None else []
+    if last is None or not indices:
+        return None
+    place = {rows.names[i]: i for i in rows.part(True).tolist()}
+    table, before, after = last.samples, [], []
+    for sample, target, answer in zip(table.sample.tolist(), table.target.tolist(), table.prediction.tolist(), strict=True):
+        row = place.get(run.sample_names[sample], -1) if sample >= 0 else -1
+        if target < 0 or answer < 0 or row < 0 or not 0 <= mapped[row] < len(indices):
+            continue
+        before.append(answer == target)
+        after.append(answer == indices[int(mapped[row])])
+    if len(before) < MIN_IMAGES:
+        return None
+    return Measured(*(100 * v for v in paired_difference(np.array(before), np.array(after))))
 
 
 def _treatment(run: RunRecord, rows: ImageRows, mapped: IntArray, faulty: Sequence[bool]) -> Intervention | Untreatable:

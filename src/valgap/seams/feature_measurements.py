@@ -31,7 +31,7 @@ def measure_features(
     if not train.features or not val.features:
         attempts.skip("probe", "no features of both training and validation images were gathered")
         return
-    fits = 1 + bool(train.first_statistics) + bool(train.middle)
+    fits = 1 + bool(train.first_statistics) + bool(train.middle) + bool(train.before)
     attempts.numbers("probe", lambda: probe_numbers(train, val), fitting_s(train, fits))
     replay = functools.partial(_replay, train, val, head, training_of, batch_size, attempts.ending)
     attempts.numbers("replay", replay, MIN_REPLAY_S)

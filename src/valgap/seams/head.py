@@ -35,6 +35,7 @@ class Gathered:
 
     features: list[torch.Tensor] = field(default_factory=list)  # (n, D) under the last state
     middle: list[torch.Tensor] = field(default_factory=list)  # (n, D') of an earlier layer, averaged over positions
+    before: list[torch.Tensor] = field(default_factory=list)  # (n, D'') of the last layer with weights before the head
     first_statistics: list[torch.Tensor] = field(default_factory=list)  # (n, D) under the first BatchNorm statistics
     start: list[torch.Tensor] = field(default_factory=list)  # (n, D) under the whole first state
     images: list[torch.Tensor] = field(default_factory=list)  # kept for `start`
@@ -58,9 +59,12 @@ class Head:
         convolutions = [m for m in modules if isinstance(m, nn.Conv2d)]
         place = int(MIDDLE_DEPTH * len(convolutions))
         self.middle = convolutions[place] if 0 < place < len(convolutions) else None
+        self._weighted = [m for m in modules if m is not self.layer and next(m.parameters(recurse=False), None) is not None]
         self.dropout = _dropout_before(modules, self.layer)
         self._caught: list[torch.Tensor] = []
         self._caught_middle: list[torch.Tensor] = []
+        self._last: Any = None  # what the layer with weights that was called last gave
+        self._caught_before: torch.Tensor | None = None
 
     def name_of(self, parameter: str) -> str | None:
         """The name of the layer's ``weight`` or ``bias`` among the model's tensors."""
@@ -71,9 +75,11 @@ class Head:
     def listening(self) -> Iterator[None]:
         """Catch the layer's input, and the earlier layer's output, of the calls within."""
         handles = []
-        self._caught, self._caught_middle = [], []
+        self._caught, self._caught_middle, self._caught_before = [], [], None
         if self.layer is not None:
-            handles.append(self.layer.register_forward_pre_hook(lambda _, args: self._caught.append(_rows(args[0]))))
+            handles.append(self.layer.register_forward_pre_hook(lambda _, args: self._arriving(args[0])))
+        for module in self._weighted:
+            handles.append(module.register_forward_hook(lambda *call: setattr(self, "_last", call[2])))
         if self.middle is not None:
             handles.append(self.middle.register_forward_hook(lambda *call: self._caught_middle.append(_rows(call[2]))))
         try:
@@ -81,6 +87,18 @@ class Head:
         finally:
             for handle in handles:
                 handle.remove()
+            self._last = None
+
+    def _arriving(self, value: torch.Tensor) -> None:
+        """The layer is about to be called with this."""
+        self._caught.append(_rows(value))
+        last = self._last
+        rows = isinstance(last, torch.Tensor) and last.ndim in (2, 4) and len(last) == len(value)
+        self._caught_before = _rows(last) if rows else None
+
+    def caught_before(self, n: int) -> torch.Tensor | None:
+        """What the last layer with weights before this one gave at the last call, averaged over positions, (n, D'')."""
+        return self._caught_before if self._caught_before is not None and len(self._caught_before) == n else None
 
     def caught(self, n: int) -> torch.Tensor | None:
         """The layer's input at the last call, (n, D)."""
@@ -178,6 +196,10 @@ def probe_numbers(train: Gathered, val: Gathered) -> dict[str, float] | str:
         middle = _right(train.middle, y_train, val.middle, y_val)
         values["probe_middle"] = float(middle.mean())
         values["probe_middle_se"] = _error(middle, final)
+    if len(train.before) == len(train.features) and len(val.before) == len(val.features):
+        before = _right(train.before, y_train, val.before, y_val)
+        values["probe_before"] = float(before.mean())
+        values["probe_before_se"] = _error(before, final)
     return values
 
 

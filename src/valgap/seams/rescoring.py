@@ -105,11 +105,14 @@ class Rescoring:
         with head.listening():
             logits = forward(self.model, images, mode)
             features, middle = head.caught(len(images)), head.caught_middle(len(images))
+            before = head.caught_before(len(images))
             if features is None:
                 return logits
             gathered.features.append(features)
             if middle is not None:
                 gathered.middle.append(middle)
+            if before is not None:
+                gathered.before.append(before)
             if self._statistics:
                 with put_back(self._statistics):
                     forward(self.model, images, mode)
