@@ -31,11 +31,14 @@ TRAINING: tuple[Stage, ...] = ("draw", "pair", "read_train", "forward", "loss", 
 FACT = 0.9
 # What is true of the files and costs less is told as a note.
 HARMLESS_POINTS = 1.0
+# What is no fact and claims no more than this, measured, is within the noise of any validation.
+WITHIN_NOISE = 3.0
+READING: tuple[Stage, Stage] = ("read_val", "read_train")
 
 
 def settle(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
     """The outcomes, where a stage at fault is told once: by its name where it has one, else as a stage."""
-    out = [_as_hint(j) if _harmless(j) else j for j in judged]
+    out = [_as_hint(j) if _harmless(j, stages) else j for j in _of_the_odd_side(judged, stages)]
     for stage in STAGES:
         own = [i for i, j in enumerate(out) if j.check.stage == stage and _confidence(j) >= SUSPECTED]
         named = [i for i in own if not _unnamed(out[i])]
@@ -69,6 +72,23 @@ def settle(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
                 if i != first:
                     out[i] = _as_hint(out[i])
     return _of_loss_last(_with_consequences(_with_their_work(out), stages))
+
+
+def _of_the_odd_side(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
+    """The outcomes, where what differs between the two sides' reading is told of the side that is read unlike its files."""
+    out = list(judged)
+    for told, odd in (READING, READING[::-1]):
+        if (
+            stages.compared(odd).verdict == "at fault"
+            and stages.compared(odd).own
+            and stages.compared(told).verdict != "at fault"
+        ):
+            out = [replace(j, check=replace(j.check, stage=odd)) if j.check.stage == told and _suspects(j) else j for j in out]
+    return out
+
+
+def _suspects(judged: Judged) -> bool:
+    return _confidence(judged) >= SUSPECTED and not _unnamed(judged)
 
 
 def _with_their_work(judged: list[Judged]) -> list[Judged]:
@@ -212,9 +232,14 @@ def _weight(judged: Judged) -> float:
     return _points(judged) * _confidence(judged)
 
 
-def _harmless(judged: Judged) -> bool:
-    """Whether it is a fact of the files that costs nothing: a note."""
-    return judged.check.stage == "files" and _confidence(judged) >= SUSPECTED and _points(judged) < HARMLESS_POINTS
+def _harmless(judged: Judged, stages: CaseStages) -> bool:
+    """Whether it is a fact of the files that costs nothing, or a suspicion of next to nothing: a note."""
+    if not _confidence(judged) >= SUSPECTED:
+        return False
+    of_files = judged.check.stage == "files" and _points(judged) < HARMLESS_POINTS
+    if of_files or _confidence(judged) >= FACT or _most(judged) > 0 or not 0 < _points(judged) < WITHIN_NOISE:
+        return of_files
+    return stages.compared(judged.check.stage).verdict != "at fault"  # else it is the name of what that was measured to cost
 
 
 def _unnamed(judged: Judged) -> bool:

@@ -110,24 +110,25 @@ def test_without_files_it_says_what_is_missing(tmp_path: Path) -> None:
     assert Stages(run, None).compared("read_val").missing == "the image files of this run"
 
 
-def twice(n: int, own: float, changed: float) -> TwiceAnswered:
-    """So large shares of n samples right, as they are and under the change."""
+def twice(n: int, own: float, changed: float, others: float = 0.0) -> TwiceAnswered:
+    """So large shares of n samples right, as they are and under the change; ``others``: of those that stay wrong, otherwise."""
     right = np.stack([np.arange(n) < share * n for share in (own, changed)])
-    return TwiceAnswered(right, np.where(right, 0.2, 2.0))
+    return TwiceAnswered(right, np.where(right, 0.2, 2.0), abs(own - changed) + others)
 
 
 @pytest.mark.parametrize(
-    ("val", "train", "side"),
+    ("val", "train", "side"),  # accuracy as the program reads them, and as their files show
     [
         ((0.6, 0.9), (0.95, 0.95), "val"),  # its files are answered better
         ((0.6, 0.6), (0.95, 0.6), "train"),  # what it learnt from is not what the files show
         ((0.6, 0.61), (1.0, 0.97), None),
         ((0.8, 0.6), (1.0, 0.75), None),  # another way of reading, to which all its answers are used
         ((0.6, 0.62), None, None),
+        ((0.02, 0.02, 0.25), (0.9, 0.75), None),  # val's labels are wrong, so that its accuracy tells nothing: its answers do
     ],
 )
 def test_the_finished_model_tells_two_ways_of_reading_apart(
-    val: tuple[float, float], train: tuple[float, float] | None, side: str | None
+    val: tuple[float, ...], train: tuple[float, ...] | None, side: str | None
 ) -> None:
     again = AskedAgain(twice(200, *val), twice(400, *train) if train is not None else None)
     found = _apart(again, "val")

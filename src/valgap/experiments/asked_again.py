@@ -7,7 +7,7 @@ some hundred training images in eval mode, in one under the change.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,11 +103,13 @@ def _twice(own: SampleTable | None, changed: SampleTable | None) -> TwiceAnswere
     if len(both) < LEAST_IMAGES:
         return None
     rows = np.array([[t[s] for s in both] for t in tables], np.float64)
-    return TwiceAnswered(rows[..., 0] > 0, rows[..., 1])
+    otherwise = float((rows[0, :, 2] != rows[1, :, 2]).mean())
+    return TwiceAnswered(rows[..., 0] > 0, rows[..., 1], otherwise)
 
 
-def _by_sample(table: SampleTable) -> dict[int, tuple[bool, float]]:
+def _by_sample(table: SampleTable) -> dict[int, tuple[bool, float, int]]:
+    """By sample: whether it is right, its loss, the answer."""
     keep = table.labelled
-    columns: Sequence[Sequence[float]] = [table.sample[keep].tolist(), (table.prediction == table.target)[keep].tolist()]
+    columns = [c[keep].tolist() for c in (table.sample, table.prediction == table.target, table.prediction)]
     rows = zip(*columns, table.bounded_loss.tolist(), strict=True)
-    return {int(s): (bool(right), loss) for s, right, loss in rows if s >= 0 and np.isfinite(loss)}
+    return {s: (right, loss, answer) for s, right, answer, loss in rows if s >= 0 and np.isfinite(loss)}

@@ -46,6 +46,7 @@ class TwiceAnswered:
 
     right: npt.NDArray[np.bool_]  # (2, N)
     loss: FloatArray  # (2, N) nats, bounded
+    changed: float  # share of the samples that are given another answer, 0..1
 
 
 @dataclass(frozen=True)
