@@ -38,7 +38,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from valgap.models.backbones import BUNDLED, create_model
+from valgap.models.backbones import create_model
+from valgap.models.lite0 import BUNDLED
 loaded = create_model(BUNDLED, 2)
 loaded.model.classifier = torch.nn.Identity()
 loaded.model.eval()

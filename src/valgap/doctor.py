@@ -139,7 +139,7 @@ def devices() -> Iterator[Fact]:
 
 def bundled_weights() -> Fact:
     """Whether the weights that every look at images needs are there."""
-    from valgap.models.backbones import BUNDLED, bundled_file
+    from valgap.models.lite0 import BUNDLED, bundled_file
 
     try:
         file = bundled_file()
@@ -235,7 +235,8 @@ def speeds() -> Iterator[Fact]:
 
     from valgap.engine.forward import BUILD_S, MIN_COSINE, candidates, time_forward
     from valgap.engine.split import Normalised, body_of
-    from valgap.models.backbones import BUNDLED, create_model
+    from valgap.models.backbones import create_model
+    from valgap.models.lite0 import BUNDLED
 
     try:
         loaded = create_model(BUNDLED, 2)

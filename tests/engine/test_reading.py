@@ -11,13 +11,13 @@ from torchvision import transforms
 
 from valgap.data import read_rgb
 from valgap.engine.reading import read_pixels
-from valgap.models.preprocessing import MODES, Preprocessing
+from valgap.models.preprocessing import Preprocessing, mode_of
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "clothing_mini"
 
 
 def reference(path: Path, p: Preprocessing) -> np.ndarray:
-    steps = [transforms.Resize(p.short_side, MODES[p.interpolation]), transforms.CenterCrop(p.size)]
+    steps = [transforms.Resize(p.short_side, mode_of(p.interpolation)), transforms.CenterCrop(p.size)]
     return np.asarray(transforms.Compose(steps)(read_rgb(path)), np.int16)
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.model_selection import StratifiedKFold
 
 from tests.features.pictures import photo_folder
 from valgap.errors import DataError
 from valgap.features import Measurements, rows_of_path
 from valgap.features.looking import inside, jpeg_quality, look_at, sharpness
-from valgap.features.probes import cross_validated, fit, folds_of, one_hot, standardised
+from valgap.features.probes import cross_validated, fit, folds_of, one_hot, standardised, stratified
 
 pytestmark = pytest.mark.takes(30)
 
@@ -98,6 +99,16 @@ def test_attributes_of_known_pictures() -> None:
     assert sharpness(plain) == 0.0
     assert look_at(b"").error == "empty file"
     assert jpeg_quality([3692.0 / 64] * 64) == pytest.approx(50)
+
+
+@pytest.mark.parametrize("classes", [1, 3, 7])
+def test_folds_are_those_of_scikit_learn(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    strata = rng.permutation(np.concatenate([np.repeat(np.arange(classes) - 1, 5), rng.integers(-1, classes - 1, 31)]))
+    for seed in (0, 4):
+        cut = StratifiedKFold(5, shuffle=True, random_state=seed).split(np.zeros(len(strata)), strata)
+        found = stratified(strata, 5, seed)
+        assert all(np.array_equal(np.flatnonzero(found == number), held) for number, (_, held) in enumerate(cut))
 
 
 def test_ridge_in_both_forms_and_without_leaks() -> None:

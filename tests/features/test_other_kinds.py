@@ -73,8 +73,12 @@ def test_what_a_class_is_often_called_is_no_other_kind() -> None:
 class Given(nn.Module):
     """A network whose last map is its input."""
 
-    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
-        return images
+    def __init__(self, classifier: nn.Linear) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def depths(self, images: torch.Tensor) -> tuple[torch.Tensor]:
+        return (images,)
 
 
 def test_a_picture_is_read_where_things_of_the_kind_are_seen() -> None:
@@ -83,7 +87,7 @@ def test_a_picture_is_read_where_things_of_the_kind_are_seen() -> None:
     classifier = nn.Linear(5, 6)
     masks = torch.tensor([[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0]], dtype=torch.bool)
     with torch.no_grad():
-        found = SeenOfKind(Given(), classifier, masks)(images).reshape(3, 2, 6).double().numpy()
+        found = SeenOfKind(Given(classifier), masks)(images).reshape(3, 2, 6).double().numpy()
         called = classifier(images.permute(0, 2, 3, 1)).double().softmax(-1).numpy()
     for image in range(3):
         for kind, mask in enumerate(masks.numpy()):

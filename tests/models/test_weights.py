@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from valgap.errors import WeightsError
 from valgap.models import create_model
-from valgap.models.backbones import build, bundled_file, preprocessing_of
+from valgap.models.backbones import build, preprocessing_of
+from valgap.models.lite0 import bundled_file
 from valgap.models.weights import fit, read_state
 
 

@@ -7,12 +7,15 @@ import time
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from valgap.seams import head_replay
 from valgap.seams.attempts import OutOfTimeError
 from valgap.seams.calibration import calibration, nll, temperature
-from valgap.seams.head import Gathered, Head, augmentation_numbers, probe_numbers, start_numbers
+from valgap.seams.head import Gathered, Head, augmentation_numbers, probe_answers, probe_numbers, start_numbers
 from valgap.seams.tracked import TrackedModel
 
 N, D, C = 120, 6, 3
@@ -144,3 +147,14 @@ def test_the_head_and_the_dropout_before_it() -> None:
     assert features is not None and features.shape == (2, 16)
     assert middle is not None and middle.shape == (2, 4)
     assert not net[4]._forward_pre_hooks
+
+
+@pytest.mark.parametrize(("n", "width", "classes"), [(60, 200, 2), (60, 200, 4), (150, 20, 2), (150, 20, 5), (40, 40, 3)])
+def test_probes_answer_as_scikit_learns_do(n: int, width: int, classes: int) -> None:
+    rng = np.random.default_rng(n + classes)
+    centres = rng.normal(size=(classes, width))
+    y, asked = rng.integers(0, classes, n), rng.integers(0, classes, 300)
+    x, z = (np.float32(0.4 * centres[t] + rng.normal(size=(len(t), width))) for t in (y, asked))
+    x[:, 0], z[:, 0] = 0.7, rng.random(300)  # a feature that training leaves alone
+    known = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=np.logspace(0, 5, 11))).fit(x, y + 3)
+    assert np.array_equal(probe_answers(x, y + 3, z), known.predict(z))

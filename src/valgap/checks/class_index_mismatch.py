@@ -44,8 +44,12 @@ from valgap.types import (
     Intervention,
     NotApplicable,
     Pass,
+    SampleTable,
     Untreatable,
+    same_samples,
 )
+
+BoolArray = npt.NDArray[np.bool_]
 
 # Without class maps, the renamed accuracy on the held-out half must beat the plain one beyond both 99.9 % intervals:
 # under sound labels the two are equal, so this passes by chance less than once in a thousand runs.
@@ -131,8 +135,6 @@ def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
         mapping, _ = best_label_permutation(target[fit], prediction[fit], classes)
         held_out[judge] = mapping[target[judge]] == prediction[judge]
     plain = prediction == target
-    low = wilson_interval(int(held_out.sum()), len(target), LEVEL)[0]
-    high = wilson_interval(int(plain.sum()), len(target), LEVEL)[1]
     evidence = Evidence(
         "val accuracy under the best renaming, on held-out images",
         float(held_out.mean()),
@@ -140,11 +142,11 @@ def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
         "",
         len(target),
     )
-    if low <= high:
+    if not beyond(held_out, plain, LEVEL):
         return Clear("no renaming of the validation labels fits the predictions better", (evidence,))
     if not training_agrees(case, plain):
         return NotApplicable("a model that answers its training images better than validation: this one is hardly trained")
-    if right_again(case, last, high):
+    if right_again(case, last, plain):
         return Clear("the finished model, asked once more, gives the labels as they are", (evidence,))
     naming = best_label_permutation(target, prediction, classes)[0]
     return Finding(
@@ -157,37 +159,43 @@ def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
     )
 
 
-def right_again(case: Case, last: Pass, share: float) -> bool:
-    """Whether the finished model, asked about these images again, meets more of their labels than this share, beyond noise."""
-    again = case.run.closing.rescores.get("val_eval") if case.run.closing is not None else None
+def beyond(some: BoolArray, others: BoolArray, level: float = 0.95) -> bool:
+    """Whether more of some answers are right (n,) than of others (m,), beyond the intervals of both."""
+    (low, _), (_, high) = (wilson_interval(int(right.sum()), len(right), level) for right in (some, others))
+    return low > high
+
+
+def asked_again(case: Case, name: str) -> SampleTable | None:
+    """What the finished model said when it was asked once more; None where it was not."""
+    return case.run.closing.rescores.get(name) if case.run.closing is not None else None
+
+
+def right_again(case: Case, last: Pass, plain: BoolArray) -> bool:
+    """Whether the finished model, asked about these images again, meets more of their labels than it did, beyond noise."""
+    again = asked_again(case, "val_eval")
     if again is None:
         return False
-    label = dict(zip(last.samples.sample.tolist(), last.samples.target.tolist(), strict=True))
-    pairs = [
-        (label[s], p) for s, p in zip(again.sample.tolist(), again.prediction.tolist(), strict=True) if label.get(s, -1) >= 0
-    ]
-    return bool(pairs) and wilson_interval(sum(t == p for t, p in pairs), len(pairs), LEVEL)[0] > share
+    here, there = same_samples(last.samples, again)
+    known = last.samples.target[here] >= 0
+    right = again.prediction[there[known]] == last.samples.target[here[known]]
+    return len(right) > 0 and beyond(right, plain, LEVEL)
 
 
 def training_is_renamed(case: Case, mapping: IntArray) -> bool:
     """Whether the finished model answers its training images under other classes as well: then it is no matter of labels."""
-    closing = case.run.closing
-    table = closing.rescores.get("train_eval") if closing is not None else None
+    table = asked_again(case, "train_eval")
     if table is None or not table.answered:
         return False
     keep = table.labelled & (table.prediction >= 0) & (table.target < len(mapping))
-    target, prediction, n = table.target[keep], table.prediction[keep], int(keep.sum())
-    own, renamed = (int((t == prediction).sum()) for t in (target, mapping[target]))
-    return wilson_interval(renamed, n, LEVEL)[0] > wilson_interval(own, n, LEVEL)[1]
+    target, prediction = table.target[keep], table.prediction[keep]
+    return beyond(mapping[target] == prediction, target == prediction, LEVEL)
 
 
-def training_agrees(case: Case, plain: npt.NDArray[np.bool_]) -> bool:
+def training_agrees(case: Case, plain: BoolArray) -> bool:
     """Whether training images are right, without a renaming, more often than validation images are, beyond noise."""
-    last, closing = case.run.last_train, case.run.closing
-    tables = [last.samples if last is not None else None, closing.rescores.get("train_eval") if closing is not None else None]
-    known = [t.correct for t in tables if t is not None and beats_guess(t)]
-    high = wilson_interval(int(plain.sum()), len(plain))[1]
-    return any(wilson_interval(int(right.sum()), len(right))[0] > high for right in known)
+    last = case.run.last_train
+    tables = (last.samples if last is not None else None, asked_again(case, "train_eval"))
+    return any(beyond(table.correct, plain) for table in tables if table is not None and beats_guess(table))
 
 
 def treat(case: Case, finding: Finding) -> Intervention | Untreatable:

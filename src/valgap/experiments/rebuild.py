@@ -23,7 +23,7 @@ from valgap.experiments.suspects import NotRepeatableError, base_spec
 from valgap.record.identities import Identities
 from valgap.seams.closing import WORK_PER_IMAGE
 from valgap.seams.environment import digest_of
-from valgap.types import Closing, RunRecord, SampleTable
+from valgap.types import Closing, RunRecord, SampleTable, same_samples
 
 # The measurements there are as long as they need, but nobody waits for ever.
 ENOUGH = 1e6
@@ -130,13 +130,8 @@ def _problem(run: RunRecord, spec: ArmSpec, runner: Runner, result: ArmResult) -
 
 def _agreement(before: SampleTable, after: SampleTable) -> float | None:
     """Share of equal answers on the samples that both hold; None where they share none."""
-    answers = dict(zip(after.sample.tolist(), after.prediction.tolist(), strict=True))
-    pairs = [
-        answers[s] == p
-        for s, p in zip(before.sample.tolist(), before.prediction.tolist(), strict=True)
-        if s >= 0 and s in answers
-    ]
-    return float(np.mean(pairs)) if pairs else None
+    here, there = same_samples(before, after)
+    return float((before.prediction[here] == after.prediction[there]).mean()) if len(here) else None
 
 
 def _renumbered(run: RunRecord, rebuilt: RunRecord) -> Closing:

@@ -7,7 +7,7 @@ embeddings that everything is measured on; all together judge labels, where a se
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -18,27 +18,24 @@ from valgap.engine.forward import Forward, TorchForward, choose_forward
 from valgap.engine.split import Normalised
 from valgap.engine.store import cache_folder
 from valgap.features.looking import INPUT_SIDE, MIRROR_SIDE, Pixels
-from valgap.models.backbones import BUNDLED, bundled_file, create_model
+from valgap.models.lite0 import BUNDLED, PREPROCESSING, Lite0, bundled_file, folded, load_lite0
 
 # The engine's memory of the fastest way is shared with its own.
 CHOICES = "forwards.json"
+# Images at a time where torch itself runs the network on a processor: their maps then fit into its caches.
+FEW = 16
 
 
 class Depths(nn.Module):
-    """Images (n, 3, H, W) -> pooled features (n, 1792): the head's input (1280), the last block (320), the one before (192)."""
+    """Images (n, 3, H, W) -> pooled features (n, 1792): the head's input (1280), the last stage (320), the one before (192)."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Lite0) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Averages over the picture."""
-        net = self.network
-        maps = [net.bn1(net.conv_stem(images))]
-        for block in net.blocks:
-            maps.append(block(maps[-1]))
-        last = net.bn2(net.conv_head(maps[-1]))
-        return torch.cat([m.mean((2, 3)) for m in (last, maps[-1], maps[-2])], dim=1)
+        return torch.cat([m.mean((2, 3)) for m in self.network.depths(images)], dim=1)
 
 
 class Backbone:
@@ -47,11 +44,16 @@ class Backbone:
     batch = 64
 
     def __init__(self, num_images: int) -> None:
-        loaded = create_model(BUNDLED, 2)
-        self._network = Normalised(Depths(loaded.model), loaded.preprocessing.mean, loaded.preprocessing.std)
-        self._network.eval().requires_grad_(False)
         self._num_images = num_images
         self._forwards: dict[int, Forward] = {}
+
+    @cached_property
+    def _network(self) -> nn.Module:
+        return _normalised(load_lite0())
+
+    @cached_property
+    def _plain(self) -> Forward:
+        return TorchForward(_normalised(folded(load_lite0())), _device(), None, "fp32")
 
     def features(self, images: list[Pixels], mirrored: list[Pixels]) -> npt.NDArray[np.float32]:
         """(n, 3584) features of n images (INPUT_SIDE, INPUT_SIDE, 3) uint8 and of their larger mirror images."""
@@ -59,8 +61,7 @@ class Backbone:
 
     def plain(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """(n, 1280) features of n images (H, W, 3) uint8 at the last depth; so few that no faster way is looked for."""
-        forward = TorchForward(self._network, _device(), None, "fp32")
-        parts = [forward(pixels[i : i + self.batch])[0][:, :1280] for i in range(0, len(pixels), self.batch)]
+        parts = [self._plain(pixels[i : i + FEW])[0][:, :1280] for i in range(0, len(pixels), FEW)]
         return np.concatenate(parts)
 
     def _pass(self, pixels: Pixels) -> npt.NDArray[np.float32]:
@@ -69,6 +70,10 @@ class Backbone:
             memory = cache_folder() / CHOICES
             self._forwards[side] = choose_forward(self._network, _device(), pixels, self._num_images, memory)
         return self._forwards[side](pixels)[0]
+
+
+def _normalised(network: Lite0) -> nn.Module:
+    return Normalised(Depths(network), PREPROCESSING.mean, PREPROCESSING.std).eval()
 
 
 def _device() -> torch.device:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
-from scipy.stats import chi2, norm
+from scipy.special import chdtrc, chdtri, ndtri
 
 from valgap.types import IntArray
 
@@ -88,7 +88,7 @@ def plain_interval(logs: Array, labels: IntArray) -> tuple[float, float]:
         own = raised[np.arange(len(labels)), labels] / raised.sum(1)
         chance = own + rates[:, None] * ((1 - own) / max(1, classes - 1) - own)
         best = np.maximum(best, np.log(chance + 1e-12).sum(1))
-    inside = rates[2 * (best.max() - best) <= chi2.ppf(0.9, 1)]
+    inside = rates[2 * (best.max() - best) <= chdtri(1, 0.1)]
     return float(inside[0]), float(inside[-1])
 
 
@@ -98,8 +98,8 @@ def noise_rate(probabilities: Array, labels: IntArray) -> tuple[float, float, fl
     logs = np.log(probabilities + 1e-9)
     alike, likelihood = fitted(logs, labels, plain)
     pairwise, likelier = fitted(logs, labels, free)
-    p_value = float(chi2.sf(2 * (likelier - likelihood), max(1, classes * (classes - 1) - 1)))
-    believed = float(np.interp(norm.isf(p_value), norm.isf(FREE_P), [0.0, 1.0]))
+    p_value = float(chdtrc(max(1, classes * (classes - 1) - 1), max(0.0, 2 * (likelier - likelihood))))
+    believed = float(np.interp(-ndtri(p_value), -ndtri(FREE_P), [0.0, 1.0]))
     rate = float(np.clip(alike + believed * LIFT * max(0.0, pairwise - alike), 0, 1))
     low, high = plain_interval(logs, labels)
     beyond = 1.645 * (MODEL_ERROR + believed * FREE_ERROR)

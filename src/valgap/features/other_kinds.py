@@ -22,7 +22,7 @@ from scipy.special import softmax
 from torch import nn
 
 from valgap.engine import extract
-from valgap.models import Preprocessing, load_bundled
+from valgap.models.lite0 import PREPROCESSING, Lite0, load_lite0
 from valgap.types import FloatArray, ImageRows, IntArray, OtherKinds
 
 Array = npt.NDArray[np.float64]
@@ -89,16 +89,16 @@ class SeenOfKind(nn.Module):
 
     masks: torch.Tensor
 
-    def __init__(self, network: nn.Module, classifier: nn.Linear, masks: torch.Tensor) -> None:
+    def __init__(self, network: Lite0, masks: torch.Tensor) -> None:
         """``masks`` (G, K): the concepts of each kind."""
         super().__init__()
-        self.network, self.classifier, self.head = network, classifier, nn.Identity()
+        self.network, self.head = network, nn.Identity()
         self.register_buffer("masks", masks.float())
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Probabilities of the concepts at every place of the last map, averaged with the kind's own probability as weight."""
-        maps = self.network.forward_features(images).flatten(2).transpose(1, 2)  # type: ignore[operator]
-        called = self.classifier(maps).softmax(-1)  # (n, places, K)
+        maps = self.network.depths(images)[0].flatten(2).transpose(1, 2)
+        called = self.network.classifier(maps).softmax(-1)  # (n, places, K)
         weight = called @ self.masks.T
         weight = weight / (weight.sum(1, keepdim=True) + 1e-9)
         return self.head((weight.transpose(1, 2) @ called).flatten(1))  # type: ignore[no-any-return]
@@ -112,9 +112,8 @@ def other_kinds(views: Sequence[FloatArray], rows: ImageRows, progress: Callable
         rows: which images.
         progress: told (done, total) of the closer look.
     """
-    network, preprocessing = load_bundled()
-    classifier = network.get_classifier()  # type: ignore[operator]
-    weight, bias = (p.detach().numpy() for p in (classifier.weight, classifier.bias))
+    network = load_lite0()
+    weight, bias = (p.detach().numpy() for p in (network.classifier.weight, network.classifier.bias))
     called = np.mean([softmax(v @ weight.T + bias, axis=1) for v in views], axis=0)
     readable = np.isfinite(called[:, 0])
     learnt = readable & ~rows.is_val
@@ -126,7 +125,7 @@ def other_kinds(views: Sequence[FloatArray], rows: ImageRows, progress: Callable
     others = np.stack([own[int(c)][1] for c in rows.labels[judged]])
     closer = _most_promising((called[judged] * others).max(axis=1))
     places, others = judged[closer], others[closer]
-    seen = _closer_look(network, preprocessing, [rows.paths[i] for i in places], rows.labels[places], own, progress)
+    seen = _closer_look(network, [rows.paths[i] for i in places], rows.labels[places], own, progress)
     for i, probabilities in zip(places.tolist(), seen * others, strict=True):
         scores[i] = probabilities.max()
         names[i] = concepts().names[int(probabilities.argmax())]
@@ -140,8 +139,7 @@ def _most_promising(scores: Array) -> IntArray:
 
 
 def _closer_look(
-    network: nn.Module,
-    preprocessing: Preprocessing,
+    network: Lite0,
     paths: list[str],
     labels: IntArray,
     own: dict[int, tuple[int, npt.NDArray[np.bool_]]],
@@ -150,8 +148,8 @@ def _closer_look(
     """(n, K) what each image is called where a thing of its class's kind is seen; from the image and its mirror image."""
     kinds = sorted({concepts().kind[concept] or "" for concept, _ in own.values()})
     masks = torch.stack([torch.from_numpy(concepts().of(kind)) for kind in kinds])
-    eyes = SeenOfKind(network, network.get_classifier(), masks).eval().requires_grad_(False)  # type: ignore[operator]
-    square = replace(preprocessing, size=CLOSER_SIDE, crop_share=1.0)
+    eyes = SeenOfKind(network, masks).eval().requires_grad_(False)
+    square = replace(PREPROCESSING, size=CLOSER_SIDE, crop_share=1.0)
     files = [Path(p) for p in paths]
     twice = [extract(eyes, eyes.head, square, files, view=view, progress=progress) for view in ("plain", "flipped")]
     of_kind = np.mean(twice, axis=0).reshape(len(files), len(kinds), -1)

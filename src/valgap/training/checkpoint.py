@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from valgap.errors import RecordError
-from valgap.models.backbones import BUNDLED, BUNDLED_TIMM, build, replace_head
+from valgap.models.backbones import BUNDLED_TIMM, build, replace_head
+from valgap.models.lite0 import BUNDLED
 from valgap.models.preprocessing import Preprocessing
 from valgap.recipe import Recipe
 

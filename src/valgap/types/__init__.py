@@ -63,6 +63,7 @@ from valgap.types.passes import (
     SampleTable,
     SeenInputs,
     StepTable,
+    same_samples,
 )
 from valgap.types.program import (
     DatasetInfo,
@@ -179,4 +180,5 @@ __all__ = [
     "Verdict",
     "WeightsLoaded",
     "Wrapping",
+    "same_samples",
 ]

@@ -68,6 +68,13 @@ class SampleTable:
         return float(self.loss[self.labelled].mean()) if self.labelled.any() else float("nan")
 
 
+def same_samples(first: SampleTable, second: SampleTable) -> tuple[IntArray, IntArray]:
+    """Places (n,) in both tables of the samples that both know, by sample; of one that comes more than once, the last."""
+    here, there = ({s: i for i, s in enumerate(t.sample.tolist()) if s >= 0} for t in (first, second))
+    both = sorted(here.keys() & there.keys())
+    return np.array([here[s] for s in both], np.int64), np.array([there[s] for s in both], np.int64)
+
+
 @dataclass(frozen=True)
 class InputStats:
     """Statistics of the image batches that reached the model in one pass (over the sampled batches)."""
