@@ -49,6 +49,8 @@ class Again:
             self._say(f"asking the recorded weights about images read from their files, about {max(5, 5 * round(seconds / 5))} s")
         try:
             own, changed = runner.run(specs)
+        except KeyboardInterrupt:
+            return "it was interrupted"
         finally:
             runner.close()
             runner.forget_features()
