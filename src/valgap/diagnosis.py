@@ -21,7 +21,7 @@ from valgap.gap import gap_parts
 from valgap.record.known_samples import with_seen_labels
 from valgap.record.reader import read_record
 from valgap.reference import Stages, loss_parts
-from valgap.stages import SUSPECTED, account, settle
+from valgap.stages import SUSPECTED, UNKNOWN_POINTS, account, settle
 from valgap.stats import wilson_interval
 from valgap.types import (
     Accuracy,
@@ -196,8 +196,8 @@ def order(judged: Sequence[Judged]) -> list[Judged]:
         outcome = item.outcome
         if isinstance(outcome, Finding):
             bet = outcome.confidence >= SUSPECTED
-            points = item.effect.value if item.effect is not None else outcome.severity_points * outcome.confidence
-            weight = abs(points)
+            claimed = outcome.severity_points if outcome.cost_known else UNKNOWN_POINTS
+            weight = abs(item.effect.value if item.effect is not None else claimed * outcome.confidence)
             void = bet and item.check.voids_accuracy
             return (0, VERDICT_PLACE[item.verdict], -float(bet), -float(void), -weight, -outcome.confidence)
         return ((Clear, NotApplicable, Crashed).index(type(outcome)) + 1,)

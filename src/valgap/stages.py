@@ -33,6 +33,8 @@ FACT = 0.9
 HARMLESS_POINTS = 1.0
 # What is no fact and claims no more than this, measured, is within the noise of any validation.
 WITHIN_NOISE = 3.0
+# What a fault is taken to cost among others where nothing says how much.
+UNKNOWN_POINTS = 10.0
 READING: tuple[Stage, Stage] = ("read_val", "read_train")
 
 
@@ -213,7 +215,9 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
 
 
 def _told(line: StageLine) -> float:
-    return abs(line.points.value) * max(0.05, line.confidence) if line.points is not None else 0.0
+    if line.points is None:
+        return UNKNOWN_POINTS * line.confidence if line.verdict == "at fault" else 0.0
+    return abs(line.points.value) * max(0.05, line.confidence)
 
 
 def _confidence(judged: Judged) -> float:

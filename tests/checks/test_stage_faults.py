@@ -6,6 +6,7 @@ import pytest
 
 from tests.checks.cases import healthy, with_phase
 from valgap.checks import CATALOGUE
+from valgap.diagnosis import order
 from valgap.reference.updating import settled
 from valgap.stages import HINT, account, settle
 from valgap.types import (
@@ -85,6 +86,26 @@ def test_a_name_has_what_the_finished_model_was_measured_to_gain() -> None:
     assert told == [(20.0, 0.75), (0.0, HINT), (20.0, HINT)]
     line = account(settled, Known(read_val=replace(FAULT, own=True)))[0]
     assert line.stage == "read_val" and line.confidence == 0.9 and line.points == FAULT.points
+
+
+def test_what_costs_nobody_knows_how_much_is_told_before_what_costs_little() -> None:
+    sure = Judged(Check("XXX103", "x", lambda case: Clear(""), "", "draw"), Finding("", 0.0, 0.95, (), "", most_points=60))
+    little, much = named("files", 6.0, 0.7), named("update", 30.0, 0.7, "XXX102")
+    assert [j.check.code for j in order([little, sure, much])] == ["XXX102", "XXX103", "XXX101"]
+    assert [line.stage for line in account([little, sure, much], Known())][:3] == ["update", "draw", "files"]
+
+
+def test_differences_are_told_of_the_side_that_is_unlike_its_files() -> None:
+    odd = Known(read_train=replace(FAULT, own=True), read_val=replace(SOUND, own=True))
+    told = settle([named("read_val", 5.0, 0.9)], odd)[0]
+    assert told.check.stage == "read_train" and isinstance(told.outcome, Finding) and told.outcome.severity_points == 20
+    assert settle([named("read_val", 5.0, 0.9)], Known(read_train=FAULT))[0].check.stage == "read_val"  # no probe's word
+
+
+@pytest.mark.parametrize(("points", "confidence", "told"), [(2.5, 0.65, False), (2.5, 0.9, True), (4.0, 0.65, True)])
+def test_a_suspicion_of_next_to_nothing_is_a_hint(points: float, confidence: float, told: bool) -> None:
+    found = settle([named("update", points, confidence)], Known())[0].outcome
+    assert isinstance(found, Finding) and (found.confidence == confidence) == told
 
 
 def test_a_name_for_a_small_part_of_a_stage_leaves_the_rest_to_be_told() -> None:

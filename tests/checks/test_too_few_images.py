@@ -7,8 +7,9 @@ import pytest
 
 from tests.checks.cases import TRAIN, VAL, dataset, found, healthy, quiet, samples, with_phase
 from tests.checks.pictures import case, pictures
+from tests.checks.test_stage_faults import Known
 from valgap.checks.too_few_images import CHECK, extrapolated, twice
-from valgap.types import Case, Clear, Finding, LearningCurve, NotApplicable
+from valgap.types import Case, Clear, Compared, Finding, LearningCurve, NotApplicable
 
 
 def test_a_power_law_is_continued() -> None:
@@ -54,3 +55,10 @@ def test_a_handful_is_told_without_a_curve() -> None:
 def test_missing() -> None:
     assert isinstance(CHECK.detect(healthy()), NotApplicable)
     assert isinstance(CHECK.detect(case(replace(pictures(), embeddings=None))), NotApplicable)
+
+
+def test_few_images_that_a_drawing_leaves_are_its_fault() -> None:
+    one = case(pictures(48, 400, apart=3.0))
+    for verdict, applies in (("at fault", False), ("sound", True)):
+        drawn = Known(draw=Compared(verdict, ""))  # type: ignore[arg-type]
+        assert isinstance(CHECK.detect(replace(one, stages=drawn)), Finding) == applies

@@ -49,6 +49,14 @@ def test_eval_mode_that_gives_points_back_is_a_fault_of_the_forward_pass() -> No
     assert forward.compare(replace(run, closing=None)).verdict == "unknown"
 
 
+@pytest.mark.parametrize(("before", "after", "fault"), [(0.8, 0.6, True), (0.8, 0.78, False), (0.6, 0.8, False)])
+def test_what_stands_before_the_head_may_lose_what_the_layer_before_knew(before: float, after: float, fault: bool) -> None:
+    run = rescored(healthy().run, 0.75, probe_before=before, probe_before_se=0.03, probe_final=after, probe_n=VAL)
+    found = forward.compare(run)
+    assert (found.verdict == "at fault") == fault
+    assert not fault or (found.kind == "between" and found.points is not None and found.points.value == pytest.approx(20))
+
+
 def test_shaken_logits_are_a_fault_of_the_forward_pass_by_their_loss() -> None:
     run = healthy().run
     last = run.last_validation

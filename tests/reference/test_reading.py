@@ -13,7 +13,7 @@ from tests.reference.pictures_seen import KINDS, SIDE, as_it_is, run_on
 from valgap.reference import Stages
 from valgap.reference.reading import _apart
 from valgap.reference.seen_images import Colours
-from valgap.types import AskedAgain, Intervention, TwiceAnswered
+from valgap.types import AskedAgain, Closing, Intervention, TwiceAnswered
 
 pytestmark = pytest.mark.takes(20)
 MIXED = np.random.default_rng(0).permutation(SIDE * SIDE)
@@ -149,3 +149,20 @@ def test_the_finished_model_tells_two_ways_of_reading_apart(
 )
 def test_colours_that_somebody_means(mean: tuple[float, ...], std: tuple[float, ...], usual: bool) -> None:
     assert Colours.normalised(mean, std).plausible == usual
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "probe", "start", "fault"),
+    [(True, 0.4, None, True), (True, 0.9, None, False), (True, 0.4, 0.95, False), (None, 0.4, None, False)],
+)
+def test_a_published_network_should_tell_what_another_one_tells(
+    tmp_path: Path, pretrained: bool | None, probe: float, start: float | None, fault: bool
+) -> None:
+    """Its own features say little of tensors of which a published network says nearly all; a training may have spoilt them."""
+    run, images = run_on(tmp_path)
+    numbers = {"probe_final": probe, "probe_n": 48.0} | ({"probe_start": start} if start is not None else {})
+    model = replace(run.models[0], pretrained=pretrained)
+    run = replace(run, models={**run.models, 0: model}, closing=Closing(numbers=numbers))
+    found = Stages(run, images).compared("forward")
+    assert (found.kind == "published") == fault
+    assert not fault or (found.points is not None and found.points.low > 0 and found.verdict == "at fault")

@@ -39,6 +39,8 @@ EXPONENTS = np.linspace(0.1, 1.0, 10)
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Extrapolate the learning curve to twice the images."""
+    if case.stages is not None and case.stages.compared("draw").verdict == "at fault":
+        return NotApplicable("a training that draws all of its images: how many there are is another question")
     handful = hardly_any(case.run)
     if handful is not None:
         return handful

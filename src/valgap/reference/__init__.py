@@ -35,7 +35,7 @@ class Stages:
             "pair": lambda: pairing.compare(run, images),
             "read_train": lambda: reading.compare_train(self._sides()),
             "read_val": lambda: reading.compare_val(self._sides()),
-            "forward": lambda: forward.compare(run),
+            "forward": lambda: forward.against_published(run, self._sides(), forward.compare(run)),
             "loss": lambda: self._learned("draw", "pair", "read_train", by=lambda found: losses.compare(run, found)),
             "update": lambda: updating.meddled(
                 run, updating.settled(run, self._learned("draw", "pair", "read_train", "loss", "choose"))

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from valgap.checks.rescored import reloaded_since
 from valgap.checks.seen_part import SETTLED_STEPS, optimizer_steps
-from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above, likely_fall
+from valgap.reference.probing import MIN_IMAGES, Answers, answers, gained, likely_above, likely_fall
+from valgap.reference.reading import Sides
 from valgap.types import (
     MAX_LOSS,
     Compared,
@@ -36,6 +37,8 @@ MOST_ALTERED, SURE_OF_SOME = 0.5, 0.75
 MATES, SURE_OF_MATES = 0.05, 0.9
 # What a sound step without weights (an activation, a mean over positions, dropout at rest) may take from a probe.
 LEAST_BETWEEN, SURE_OF_BETWEEN = 8.0, 0.9
+# Published networks differ by some points in what their features tell of images at the same size.
+LEAST_PUBLISHED, SURE_OF_PUBLISHED = 12.0, 0.85
 # Running statistics lag behind a little in sound training; and strong augmentation has its part in what training loses.
 LEAST_BY_BATCHES, SURE_OF_BATCHES = 6.0, 0.85
 
@@ -101,6 +104,40 @@ def _altered(run: RunRecord) -> Compared | None:
     told = f"{len(changed)} of {len(below)} loaded tensors were changed between the load and the first step ({', '.join(names)})"
     remedy = "initialise first and load the published weights last; let nothing write to them in between"
     return Compared("at fault", told, None, None, SURE if share >= MOST_ALTERED else SURE_OF_SOME, facts, remedy, kind="altered")
+
+
+def against_published(run: RunRecord, sides: Sides | str, found: Compared) -> Compared:
+    """The comparison, unless a published network makes far more of the same tensors than the program's own, also a published one.
+
+    The tensors are those that the model was given, at its own size or smaller; the program's probe knows at least as many images.
+    """
+    model, closing = run.trained_model, run.closing
+    if found.verdict == "at fault" or isinstance(sides, str) or not sides.told or model is None or model.pretrained is not True:
+        return found
+    numbers = closing.numbers if closing is not None else {}
+    if closing is None or "probe_final" not in numbers or "probe_start" in closing.skipped:
+        return found
+    again = closing.rescores.get("val_eval")
+    ran = again.accuracy if again is not None and again.answered else 0.0
+    own = max(numbers["probe_final"], numbers.get("probe_start", 0.0), ran)
+    if 100 * (sides.told["sound", "sound"].accuracy - own) < LEAST_PUBLISHED:
+        return found
+    classes = int(max(sides.train.labels.max(), sides.val.labels.max())) + 1
+    asked = {"val": (sides.val.native(), sides.val.labels)}
+    said = answers(sides.train.native(), sides.train.labels, asked, classes)["val"]
+    n = int(numbers["probe_n"])
+    error = 196 * np.sqrt(said.accuracy * (1 - said.accuracy) / len(said.right) + own * (1 - own) / max(1, n))
+    value = 100 * (said.accuracy - own)
+    points = Measured(value, value - float(error), value + float(error))
+    confidence = SURE_OF_PUBLISHED * likely_above(points, LEAST_PUBLISHED)
+    if confidence < 0.5:
+        return found
+    facts = (
+        Evidence("val accuracy of a probe on a published network's features of the same tensors", said.accuracy, own, "", n),
+    )
+    told = f"a published network makes {value:.0f} points more of what the model is given than the model's own features do"
+    remedy = "compare the network with the one that its weights were made for: layers, order, what forward does between them"
+    return Compared("at fault", told, points, None, confidence, (*facts, *found.evidence), remedy, kind="published")
 
 
 def _against_eval(run: RunRecord) -> Compared:
