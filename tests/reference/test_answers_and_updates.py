@@ -360,6 +360,20 @@ def printed(run: RunRecord, *values: float, **changes: Any) -> RunRecord:
     return replace(run, printed=tuple(numbers))
 
 
+def test_counts_carried_into_the_second_and_last_validation() -> None:
+    """One number is wrong, and is exactly what all images of both passes give; any other wrong number may be anything."""
+    run = healthy().run
+    first, last = run.of_phase("validation")[-2:]
+    worse = replace(first, samples=replace(first.samples, prediction=np.zeros_like(first.samples.prediction)))
+    run = replace(run, passes=tuple(worse if p is first else p for p in run.passes))
+    shares = [100 * p.samples.accuracy for p in (worse, last)]
+    found = measuring.compare(printed(run, shares[0], sum(shares) / 2))
+    assert found.verdict == "at fault" and found.points is not None
+    assert found.points.value == pytest.approx((shares[1] - shares[0]) / 2, abs=0.1)
+    assert measuring.compare(printed(run, shares[0], sum(shares) / 2 + 4)).verdict != "at fault"
+    assert measuring.compare(printed(run, *shares)).verdict == "sound"
+
+
 def test_a_print_that_is_not_the_accuracy_of_the_logits() -> None:
     run = healthy().run
     right = [100 * p.samples.accuracy for p in run.of_phase("validation")]

@@ -29,19 +29,20 @@ def compare(run: RunRecord) -> Compared:
     if not series:
         return Compared("unknown", "", missing="a printed validation accuracy")
     wrong: list[tuple[list[tuple[Told, Pass]], list[float]]] = []
+    carried = False
     for numbers in series.values():
         hits = [any(t.states(p.samples.accuracy) for p in t.passes) for t in numbers]
         right = sum(hits)
         # A wrong number is the right one by chance now and then: of 100 images, once in ten or twenty times. What is carried
         # from one pass into the next is right in the first alone.
-        carried = right == 1 and hits[0] and len(numbers) > FEWEST
+        carried = right == 1 and hits[0] and (len(numbers) > FEWEST or _carried(numbers))
         if right > MOSTLY * len(numbers) or (right and len(numbers) < MANY and not carried):
             return Compared("sound", "the printed validation accuracy is that of the logits", evidence=_facts(numbers))
         pairs = _not_explained(run, numbers[1:] if carried else numbers)
         if pairs:
             wrong.append((pairs, [100 * min((p.samples.accuracy - v for v, _ in t.readings), key=abs) for t, p in pairs]))
     # One number alone may be anything; what one print says of several passes is no accident.
-    wrong = [w for w in wrong if abs(np.mean(w[1])) >= LEAST_POINTS and len(w[0]) >= FEWEST]
+    wrong = [w for w in wrong if abs(np.mean(w[1])) >= LEAST_POINTS and len(w[0]) + carried >= FEWEST]
     if len(series) != 1 or not wrong:
         return Compared("unknown", "", missing="one printed number that can only be the validation accuracy")
     pairs, gaps = wrong[0]
@@ -64,6 +65,13 @@ def _not_explained(run: RunRecord, numbers: list[Told]) -> list[tuple[Told, Pass
     if len(numbers) < MANY and any(t.equals(share) for t in numbers for share in other_truths(run, t)):
         return []
     return [(t, t.passes[0]) for t in numbers]
+
+
+def _carried(numbers: list[Told]) -> bool:
+    """Whether each number after the first counts all images of its pass and of those before."""
+    tables = [t.passes[-1].samples for t in numbers]
+    right, seen = (np.cumsum([count(t) for t in tables]) for count in (lambda t: t.correct.sum(), lambda t: len(t.correct)))
+    return all(t.equals(float(r / n)) for t, r, n in zip(numbers[1:], right[1:], seen[1:], strict=True))
 
 
 def _parts(numbers: list[Told]) -> Iterator[list[float]]:
