@@ -76,7 +76,7 @@ def test_what_ended_otherwise_is_silent() -> None:
     assert isinstance(CHECK.detect(rising), Clear)  # no epoch was waited for: a trial that breaks off
     before = ended([0.4, 0.39, 0.55, 0.61, 0.66, 0.65], [*FALLING, 0.9], [*FIT, 0.88])
     assert isinstance(CHECK.detect(before), Clear)  # such a wait was no reason to stop earlier in the same run
-    assert isinstance(CHECK.detect(ended([0.4, 0.5], [1.6, 1.4], [1.7, 1.5])), NotApplicable)
+    assert isinstance(CHECK.detect(ended([0.4, 0.45], [1.6, 1.4], [1.7, 1.5])), NotApplicable)
     unknown = [replace(p, loops=()) for p in WAITS[1].run.passes]
     assert isinstance(CHECK.detect(Case(replace(WAITS[1].run, passes=tuple(unknown)))), NotApplicable)
 
@@ -182,3 +182,13 @@ def test_real_trainings_with_little_and_with_enough_patience(tmp_path: Path) -> 
     gain = 100 * (whole.last_validation.samples.accuracy - short.last_validation.samples.accuracy)
     assert gain > 5 and finding.severity_points > 2
     assert quiet(CHECK.detect(Case(whole)))
+
+
+def test_a_loop_that_is_left_after_a_far_better_epoch() -> None:
+    """Two epochs tell it: no plan ends there. Not where the last gain is noise, nor where all epochs were used."""
+    left = ended([0.40, 0.55], FALLING[:2], FIT[:2], given=3)
+    finding = found(CHECK.detect(left))
+    assert "after 2 of 3 epochs" in finding.summary and 0.5 <= finding.confidence < 0.9
+    assert not isinstance(CHECK.detect(ended([0.40, 0.42], FALLING[:2], FIT[:2], given=3)), Finding)
+    assert isinstance(CHECK.detect(ended([0.40, 0.55], FALLING[:2], FIT[:2], given=2)), Clear)
+    assert not isinstance(CHECK.detect(ended([0.40, 0.65, 0.55], FALLING[:3], FIT[:3], given=9)), Finding)

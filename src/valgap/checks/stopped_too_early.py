@@ -4,7 +4,7 @@ What it looks for
     A run that ended before the epochs that it was given (the loop over them, its printed "epoch 3/50", or its argument), after
     one to five epochs whose validation accuracy was no better than the best one before, and no worse beyond the noise of so few
     images. In these epochs more and more training images were answered right, no better than validation images are; and the
-    validation loss fell on, beyond noise.
+    validation loss fell on, beyond noise. Or one that left its loop right after an epoch far better than the one before.
 
 Why it hurts validation
     An epoch is better or worse than the one before by chance: by some points where validation has 100 images. Who waits for
@@ -29,7 +29,7 @@ import re
 import numpy as np
 
 from valgap.checks.early_end import MIN_EPOCHS, Ended, Z, by_chance, ended_early, gain_of_more, goes_on, loss_slope
-from valgap.checks.progress import Replay, course, replay
+from valgap.checks.progress import Course, Replay, course, replay
 from valgap.checks.seen_part import given_epochs, trained
 from valgap.stats import paired_difference
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord, Untreatable
@@ -37,6 +37,7 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, No
 # Where a re-training of the head for four times as many steps gains less, the end was no loss.
 LEAST_GAIN = 0.02
 NOTABLE_POINTS, P_VALUE = 10.0, 0.05
+LEAST_RISE = 10.0  # smaller ones come every few epochs of a trial that is broken off by hand
 KNOWN, LIKELY = 0.8, 0.65
 # Such ends of small trainings cost 12 points in the middle of them; the last epochs of one do not tell how much it is.
 UNMEASURED_POINTS = 5.0
@@ -52,13 +53,15 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Look for an end before the planned one, and at what the last epochs were worth."""
     run = case.run
     seen = course(run)
-    if seen is None or len(seen.passes) < MIN_EPOCHS:
-        return NotApplicable(f"at least {MIN_EPOCHS} labelled validation passes over the same images")
     plan = given_epochs(run)
-    if plan is None:
-        return NotApplicable("how many epochs the training was given")
-    if len(trained(run)) >= plan[0] or run.exit_status != 0:
+    if seen is None or plan is None:
+        return NotApplicable("validation passes over the same images, and how many epochs the training was given")
+    if len(trained(run)) >= plan[0] or run.exit_status != 0 or run.stopped is not None:
         return Clear("the training used the epochs that it was given, or was ended by something else")
+    if (left := _left_while_rising(run, seen, *plan)) is not None:
+        return left
+    if len(seen.passes) < MIN_EPOCHS:
+        return NotApplicable(f"at least {MIN_EPOCHS} labelled validation passes over the same images")
     ended = ended_early(run)
     if ended is None:
         return Clear("the end was not that of a short wait for a better validation")
@@ -68,6 +71,26 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if not goes_on(ended) and not gains(replay(run, "longer")):
         return Clear("nothing was getting better any more when the training stopped", facts)
     return _finding(case, ended, facts)
+
+
+def _left_while_rising(run: RunRecord, seen: Course, given: int, source: str) -> Finding | None:
+    """The finding of a loop that was left after an epoch far better than the one before: nobody means to stop there."""
+    n = seen.right.shape[1]
+    value, low, high = (100 * v for v in paired_difference(seen.right[-2], seen.right[-1]))
+    if low <= 0 or value < LEAST_RISE or seen.accuracy[-1] < max(seen.accuracy):
+        return None
+    epochs = len(trained(run))
+    return Finding(
+        summary=f"training left its loop after {epochs} of {given} epochs, the last one {value:.0f} points better than before",
+        severity_points=UNMEASURED_POINTS,
+        confidence=LIKELY,
+        evidence=(
+            Evidence(f"epochs trained, of those that {source} gave", epochs, given, "epochs"),
+            Evidence("val accuracy, last epoch minus the one before", value, 0.0, "points", n, low, high),
+            Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points"),
+        ),
+        remedy="see which condition leaves the loop: a better epoch is a reason to go on; " + REMEDY,
+    )
 
 
 def gains(again: Replay | None) -> bool:
