@@ -63,10 +63,10 @@ class ClosingMeasurements:
         self.writer = writer
         # Importing what is needed counts too.
         self.attempts = Attempts(writer, budget_s, time.perf_counter() if started is None else started)
-        self.trained: TrackedModel | None = recorder.last_train[1]["model"] if recorder.last_train else None
-        self.model = self.trained if recorder.last_eval is None else judged(self.trained, recorder.last_eval[1])
-        if self.model is None and recorder.last_eval is not None and recorder.last_eval[1]["model"].is_shared():
-            self.model = recorder.last_eval[1]["model"]  # other processes have trained it
+        self.trained: TrackedModel | None = recorder.last.train[1]["model"] if recorder.last.train else None
+        self.model = self.trained if recorder.last.eval is None else judged(self.trained, recorder.last.eval[1])
+        if self.model is None and recorder.last.eval is not None and recorder.last.eval[1]["model"].is_shared():
+            self.model = recorder.last.eval[1]["model"]  # other processes have trained it
         self.planned = planned or max(LEAST_IMAGES, int(WORK_SHARE * recorder.work / (2 * WORK_PER_IMAGE)))
         self.train_images = min(MOST_TRAIN_IMAGES, self.planned)
         self.validation_images = min(MOST_VALIDATION_IMAGES, self.planned)
@@ -78,7 +78,7 @@ class ClosingMeasurements:
             self.attempts.make("weights", self._save_weights, -math.inf)  # all that comes later needs them
             self.attempts.make("provenance", self._learn_provenance)
             self.attempts.make("twins", self._find_twins)
-            if self.model is None or self.recorder.last_eval is None:
+            if self.model is None or self.recorder.last.eval is None:
                 self.attempts.skip("rescores", "no trained model with a validation pass was seen")
             else:
                 self.model.route = self._route(self.model)
@@ -88,8 +88,8 @@ class ClosingMeasurements:
                         self.attempts.skip("rescores", reason)
                     else:
                         self.attempts.make("rescores", self._rescore)
-            if self.recorder.last_train is not None and self.recorder.last_train[0] is not None:
-                loader = self.recorder.last_train[0]
+            if self.recorder.last.train is not None and self.recorder.last.train[0] is not None:
+                loader = self.recorder.last.train[0]
                 self.attempts.numbers("workers", lambda: worker_numbers(loader))
         seconds = round(time.perf_counter() - self.attempts.started, 3)
         self.writer.write("closing_end", {"seconds": seconds, "cut": sorted(set(self.attempts.cut))})
@@ -98,7 +98,7 @@ class ClosingMeasurements:
         """How validation came from images to logits; where that was seen of no call of this model, how training did."""
         if model.core is not None:
             return Route([model.core])
-        seen = [last[1]["walk"].routes.get(model.id) for last in (self.recorder.last_eval, self.recorder.last_train) if last]
+        seen = [last[1]["walk"].routes.get(model.id) for last in (self.recorder.last.eval, self.recorder.last.train) if last]
         return next((r for r in seen if r is not None), None)
 
     def _settle(self, model: TrackedModel) -> str | None:
@@ -107,8 +107,8 @@ class ClosingMeasurements:
             return "the weights that were trained are not those of the module: the program hands them over at each call"
         if model.route is None:
             return "the model was not seen to be called on images" if len(model.parts) > 1 else None
-        assert self.recorder.last_eval is not None
-        facts = self.recorder.last_eval[1]
+        assert self.recorder.last.eval is not None
+        facts = self.recorder.last.eval[1]
         for root in model.roots():
             root.eval()
         same = facts["model"] is model and facts["state"] == state_digest(*model.snapshot())
@@ -120,10 +120,10 @@ class ClosingMeasurements:
         All on the weights as they are now, in the program's own mode, so that they compare with each other.
         """
         self.writer.write("closing_begin", {"budget_s": 0.0})
-        if self.model is None or self.recorder.last_eval is None:
+        if self.model is None or self.recorder.last.eval is None:
             self.attempts.skip("own", "no trained model with a validation pass was seen")
             return
-        loader, facts = self.recorder.last_eval
+        loader, facts = self.recorder.last.eval
         rescoring = Rescoring(self.model, self.attempts)
         self.model.route = self._route(self.model)
         with torch.no_grad(), uncompiled(), preserved(self.model):
@@ -153,8 +153,8 @@ class ClosingMeasurements:
             return  # nothing was trained, or another process of the program has written its own
         final = {name: t.detach().cpu().contiguous().clone() for name, t, _, _ in self.trained.tensors}
         save_file(final, str(self.writer.path / "final.safetensors"))
-        if self.recorder.best is not None:
-            accuracy, index, state = self.recorder.best
+        if self.recorder.last.best is not None:
+            accuracy, index, state = self.recorder.last.best
             best = {k: v.contiguous() for k, v in state.items()}
             save_file(best, str(self.writer.path / "best.safetensors"), {"pass": str(index), "val": f"{accuracy:.6f}"})
 
@@ -162,7 +162,7 @@ class ClosingMeasurements:
         """Which files the samples of the last training and validation are, before anything goes by their names."""
         samples = self.recorder.samples
         done: set[int] = set()
-        seen = [last for last in (self.recorder.last_eval, self.recorder.last_train) if last is not None and last[0] is not None]
+        seen = [last for last in (self.recorder.last.eval, self.recorder.last.train) if last is not None and last[0] is not None]
         for number, (loader, facts) in enumerate(seen, 1):
             dataset = getattr(loader, "dataset", None)
             if facts["dataset"] in done or dataset is None or isinstance(dataset, HeldImages):
@@ -181,9 +181,9 @@ class ClosingMeasurements:
             walk.fingerprints = {new.get(i, i): mark for i, mark in walk.fingerprints.items()}
 
     def _find_twins(self) -> None:
-        if self.recorder.last_train is None or self.recorder.last_eval is None:
+        if self.recorder.last.train is None or self.recorder.last.eval is None:
             return
-        train, val = self.recorder.last_train[1]["dataset"], self.recorder.last_eval[1]["dataset"]
+        train, val = self.recorder.last.train[1]["dataset"], self.recorder.last.eval[1]["dataset"]
         rows = twin_rows(self.recorder.samples, train, val, self.attempts.ending)
         if rows is None:
             self.attempts.skip("twins", "the samples' identities are not known")
@@ -195,13 +195,13 @@ class ClosingMeasurements:
     # -- re-scoring ---------------------------------------------------------------------------
 
     def _rescore(self) -> None:
-        assert self.model is not None and self.recorder.last_eval is not None
+        assert self.model is not None and self.recorder.last.eval is not None
         model, attempts = self.model, self.attempts
-        loader, facts = self.recorder.last_eval
+        loader, facts = self.recorder.last.eval
         train_loader, train_walk = (
             (None, None)
-            if self.recorder.last_train is None
-            else (self.recorder.last_train[0], self.recorder.last_train[1]["walk"])
+            if self.recorder.last.train is None
+            else (self.recorder.last.train[0], self.recorder.last.train[1]["walk"])
         )
         head = Head(model)
         rescoring = Rescoring(model, attempts, head)
@@ -223,13 +223,13 @@ class ClosingMeasurements:
 
     def _rescore_training(self, rescoring: Rescoring, head: Head, found: ds.FoundTransform | None, of_val: Gathered) -> None:
         """Training images through the validation transform, and what is learnt from them; ``found`` is that transform."""
-        assert self.recorder.last_eval is not None
+        assert self.recorder.last.eval is not None
         attempts = self.attempts
-        if self.recorder.last_train is None:
+        if self.recorder.last.train is None:
             attempts.skip("train_eval", "training ran in another process")
             return
-        loader = self.recorder.last_eval[0]
-        train_loader, train_facts = self.recorder.last_train
+        loader = self.recorder.last.eval[0]
+        train_loader, train_facts = self.recorder.last.train
         if train_loader is None:
             attempts.skip("train_eval", "no loader gave the training images, and they are too many to be held")
             return
