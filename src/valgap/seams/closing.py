@@ -38,10 +38,13 @@ from valgap.seams.worker_draws import worker_numbers
 
 # Files are looked up before all else, since most of what a report shows goes by them.
 PROVENANCE_SHARE = 0.2
-# Shares of the budget: validation first, since most causes are judged by it.
+LEAST_LOOKING_S = 0.1  # what imports took of that is not taken from it: a listed set is looked up in no time
+# Shares of the budget: validation first, since most causes are judged by it. They count where not all of it will fit.
 VALIDATION_SHARE = 0.4
 TRAIN_SHARE = 0.65  # up to here; what is left is for augmented images, the replay and the first weights
 AUGMENTED_IMAGES = 512
+# Training images pass the model so often at most: plain, as the program augments them, under the first weights.
+TRAIN_PASSES = 3
 # Images are read as far as a fifth of the program's own work goes, of training and of validation as many: work is counted in
 # images through the model, a training image as three, one that is measured as eight (in several modes and states).
 WORK_SHARE = 0.2
@@ -169,7 +172,7 @@ class ClosingMeasurements:
                 continue
             done.add(facts["dataset"])
             collate = getattr(loader, "collate_fn", None) if getattr(loader, "batch_size", None) is not None else None
-            deadline = self.attempts.until(PROVENANCE_SHARE * number / len(seen))
+            deadline = max(self.attempts.until(PROVENANCE_SHARE * number / len(seen)), time.perf_counter() + LEAST_LOOKING_S)
             with random_states_kept():
                 found = learn(samples, dataset, facts["dataset"], collate, deadline)
             if time.perf_counter() > deadline:
@@ -209,7 +212,8 @@ class ClosingMeasurements:
         views = validation_views(model, loader, facts["walk"], train_loader, train_walk)
         val = self._source(loader, loader.dataset, facts, self.validation_images)
         begun = time.perf_counter()
-        of_val = rescoring.gather(val, views, deadline)
+        in_training = min(self.train_images, max(0, ds.safe_len(getattr(train_loader, "dataset", None))))
+        of_val = rescoring.gather(val, views, deadline, TRAIN_PASSES * in_training)
         one_walk = (time.perf_counter() - begun) / len(views)
         attempts.numbers("batch_mates", lambda: batch_mate_numbers(model, of_val.images, mode_at(facts["walk"])))
         found = ds.transform_of(loader.dataset)
@@ -249,13 +253,14 @@ class ClosingMeasurements:
             attempts.skip("train_eval", "the validation loader makes its batches in its own way, and of its own data set alone")
             return
         train = self._source(loader, dataset, train_facts, self.train_images)
-        if time.perf_counter() > attempts.until(TRAIN_SHARE):
+        whole = "val_eval" not in attempts.cut  # validation that took longer was let to, since all will fit
+        if time.perf_counter() > (attempts.ending if whole else attempts.until(TRAIN_SHARE)):
             attempts.out_of_time("train_eval")
             return
         views = [View("train_eval", unchanged)]
         if rescoring.model.dropouts:
             views.append(View("train_dropout", unchanged, "dropout", AUGMENTED_IMAGES))
-        of_train = rescoring.gather(train, views, attempts.until(TRAIN_SHARE))
+        of_train = rescoring.gather(train, views, attempts.until(TRAIN_SHARE), (TRAIN_PASSES - 1) * len(train.order))
         batch_size = getattr(train_loader, "batch_size", None) or 32
         measure_features(of_train, of_val, head, attempts, self.recorder.training_of, batch_size)
         if dataset is not train_loader.dataset:
