@@ -43,8 +43,6 @@ LEAST_LOOKING_S = 0.1  # what imports took of that is not taken from it: a liste
 VALIDATION_SHARE = 0.4
 TRAIN_SHARE = 0.65  # up to here; what is left is for augmented images, the replay and the first weights
 AUGMENTED_IMAGES = 512
-# Training images pass the model so often at most: plain, as the program augments them, under the first weights.
-TRAIN_PASSES = 3
 # Images are read as far as a fifth of the program's own work goes, of training and of validation as many: work is counted in
 # images through the model, a training image as three, one that is measured as eight (in several modes and states).
 WORK_SHARE = 0.2
@@ -212,21 +210,28 @@ class ClosingMeasurements:
         views = validation_views(model, loader, facts["walk"], train_loader, train_walk)
         val = self._source(loader, loader.dataset, facts, self.validation_images)
         begun = time.perf_counter()
+        found = ds.transform_of(loader.dataset)
+        # Training images pass the model plain, and as the program augments them; under the first weights so do all.
         in_training = min(self.train_images, max(0, ds.safe_len(getattr(train_loader, "dataset", None))))
-        of_val = rescoring.gather(val, views, deadline, TRAIN_PASSES * in_training)
+        after = in_training * (found is not None) + (in_training + len(val.order)) * bool(head.first_features())
+        of_val = rescoring.gather(val, views, deadline, in_training + after)
         one_walk = (time.perf_counter() - begun) / len(views)
         attempts.numbers("batch_mates", lambda: batch_mate_numbers(model, of_val.images, mode_at(facts["walk"])))
-        found = ds.transform_of(loader.dataset)
         if found is not None and any(s.random for s in found.steps):
             fixed = functools.partial(self._fixed_validation, rescoring, loader, facts, found, deadline)
             attempts.make("val_fixed", fixed, (1 - VALIDATION_SHARE) * attempts.budget_s)
-        self._rescore_training(rescoring, head, found, of_val)
+        self._rescore_training(rescoring, head, found, of_val, after)
         if found is not None:
             prepared = functools.partial(self._as_weights_expect, rescoring, loader, facts, found)
             attempts.make("val_weights", prepared, one_walk)
 
-    def _rescore_training(self, rescoring: Rescoring, head: Head, found: ds.FoundTransform | None, of_val: Gathered) -> None:
-        """Training images through the validation transform, and what is learnt from them; ``found`` is that transform."""
+    def _rescore_training(
+        self, rescoring: Rescoring, head: Head, found: ds.FoundTransform | None, of_val: Gathered, after: int
+    ) -> None:
+        """Training images through the validation transform, and what is learnt from them; ``found`` is that transform.
+
+        ``after``: images that pass the model after that.
+        """
         assert self.recorder.last.eval is not None
         attempts = self.attempts
         if self.recorder.last.train is None:
@@ -260,7 +265,7 @@ class ClosingMeasurements:
         views = [View("train_eval", unchanged)]
         if rescoring.model.dropouts:
             views.append(View("train_dropout", unchanged, "dropout", AUGMENTED_IMAGES))
-        of_train = rescoring.gather(train, views, attempts.until(TRAIN_SHARE), (TRAIN_PASSES - 1) * len(train.order))
+        of_train = rescoring.gather(train, views, attempts.until(TRAIN_SHARE), after)
         batch_size = getattr(train_loader, "batch_size", None) or 32
         measure_features(of_train, of_val, head, attempts, self.recorder.training_of, batch_size)
         if dataset is not train_loader.dataset:
