@@ -32,6 +32,7 @@ NO_CHECK = {
         "printed_accuracy",
         "processes",
         "seen_part",
+        "seen_light",
         "loss_course",
         "early_end",
         "freezing",

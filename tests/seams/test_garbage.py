@@ -34,7 +34,7 @@ def collector() -> Iterator[None]:
 
 
 def tell(listener: Any) -> None:
-    Seams(listener)._tell("gradients_zeroed")
+    Seams(listener).tell("gradients_zeroed")
 
 
 @pytest.mark.parametrize("on", [True, False])

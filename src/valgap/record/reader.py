@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from valgap.errors import RecordError
-from valgap.record.encoding import EVENTS_FILE, SCHEMA, decode
+from valgap.record.bodies import dataset_of, fields_of, inputs_of, joined, model_of, optimizer_of, small_images
+from valgap.record.encoding import EVENTS_FILE, decode
+from valgap.record.events import edited_is_said, has_header, read_events
 from valgap.record.known_samples import renamed_samples, with_class_folders, with_new_ids
 from valgap.record.location import part_files
 from valgap.record.merging import Part, merge
@@ -22,15 +22,12 @@ from valgap.record.printed import Spoken, numbers_of
 from valgap.record.whole import whole
 from valgap.types import (
     Closing,
-    DatasetInfo,
     GradientStats,
-    InputStats,
     KeptInputs,
     LoaderInfo,
     LossStats,
     ModelInfo,
     ModeStats,
-    OptimizerInfo,
     Pass,
     PrintedNumber,
     Provenance,
@@ -40,13 +37,9 @@ from valgap.types import (
     SeenInputs,
     StateSnapshot,
     StepTable,
-    TransformStep,
     Twin,
     WeightsLoaded,
 )
-
-# A model's weights count as given when at least this share of its keys came out of one load_state_dict.
-LOADED_SHARE = 0.5
 
 
 def read_record(path: Path | str) -> RunRecord:
@@ -57,27 +50,21 @@ def read_record(path: Path | str) -> RunRecord:
     """
     folder = Path(path)
     first = folder / EVENTS_FILE
-    others = [f for f in part_files(folder) if _has_header(f)]
+    others = [f for f in part_files(folder) if has_header(f)]
     if not first.is_file() and others:
         first = others.pop(0)  # the first process never wrote anything
     parts = [_part(folder, first)]
     for part in (_part(folder, file) for file in others):
         if _belongs(part, parts):
             parts.append(part)
-    with _edited_is_said(folder):
+    with edited_is_said(folder):
         alone = len(parts) == 1 and parts[0].rank is None
         return whole(parts[0].record if alone else merge(parts), parts)
 
 
 def _part(folder: Path, file: Path) -> Part:
-    events, damaged = _read_events(folder, file)
+    events, damaged = read_events(folder, file)
     return _Assembler(folder, events, damaged).part("" if file.name == EVENTS_FILE else file.stem)
-
-
-def _has_header(file: Path) -> bool:
-    """Whether a part has more than half of its first line: a process may be killed while it writes that."""
-    with file.open("rb") as stream:
-        return stream.readline().endswith(b"\n")
 
 
 def _belongs(part: Part, parts: Sequence[Part]) -> bool:
@@ -86,48 +73,6 @@ def _belongs(part: Part, parts: Sequence[Part]) -> bool:
     if root is not None:
         return root in {p.told.get("pid") for p in parts}
     return job is not None and part.told.get("job") == job
-
-
-def _read_events(folder: Path, file: Path) -> tuple[list[dict[str, Any]], str | None]:
-    if not file.is_file():
-        what = "no such folder" if not folder.exists() else f"it has no {EVENTS_FILE}"
-        raise RecordError(f"{folder} is no run directory ({what}): give the folder that `valgap run` printed")
-    events: list[dict[str, Any]] = []
-    damaged = None
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                event = json.loads(line)
-                if not line.endswith(b"\n") or not isinstance(event, dict):
-                    raise ValueError("cut off")
-            except (ValueError, RecursionError):
-                damaged = f"line {number} is cut off or damaged; what follows it is left out"
-                break
-            if not events:
-                _check_header(folder, event)
-            events.append(event)
-    if not events:
-        raise RecordError(f"{file} holds no header: this is no record of valgap")
-    return events, damaged
-
-
-def _check_header(folder: Path, event: Mapping[str, Any]) -> None:
-    if event.get("t") != "header" or not isinstance(event.get("schema"), int):
-        raise RecordError(f"{folder / EVENTS_FILE} does not begin with a header: this is no record of valgap")
-    if event["schema"] > SCHEMA:
-        raise RecordError(
-            f"{folder} was written with record schema {event['schema']}, this valgap reads up to {SCHEMA}: update valgap"
-        )
-
-
-@contextmanager
-def _edited_is_said(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-        raise RecordError(
-            f"{folder / EVENTS_FILE} is not as valgap writes it ({type(error).__name__}: {error}); was it edited by hand?"
-        ) from error
 
 
 class _Assembler:
@@ -149,13 +94,13 @@ class _Assembler:
         return self.by_kind.get(kind, [])
 
     def build(self) -> RunRecord:
-        with _edited_is_said(self.folder):
+        with edited_is_said(self.folder):
             return self._build()
 
     def part(self, name: str) -> Part:
         """The record with what it says of its process."""
         record = self.build()
-        with _edited_is_said(self.folder):
+        with edited_is_said(self.folder):
             return self._part(name, record)
 
     def _part(self, name: str, record: RunRecord) -> Part:
@@ -180,7 +125,7 @@ class _Assembler:
         self.renamed = renamed_samples(self.of("renamed"))
         names = self._names()
         passes = self._passes()
-        datasets = {e["id"]: _dataset(e, self.renamed.get(e["id"], {})) for e in self.of("dataset")}
+        datasets = {e["id"]: dataset_of(e, self.renamed.get(e["id"], {})) for e in self.of("dataset")}
         ends = self.of("end")
         end = ends[-1] if ends else {}
         stopped = self.of("stopped")
@@ -195,13 +140,14 @@ class _Assembler:
             header=header,
             sample_names=names,
             datasets=with_class_folders(datasets, passes, names),
-            loaders={e["id"]: LoaderInfo(**_only(LoaderInfo, e)) for e in self.of("loader")},
+            loaders={e["id"]: LoaderInfo(**fields_of(LoaderInfo, e)) for e in self.of("loader")},
             models={e["id"]: self._model(e) for e in self.of("model")},
-            optimizers={e["id"]: _optimizer(e) for e in self.of("optimizer")},
+            optimizers={e["id"]: optimizer_of(e) for e in self.of("optimizer")},
             passes=passes,
             states=tuple(StateSnapshot(int(e["model"]), str(e["moment"]), e["sums"], e["norms"]) for e in self.of("state")),
             weights_loaded=tuple(
-                WeightsLoaded(**{**_only(WeightsLoaded, e), "examples": tuple(e["examples"])}) for e in self.of("weights_loaded")
+                WeightsLoaded(**{**fields_of(WeightsLoaded, e), "examples": tuple(e["examples"])})
+                for e in self.of("weights_loaded")
             ),
             schedules=tuple(
                 ScheduleState(int(e["pass"]), int(e["optimizer"]), str(e["kind"]), int(e["steps"]), dict(e["settings"]))
@@ -213,18 +159,18 @@ class _Assembler:
             exit_status=end.get("exit_status"),
             stopped=reason,
             seconds=float(end["seconds"]) if "seconds" in end else max(float(e.get("at", 0.0)) for e in self.events),
-            provenance={e["dataset"]: Provenance(**_only(Provenance, e)) for e in self.of("provenance")},
+            provenance={e["dataset"]: Provenance(**fields_of(Provenance, e)) for e in self.of("provenance")},
             kept=tuple(self._kept(e, passes) for e in self.of("kept") if int(e["pass"]) in self.positions),
             seen=tuple(self._seen(e) for e in self.of("seen") if int(e["pass"]) in self.positions),
         )
 
     def _seen(self, event: dict[str, Any]) -> SeenInputs:
-        return SeenInputs(self.positions[int(event["pass"])], *_small_images(event))
+        return SeenInputs(self.positions[int(event["pass"])], *small_images(event))
 
     def _kept(self, event: dict[str, Any], passes: Sequence[Pass]) -> KeptInputs:
         position = self.positions[int(event["pass"])]
         sample = with_new_ids(np.asarray(event["sample"]), self.renamed.get(passes[position].dataset, {}))
-        images, low, high = _small_images(event)
+        images, low, high = small_images(event)
         if sample.shape != images.shape[:1]:
             raise ValueError(f"{len(sample)} samples have {len(images)} images")
         return KeptInputs(position, sample, images, low, high)
@@ -253,26 +199,7 @@ class _Assembler:
         first = min(learning, default=1 << 60)
         loads = [e for e in self.of("weights_loaded") if e["before_training"] and int(e.get("after_pass", -1)) < first]
         loaded = max((e["matched"] / max(1, e.get("expected", e["given"])) for e in loads), default=float("nan"))
-        fresh = float(event["fresh_batchnorm"])
-        pretrained: bool | None = None
-        if loaded >= LOADED_SHARE or fresh < LOADED_SHARE:
-            pretrained = True
-        elif fresh >= LOADED_SHARE or loaded < LOADED_SHARE:
-            pretrained = False
-        fields = _only(ModelInfo, event)
-        for name in (
-            "tensor_names",
-            "layer_kind",
-            "expected_mean",
-            "expected_std",
-            "expected_size",
-            "dropout",
-            "layer_groups",
-            "strays",
-        ):
-            if name in fields:
-                fields[name] = tuple(fields[name]) if fields[name] is not None else None
-        return ModelInfo(**{**fields, "pretrained": pretrained, "loaded_fraction": loaded})
+        return model_of(event, loaded)
 
     def _passes(self) -> tuple[Pass, ...]:
         parts: dict[int, list[dict[str, Any]]] = {}
@@ -282,7 +209,7 @@ class _Assembler:
         states = {int(e["pass"]): i for i, e in enumerate(self.of("state")) if e["moment"] == "pass"}
         numbers = sorted(parts)
         self.positions = {number: position for position, number in enumerate(numbers)}
-        tables = [_join(SampleTable, [p["samples"] for p in parts[n]]) for n in numbers]
+        tables = [joined(SampleTable, [p["samples"] for p in parts[n]]) for n in numbers]
         last = [parts[n][-1] for n in numbers]
         tables = [
             replace(t, sample=with_new_ids(t.sample, self.renamed.get(e["dataset"], {})))
@@ -325,9 +252,9 @@ class _Assembler:
                     zero_grads=event["zero_grads"],
                     batch_sizes=np.concatenate([p["batch_sizes"] for p in parts[number]]),
                     samples=tables[position],
-                    inputs=_inputs(event["inputs"]),
+                    inputs=inputs_of(event["inputs"]),
                     loss=LossStats(**event["loss"]) if event["loss"] else None,
-                    steps=_join(StepTable, [p["step_table"] for p in parts[number]]),
+                    steps=joined(StepTable, [p["step_table"] for p in parts[number]]),
                     modes=ModeStats(**event["modes"]),
                     state=states.get(number, -1),
                     gradient=GradientStats(**event["gradient"]) if event.get("gradient") else None,
@@ -350,55 +277,3 @@ class _Assembler:
             cut=tuple(n for e in self.of("closing_end") for n in e.get("cut", ())) if self.of("closing_end") else ("closing",),
             planned=max(int(e.get("planned", 0)) for e in self.of("closing_begin")),
         )
-
-
-def _small_images(event: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-    """(images (n, C, h, w) uint8, values of 0 and of 255 per channel, (C,) each)."""
-    images, low, high = (np.asarray(event[k]) for k in ("images", "low", "high"))
-    if images.ndim != 4 or images.dtype != np.uint8 or not (low.shape == high.shape == images.shape[1:2]):
-        raise ValueError(f"no small images have the shape {images.shape}")
-    return images, low.astype(np.float32), high.astype(np.float32)
-
-
-def _only(kind: Any, event: dict[str, Any]) -> dict[str, Any]:
-    return {name: event[name] for name in kind.__dataclass_fields__ if name in event}
-
-
-def _join(kind: Any, parts: list[dict[str, Any]]) -> Any:
-    """One table out of its parts; matrices with fewer columns are widened with nan."""
-    columns: dict[str, Any] = {}
-    for name in kind.__dataclass_fields__:
-        if any(name not in p for p in parts):
-            continue  # written before this column was: its default stands
-        arrays = [np.asarray(p[name]) for p in parts]
-        if arrays[0].ndim == 2:
-            width = max(a.shape[1] for a in arrays)
-            arrays = [np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=np.nan) for a in arrays]
-        columns[name] = np.concatenate(arrays)
-    return kind(**columns)
-
-
-def _dataset(event: dict[str, Any], renamed: Mapping[int, int]) -> DatasetInfo:
-    learnt = event["sample"] is not None and any(i in renamed for i in np.asarray(event["sample"])[:1].tolist())
-    if event["sample"] is not None:
-        event = {**event, "sample": with_new_ids(event["sample"], renamed)}
-    steps = event["transform"]
-    transform = None
-    if steps is not None:
-        transform = tuple(TransformStep(**{**s, "mean": _tuple(s["mean"]), "std": _tuple(s["std"])}) for s in steps)
-    return DatasetInfo(**{**_only(DatasetInfo, event), "transform": transform, "learnt": learnt})
-
-
-def _tuple(value: Any) -> tuple[float, ...] | None:
-    return None if value is None else tuple(float(v) for v in value)
-
-
-def _optimizer(event: dict[str, Any]) -> OptimizerInfo:
-    return OptimizerInfo(event["id"], event["kind"], tuple(event["groups"]), tuple(event["num_parameters"]))
-
-
-def _inputs(event: dict[str, Any] | None) -> InputStats | None:
-    if event is None:
-        return None
-    shapes = tuple(tuple(s) for s in event["shapes"])
-    return InputStats(**{**event, "shape": tuple(event["shape"]), "shapes": shapes})

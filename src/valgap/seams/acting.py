@@ -6,11 +6,7 @@ says which data sets it trained on and which it validated on, and data sets are 
 
 from __future__ import annotations
 
-import functools
-import random
-import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,15 +18,16 @@ from torch.utils.data import BatchSampler, DataLoader, dataloader
 
 from valgap.seams import datasets as ds
 from valgap.seams.act import Act
-from valgap.seams.batches import LoadedBatch, find_images, read_batch
+from valgap.seams.batches import find_images
 from valgap.seams.described import own_loader
+from valgap.seams.drawn_positions import DrawnPositions, next_positions
 from valgap.seams.epochs import Epochs
 from valgap.seams.feature_replay import FeatureReplay
 from valgap.seams.loader_acts import Chosen
 from valgap.seams.recorder import Recorder
-from valgap.seams.waiting_batches import WaitingBatches
+from valgap.seams.schedule_acts import attach_schedules
+from valgap.seams.seeds import Seeds
 
-SEED_STRIDE = 1_000_003
 NO_LOADER = frozenset({-1})  # the data sets of a phase whose images no loader gives
 
 
@@ -62,7 +59,7 @@ class Acting:
         self.acts = list(acts)
         self.replay = replay
         self.train, self.validation = frozenset(train), frozenset(validation)
-        self.seed, self.fraction = seed, fraction
+        self.seeds, self.fraction = Seeds(seed), fraction
         self._at_first_loader = at_first_loader
         self.early: set[str] = set()  # what an intervention might have acted on before that
         self.number: Callable[[Any], int] = lambda dataset: -1  # the recorder's
@@ -73,22 +70,17 @@ class Acting:
         self._turned = ""  # the phase of a program without loaders
         self._inside = 0  # how many of the changes stand inside the recorder's hooks
         self._depth = 0
-        self._seeded = False
-        self._generators: set[int] = set()
         self._stepped: dict[int, torch.optim.Optimizer] = {}
         self._first_backward = True
         self._scale = 1.0  # of the loss that a GradScaler scaled last
         self._model: nn.Module | None = None
-        self._stepping = False  # inside a schedule's own step
         self._subsets: dict[tuple[int, int], frozenset[int]] = {}
-        self._waiting = WaitingBatches()  # whose positions an act wants to know
-        self._used: LoadedBatch | None = None  # the one that a model was called on last
-        self._images: weakref.ref[torch.Tensor] | None = None  # what it was called with
+        self._drawn = DrawnPositions()
 
     def become(self, acts: Sequence[Act], seed: int, epochs: int, fraction: float) -> None:
         """Be another arm from now on, of a program that has not drawn from a loader yet."""
         self.acts = list(acts)
-        self.seed, self.fraction = seed, fraction
+        self.seeds.number, self.fraction = seed, fraction
         self._length.most = epochs
         self._alias()
 
@@ -123,8 +115,9 @@ class Acting:
         self._patch(nn.Module, "__call__", self._make_call)
         self._patch(nn.Module, "load_state_dict", self._make_load)
         self._attach_steps()
-        self._attach_schedules()
-        self._attach_seeds()
+        attach_schedules(self._patch, self._now, self._note)
+        if self.seeds.number or self._at_first_loader is not None:
+            self.seeds.attach(self._patch)
 
     def _alias(self) -> None:
         for act in self.acts:
@@ -171,13 +164,12 @@ class Acting:
                 acting._dataset = iterator.__dict__.get("_valgap_dataset", acting._dataset)
                 acts = acting._now()
                 wanted = any(act.by_position for act in acts)
-                positions = _positions(iterator) if wanted else None
+                positions = next_positions(iterator) if wanted else None
                 for act in acts:
                     act.drawn = (acting._dataset, positions) if positions is not None else None
                     batch = act.batch(batch)
                 if wanted and positions is not None:
-                    walk = iterator.__dict__.setdefault("_valgap_walk", _Walk(acting._dataset))
-                    acting._waiting.add(read_batch(walk, positions, batch))
+                    acting._drawn.handed_out(iterator, acting._dataset, positions, batch)
                 return batch
 
             return __next__
@@ -206,7 +198,7 @@ class Acting:
             wait, self._at_first_loader = self._at_first_loader, None
             wait()
         dataset = self.number(getattr(loader, "dataset", None))
-        self._begin_seed(loader)
+        self.seeds.begin(loader)
         phase = self.phase(dataset)
         self._length.begins(phase)
         for act in self._now(phase):
@@ -263,7 +255,7 @@ class Acting:
                 module = act.instead(module)
             acting._model = module
             changed = images
-            drawn = acting._drawn(images) if any(act.by_position for act in acts) else None
+            drawn = acting._drawn.of(images) if any(act.by_position for act in acts) else None
             training = acting.phase() == "train"
             for act in acts:
                 act.drawn, act.training = drawn, training
@@ -305,18 +297,6 @@ class Acting:
     def _note(self, what: str) -> None:
         if self._at_first_loader is not None:
             self.early.add(what)
-
-    def _drawn(self, images: torch.Tensor) -> tuple[int, list[int]] | None:
-        """(data set, position of each row) of the images that a model is called with; None where that is not known."""
-        same = self._images is not None and self._images() is images
-        found = self._used if same else self._waiting.match(images, self._used)
-        if found is None and self._used is not None and self._used.holds(images):
-            found = self._used
-        self._images = weakref.ref(images)
-        self._used = found
-        if found is None or found.indices is None or len(found.indices) != len(images):
-            return None
-        return found.walk.dataset, found.indices
 
     def _make_load(self, original: Any) -> Any:
         acting = self
@@ -373,42 +353,6 @@ class Acting:
         self._patch(torch.amp.GradScaler, "scale", make_scale)
         self._after_step = after
 
-    def _attach_schedules(self) -> None:
-        """Every schedule class's own ``step``; one that steps others (SequentialLR) counts as one."""
-        acting = self
-        kinds = [v for v in vars(torch.optim.lr_scheduler).values() if isinstance(v, type) and "step" in v.__dict__]
-
-        def make_step(original: Any) -> Any:
-            def step(schedule: Any, *args: Any, **kwargs: Any) -> Any:
-                if hasattr(schedule, "_valgap_made"):
-                    acting._note("stepped")
-                acts = [] if acting._stepping or not hasattr(schedule, "_valgap_made") else acting._now()
-
-                def do() -> Any:
-                    acting._stepping = True
-                    try:
-                        return original(schedule, *args, **kwargs)
-                    finally:
-                        acting._stepping = False
-
-                call: Callable[[], Any] = do
-                for act in acts:
-                    call = functools.partial(act.schedule_step, schedule, call)
-                return call()
-
-            return step
-
-        def make_init(original: Any) -> Any:
-            def __init__(schedule: Any, *args: Any, **kwargs: Any) -> None:
-                original(schedule, *args, **kwargs)
-                schedule.__dict__["_valgap_made"] = True  # the first step is the constructor's own
-
-            return __init__
-
-        for kind in kinds:
-            self._patch(kind, "step", make_step)
-        self._patch(torch.optim.lr_scheduler.LRScheduler, "__init__", make_init)
-
     def _make_backward(self, original: Any) -> Any:
         acting = self
 
@@ -442,58 +386,6 @@ class Acting:
     def _learns(self) -> None:
         if self.phase() == "train":
             self._length.learns()
-
-    # -- seeds --------------------------------------------------------------------------------
-
-    def _begin_seed(self, loader: Any) -> None:
-        """Move the random numbers from the first loader on: data splits and first weights stay those of the record."""
-        if not self.seed:
-            return
-        move = self.seed * SEED_STRIDE
-        if not self._seeded:
-            self._seeded = True
-            torch.random.manual_seed(torch.initial_seed() % 2**32)
-            np.random.seed((int(np.random.get_state()[1][0]) + move) % 2**32)  # type: ignore[index]
-            random.seed(random.getrandbits(32) + move)
-        samplers = (loader, getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
-        for generator in (getattr(s, "generator", None) for s in samplers):
-            if isinstance(generator, torch.Generator) and id(generator) not in self._generators:
-                self._generators.add(id(generator))
-                generator.manual_seed(generator.initial_seed() + move)
-
-    def _attach_seeds(self) -> None:
-        if not self.seed and self._at_first_loader is None:
-            return
-        acting = self
-
-        def moved(original: Any) -> Any:
-            def seed(value: Any = None, *args: Any, **kwargs: Any) -> Any:
-                if acting._seeded and isinstance(value, (int, np.integer)):
-                    value = (int(value) + acting.seed * SEED_STRIDE) % 2**32
-                return original(value, *args, **kwargs)
-
-            return seed
-
-        for owner, name in ((torch, "manual_seed"), (torch.random, "manual_seed"), (np.random, "seed"), (random, "seed")):
-            self._patch(owner, name, moved)
-
-
-@dataclass(frozen=True, eq=False)
-class _Walk:
-    """One walk over a loader of this data set."""
-
-    dataset: int
-
-
-def _positions(iterator: Any) -> list[int] | None:
-    """Which positions of the data set the batch is made of that an iterator is about to return; None where not known."""
-    queue = iterator.__dict__.get("_valgap_indices")  # the recorder's, which takes the batch's entry when it is out
-    if not queue or not getattr(iterator, "_in_order", True):
-        return None
-    try:
-        return [int(i) for i in queue[0]]
-    except (TypeError, ValueError):
-        return [int(queue[0])] if isinstance(queue[0], int) else None
 
 
 def _replace(value: Any, old: torch.Tensor, new: torch.Tensor) -> Any:

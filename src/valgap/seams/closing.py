@@ -38,7 +38,8 @@ from valgap.seams.worker_draws import worker_numbers
 
 # Files are looked up before all else, since most of what a report shows goes by them.
 PROVENANCE_SHARE = 0.2
-# Shares of the budget: validation first, since most causes are judged by it.
+LEAST_LOOKING_S = 0.1  # what imports took of that is not taken from it: a listed set is looked up in no time
+# Shares of the budget: validation first, since most causes are judged by it. They count where not all of it will fit.
 VALIDATION_SHARE = 0.4
 TRAIN_SHARE = 0.65  # up to here; what is left is for augmented images, the replay and the first weights
 AUGMENTED_IMAGES = 512
@@ -63,10 +64,10 @@ class ClosingMeasurements:
         self.writer = writer
         # Importing what is needed counts too.
         self.attempts = Attempts(writer, budget_s, time.perf_counter() if started is None else started)
-        self.trained: TrackedModel | None = recorder.last_train[1]["model"] if recorder.last_train else None
-        self.model = self.trained if recorder.last_eval is None else judged(self.trained, recorder.last_eval[1])
-        if self.model is None and recorder.last_eval is not None and recorder.last_eval[1]["model"].is_shared():
-            self.model = recorder.last_eval[1]["model"]  # other processes have trained it
+        self.trained: TrackedModel | None = recorder.last.train[1]["model"] if recorder.last.train else None
+        self.model = self.trained if recorder.last.eval is None else judged(self.trained, recorder.last.eval[1])
+        if self.model is None and recorder.last.eval is not None and recorder.last.eval[1]["model"].is_shared():
+            self.model = recorder.last.eval[1]["model"]  # other processes have trained it
         self.planned = planned or max(LEAST_IMAGES, int(WORK_SHARE * recorder.work / (2 * WORK_PER_IMAGE)))
         self.train_images = min(MOST_TRAIN_IMAGES, self.planned)
         self.validation_images = min(MOST_VALIDATION_IMAGES, self.planned)
@@ -78,7 +79,7 @@ class ClosingMeasurements:
             self.attempts.make("weights", self._save_weights, -math.inf)  # all that comes later needs them
             self.attempts.make("provenance", self._learn_provenance)
             self.attempts.make("twins", self._find_twins)
-            if self.model is None or self.recorder.last_eval is None:
+            if self.model is None or self.recorder.last.eval is None:
                 self.attempts.skip("rescores", "no trained model with a validation pass was seen")
             else:
                 self.model.route = self._route(self.model)
@@ -88,8 +89,8 @@ class ClosingMeasurements:
                         self.attempts.skip("rescores", reason)
                     else:
                         self.attempts.make("rescores", self._rescore)
-            if self.recorder.last_train is not None and self.recorder.last_train[0] is not None:
-                loader = self.recorder.last_train[0]
+            if self.recorder.last.train is not None and self.recorder.last.train[0] is not None:
+                loader = self.recorder.last.train[0]
                 self.attempts.numbers("workers", lambda: worker_numbers(loader))
         seconds = round(time.perf_counter() - self.attempts.started, 3)
         self.writer.write("closing_end", {"seconds": seconds, "cut": sorted(set(self.attempts.cut))})
@@ -98,7 +99,7 @@ class ClosingMeasurements:
         """How validation came from images to logits; where that was seen of no call of this model, how training did."""
         if model.core is not None:
             return Route([model.core])
-        seen = [last[1]["walk"].routes.get(model.id) for last in (self.recorder.last_eval, self.recorder.last_train) if last]
+        seen = [last[1]["walk"].routes.get(model.id) for last in (self.recorder.last.eval, self.recorder.last.train) if last]
         return next((r for r in seen if r is not None), None)
 
     def _settle(self, model: TrackedModel) -> str | None:
@@ -107,8 +108,8 @@ class ClosingMeasurements:
             return "the weights that were trained are not those of the module: the program hands them over at each call"
         if model.route is None:
             return "the model was not seen to be called on images" if len(model.parts) > 1 else None
-        assert self.recorder.last_eval is not None
-        facts = self.recorder.last_eval[1]
+        assert self.recorder.last.eval is not None
+        facts = self.recorder.last.eval[1]
         for root in model.roots():
             root.eval()
         same = facts["model"] is model and facts["state"] == state_digest(*model.snapshot())
@@ -120,10 +121,10 @@ class ClosingMeasurements:
         All on the weights as they are now, in the program's own mode, so that they compare with each other.
         """
         self.writer.write("closing_begin", {"budget_s": 0.0})
-        if self.model is None or self.recorder.last_eval is None:
+        if self.model is None or self.recorder.last.eval is None:
             self.attempts.skip("own", "no trained model with a validation pass was seen")
             return
-        loader, facts = self.recorder.last_eval
+        loader, facts = self.recorder.last.eval
         rescoring = Rescoring(self.model, self.attempts)
         self.model.route = self._route(self.model)
         with torch.no_grad(), uncompiled(), preserved(self.model):
@@ -153,8 +154,8 @@ class ClosingMeasurements:
             return  # nothing was trained, or another process of the program has written its own
         final = {name: t.detach().cpu().contiguous().clone() for name, t, _, _ in self.trained.tensors}
         save_file(final, str(self.writer.path / "final.safetensors"))
-        if self.recorder.best is not None:
-            accuracy, index, state = self.recorder.best
+        if self.recorder.last.best is not None:
+            accuracy, index, state = self.recorder.last.best
             best = {k: v.contiguous() for k, v in state.items()}
             save_file(best, str(self.writer.path / "best.safetensors"), {"pass": str(index), "val": f"{accuracy:.6f}"})
 
@@ -162,14 +163,14 @@ class ClosingMeasurements:
         """Which files the samples of the last training and validation are, before anything goes by their names."""
         samples = self.recorder.samples
         done: set[int] = set()
-        seen = [last for last in (self.recorder.last_eval, self.recorder.last_train) if last is not None and last[0] is not None]
+        seen = [last for last in (self.recorder.last.eval, self.recorder.last.train) if last is not None and last[0] is not None]
         for number, (loader, facts) in enumerate(seen, 1):
             dataset = getattr(loader, "dataset", None)
             if facts["dataset"] in done or dataset is None or isinstance(dataset, HeldImages):
                 continue
             done.add(facts["dataset"])
             collate = getattr(loader, "collate_fn", None) if getattr(loader, "batch_size", None) is not None else None
-            deadline = self.attempts.until(PROVENANCE_SHARE * number / len(seen))
+            deadline = max(self.attempts.until(PROVENANCE_SHARE * number / len(seen)), time.perf_counter() + LEAST_LOOKING_S)
             with random_states_kept():
                 found = learn(samples, dataset, facts["dataset"], collate, deadline)
             if time.perf_counter() > deadline:
@@ -181,9 +182,9 @@ class ClosingMeasurements:
             walk.fingerprints = {new.get(i, i): mark for i, mark in walk.fingerprints.items()}
 
     def _find_twins(self) -> None:
-        if self.recorder.last_train is None or self.recorder.last_eval is None:
+        if self.recorder.last.train is None or self.recorder.last.eval is None:
             return
-        train, val = self.recorder.last_train[1]["dataset"], self.recorder.last_eval[1]["dataset"]
+        train, val = self.recorder.last.train[1]["dataset"], self.recorder.last.eval[1]["dataset"]
         rows = twin_rows(self.recorder.samples, train, val, self.attempts.ending)
         if rows is None:
             self.attempts.skip("twins", "the samples' identities are not known")
@@ -195,13 +196,13 @@ class ClosingMeasurements:
     # -- re-scoring ---------------------------------------------------------------------------
 
     def _rescore(self) -> None:
-        assert self.model is not None and self.recorder.last_eval is not None
+        assert self.model is not None and self.recorder.last.eval is not None
         model, attempts = self.model, self.attempts
-        loader, facts = self.recorder.last_eval
+        loader, facts = self.recorder.last.eval
         train_loader, train_walk = (
             (None, None)
-            if self.recorder.last_train is None
-            else (self.recorder.last_train[0], self.recorder.last_train[1]["walk"])
+            if self.recorder.last.train is None
+            else (self.recorder.last.train[0], self.recorder.last.train[1]["walk"])
         )
         head = Head(model)
         rescoring = Rescoring(model, attempts, head)
@@ -209,27 +210,35 @@ class ClosingMeasurements:
         views = validation_views(model, loader, facts["walk"], train_loader, train_walk)
         val = self._source(loader, loader.dataset, facts, self.validation_images)
         begun = time.perf_counter()
-        of_val = rescoring.gather(val, views, deadline)
+        found = ds.transform_of(loader.dataset)
+        # Training images pass the model plain, and as the program augments them; under the first weights so do all.
+        in_training = min(self.train_images, max(0, ds.safe_len(getattr(train_loader, "dataset", None))))
+        after = in_training * (found is not None) + (in_training + len(val.order)) * bool(head.first_features())
+        of_val = rescoring.gather(val, views, deadline, in_training + after)
         one_walk = (time.perf_counter() - begun) / len(views)
         attempts.numbers("batch_mates", lambda: batch_mate_numbers(model, of_val.images, mode_at(facts["walk"])))
-        found = ds.transform_of(loader.dataset)
         if found is not None and any(s.random for s in found.steps):
             fixed = functools.partial(self._fixed_validation, rescoring, loader, facts, found, deadline)
             attempts.make("val_fixed", fixed, (1 - VALIDATION_SHARE) * attempts.budget_s)
-        self._rescore_training(rescoring, head, found, of_val)
+        self._rescore_training(rescoring, head, found, of_val, after)
         if found is not None:
             prepared = functools.partial(self._as_weights_expect, rescoring, loader, facts, found)
             attempts.make("val_weights", prepared, one_walk)
 
-    def _rescore_training(self, rescoring: Rescoring, head: Head, found: ds.FoundTransform | None, of_val: Gathered) -> None:
-        """Training images through the validation transform, and what is learnt from them; ``found`` is that transform."""
-        assert self.recorder.last_eval is not None
+    def _rescore_training(
+        self, rescoring: Rescoring, head: Head, found: ds.FoundTransform | None, of_val: Gathered, after: int
+    ) -> None:
+        """Training images through the validation transform, and what is learnt from them; ``found`` is that transform.
+
+        ``after``: images that pass the model after that.
+        """
+        assert self.recorder.last.eval is not None
         attempts = self.attempts
-        if self.recorder.last_train is None:
+        if self.recorder.last.train is None:
             attempts.skip("train_eval", "training ran in another process")
             return
-        loader = self.recorder.last_eval[0]
-        train_loader, train_facts = self.recorder.last_train
+        loader = self.recorder.last.eval[0]
+        train_loader, train_facts = self.recorder.last.train
         if train_loader is None:
             attempts.skip("train_eval", "no loader gave the training images, and they are too many to be held")
             return
@@ -249,13 +258,14 @@ class ClosingMeasurements:
             attempts.skip("train_eval", "the validation loader makes its batches in its own way, and of its own data set alone")
             return
         train = self._source(loader, dataset, train_facts, self.train_images)
-        if time.perf_counter() > attempts.until(TRAIN_SHARE):
+        whole = "val_eval" not in attempts.cut  # validation that took longer was let to, since all will fit
+        if time.perf_counter() > (attempts.ending if whole else attempts.until(TRAIN_SHARE)):
             attempts.out_of_time("train_eval")
             return
         views = [View("train_eval", unchanged)]
         if rescoring.model.dropouts:
             views.append(View("train_dropout", unchanged, "dropout", AUGMENTED_IMAGES))
-        of_train = rescoring.gather(train, views, attempts.until(TRAIN_SHARE))
+        of_train = rescoring.gather(train, views, attempts.until(TRAIN_SHARE), after)
         batch_size = getattr(train_loader, "batch_size", None) or 32
         measure_features(of_train, of_val, head, attempts, self.recorder.training_of, batch_size)
         if dataset is not train_loader.dataset:

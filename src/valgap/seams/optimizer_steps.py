@@ -14,8 +14,9 @@ from valgap.seams.inputs import FIRST_BATCHES, is_sampled
 from valgap.seams.own_updates import OWN_UPDATE, OwnUpdates
 from valgap.seams.samples import Registry
 from valgap.seams.step_norms import StepMeter
+from valgap.seams.step_rows import StepRow
 from valgap.seams.tracked import TrackedModel
-from valgap.seams.walk import StepRow, Walk
+from valgap.seams.walk import Walk
 
 MAX_KEPT_RATES = 6_001  # steps of which the learning rate is kept for the closing measurements
 

@@ -8,7 +8,6 @@ import weakref
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from valgap.record.writer import RecordWriter
@@ -16,18 +15,21 @@ from valgap.seams.batches import as_class_index, find_images, find_logits, logit
 from valgap.seams.described import loader_settings, own_loader, without_workers
 from valgap.seams.inputs import fingerprint, is_sampled, miniatures, quantized
 from valgap.seams.kept_inputs import KeptPasses
+from valgap.seams.known_models import KnownModels
+from valgap.seams.last_walks import LastWalks
 from valgap.seams.logit_gradients import LogitGradient
 from valgap.seams.loops import Loops
 from valgap.seams.model_states import ModelStates
+from valgap.seams.open_batch import Call, OpenBatch
 from valgap.seams.optimizer_steps import OptimizerSteps
 from valgap.seams.ranks import Ranks
-from valgap.seams.routes import KEPT_IMAGES, Given, functions_given, given, owner_of
+from valgap.seams.routes import KEPT_IMAGES, Given, functions_given, given
 from valgap.seams.samples import Registry, Samples
 from valgap.seams.schedules import Schedules
 from valgap.seams.traces import Trace
 from valgap.seams.tracked import TrackedModel, unwrap
 from valgap.seams.waiting_batches import WaitingBatches
-from valgap.seams.walk import Call, OpenBatch, Walk
+from valgap.seams.walk import Walk
 from valgap.seams.walks import Walks
 
 MAX_SEEN = 4  # passes whose first images are kept small: train and val, and what else is there
@@ -36,25 +38,18 @@ LEARNING_WORK = 3  # forward and backward, in forward passes
 
 
 class Recorder:
-    """A ``Listener`` (seams/hooks.py) that writes to a RecordWriter."""
+    """A ``Listener`` (seams/listener.py) that writes to a RecordWriter."""
 
     def __init__(self, writer: RecordWriter) -> None:
         self.writer = writer
         self.errors: list[str] = []
         self.loaders = Registry()
         self.samples = Samples(writer)
-        self.models: list[TrackedModel] = []
+        self.models = KnownModels()
         self.walks: list[Walk] = []  # those that became passes and are not written yet
         self.num_passes = 0
-        self.num_models = 0
         self.target_keys: dict[int, str] = {}
-        # What the closing measurements need, kept alive: data set and loader settings of the last walks.
-        self.last_train: tuple[Any, Any] | None = None  # (loader, walk facts)
-        self.trained_on: dict[int, npt.NDArray[np.bool_]] = {}  # by data set: the positions that any training pass showed
-        self.last_eval: tuple[Any, Any] | None = None
-        self.best: tuple[float, int, dict[str, torch.Tensor]] | None = None  # accuracy, pass, state
-        self.seconds = {"train": 0.0, "eval": 0.0}
-        self.images = {"train": 0, "eval": 0}
+        self.last = LastWalks()
         self._waiting = WaitingBatches()
         self._walks = Walks(self.samples, self._waiting)
         self._current: OpenBatch | None = None
@@ -70,7 +65,6 @@ class Recorder:
         self._loops = Loops()
         self._seen: set[tuple[int, bool]] = set()
         self._kept = KeptPasses(writer)
-        self._known: weakref.WeakKeyDictionary[Any, TrackedModel] = weakref.WeakKeyDictionary()  # by called module
         self._looked_into: weakref.WeakSet[Any] = weakref.WeakSet()
         self._inner: list[tuple[Given, torch.Tensor, list[torch.Tensor]]] = []  # see ``inner_returned``
         self._at_work: dict[int, Any] = {}  # by id(): each module that returned inside the open call
@@ -199,7 +193,7 @@ class Recorder:
         if core is None or core.holder is None or model.parts != [module] or next(core.holder.parameters(), None) is None:
             return
         model.core = core
-        self._known[core.holder] = model
+        self.models.is_known_as(core.holder, model)
         if unwrap(core.holder) is not unwrap(module):
             model.narrow(core.holder)
             if model.start_taken:
@@ -273,35 +267,16 @@ class Recorder:
         sources = sources or [c for c in batch.calls if not c.consumed][-1:]
         model = sources[-1].model if sources else batch.calls[-1].model
         if not model.holds(module):
-            model = self._joined(model, module)
+            voted = {number for walk in self.walks for number in walk.votes}
+            model = self.models.joined(model, module, voted)
+            if model.start_taken:
+                self._states.rewrite_start(model)
             batch.owner = model.owner
         for source in sources:
             source.consumed = True
             source.model = model
         self._start(model, grad_enabled)
         self._call(batch, model, inputs, grad_enabled).sources = sources
-
-    def _joined(self, model: TrackedModel, module: Any) -> TrackedModel:
-        """The model that both are parts of; where each was known already, the one that has been trained."""
-        other = next((m for m in self.models if m is not model and m.shares(module)), None)
-        owner = owner_of(module)
-        if other is not None and other.steps and not model.steps:
-            for part in reversed(model.parts):
-                other.join(part, owner, ahead=True)
-            model, other = other, model
-        else:
-            for part in other.parts if other is not None else [module]:
-                model.join(part, owner)
-        if other is not None:
-            model.inherit(other)
-            if not any(w.votes[other.id] for w in self.walks):
-                self.models.remove(other)
-        for known in [m for m, of in self._known.items() if of is other]:
-            self._known[known] = model
-        self._known[module] = model
-        if model.start_taken:
-            self._states.rewrite_start(model)
-        return model
 
     def _see(self, walk: Walk, images: torch.Tensor, grad_enabled: bool) -> None:
         """Keep small copies of the first images of the first pass over each data set."""
@@ -317,27 +292,7 @@ class Recorder:
             self._states.write_start(model)
 
     def _track(self, module: Any) -> TrackedModel:
-        known = self._known.get(module)
-        if known is None or not any(known is m for m in self.models):
-            inner = unwrap(module)
-            known = next((m for m in self.models if m.contains(inner) or m.shares(inner)), None)
-        if known is not None:
-            self._known[module] = known
-            if known.is_part_of(module):  # a part was tried out before the whole was built
-                known.widen(module)
-            return known
-        model = TrackedModel(self.num_models, module)
-        self.num_models += 1
-        self.models.append(model)
-        self._known[module] = model
-        # Models of earlier folds must not be kept alive by us.
-        if len(self.models) > 4:
-            idle = [m for m in self.models[:-2] if m.id not in {w.model.id for w in self.walks if w.model}]
-            for old in idle[: len(self.models) - 4]:
-                self.models.remove(old)
-                for module_of_old in [m for m, of in self._known.items() if of is old]:
-                    del self._known[module_of_old]
-        return model
+        return self.models.of(module, lambda: {w.model.id for w in self.walks if w.model})
 
     def _close_current(self) -> None:
         batch, self._current = self._current, None
@@ -407,13 +362,13 @@ class Recorder:
 
     def step_started(self, optimizer: torch.optim.Optimizer, has_closure: bool) -> None:
         """An optimizer is about to step; with a closure its gradients are yet to come and are not read."""
-        self._steps.step_started(optimizer, has_closure, self._open_walk(), self.models)
+        self._steps.step_started(optimizer, has_closure, self._open_walk(), self.models.all)
 
     def step_ended(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer has stepped."""
         if self._current is not None:
             self._current.forget_graphs()
-        self._steps.step_ended(optimizer, self._open_walk(), self.models)
+        self._steps.step_ended(optimizer, self._open_walk(), self.models.all)
         self._ranks.stepped()
 
     def training_of(self, parameter: torch.Tensor) -> tuple[str, dict[str, Any], list[float]] | None:
@@ -445,11 +400,11 @@ class Recorder:
     def weights_loading(self, module: Any) -> None:
         """A module is about to load weights: what is open belongs to the old ones."""
         self._settle(keep=None, everything=True)
-        self._states.loading(module, self.models)
+        self._states.loading(module, self.models.all)
 
     def weights_loaded(self, module: Any, state: Any, strict: bool, result: Any) -> None:
         """``load_state_dict`` returned."""
-        self._states.loaded(module, state, strict, result, self.models, self.num_passes - 1)
+        self._states.loaded(module, state, strict, result, self.models.all, self.num_passes - 1)
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -477,8 +432,6 @@ class Recorder:
         walk.written = True
         model = walk.model
         kind = "train" if walk.backwards or walk.steps else "eval"
-        self.seconds[kind] += walk.ended - walk.started
-        self.images[kind] += int(np.sum(body["batch_sizes"]))
         self.writer.write("pass_end", body)
         if walk.seen is not None:
             self.writer.write("seen", {"pass": walk.index, **quantized(walk.seen)})
@@ -495,40 +448,13 @@ class Recorder:
             self._schedules.write(walk.index, self._steps.optimizers)
         loader = without_workers(walk.loader)
         if walk.held is not None:
-            loader = walk.held.loader(self.last_train is not None)
+            loader = walk.held.loader(self.last.train is not None)
         walk.drop_loader()
         facts = {"model": model, "walk": walk, "dataset": walk.dataset_id, "state": state}
         if kind == "train":
-            if walk.shown is not None:
-                known = self.trained_on.get(walk.dataset_id)
-                if known is not None and len(known) == len(walk.shown):
-                    known |= walk.shown
-                else:
-                    self.trained_on[walk.dataset_id] = walk.shown.copy()
-            self.last_train = (loader, facts)
-        elif loader is not None and self._tells_more(model):
-            self._consider_best(walk, model, loader, facts)
-
-    def _tells_more(self, model: TrackedModel) -> bool:
-        """Whether an evaluation of this model says at least as much of the training as the last one that counted."""
-        if model.steps or self.last_eval is None:
-            return True
-        last: TrackedModel = self.last_eval[1]["model"]
-        trained: TrackedModel | None = self.last_train[1]["model"] if self.last_train is not None else None
-        return not last.steps and trained is not None and (trained.is_alike(model) or not trained.is_alike(last))
-
-    def _consider_best(self, walk: Walk, model: TrackedModel, loader: Any, facts: dict[str, Any]) -> None:
-        trained = self.last_train[1]["dataset"] if self.last_train is not None else -1
-        if walk.dataset_id == trained and self.last_eval is not None:
-            return
-        self.last_eval = (loader, facts)
-        if not walk.labelled or not model.steps:
-            return
-        accuracy = walk.right / walk.labelled
-        if self.best is None or accuracy > self.best[0] or self.best[2].keys() != {t[0] for t in model.tensors}:
-            before = self.best[2] if self.best is not None else {}
-            state = {name: _copied(t.detach(), before.get(name)) for name, t, _, _ in model.tensors}
-            self.best = (accuracy, walk.index, state)
+            self.last.trained(walk, loader, facts)
+        elif loader is not None:
+            self.last.evaluated(walk, loader, facts)
 
     def finish(self) -> None:
         """Write everything that is still open; the program has ended."""
@@ -550,10 +476,3 @@ class Recorder:
 def _modes(model: TrackedModel, grad_enabled: bool) -> tuple[float, float, float, float]:
     training, norm, drop = model.modes()
     return float(training), norm, drop, float(grad_enabled)
-
-
-def _copied(tensor: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
-    """A copy on the CPU, in the memory of an earlier one that is no longer wanted: fresh memory takes several times as long."""
-    if before is None or before.shape != tensor.shape or before.dtype != tensor.dtype:
-        return tensor.to("cpu", copy=True)
-    return before.copy_(tensor)

@@ -36,11 +36,14 @@ class Rescoring:
         """Score every view of every batch until the deadline."""
         self._walk(source, views, deadline, None)
 
-    def gather(self, source: Source, views: list[View], deadline: float) -> Gathered:
-        """Score them, and gather the features of the first view; nothing where the program gave the model other images."""
-        return self._walk(source, views, deadline, self.head)
+    def gather(self, source: Source, views: list[View], deadline: float, later: int = 0) -> Gathered:
+        """Score them, and gather the features of the first view; nothing where the program gave the model other images.
 
-    def _walk(self, source: Source, views: list[View], deadline: float, head: Head | None) -> Gathered:
+        The deadline does not count where at its pace all of it fits into the budget, with so many images ``later``.
+        """
+        return self._walk(source, views, deadline, self.head, later)
+
+    def _walk(self, source: Source, views: list[View], deadline: float, head: Head | None, later: int | None = None) -> Gathered:
         tables: dict[str, list[dict[str, Any]]] = {v.name: [] for v in views}
         gathered = Gathered()
         logits_of: list[torch.Tensor] = []
@@ -48,7 +51,7 @@ class Rescoring:
         done = 0
         slowest = 0.0
         compared: list[bool] = []
-        begun = time.perf_counter()
+        begun = started = time.perf_counter()
         for images, target, ids in source.batches():
             compared += source.same_inputs(ids, images)
             eval_logits = None
@@ -73,7 +76,12 @@ class Rescoring:
             done += len(ids)
             now = time.perf_counter()
             slowest, begun = max(slowest, now - begun), now
-            if now + slowest > deadline:
+            left = len(source.order) - done
+            if now + slowest > deadline and not (
+                later is not None
+                and not source.in_order
+                and will_fit(now - started, done * len(views), left * len(views) + later, self.attempts.ending - now)
+            ):
                 if source.in_order and source.left:  # what comes first may be of one kind
                     reason = "the time budget ended before all images of the loader were read"
                     self.attempts.out_of_time(views[0].name, reason)
@@ -129,3 +137,8 @@ def _calibration_numbers(logits: list[torch.Tensor], targets: list[torch.Tensor]
     """How much the validation logits exaggerate."""
     values = calibration(torch.cat(logits).double().cpu().numpy(), torch.cat(targets).cpu().numpy())
     return values if values is not None else "too few labelled validation images"
+
+
+def will_fit(spent_s: float, done: int, left: int, room_s: float) -> bool:
+    """Whether what is left to do takes no more than ``room_s``, at the pace of what was done in ``spent_s``."""
+    return done > 0 and left * spent_s / done <= room_s

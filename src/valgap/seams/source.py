@@ -54,8 +54,8 @@ class Source:
             order = order[places[order]]
         self.order = order[:most].tolist()
         self.device = next(model.parts[0].parameters()).device
-        walk = recorder.last_eval[1]["walk"] if recorder.last_eval else None
-        lasts = (_change(last) for last in (recorder.last_eval, recorder.last_train))
+        walk = recorder.last.eval[1]["walk"] if recorder.last.eval else None
+        lasts = (_change(last) for last in (recorder.last.eval, recorder.last.train))
         self._change = next((c[1] for c in lasts if c is not None and c[0] is loader), None)
         found = ds.transform_of(loader.dataset)
         self.in_order = comes_in_order(loader)
@@ -157,11 +157,11 @@ def own_places(recorder: Recorder, facts: dict[str, Any]) -> npt.NDArray[np.bool
     round. A part that no phase drew, since a pass broke off, belongs to whichever asks. One process of a group draws its own
     share of what is everybody's.
     """
-    train = recorder.last_train[1] if recorder.last_train is not None else None
-    val = recorder.last_eval[1] if recorder.last_eval is not None else None
+    train = recorder.last.train[1] if recorder.last.train is not None else None
+    val = recorder.last.eval[1] if recorder.last.eval is not None else None
     if train is None or val is None or recorder.rank is not None:
         return None
-    of_train = train["dataset"], recorder.trained_on.get(train["dataset"])
+    of_train = train["dataset"], recorder.last.trained_on.get(train["dataset"])
     of_val = val["dataset"], val["walk"].shown
     (mine, own), (other, others) = (of_train, of_val) if facts is train else (of_val, of_train)
     ids, their_ids = (recorder.samples.ids.get(number) for number in (mine, other))
@@ -182,7 +182,7 @@ def comes_in_order(loader: Any) -> bool:
 
 def _walks(recorder: Recorder) -> Iterator[tuple[Any, Any]]:
     """(loader, walk) of the last evaluation and the last training."""
-    for last in (recorder.last_eval, recorder.last_train):
+    for last in (recorder.last.eval, recorder.last.train):
         if last is not None:
             yield last[0], last[1]["walk"]
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,11 +20,11 @@ from valgap.seams.datasets import length_of, safe_len
 from valgap.seams.held_images import HeldImages
 from valgap.seams.inputs import InputCollector, LossCollector
 from valgap.seams.kept_inputs import InputKeeper
-from valgap.seams.logit_gradients import LogitGradient, against_cross_entropy
-from valgap.seams.routes import KEPT_IMAGES, Given, Route
-from valgap.seams.step_norms import StepNorms
-from valgap.seams.tables import SAMPLE_COLUMNS, matrix, numbers, score
-from valgap.seams.traces import Trace
+from valgap.seams.logit_gradients import against_cross_entropy
+from valgap.seams.open_batch import OpenBatch
+from valgap.seams.routes import Route
+from valgap.seams.step_rows import StepRow, step_table
+from valgap.seams.tables import SAMPLE_COLUMNS, score
 from valgap.seams.tracked import TrackedModel
 
 FLUSH_BYTES = 4 << 20
@@ -38,92 +36,6 @@ KEY_BATCHES = 4
 REPEATED_SHARE = 0.75
 # A loader that says it gives its data so many times over is taken for one that never ends.
 ENDLESS = 3
-
-
-@dataclass
-class Call:
-    """One outermost call of a model on the open batch."""
-
-    model: TrackedModel
-    modes: tuple[float, float, float, float]  # training flag, BatchNorm, Dropout, gradients on
-    requires_grad: bool = False
-    logits: torch.Tensor | None = None
-    inputs: torch.Tensor | None = None  # only while the call is open
-    trace: Trace | None = None  # of what it returned
-    gradient: LogitGradient | None = None  # at its logits, of a few batches
-    given: Given | None = None  # how it was called, on the first batch of a pass
-    heads: dict[str, torch.Tensor] = field(default_factory=dict)  # class scores in its output, where there are several
-    consumed: bool = False  # another call worked on what it returned
-    sources: list[Call] = field(default_factory=list)  # the calls on whose output this one worked
-
-
-@dataclass
-class OpenBatch:
-    """The batch that the model is working on."""
-
-    walk: Walk
-    number: int
-    size: int
-    loaded: LoadedBatch | None
-    fingerprint: torch.Tensor | None
-    calls: list[Call] = field(default_factory=list)
-    loss_logits: torch.Tensor | None = None
-    loss_target: torch.Tensor | None = None
-    loss_name: str = ""
-    steps_before: int = 0  # optimizer steps of its walk when it was opened
-    shape: tuple[int, ...] = ()  # of one image
-    images: torch.Tensor | None = None  # a few of them, on the first batch of a pass
-    functions: list[Given] = field(default_factory=list)  # of the program, that were given the images
-    owner: Any = None  # the module whose method calls the parts
-    loss_call: Call | None = None  # the one whose output went into the loss
-
-    def sources(self, tensors: Sequence[torch.Tensor]) -> list[Call]:
-        """The calls on this batch whose output these tensors are, or come from."""
-        return [c for c in self.calls if c.trace is not None and any(c.trace.gave(t) for t in tensors)]
-
-    def no_images(self, tensor: torch.Tensor) -> bool:
-        """Whether it looks like what a part of the model made of the images: as many rows, but no image."""
-        if not self.calls or not tensor.is_floating_point() or tensor.shape[0] != self.size:
-            return False
-        other = tensor.ndim < 4 or tensor.shape[1] != (self.shape[0] if self.shape else -1)
-        return other and tensor[:1].numel() != math.prod(self.shape)
-
-    def forget_graphs(self) -> None:
-        """No further call on this batch works on what the calls returned."""
-        for call in self.calls:
-            call.heads = {}
-            if call.trace is not None:
-                call.trace.forget_graph()
-
-    @property
-    def with_gradients(self) -> bool:
-        """Whether its first call recorded gradients."""
-        return bool(self.calls) and bool(self.calls[0].modes[3])
-
-    def chosen(self) -> Call | None:
-        """The call that counts: that of the loss, one with gradient, of a trained model, the last model's first one."""
-        if self.loss_call is not None:
-            return self.loss_call
-        ends = [c for c in self.calls if not c.consumed] or self.calls
-        calls = [c for c in ends if c.logits is not None] or ends
-        group = [c for c in calls if c.requires_grad] or [c for c in calls if c.model.steps] or calls
-        if not group:
-            return None
-        return next(c for c in group if c.model is group[-1].model)
-
-
-@dataclass
-class StepRow:
-    """One optimizer step; tensors stay on their device until the walk is written."""
-
-    optimizer: int
-    backwards: int
-    rates: list[float]
-    loss: torch.Tensor | None = None
-    stale: torch.Tensor | None = None
-    norms: StepNorms | None = None
-    changed: bool | torch.Tensor = True  # whether a step was made at all; a 0-d tensor until it is read
-    model: TrackedModel | None = None  # that the program itself may have changed
 
 
 class Walk:
@@ -248,7 +160,7 @@ class Walk:
             self.mode_rows.append(call.modes)
             self.models[call.model.id] = call.model
             if call.given is not None:
-                route = _route(batch, call)
+                route = batch.route(call)
                 if route is not None:
                     self.routes[call.model.id] = route
         logits = batch.loss_logits
@@ -312,14 +224,14 @@ class Walk:
             "zero_grads": self.zero_grads,
             "batch_sizes": np.array(self.new_sizes, np.int32),
             "samples": self._take_samples(),
-            "step_table": self._take_steps(),
+            "step_table": step_table(self.step_rows),
             "inputs": self.inputs.result(),
             "loss": self.loss.result(self.num_batches),
             "modes": self._modes(),
             "gradient": self._gradient(),
         }
         self.part += 1
-        self.new_sizes = []
+        self.new_sizes, self.step_rows = [], []
         self.flushed = time.perf_counter()
         return body
 
@@ -401,32 +313,6 @@ class Walk:
         self.shown[np.array(indices)] = True
         return self.sample_ids[np.array(indices)]
 
-    def _take_steps(self) -> dict[str, Any]:
-        rows = self.step_rows
-        self.step_rows = []
-        widest = max((len(r.rates) for r in rows), default=0)
-        rates = np.full((len(rows), widest), np.nan, np.float32)
-        for i, row in enumerate(rows):
-            rates[i, : len(row.rates)] = row.rates
-        measured = [r.norms for r in rows]
-        norms = numbers([m.grad if m else None for m in measured])
-        sampled = np.array([m is not None for m in measured], bool)
-        bad = np.where(sampled, (~np.isfinite(norms)).astype(np.int8), np.int8(-1))
-        stale = numbers([r.stale for r in rows])
-        return {
-            "loss": numbers([r.loss for r in rows]),
-            "optimizer": np.array([r.optimizer for r in rows], np.int32),
-            "backwards": np.array([r.backwards for r in rows], np.int32),
-            "stale_gradients": np.where(np.isnan(stale), -1, stale > 0).astype(np.int8),
-            "learning_rate": rates,
-            "grad_norm": norms,
-            "update_ratio": numbers([m.update_ratio if m else None for m in measured]),
-            "group_grad_norm": matrix([m.group_grad if m else None for m in measured]),
-            "group_update_ratio": matrix([m.group_update_ratio if m else None for m in measured]),
-            "outside_ratio": numbers([m.outside_ratio if m else None for m in measured]),
-            "nonfinite_grad": bad.astype(np.int8),
-        }
-
 
 def _is_endless(loader: Any, length: int) -> bool:
     """Whether a loader goes on for ever, or so long that a pass over its data is no measure of it."""
@@ -438,27 +324,6 @@ def _is_endless(loader: Any, length: int) -> bool:
 
 def _columns(logits: torch.Tensor) -> int:
     return int(logits.shape[1]) if logits.ndim == 2 else 1
-
-
-def _route(batch: OpenBatch, last: Call) -> Route | None:
-    """How a batch came to the logits of its last call; None where a call in between was not seen whole."""
-    steps, call = [last], last
-    while len(call.sources) == 1:
-        call = call.sources[0]
-        steps.insert(0, call)
-    if call.sources or any(c.given is None for c in steps):
-        steps = [last]
-    own = last.logits is not None and (batch.loss_logits is None or batch.loss_logits.shape == last.logits.shape)
-    logits = batch.loss_logits if batch.loss_logits is not None else last.logits
-    return Route(
-        steps=[c.given for c in steps if c.given is not None],
-        functions=batch.functions,
-        owner=batch.owner,
-        images=batch.images,
-        logits=logits[:KEPT_IMAGES] if logits is not None else None,
-        straight=own and len(steps) == 1 and not last.sources,
-        head=last.model.head,
-    )
 
 
 def _kind_of(row: tuple[OpenBatch, torch.Tensor | None, torch.Tensor | None]) -> Any:

@@ -15,9 +15,10 @@ import torch
 from valgap.seams.batches import LoadedBatch
 from valgap.seams.content import are_akin, content_keys
 from valgap.seams.described import drawn_order
+from valgap.seams.open_batch import OpenBatch
 from valgap.seams.samples import Samples
 from valgap.seams.waiting_batches import WaitingBatches
-from valgap.seams.walk import OpenBatch, Walk
+from valgap.seams.walk import Walk
 
 # In a loop over a loader, a slice is data of its own, and no part of what the program makes of a batch, where it is one of more
 # than so many of its size, or where what it is cut from was there before.

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from valgap.record.printed.reading import Found, Line, read_line
+from valgap.record.printed.found import Found, Line
+from valgap.record.printed.reading import read_line
 from valgap.record.printed.tables import Header, header_of
 from valgap.record.printed.tokens import cleaned, is_rule, tokens_of
 from valgap.record.printed.words import Meaning, meaning_of, parts_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from valgap.record.printed.reading import Found
+from valgap.record.printed.found import Found
 from valgap.record.printed.tokens import Token, tokens_of
 from valgap.record.printed.words import meaning_of
 
