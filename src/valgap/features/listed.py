@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from valgap.data.images import SUFFIXES
-from valgap.features.looks import AGREE, FEW_CLEAR, likest, pictures_of
+from valgap.features.looks import AGREE, FEW_CLEAR, FRAMES, likest, pictures_of
 from valgap.types import IntArray, RunRecord
 
 MAX_FILES = 200_000
@@ -49,11 +49,14 @@ def _looks_so(run: RunRecord, dataset: int, ids: IntArray, files: list[str]) -> 
     own = [k for k in run.kept if run.passes[k.pass_index].dataset == dataset]
     if not own:
         return False
-    pictures = pictures_of(files)
-    told = np.concatenate([likest(k, pictures) for k in own])
     places = np.array([place.get(int(s), -1) for k in own for s in k.sample])
-    clear = (told >= 0) & (places >= 0)
-    return bool(clear.sum() >= FEW_CLEAR and (told == places)[clear].mean() >= AGREE)
+    for whole in FRAMES:
+        pictures = pictures_of(files, whole)
+        told = np.concatenate([likest(k, pictures) for k in own])
+        clear = (told >= 0) & (places >= 0)
+        if clear.sum() >= FEW_CLEAR and (told == places)[clear].mean() >= AGREE:
+            return True
+    return False
 
 
 def _targets(run: RunRecord, dataset: int) -> tuple[IntArray, IntArray] | None:

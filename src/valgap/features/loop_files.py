@@ -16,12 +16,14 @@ import numpy as np
 
 from valgap.data.folder import VALIDATION_NAMES
 from valgap.features.listed import MIN_CLASSES, image_folders, images_in_order
-from valgap.features.looks import AGREE, FEW_CLEAR, flat, likest, pictures_of, small
+from valgap.features.looks import AGREE, FEW_CLEAR, FRAMES, flat, likest, likest_shifted, pictures_of, small
 from valgap.types import IntArray, KeptInputs, Pass, RunRecord
 
 MOST_FILES = 4_000
 # Of so many training images that are told by their looks, nearly all must have the target of their folder.
 LEAST_TOLD = 20
+# Where fewer of the images are told so, they may be shifted.
+MOSTLY = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class LoopFiles:
 
     train: tuple[tuple[str, int], ...]
     val: tuple[tuple[str, int], ...]
+    whole: bool  # whether the program shows all of each file, as far as validation tells
 
 
 def with_loop_files(run: RunRecord) -> RunRecord:
@@ -49,7 +52,8 @@ def with_loop_files(run: RunRecord) -> RunRecord:
     target = {s: t for table in tables for s, t in zip(table.sample.tolist(), table.target.tolist(), strict=True)}
     kept: list[KeptInputs] = []
     told: dict[int, int] = {}  # training file -> the target that the loss saw
-    pictures = pictures_of([path for path, _ in found.train])
+    pictures = pictures_of([path for path, _ in found.train], found.whole)
+    labels = np.array([label for _, label in found.train])
     for one in run.kept:
         if run.passes[one.pass_index].phase != "train":
             kept.append(one)
@@ -57,8 +61,13 @@ def with_loop_files(run: RunRecord) -> RunRecord:
         files = likest(one, pictures)
         known = files >= 0
         told.update(zip(files[known].tolist(), [target.get(int(s), -1) for s in one.sample[known]], strict=True))
-        if known.any():
-            kept.append(replace(one, sample=(first + files[known]).astype(np.int32), images=one.images[known]))
+        if known.mean() < MOSTLY:
+            # Whether a shifted image has the target of its file cannot be asked of these: that it has is what makes them sure.
+            shifted = likest_shifted(one, pictures)
+            sure = (shifted >= 0) & (labels[shifted] == np.array([target.get(int(s), -1) for s in one.sample]))
+            files = np.where(known, files, np.where(sure, shifted, -1))
+            known = files >= 0
+        kept.append(replace(one, sample=np.where(known, first + files, one.sample).astype(np.int32)))
     unlisted = found.train
     if len(told) >= LEAST_TOLD and np.mean([found.train[i][1] == t for i, t in told.items()]) < AGREE:
         # The folders are not what training learns: its targets are known of these images alone.
@@ -73,22 +82,22 @@ def loop_files(run: RunRecord, train: Pass, val: Pass) -> LoopFiles | None:
     if not len(order) or (order < 0).any() or not counts:
         return None
     folders = {folder: images_in_order(folder) for folder in image_folders(run)}
-    likely: list[tuple[float, Path, dict[str, int]]] = []
+    likely: list[tuple[float, bool, Path, dict[str, int]]] = []
     for folder, files in folders.items():
         classes = _classes([Path(f).parent.name for f in files], order) if len(files) == len(order) else None
         if classes is not None and len(classes) >= MIN_CLASSES:
-            likeness = _likeness(run, val, files)
-            likely += [(likeness, folder, classes)] if likeness >= 0 else []
-    for _, folder, classes in sorted(likely, key=lambda x: (-round(x[0], 1), x[1].name not in VALIDATION_NAMES)):
+            likeness, whole = max((_likeness(run, val, files, whole), whole) for whole in FRAMES)
+            likely += [(likeness, whole, folder, classes)] if likeness >= 0 else []
+    for _, whole, folder, classes in sorted(likely, key=lambda x: (-round(x[0], 1), x[2].name not in VALIDATION_NAMES)):
         for other, theirs in folders.items():
             labels = [classes.get(Path(f).parent.name, -1) for f in theirs]
             if other != folder and len(theirs) <= MOST_FILES and Counter(labels) == counts:
                 val_files = tuple(zip(folders[folder], order.tolist(), strict=True))
-                return LoopFiles(tuple(zip(theirs, labels, strict=True)), val_files)
+                return LoopFiles(tuple(zip(theirs, labels, strict=True)), val_files, whole)
     return None
 
 
-def _likeness(run: RunRecord, val: Pass, files: list[str]) -> float:
+def _likeness(run: RunRecord, val: Pass, files: list[str], whole: bool) -> float:
     """Mean likeness of kept validation images to the files that they are by their order; 0 where none was kept.
 
     -1 where their looks tell other files: the program lists its classes in another order.
@@ -98,7 +107,7 @@ def _likeness(run: RunRecord, val: Pass, files: list[str]) -> float:
     rows = [(i, place[s]) for i, s in enumerate(kept.sample.tolist()) if s in place] if kept is not None else []
     if kept is None or not rows:
         return 0.0
-    pictures = pictures_of(files)
+    pictures = pictures_of(files, whole)
     own = np.array([n for _, n in rows])
     told = likest(kept, pictures)[[i for i, _ in rows]]
     clear = told >= 0

@@ -22,7 +22,7 @@ import numpy as np
 from valgap.features import Measurements
 from valgap.reference.positions import files_by_position
 from valgap.reference.probing import MIN_IMAGES, Answers, above_chance, answers, gained, likely_above
-from valgap.reference.seen_images import Colours, Side, cosines, kept_of, sides_of, with_files
+from valgap.reference.seen_images import Colours, Side, cosines, kept_of, sides_of, with_files, with_files_of_their_class
 from valgap.types import (
     AskAgain,
     AskedAgain,
@@ -98,6 +98,8 @@ def read(run: RunRecord, images: Measurements | None, ask: AskAgain | None = Non
         return "images as the network was given them, with the files that they come from"
     kept = of_train[-1], of_val[-1]
     known = [with_files(run, k, images) for k in kept]
+    if len(known[0][1]) < MIN_IMAGES:  # what is read beyond recognition, by a loop of the program's own
+        known[0] = with_files_of_their_class(run, kept[0], images, False)
     if min(len(k[1]) for k in known) < MIN_IMAGES:
         return f"{MIN_IMAGES} images of either side whose files and labels are known"
     labels = [k[2] for k in known]

@@ -15,6 +15,7 @@ from PIL import Image
 from valgap.data.images import read_middle, read_whole
 from valgap.errors import DataError
 from valgap.features import Measurements
+from valgap.features.source import class_names
 from valgap.types import FloatArray, IntArray, KeptInputs, RunRecord
 
 if TYPE_CHECKING:
@@ -118,6 +119,26 @@ def with_files(run: RunRecord, kept: KeptInputs, images: Measurements) -> Known:
         if row >= 0 and images.rows.labels[row] >= 0:
             name = run.sample_names[sample]
             found.append((i, (name, images.rows.paths[row]), int(images.rows.labels[row])))
+    return [f[0] for f in found], [f[1] for f in found], np.array([f[2] for f in found], np.int64)
+
+
+def with_files_of_their_class(run: RunRecord, kept: KeptInputs, images: Measurements, is_val: bool) -> Known:
+    """The kept images, each with a file of the class that is its target: for all of them together that is as good as its own."""
+    table = run.passes[kept.pass_index].samples
+    target = dict(zip(table.sample.tolist(), table.target.tolist(), strict=True))
+    train = run.last_train
+    indices = list(class_names(run, train)) if train is not None else []
+    rows = images.rows.part(is_val)
+    files = {k: rows[images.rows.labels[rows] == k].tolist() for k in range(len(indices))}
+    taken = dict.fromkeys(files, 0)
+    found: list[tuple[int, tuple[str, str], int]] = []
+    for i, sample in enumerate(kept.sample.tolist()):
+        label = indices.index(target[sample]) if target.get(sample, -1) in indices else -1
+        own = files.get(label, [])
+        if own:
+            row = own[taken[label] % len(own)]
+            taken[label] += 1
+            found.append((i, (run.sample_names[sample], images.rows.paths[row]), label))
     return [f[0] for f in found], [f[1] for f in found], np.array([f[2] for f in found], np.int64)
 
 
