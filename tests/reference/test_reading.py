@@ -166,3 +166,13 @@ def test_a_published_network_should_tell_what_another_one_tells(
     found = Stages(run, images).compared("forward")
     assert (found.kind == "published") == fault
     assert not fault or (found.points is not None and found.points.low > 0 and found.verdict == "at fault")
+
+
+def test_the_finished_model_clears_a_reading_that_a_probe_doubts(tmp_path: Path) -> None:
+    """It takes the files for what it was given; where it is used to something else, less of a probe's word is enough."""
+    run, images = run_on(tmp_path, scattered, scattered)
+    for val, train, verdict in (((0.8, 0.79), (0.9, 0.88), "sound"), ((0.8, 0.3), (0.9, 0.35), "at fault")):
+        again = AskedAgain(twice(200, *val), twice(400, *train))
+        assert Stages(run, images, lambda treatment, again=again: again).compared("read_train").verdict == verdict
+    at_chance = AskedAgain(twice(200, 0.25, 0.25), twice(400, 0.25, 0.25))
+    assert Stages(run, images, lambda treatment: at_chance).compared("read_train").verdict == "at fault"

@@ -46,6 +46,9 @@ RANDOM_POINTS = 15.0
 # The same where the program's own model was asked: of validation, and of training beyond that.
 LEAST_OWN, LEAST_APART = 3.0, 8.0
 SURE_OWN = 0.95
+# Points that validation must lose by its files before the model is taken to be used to another way of reading; then probes need
+# show no more than half of what they must otherwise.
+USED_TO, HALF = 15.0, 0.5
 # By so much less may training images be like their files than validation images are, before theirs is the odd reading.
 LESS_LIKE = 0.15
 TURNS = {1: "turned by a quarter to the left", 2: "upside down", 3: "turned by a quarter to the right"}
@@ -145,6 +148,19 @@ def _apart(again: AskedAgain, odd: Literal["train", "val"]) -> Apart | None:
     return Apart("train", beyond, loss, confidence) if confidence >= 0.5 else None
 
 
+def _alike_by(again: AskedAgain | None, labels: IntArray) -> bool:
+    """Whether the finished model, which knows something, takes both sides' files for what the program gave it."""
+    if again is None or again.val is None or again.train is None or _knows_nothing(again, labels):
+        return False
+    of_val, of_train = (gained(*_answers(one))[0] for one in (again.val, again.train))
+    return abs(of_val.value) < LEAST_OWN and abs(of_train.value) < LEAST_APART
+
+
+def _used_to_another(again: AskedAgain | None) -> bool:
+    """Whether the finished model is far worse on validation's files than on what the program makes of them."""
+    return again is not None and again.val is not None and gained(*_answers(again.val))[0].high < -USED_TO
+
+
 def _knows_nothing(again: AskedAgain | None, labels: IntArray) -> bool:
     """Whether the finished model answers validation by chance, however it is read: then it cannot tell two ways apart."""
     if again is None or again.val is None:
@@ -237,11 +253,12 @@ def compare_train(sides: Sides | str) -> Compared:
         _evidence(f"a probe taught by them as seen, asked about val {where}", told[own]),
         *_about("train", sides.train),
     )
-    confidence = SURE * likely_above(points, RANDOM_POINTS if excused else LEAST_POINTS)
+    least = RANDOM_POINTS if excused else LEAST_POINTS
+    alike = _alike_by(sides.again, sides.val.labels)
+    confidence = 0.0 if alike else SURE * likely_above(points, HALF * least if _used_to_another(sides.again) else least)
     if confidence < 0.5:
-        return Compared(
-            "sound", "training images show what their files show", points, nats, confidence, facts, treatment=sides.treat_train
-        )
+        same = "training images show what their files show"
+        return Compared("sound", same, points, nats, confidence, facts, own=alike, treatment=sides.treat_train)
     turn = _turn(sides.train)
     facts = (*facts, *_turn_evidence("train", sides.train, *turn))
     kind, what = _kind(sides.train, turn[0])
