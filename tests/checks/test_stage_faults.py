@@ -14,6 +14,7 @@ from valgap.types import (
     Clear,
     Compared,
     Effect,
+    Evidence,
     Finding,
     Intervention,
     Judged,
@@ -86,6 +87,16 @@ def test_a_name_has_what_the_finished_model_was_measured_to_gain() -> None:
     assert told == [(20.0, 0.75), (0.0, HINT), (20.0, HINT)]
     line = account(settled, Known(read_val=replace(FAULT, own=True)))[0]
     assert line.stage == "read_val" and line.confidence == 0.9 and line.points == FAULT.points
+
+
+def test_a_measured_cost_takes_the_place_of_an_assumed_one() -> None:
+    one = named("read_val", 5.0, 0.9)
+    assert isinstance(one.outcome, Finding)
+    facts = (Evidence("mean of the normalisation", 0.4, 0.5), Evidence("cost (not re-scored): assumed", 5.0, 0.0, "points"))
+    told = settle([replace(one, outcome=replace(one.outcome, evidence=facts))], Known(read_val=replace(FAULT, own=True)))[
+        0
+    ].outcome
+    assert isinstance(told, Finding) and [e.value for e in told.evidence] == [20.0, 0.4]
 
 
 def test_what_costs_nobody_knows_how_much_is_told_before_what_costs_little() -> None:
