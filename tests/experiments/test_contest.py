@@ -14,7 +14,7 @@ from tests.checks.cases import healthy
 from tests.experiments.test_joint import table
 from valgap.checks import CATALOGUE
 from valgap.experiments.arm import ArmSpec
-from valgap.experiments.contest import FIRST_SEEDS, Contest, decide, first_looks
+from valgap.experiments.contest import FIRST_SEEDS, LOOKS, Contest, decide, first_looks
 from valgap.experiments.lab import Lab
 from valgap.experiments.plan import SEEDS, Length
 from valgap.experiments.runner import ArmResult
@@ -65,7 +65,7 @@ def contests(arms: Arms) -> tuple[Lab, dict[str, Contest]]:
 
 
 def test_seeds_go_to_what_is_open_and_the_plain_is_decided_at_once() -> None:
-    arms = Arms({"": (0.0, 0.1), "large": (3.0, 0.1), "small": (0.5, 0.25)})
+    arms = Arms({"": (0.0, 0.1), "large": (3.0, 0.1), "small": (0.35, 0.25)})
     lab, found = contests(arms)
     first_looks(lab, list(found.values()))
     assert found["large"].judged.verdict == "confirmed" and not found["large"].open
@@ -74,7 +74,8 @@ def test_seeds_go_to_what_is_open_and_the_plain_is_decided_at_once() -> None:
     assert arms.asked.count("large") == FIRST_SEEDS
     assert found["small"].judged.verdict == "confirmed"
     effect = found["small"].judged.effect
-    assert effect is not None and effect.seeds == arms.asked.count("small") > SEEDS and effect.looks == effect.seeds - 1
+    assert effect is not None and effect.seeds == arms.asked.count("small") > SEEDS
+    assert effect.looks == 1 + LOOKS.index(effect.seeds), "later looks are spaced: each uses up a part of the level"
     assert arms.left > 0, "nothing more is run once all is decided"
 
 
@@ -97,8 +98,17 @@ def test_the_time_is_used_as_long_as_something_is_open() -> None:
     assert found["lucky"].seeds >= 8
 
 
+def test_fewer_seeds_are_added_where_there_is_no_time_for_those_of_the_next_look() -> None:
+    arms = Arms({"": (0.0, 1.5), "lucky": (0.6, 1.5)}, most=11)
+    lab, found = contests(arms)
+    first_looks(lab, list(found.values()))
+    arms.deadline = time.monotonic() + 1.5  # a round of two arms takes a second: four seeds, and not six at once
+    decide(lab, list(found.values()))
+    assert found["lucky"].seeds == 5 == arms.asked.count("lucky")
+
+
 def test_the_nearer_verdict_comes_first() -> None:
-    arms = Arms({"": (0.0, 0.1), "far": (0.15, 0.8), "small": (0.5, 0.25)}, most=23)
+    arms = Arms({"": (0.0, 0.1), "far": (0.15, 0.8), "small": (0.35, 0.25)}, most=34)
     lab, found = contests(arms)
     first_looks(lab, list(found.values()))
     assert found["small"].open and found["far"].open

@@ -117,15 +117,37 @@ def test_forks_share_nothing_that_they_write(
     assert (tmp_path / "log.csv").read_text() == "old "
 
 
-def test_what_acts_before_the_first_batch_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+# Weights whose names do not fit: the program goes on with those that were drawn.
+UNFIT = "model.load_state_dict({'net.' + k: v / 2 for k, v in model.state_dict().items()}, strict=False)"
+
+
+def test_what_acts_before_the_first_batch_is_forked_from_a_program_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("subprocess.Popen", ForkedPopen)
-    base = program(tmp_path, "model.load_state_dict(model.state_dict())")
+    base = program(tmp_path, UNFIT)
     early = replace(base, interventions=[Intervention("load_weights")])
+    both = replace(early, interventions=[*early.interventions, Intervention("scale_rate", {"factor": 0.1})])
+    specs = [base, early, replace(early, seed=1), replace(both, seed=1)]
+    warm, cold = (Runner(tmp_path / f"arms{w}", 2, time.monotonic() + 300, planned=4, warm=w) for w in (True, False))
+    forked = warm.run(specs)
+    anew = cold.run(specs)
+    warm.close()
+    cold.close()
+    assert [a.error for a in (*forked, *anew)] == [None] * 8
+    assert warm.forks == 4 and not warm.cold
+    assert [same(a, b) for a, b in zip(forked, anew, strict=True)] == [True] * 4
+    assert not same(forked[0], forked[1]) and forked[1].acted == (1,)
+
+
+def test_what_would_have_changed_earlier_calls_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.Popen", ForkedPopen)
+    base = program(tmp_path, "model(torch.zeros(2, 3, 16, 16))")
     runner = Runner(tmp_path / "arms", 2, time.monotonic() + 300, warm=True)
-    results = runner.run([base, early])
+    results = runner.run([base, replace(base, interventions=[Intervention("eval_mode", {"phase": "train"})])])
     runner.close()
-    assert runner.forks == 1 and "before the first batch" in runner.cold[0]
-    assert results[0].error is None
+    assert runner.forks == 1 and "before its first batch" in runner.cold[0]
+    assert [a.error for a in results] == [None, None]
 
 
 KILLED = """

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,11 +139,11 @@ def _rates(run: str) -> dict[int, Any]:
     return {o: np.concatenate([r[:, : width[o]] for r in found]) for o, found in rows.items()}
 
 
-def make_acts(spec: ArmSpec) -> list[Act]:
-    """What acts in this arm."""
+def make_acts(spec: ArmSpec, at_work: Sequence[tuple[Intervention, Act]] = ()) -> list[Act]:
+    """What acts in this arm; what is ``at_work`` already goes on."""
     from valgap.seams.interventions import make, without_training
 
-    acts = [make(i) for i in spec.interventions]
+    acts = [next((act for known, act in at_work if known == i), None) or make(i) for i in spec.interventions]
     return acts + without_training(Path(spec.weights), spec.ask_training) if spec.weights else acts
 
 

@@ -13,6 +13,7 @@ from valgap.experiments.joint import Confirmed
 from valgap.experiments.lab import Compare, Lab
 from valgap.experiments.ledger import account
 from valgap.experiments.plan import (
+    LEAST_REST_S,
     SEEDS,
     Length,
     arm_memory,
@@ -21,10 +22,12 @@ from valgap.experiments.plan import (
     choose_length,
     epoch_seconds,
     recorded_epochs,
+    rest_of_fork,
 )
-from valgap.experiments.runner import ArmResult, Limits, Runner
+from valgap.experiments.runner import PATIENCE, PATIENCE_S, ArmResult, Limits, Runner
 from valgap.experiments.scoring import is_evaluation, is_rescore, is_score, misleads_probe
 from valgap.experiments.screening import in_place, most_tries, references, screen
+from valgap.experiments.seen_again import is_seen_again
 from valgap.experiments.suspects import (
     NotRepeatableError,
     Suspect,
@@ -51,14 +54,13 @@ from valgap.types import (
 
 # A machine that is busy with other things slows arms down; those that run at the end of the budget may finish.
 GRACE = 0.15
-# An arm that takes this many times what is expected of it hangs.
-PATIENCE = 5.0
-PATIENCE_S = 120.0
 # Scoring recorded weights again costs next to nothing, but one training's luck is in every figure: a planted fault whose
 # removal gives 62 % from the recorded weights gives 68 to 77 % from those of five other seeds (benchmarks/ledger.py).
 EASY = 0.5
 # So many undecided causes are removed together, to see each without the others.
 MOST_TOGETHER = 4
+# What no other cause can hide.
+UNHIDDEN = ("score_without", "see_again")
 # Sets of confirmed causes that time is kept for, to be removed together.
 MOST_JOINT = 8
 # The checks that tell a stage, for faults without a name.
@@ -80,8 +82,8 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
     run = diagnosis.run
     suspects, settled = sort_out(diagnosis, compare(run) if compare is not None else None)
     # Without a suspect, the stages are tried: that needs whole arms, of the program as it is and with all references.
-    screened = choose_length(run, 2 * SEEDS, budget_s) if not suspects and compare is not None else None
-    if not suspects and (screened is None or not screened.whole()):
+    screening = not suspects and compare is not None and choose_length(run, 2 * SEEDS, budget_s, LEAST_REST_S)
+    if not suspects and not (screening and screening.whole()):
         return replace(diagnosis, judged=_merge(diagnosis, settled), ledger=account(diagnosis, _Nothing(), ()).lines)
     try:
         base = base_spec(run, [s.treatment for s in suspects])
@@ -89,8 +91,6 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         settled += [replace(s.judged, verdict="inconclusive", reason=str(why)) for s in suspects]
         return replace(diagnosis, judged=_merge(diagnosis, settled))
     folder = Path(run.path) / "experiments"
-    chosen, length, left_out = fit(run, suspects, budget_s) if suspects else ([], screened, [])
-    limits = Limits(PATIENCE_S + PATIENCE * (length.seconds if length is not None else run.seconds), arm_memory(run))
     gpus = run.header.get("gpus")
     runner = Runner(
         folder,
@@ -98,22 +98,34 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         begun + budget_s,
         progress,
         GRACE * budget_s,
-        limits,
+        Limits(PATIENCE_S + PATIENCE * run.seconds, arm_memory(run)),
         gpus if isinstance(gpus, int) else 0,
-        number_of_arms(chosen) if chosen else 2 * SEEDS,
-        length.seconds if length is not None else epoch_seconds(run)[0],
+        number_of_arms(suspects) if suspects else 2 * SEEDS,
+        epoch_seconds(run)[0],
         warm=True,
         like=run,
     )
     try:
+        # What all arms share is paid first: how long they can be depends on it.
+        waited = runner.warmed_up(base)
+        rest = rest_of_fork(run, waited) if waited is not None else None
+        budget_s = max(1.0, runner.deadline - time.monotonic())
+        if suspects:
+            chosen, length, left_out = fit(run, suspects, budget_s, rest)
+        else:
+            chosen, length, left_out = [], choose_length(run, 2 * SEEDS, budget_s, rest), []
+            if length is None or not length.whole():
+                return replace(diagnosis, judged=_merge(diagnosis, settled), ledger=account(diagnosis, _Nothing(), ()).lines)
+        if length is not None:
+            runner.plan(number_of_arms(chosen) if chosen else 2 * SEEDS, length.seconds)
         quick = _without_training(diagnosis, base, runner, suspects, chosen, compare)
         scored = None
         if quick is not None:
             told = {s.judged.check.code for s in quick.chosen}
-            quick.screens = length is None or not trains_easily(run, chosen, budget_s)
+            quick.screens = length is None or not trains_easily(run, chosen, budget_s, rest)
             quick.settled = [*settled, *(j for j in left_out if j.check.code not in told)]
             scored = quick.run(diagnosis, begun)
-        if length is None or (scored is not None and not trains_easily(run, chosen, budget_s)):
+        if length is None or (scored is not None and not trains_easily(run, chosen, budget_s, rest)):
             return scored or replace(diagnosis, judged=_merge(diagnosis, [*settled, *left_out]))
         length = like_before(folder, base, length, recorded_epochs(run))
         lab = Lab(run, base, length, runner, [s.treatment for s in chosen if is_rescore(s.treatment)], compare)
@@ -125,9 +137,9 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         runner.forget_features()
 
 
-def trains_easily(run: RunRecord, chosen: Sequence[Suspect], budget_s: float) -> bool:
+def trains_easily(run: RunRecord, chosen: Sequence[Suspect], budget_s: float, start_s: float | None = None) -> bool:
     """Whether whole arms in all seeds take a small part of the budget: then effects hold beyond the one recorded training."""
-    length = choose_length(run, number_of_arms(chosen), EASY * budget_s) if chosen else None
+    length = choose_length(run, number_of_arms(chosen), EASY * budget_s, start_s) if chosen else None
     return length is not None and length.whole()
 
 
@@ -267,7 +279,7 @@ class Trial:
         First with the confirmed ones removed; then, of those still undecided, each with all others removed: two causes of
         which either suffices to spoil the result gain nothing alone.
         """
-        undecided = [s for s in self.chosen if s.treatment.name != "score_without" and self._undecided(s)]
+        undecided = [s for s in self.chosen if s.treatment.name not in UNHIDDEN and self._undecided(s)]
         tries = len(self.chosen)
         if confirmed:
             tries += len(undecided)
@@ -342,7 +354,8 @@ class Trial:
 
 def _confirmed(contests: Sequence[Contest]) -> list[tuple[Suspect, Effect]]:
     judged = [(c.suspect, c.judged) for c in contests]
-    return [(s, j.effect) for s, j in judged if j.verdict == "confirmed" and j.effect is not None]
+    removed = [(s, j) for s, j in judged if j.verdict == "confirmed" and not is_seen_again(s.treatment)]
+    return [(s, j.effect) for s, j in removed if j.effect is not None]
 
 
 def _in_order(confirmed: Sequence[tuple[Suspect, Effect]]) -> list[Confirmed]:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ GRACE_S = 3.0
 # How the reason of an arm begins that had no time to end.
 OUT_OF_TIME = "the time budget ended"
 MEMORY_POLL_S = 1.0
+# An arm that takes this many times what is expected of it hangs.
+PATIENCE = 5.0
+PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,11 @@ class Runner:
         self._forked: set[Path] = set()
         self.cold: list[str] = []  # why arms could not be forked
         self.forks = 0
+
+    def plan(self, arms: int, seconds: float) -> None:
+        """Expect so many arms in all, each of so many seconds; one that takes several times as long hangs."""
+        self.planned, self.expected_s = arms, seconds
+        self.limits = replace(self.limits, seconds=PATIENCE_S + PATIENCE * seconds)
 
     def place(self, spec: ArmSpec) -> Path:
         """The arm's folder, by its content."""
@@ -274,6 +282,13 @@ class Runner:
                 time.sleep(POLL_S / 4)
             if program.gone and program.reason and program.reason not in self.cold:
                 self.cold.append(program.reason)
+
+    def warmed_up(self, spec: ArmSpec) -> float | None:
+        """Seconds in which a program that arms like this one are forked from reached its first loader; None where none waits."""
+        begun = time.monotonic()
+        self.wait_at_loaders([spec])
+        program = self._programs.get(self.place(waiting_spec(spec)))
+        return time.monotonic() - begun if program is not None and program.ready and not program.gone else None
 
     def _variables(self, folder: Path, temporary: Path, threads: int) -> dict[str, str]:
         """The environment of an arm that lives in ``folder``."""

@@ -14,7 +14,9 @@ from valgap.experiments.runner import ArmResult
 from valgap.stats import rows_cross_fitted
 from valgap.types import Effect, Intervention, Measured, SampleTable
 
-SCORES = ("score_renamed", "score_without", "score_best_epoch")
+SCORES = ("score_renamed", "score_without", "score_best_epoch", "see_again")
+# What other training changes as well: recorded weights do not show it.
+TRAINED_SCORES = ("score_best_epoch", "see_again")
 # Changes of validation images alone: the finished model is scored again under them, and nothing is trained.
 RESCORES = ("affine", "flip_channels", "resize", "fixed_transform", "weights_transform")
 # Changes of single samples, which know them by their position: what validates is run again, on the finished weights.
@@ -53,7 +55,7 @@ def is_rescore(intervention: Intervention) -> bool:
 def is_evaluation(intervention: Intervention) -> bool:
     """Whether recorded weights show its effect: nothing about the training changes."""
     in_eval_mode = intervention.name == "eval_mode" and intervention.settings.get("phase") == "validation"
-    kept = is_score(intervention) and intervention.name != "score_best_epoch"  # earlier epochs need training
+    kept = is_score(intervention) and intervention.name not in TRAINED_SCORES  # earlier epochs, and other answers
     by_sample = intervention.name in BY_SAMPLE and intervention.settings.get("phase") == "validation"
     return kept or is_rescore(intervention) or in_eval_mode or by_sample
 
@@ -61,7 +63,7 @@ def is_evaluation(intervention: Intervention) -> bool:
 def misleads_probe(intervention: Intervention) -> bool:
     """Whether the removed fault spoils the probe's own validation: the probe saw the same images under the same labels."""
     by_sample = intervention.name in BY_SAMPLE and intervention.settings.get("phase") != "train"
-    return is_rescore(intervention) or by_sample or (is_score(intervention) and intervention.name != "score_best_epoch")
+    return is_rescore(intervention) or by_sample or (is_score(intervention) and intervention.name not in TRAINED_SCORES)
 
 
 def rescored(control: Sequence[ArmResult], place: int, random: bool) -> tuple[list[ArmResult], list[ArmResult]] | None:

@@ -12,6 +12,7 @@ from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.placebo import has_placebo
 from valgap.experiments.plan import SEEDS, Length, choose_length, least_budget
 from valgap.experiments.scoring import is_rescore, is_score
+from valgap.experiments.seen_again import SEE_AGAIN, can_be_seen_again
 from valgap.types import TRAINED, Case, CaseStages, Diagnosis, Finding, Intervention, Judged, RunRecord
 
 SUSPECTED = 0.5
@@ -19,9 +20,9 @@ TRIED_AS_STAGE = "not tried by itself: its stage is tried as a whole, under anot
 NO_TREATMENT = "not tried: no change to the running program removes this cause, so that it is judged on evidence alone"
 
 
-def too_small(run: RunRecord, arms: int) -> str:
+def too_small(run: RunRecord, arms: int, start_s: float | None = None) -> str:
     """Why a cause was not tried, with the budget that would do."""
-    minutes = math.ceil(least_budget(run, arms) / 60)
+    minutes = math.ceil(least_budget(run, arms, start_s) / 60)
     return f"not tried: the time budget is too small; --budget {minutes}m would do for the likeliest cause"
 
 
@@ -62,6 +63,8 @@ def sort_out(diagnosis: Diagnosis, stages: CaseStages | None = None) -> tuple[li
         whole = stages.reference(judged.check.stage) if stages is not None and judged.check.stage is not None else None
         if isinstance(whole, Intervention):
             by_stage.append(Suspect(judged, finding, whole, by_stage=True))
+        elif treatment is None and can_be_seen_again(judged.check, finding):
+            suspects.append(Suspect(judged, finding, SEE_AGAIN))
         elif treatment is None:
             settled.append(replace(judged, reason=judged.reason or NO_TREATMENT))
         else:
@@ -117,13 +120,15 @@ def _numbers(value: object) -> list[int]:
     return [int(v) for v in value] if isinstance(value, list) else []
 
 
-def fit(run: RunRecord, suspects: Sequence[Suspect], budget_s: float) -> tuple[list[Suspect], Length | None, list[Judged]]:
-    """(those that are tried, how long the arms are, those that the budget leaves out)."""
+def fit(
+    run: RunRecord, suspects: Sequence[Suspect], budget_s: float, start_s: float | None = None
+) -> tuple[list[Suspect], Length | None, list[Judged]]:
+    """(those that are tried, how long the arms are, those that the budget leaves out); ``start_s`` as in ``choose_length``."""
     chosen = list(suspects)
     left_out: list[Judged] = []
-    reason = too_small(run, number_of_arms(chosen[:1])) if chosen else ""
+    reason = too_small(run, number_of_arms(chosen[:1]), start_s) if chosen else ""
     while chosen:
-        length = choose_length(run, number_of_arms(chosen), budget_s)
+        length = choose_length(run, number_of_arms(chosen), budget_s, start_s)
         if length is not None:
             return chosen, length, left_out
         last = next((s for s in reversed(chosen) if not is_score(s.treatment)), None)

@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +49,13 @@ class Nest:
     """The program's process while it waits to be forked, and each fork of it.
 
     Args:
-        folder: of the waiting program; arms are made in ``folder/arms``.
+        spec: of the waiting program, with what acts before its first loader.
+        folder: of it; arms are made in ``folder/arms``.
         connection: to the diagnosis: a line of JSON for each arm, and for what became of it.
     """
 
-    def __init__(self, folder: Path, connection: socket.socket) -> None:
-        self.folder, self.connection = folder, connection
+    def __init__(self, spec: ArmSpec, folder: Path, connection: socket.socket) -> None:
+        self.spec, self.folder, self.connection = spec, folder, connection
         self.arm: tuple[ArmSpec, Path] | None = None  # in a fork: what it is
         self.guarded = False
         self.session: Session
@@ -111,13 +113,14 @@ class Nest:
         """Why this arm cannot begin here: something of it acts before the first batch."""
         acting = self.session.acting
         early = acting.early if acting is not None else set()
-        if not early or not (spec.interventions or spec.weights):
+        more = replace(spec, interventions=[i for i in spec.interventions if i not in self.spec.interventions])
+        if not early or not (more.interventions or more.weights):
             return ""
         if early - {"loading"}:
             return "the program calls its model before its first batch"
         from valgap.seams.act import Act
 
-        acts = make_acts(spec)
+        acts = make_acts(more)
         late = any(type(a).loading is not Act.loading for a in acts)
         return "it changes weights that are loaded before the first batch" if late else ""
 
@@ -149,7 +152,7 @@ class Nest:
         assert acting is not None
         state = torch.get_rng_state()
         torch.default_generator.manual_seed(OF_ACTS + spec.seed)
-        acts = make_acts(spec)
+        acts = make_acts(spec, list(zip(self.spec.interventions, acting.acts, strict=True)))
         torch.set_rng_state(state)
         acting.become(acts, spec.seed, spec.epochs, spec.fraction)
         self.arm = (spec, folder)
@@ -237,7 +240,7 @@ def main() -> None:
     connection.connect(sys.argv[2])
     die_with_parent()
     spec = ArmSpec.from_json(json.loads((folder / SPEC_FILE).read_text()))
-    sys.exit(run_arm(spec, folder, Nest(folder, connection)))
+    sys.exit(run_arm(spec, folder, Nest(spec, folder, connection)))
 
 
 if __name__ == "__main__":

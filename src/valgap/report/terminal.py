@@ -228,7 +228,8 @@ def _statement(diagnosis: Diagnosis, console: Console) -> None:
         judged = verdicts.get(line.name)
         span = f"({line.low:+.1f} .. {line.high:+.1f})" if line.low is not None and line.high is not None else ""
         nats = f"loss {loss_text(line.nats)}" if line.nats is not None and line.kind != "measurement" else ""
-        verdict = f"[bold]{judged.verdict}[/]" if judged is not None and line.kind == "cause" else ""
+        shown = judged is not None and judged.verdict != "untested" and line.kind in ("cause", "measurement")
+        verdict = f"[bold]{judged.verdict}[/]" if judged is not None and shown else ""
         if judged is not None and judged.rests_on == "loss":
             verdict += " by the loss alone"
         if line.kind == "confidence":
