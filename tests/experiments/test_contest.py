@@ -14,8 +14,8 @@ from tests.checks.cases import healthy
 from tests.experiments.test_joint import table
 from valgap.checks import CATALOGUE
 from valgap.experiments.arm import ArmSpec
-from valgap.experiments.contest import FIRST_SEEDS, LOOKS, Contest, decide, first_looks
-from valgap.experiments.lab import Lab
+from valgap.experiments.contest import FIRST_SEEDS, LOOKS, Contest, decide, first_looks, of_first_looks
+from valgap.experiments.lab import LEAST_SEEDS, OUT_OF_TIME, Group, Lab
 from valgap.experiments.plan import SEEDS, Length
 from valgap.experiments.runner import ArmResult
 from valgap.experiments.suspects import Suspect, sort_out
@@ -96,6 +96,31 @@ def test_the_time_is_used_as_long_as_something_is_open() -> None:
     decide(lab, list(found.values()))
     assert arms.left < 2 and found["lucky"].judged.verdict == "inconclusive"
     assert found["lucky"].seeds >= 8
+
+
+def test_where_the_time_ends_early_both_sides_have_as_many_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = Arms({"": (0.0, 0.1), "large": (5.0, 0.1)})
+    lab, found = contests(arms)
+    lab._done.clear()
+    whole, begun = arms._one, []
+
+    def one(spec: ArmSpec) -> ArmResult:
+        begun.append(spec.seed)
+        late = len(begun) > 2 * LEAST_SEEDS
+        return ArmResult(spec, None, None, (), 0.0, f"{OUT_OF_TIME} before it began") if late else whole(spec)
+
+    monkeypatch.setattr(arms, "_one", one)
+    lab.prepare([Group(seeds=SEEDS), *of_first_looks(list(found.values()))])
+    assert begun == [0, 0, 1, 1, 2, 2]
+    monkeypatch.setattr("valgap.experiments.lab.reproduces", lambda recorded, n, control: (True, f"{len(control)} seeds"))
+    problem, told, _ = lab.fidelity(lab.control())
+    assert problem is None and told.startswith("2 seeds")
+    first_looks(lab, list(found.values()))
+    effect = found["large"].judged.effect
+    assert effect is not None and effect.seeds == LEAST_SEEDS and found["large"].judged.verdict == "confirmed"
+    monkeypatch.setattr(arms, "_one", lambda spec: ArmResult(spec, None, None, (), 0.0, "the program ended with status 1"))
+    lab._done.clear()
+    assert "status 1" in (lab.fidelity(lab.control())[0] or "")
 
 
 def test_fewer_seeds_are_added_where_there_is_no_time_for_those_of_the_next_look() -> None:

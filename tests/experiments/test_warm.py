@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.experiments.test_interventions import spec
 from tests.processes import ForkedPopen
@@ -148,6 +149,35 @@ def test_what_would_have_changed_earlier_calls_begins_anew(tmp_path: Path, monke
     runner.close()
     assert runner.forks == 1 and "before its first batch" in runner.cold[0]
     assert [a.error for a in results] == [None, None]
+
+
+PHOTOGRAPHS = """
+from PIL import Image
+class Photographs(Images):
+    def __getitem__(self, i):
+        picture = Image.open(f'{i % 20}.jpg').convert('RGB').crop((i % 5, 0, i % 5 + 16, 16))
+        return transforms.functional.to_tensor(picture) + self.images[i] + torch.rand(1), self.targets[i]
+train_set.__class__ = val_set.__class__ = Photographs
+"""
+
+
+def test_what_arms_decode_of_files_is_kept_for_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.Popen", ForkedPopen)
+    draw = np.random.default_rng(0)
+    for k in range(20):
+        Image.fromarray(draw.integers(0, 255, (16, 24, 3), dtype=np.uint8)).save(tmp_path / f"{k}.jpg")
+    base = program(tmp_path, PHOTOGRAPHS, "import time; time.sleep(0.4)")
+    specs = [base, replace(base, seed=1), replace(base, seed=2)]
+    warm, cold = (Runner(tmp_path / f"arms{w}", 2, time.monotonic() + 300, planned=3, warm=w) for w in (True, False))
+    forked = [arm for s in specs for arm in warm.run([s])]  # one after another
+    anew = cold.run(specs)
+    copied = [json.loads((warm.place(s) / "record" / "result.json").read_text())["copied"] for s in specs]
+    warm.close()
+    cold.close()
+    assert [a.error for a in (*forked, *anew)] == [None] * 6 and warm.forks == 3
+    assert [same(a, b) for a, b in zip(forked, anew, strict=True)] == [True] * 3
+    reads = 2 * (48 + 30)  # in two epochs, of twenty files
+    assert copied[0] == reads - 20 and copied[2] == reads, "the last one was forked from a program that had decoded all"
 
 
 KILLED = """

@@ -109,6 +109,7 @@ def run_arm(spec: ArmSpec, folder: Path, nest: Nest | None = None) -> int:
         "error": ending.error,
         "acted": session.acting.acted() if session.acting is not None else [],
         "replayed": session.acting.replayed() if session.acting is not None else 0,
+        "copied": session.acting.decoded.copied if session.acting is not None and session.acting.decoded is not None else 0,
         "guarded": guarded,
         "seconds": round(seconds, 3),
     }
@@ -149,12 +150,14 @@ def make_acts(spec: ArmSpec, at_work: Sequence[tuple[Intervention, Act]] = ()) -
 
 def _acting(spec: ArmSpec, features: Path, nest: Nest | None) -> Acting:
     from valgap.seams.acting import Acting
+    from valgap.seams.decoded import DecodedFiles
     from valgap.seams.feature_replay import FeatureReplay
 
-    replay = FeatureReplay(features) if features.is_dir() else None
+    shared = features.is_dir()
+    replay, decoded = (FeatureReplay(features), DecodedFiles(features)) if shared else (None, None)
     at_first_loader = nest.wait if nest is not None else None
     acts = make_acts(spec)
-    return Acting(acts, spec.train, spec.validation, spec.seed, spec.epochs, spec.fraction, replay, at_first_loader)
+    return Acting(acts, spec.train, spec.validation, spec.seed, spec.epochs, spec.fraction, replay, at_first_loader, decoded)
 
 
 def main() -> None:

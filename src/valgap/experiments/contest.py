@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from valgap.experiments.lab import OUT_OF_TIME, Group, Lab
+from valgap.experiments.lab import LEAST_SEEDS, OUT_OF_TIME, Group, Lab
 from valgap.experiments.placebo import has_placebo
 from valgap.experiments.runner import ArmResult
 from valgap.experiments.scoring import without
@@ -28,8 +28,6 @@ from valgap.types import Effect, Judged, RestsOn, Verdict
 # The first look at a treatment. Two seeds leave one degree of freedom, with which next to nothing can be said, and would use
 # up half of the level: in simulations the same effects take more arms then.
 FIRST_SEEDS = 3
-# Of two seeds alone, where the time has ended, a verdict is told too.
-LEAST_SEEDS = 2
 # More seeds than these tell nothing more that anybody would wait for.
 MOST_SEEDS = 32
 # The seeds at each look: every look uses up a part of the level, so that later ones are spaced.
@@ -221,9 +219,14 @@ def _of_stage(verdict: Verdict, reason: str) -> tuple[Verdict, str]:
     return ("inconclusive" if verdict == "refuted" else verdict), told
 
 
+def of_first_looks(contests: Sequence[Contest]) -> list[Group]:
+    """The arms that a first look at each of them needs."""
+    return [g for c in contests for g in c.wanted(c.first)]
+
+
 def first_looks(lab: Lab, contests: Sequence[Contest]) -> None:
     """Look at all of them once, the likeliest first."""
-    lab.prepare([g for c in contests for g in c.wanted(c.first)])
+    lab.prepare(of_first_looks(contests))
     for contest in contests:
         contest.look_again(contest.first)
 

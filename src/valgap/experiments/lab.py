@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,8 @@ CONTROL_CLOSING = 0.3
 # Seeds where recorded weights are scored again and validation draws random numbers: nothing is trained, so that arms are
 # cheap, and their luck would be as large as many an effect.
 DRAWS = 2 * SEEDS
+# With so many seeds of either side a verdict is told, where there is no time for more.
+LEAST_SEEDS = 2
 # References of stages that rest on the image files, and not on how long the program trained.
 BY_FILES = ("draw_all", "pair_by_file", "read_soundly")
 # Holds the stages of a record against their references.
@@ -136,17 +139,18 @@ class Lab:
         return list(wanted.values())
 
     def prepare(self, groups: Sequence[Group]) -> None:
-        """Run what is missing of these groups, all at once."""
+        """Run what is missing of these groups, all at once: seed by seed, so that all have as many when the time ends."""
         # Of two groups that are alike, the one with more seeds holds the other.
         largest: dict[str, Group] = {}
         for group in groups:
             if group.key not in largest or largest[group.key].seeds < group.seeds:
                 largest[group.key] = group
         missing = {key: self.missing([g]) for key, g in largest.items()}
-        ran = self.runner.run([s for specs in missing.values() for s in specs])
-        results = iter([named_as_in(self.run, a) for a in ran])
-        for key, specs in missing.items():
-            new = [next(results) for _ in specs]
+        order = sorted(((key, spec) for key, specs in missing.items() for spec in specs), key=lambda one: one[1].seed)
+        ran: dict[str, list[ArmResult]] = {key: [] for key in missing}
+        for (key, _), arm in zip(order, self.runner.run([spec for _, spec in order]), strict=True):
+            ran[key].append(named_as_in(self.run, arm))
+        for key, new in ran.items():
             self.finished += sum(a.error is None for a in new)
             self.replayed += sum(a.replayed for a in new)
             self.reused += sum(a.reused for a in new)
@@ -166,11 +170,15 @@ class Lab:
         return self.arms(())
 
     def fidelity(self, control: Sequence[ArmResult]) -> tuple[str | None, str, bool]:
-        """(why no verdict is possible, or None; how well the control repeats the record; whether it does)."""
+        """(why no verdict is possible, or None; how well the control repeats the record; whether it does).
+
+        By the arms that finished, where others were only cut off by the end of the time.
+        """
         broken = next((a.error for a in control if a.error is not None), None)
-        if broken is not None:
+        sound = list(itertools.takewhile(lambda a: a.error is None, control))
+        if broken is not None and (not broken.startswith(OUT_OF_TIME) or len(sound) < min(LEAST_SEEDS, len(control))):
             return f"the control could not be run: {broken}", broken, False
-        control = [named_as_in(self.run, a) for a in control]
+        control = [named_as_in(self.run, a) for a in sound]
         if self.base.weights:
             return self._same_weights(control)
         if self.length.fraction < 1.0:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from valgap.experiments.arm import WEIGHTS_FILE, ArmSpec
-from valgap.experiments.contest import Contest, decide, first_looks
+from valgap.experiments.contest import Contest, decide, first_looks, of_first_looks
 from valgap.experiments.joint import Confirmed
-from valgap.experiments.lab import Compare, Lab
+from valgap.experiments.lab import Compare, Group, Lab
 from valgap.experiments.ledger import account
 from valgap.experiments.plan import (
     LEAST_REST_S,
@@ -53,7 +53,7 @@ from valgap.types import (
 )
 
 # A machine that is busy with other things slows arms down; those that run at the end of the budget may finish.
-GRACE = 0.15
+GRACE = 0.05
 # Scoring recorded weights again costs next to nothing, but one training's luck is in every figure: a planted fault whose
 # removal gives 62 % from the recorded weights gives 68 to 77 % from those of five other seeds (benchmarks/ledger.py).
 EASY = 0.5
@@ -192,9 +192,13 @@ class Trial:
     def run(self, diagnosis: Diagnosis, begun: float) -> Diagnosis:
         """Every suspect's verdict, then the joint account."""
         lab = self.lab
+        contests = [Contest(lab, s, len(self.chosen)) for s in self.chosen]
+        # Beside the control, but for what a control arm may tell by itself.
+        beside = of_first_looks([c for c in contests if c.suspect.treatment not in lab.rescores])
+        lab.prepare([Group(seeds=lab.seeds), *beside])
         control = lab.control()
         problem, fidelity, reproduced = lab.fidelity(control)
-        contests = [Contest(lab, s, len(self.chosen)) for s in self.chosen] if problem is None else []
+        contests = contests if problem is None else []
         if problem is not None:
             self.settled += [replace(s.judged, verdict="inconclusive", reason=problem) for s in self.chosen]
         first_looks(lab, contests)
@@ -337,7 +341,7 @@ class Trial:
         return Experiments(
             arms=lab.finished,
             reused=lab.reused,
-            seeds=len(control),
+            seeds=sum(a.error is None for a in control),
             epochs=total if lab.base.weights else lab.length.epochs or total,
             recorded_epochs=total,
             train_fraction=lab.length.fraction,

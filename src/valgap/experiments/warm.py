@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 ARMS = "arms"  # below the folder of the program that waits
 POLL_S = 0.05
+DECODE_S = 0.03  # for which the program that waits decodes what its arms have decoded before it listens again
 MAX_WORLD_BYTES = 256 << 20  # of what the program wrote before it is forked, and every fork copies
 PR_SET_PDEATHSIG = 1
 # Acts that draw take their seed from torch's generator as it is right after the import, where it is another one each time.
@@ -77,9 +78,11 @@ class Nest:
             stream.flush()
         gc.freeze()
         since = time.time()
+        decoded = self.session.acting.decoded if self.session.acting is not None else None
         self._send({"ready": True})
         while True:
-            readable, _, _ = select.select([self.connection], [], [], POLL_S)
+            more = self._children and decoded is not None and decoded.decode_like_arms(DECODE_S)
+            readable, _, _ = select.select([self.connection], [], [], 0.0 if more else POLL_S)
             self._reap()
             if readable and self._serve(since):
                 return
@@ -154,6 +157,8 @@ class Nest:
         torch.default_generator.manual_seed(OF_ACTS + spec.seed)
         acts = make_acts(spec, list(zip(self.spec.interventions, acting.acts, strict=True)))
         torch.set_rng_state(state)
+        if acting.decoded is not None:
+            acting.decoded.forked()
         acting.become(acts, spec.seed, spec.epochs, spec.fraction)
         self.arm = (spec, folder)
 
