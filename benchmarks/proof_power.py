@@ -45,7 +45,7 @@ costs 5 points or .1 nat (true cost: the hand-made twin's result less the progra
 Each was recorded and judged once; then `valgap diagnose RUN --budget B` ran, B being this share of the script's own time, of at
 least 60 s. Right: a cause or stage is confirmed at a stage where the fault is. Decided: one at such a stage is confirmed or
 refuted. Elsewhere: something is confirmed at other stages, as gaining 2 points or more. `load`: how busy the machine was with
-other things, as it began."""
+other things, as it began, and by what the budget was multiplied for that (`--stretch`)."""
 
 
 def read_rows(file: Path) -> list[Row]:
@@ -102,15 +102,15 @@ def valgap(command: Sequence[str], where: Path) -> tuple[Row, Row]:
     return said, {"seconds": round(seconds, 1), "cpu_s": round(processor, 1)}
 
 
-def asked(program: Program, label: str, part: float, keep: Path) -> Row:
+def asked(program: Program, label: str, part: float, keep: Path, stretch: float = 1.0) -> Row:
     """The row of one program: what re-runs within its budget say of it."""
     record = recorded(program, keep)
     script_s = read_record(str(record)).seconds
-    budget = part * max(LEAST_BUDGET_S, script_s)
+    budget = stretch * part * max(LEAST_BUDGET_S, script_s)
     load = round(os.getloadavg()[0], 1)
     said, took = valgap(["diagnose", str(record), "--budget", f"{budget:.1f}s", "--json"], record.parent)
     row = {"label": label, "name": program.name, "share": part, "script_s": round(script_s, 1), "budget_s": round(budget, 1)}
-    row |= {**took, "load": load}
+    row |= {**took, "load": load, "stretch": stretch}
     return row | answer(said) if "error" not in said else row | said
 
 
@@ -217,8 +217,10 @@ def line(tried: Tried) -> list[object]:
     right = "yes" if tried.right else "decided" if tried.decided else "no" if tried.suspected else "not suspected"
     nats = f"{tried.nats:.2f}" if tried.nats is not None else ""
     names = "/".join(program.stages) or "healthy", " + ".join(k.name for k in program.kinds) or "(no change)"
-    took = f"{facts.get('seconds', 0.0):.0f} of {row['budget_s']:.0f}; {row['seconds']:.0f} with all else"
-    return [*names, f"{tried.points:.0f}", nats, right, said, points, facts.get("arms", ""), length, took, row["load"]]
+    whole = f"{row['seconds']:.0f} with all else, {row['cpu_s']:.0f} of the processor"
+    took = f"{facts.get('seconds', 0.0):.0f} of {row['budget_s']:.0f}; {whole}"
+    busy = f"{row['load']} x {row.get('stretch', 1):g}"
+    return [*names, f"{tried.points:.0f}", nats, right, said, points, facts.get("arms", ""), length, took, busy]
 
 
 def write_table(rows: Iterable[Row], cost: dict[str, tuple[float, float | None]]) -> None:
@@ -242,6 +244,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--label", default="after", help="which valgap is asked (the one that Python imports)")
     parser.add_argument("--share", type=float, default=1.0, help="of the script's own time (at least 60 s) that is the budget")
+    parser.add_argument(
+        "--stretch", type=float, default=1.0, help="times the budget, on a machine that is busy with other things"
+    )
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--limit", type=int, default=10_000, help="only the first so many programs")
     parser.add_argument("--only", default="", help="names of programs, kinds or stages, separated by commas")
@@ -265,7 +270,7 @@ def main() -> None:
         if time.monotonic() > end:
             print("time is up", flush=True)
             break
-        row = asked(program, given.label, given.share, keep)
+        row = asked(program, given.label, given.share, keep, given.stretch)
         with ROWS.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(program.name, program.base.name, *line(Tried(program, *cost[program.name], row)), flush=True)

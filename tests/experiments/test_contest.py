@@ -17,10 +17,11 @@ from valgap.experiments.arm import ArmSpec
 from valgap.experiments.contest import FIRST_SEEDS, LOOKS, Contest, decide, first_looks, of_first_looks
 from valgap.experiments.lab import LEAST_SEEDS, OUT_OF_TIME, Group, Lab
 from valgap.experiments.plan import SEEDS, Length
+from valgap.experiments.prove import Trial
 from valgap.experiments.runner import ArmResult
 from valgap.experiments.suspects import Suspect, sort_out
 from valgap.reference import Stages
-from valgap.types import Diagnosis, Finding, Intervention, Judged
+from valgap.types import Diagnosis, Finding, Intervention, Judged, Proposal
 
 IMAGES = 300
 
@@ -121,6 +122,24 @@ def test_where_the_time_ends_early_both_sides_have_as_many_seeds(monkeypatch: py
     monkeypatch.setattr(arms, "_one", lambda spec: ArmResult(spec, None, None, (), 0.0, "the program ended with status 1"))
     lab._done.clear()
     assert "status 1" in (lab.fidelity(lab.control())[0] or "")
+
+
+def test_more_time_is_proposed_where_seeds_would_decide() -> None:
+    arms = Arms({"": (0.0, 0.1), "large": (5.0, 0.1), "small": (0.4, 0.25)}, most=12)
+    lab, found = contests(arms)
+    first_looks(lab, list(found.values()))
+    assert found["small"].judged.verdict == "inconclusive"
+    seconds = found["small"].more_s()
+    assert found["large"].more_s() is None and seconds is not None
+    arms.left = 1000
+    trial = Trial(lab, [c.suspect for c in found.values()], [c.judged for c in found.values()])
+    proposed = trial.proposals(list(found.values()))
+    assert proposed[0] == Proposal(found["small"].suspect.judged.check.code, round(seconds, 1))
+    before = len(arms.asked)
+    decide(lab, [found["small"]])
+    assert found["small"].judged.verdict == "confirmed" and found["small"].more_s() is None
+    took = (len(arms.asked) - before) / arms.parallel * arms.expected_s
+    assert seconds / 2 <= took <= 2 * seconds, "it was no empty promise"
 
 
 def test_fewer_seeds_are_added_where_there_is_no_time_for_those_of_the_next_look() -> None:

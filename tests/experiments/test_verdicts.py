@@ -349,6 +349,14 @@ def test_arms_side_by_side_with_as_many_threads_as_before_get_more_done(monkeypa
     assert least_budget(few, 6) == pytest.approx(least_budget(many, 6) * SIDE_BY_SIDE / (2 * BESIDE))
 
 
+def test_a_budget_may_be_a_share_of_what_the_program_took() -> None:
+    assert parse_budget("1x", 300.0) == 300.0 and parse_budget("0.5x", 300.0) == 150.0
+    assert parse_budget("1x", 8.0) == 60.0, "less than a minute decides nothing"
+    assert parse_budget("0x", 300.0) == 0.0
+    with pytest.raises(ValgapError):
+        parse_budget("1x")  # where there is no program
+
+
 def test_a_budget_that_is_none() -> None:
     with pytest.raises(ValgapError, match="90s, 10m or 1h"):
         parse_budget("soon")

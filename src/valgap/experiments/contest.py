@@ -130,22 +130,43 @@ class Contest:
         arms = len(self.lab.missing(self.wanted(self.seeds + 1))) or 1
         return 1.0 / (needed * arms * max(self.lab.runner.expected_s, 1e-3))
 
+    def more_s(self) -> float | None:
+        """Seconds of re-runs that would decide it, as things stand; None where it is decided, or no seeds are likely to."""
+        if self._spreads is None:
+            return self._seconds_to(self.first) if OUT_OF_TIME in self.judged.reason else None
+        if not self._needed():
+            return None
+        # Half of the time it was lucky so far: seeds are counted as for an effect that is smaller by its own error.
+        careful = _smaller(self._spreads[0]), _smaller(self._spreads[1]) if self._spreads[1] is not None else None
+        needed = self._seeds_to_an_end(*careful)
+        return self._seconds_to(self.seeds + needed) if needed else None
+
+    def _seconds_to(self, seeds: int) -> float:
+        rounds = -(-self.lab.unfinished(self.wanted(seeds)) // self.lab.runner.parallel)
+        return rounds * self.lab.runner.expected_s
+
     def _needed(self) -> int:
         """How many more seeds give a verdict, as things stand; 0 where there is one, or where none would give it."""
         if self._spreads is None or self._final(self.judged):
             return 0
-        points, nats = self._spreads
-        for looks, seeds in enumerate(self.to_come, 1):
-            more = seeds - self.seeds
-            then = points.after(more, self.seeds), nats.after(more, self.seeds) if nats is not None else None
-            if self._ends(*then, more, looks):
-                return more
+        needed = self._seeds_to_an_end(*self._spreads)
+        if needed:
+            return needed
         # Its luck so far may have been bad, or too good: moved by what the seeds leave open, would endless seeds decide?
         for toward in (1.0, -1.0):
             moved = [_moved(s, toward) if s is not None else None for s in self._spreads]
             assert moved[0] is not None
             if self._ends(moved[0], moved[1], 0, 0):
                 return 2 * MOST_SEEDS
+        return 0
+
+    def _seeds_to_an_end(self, points: Spread, nats: Spread | None) -> int:
+        """How many more seeds give a verdict, where effects stay as these are; 0 where that many are too many."""
+        for looks, seeds in enumerate(self.to_come, 1):
+            more = seeds - self.seeds
+            then = points.after(more, self.seeds), nats.after(more, self.seeds) if nats is not None else None
+            if self._ends(*then, more, looks):
+                return more
         return 0
 
     def _ends(self, points: Spread, nats: Spread | None, more: int, looks: int) -> bool:
@@ -269,6 +290,12 @@ def _fewer(lab: Lab, contests: Sequence[Contest], kept_s: float) -> dict[Contest
 def _finished(arms: Sequence[ArmResult]) -> list[ArmResult]:
     """Those of the first seeds on, up to one that failed."""
     return list(itertools.takewhile(lambda arm: arm.error is None, arms))
+
+
+def _smaller(given: Spread) -> Spread:
+    """With an effect that is smaller by the standard error that seeds leave it."""
+    error = math.sqrt(min((v for v, _ in given.seeds), default=0.0))
+    return replace(given, value=math.copysign(max(0.0, abs(given.value) - error), given.value))
 
 
 def _moved(given: Spread, toward: float) -> Spread:

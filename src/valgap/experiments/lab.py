@@ -138,6 +138,13 @@ class Lab:
                 wanted |= {(group.key, s.seed): s for s in self.specs(group)[done : 1 if self.alike else None]}
         return list(wanted.values())
 
+    def unfinished(self, groups: Sequence[Group]) -> int:
+        """How many arms of these groups have not finished: those that were cut off, or fail, count as well."""
+        left = 0
+        for key, seeds in {g.key: max(o.seeds for o in groups if o.key == g.key) for g in groups}.items():
+            left += (1 if self.alike else seeds) - sum(a.error is None for a in self._done.get(key, ())[:seeds])
+        return left
+
     def prepare(self, groups: Sequence[Group]) -> None:
         """Run what is missing of these groups, all at once: seed by seed, so that all have as many when the time ends."""
         # Of two groups that are alike, the one with more seeds holds the other.

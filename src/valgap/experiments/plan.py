@@ -23,15 +23,22 @@ BESIDE = 0.8
 LEAST_REST_S = 0.5
 MIN_EPOCHS = 2
 MIN_FRACTION = 0.25
+LEAST_SHARE_S = 60.0  # a share of the program's own time is at least that
 UNITS = {"": 60.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def parse_budget(text: str) -> float:
-    """Seconds of "90s", "10m", "1h" or "10" (minutes). Raises ValgapError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
-    if found is None:
+def parse_budget(text: str, script_s: float | None = None) -> float:
+    """Seconds of "90s", "10m", "1h" or "10" (minutes). Raises ValgapError for anything else.
+
+    With ``script_s``, what the program itself took, also of "1x" or "0.5x": so many times that, but no less than a minute.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhx]?)", text.strip().lower())
+    if found is None or (found.group(2) == "x" and script_s is None):
         raise ValgapError(f"--budget takes a time such as 90s, 10m or 1h (0: no re-runs), not {text!r}")
-    return float(found.group(1)) * UNITS[found.group(2)]
+    number, unit = float(found.group(1)), found.group(2)
+    if unit == "x" and script_s is not None:
+        return max(LEAST_SHARE_S, number * script_s) if number else 0.0
+    return number * UNITS[unit]
 
 
 @dataclass(frozen=True)

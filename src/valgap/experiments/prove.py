@@ -9,6 +9,7 @@ from pathlib import Path
 
 from valgap.experiments.arm import WEIGHTS_FILE, ArmSpec
 from valgap.experiments.contest import Contest, decide, first_looks, of_first_looks
+from valgap.experiments.forks import EARLY
 from valgap.experiments.joint import Confirmed
 from valgap.experiments.lab import Compare, Group, Lab
 from valgap.experiments.ledger import account
@@ -47,6 +48,7 @@ from valgap.types import (
     Finding,
     Intervention,
     Judged,
+    Proposal,
     RunRecord,
     Stage,
     StageShare,
@@ -107,7 +109,8 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
     )
     try:
         # What all arms share is paid first: how long they can be depends on it.
-        waited = runner.warmed_up(base)
+        own = [replace(base, interventions=[s.treatment]) for s in suspects if s.treatment.name in EARLY]
+        waited = runner.warmed_up(base, own)
         rest = rest_of_fork(run, waited) if waited is not None else None
         budget_s = max(1.0, runner.deadline - time.monotonic())
         if suspects:
@@ -208,6 +211,7 @@ class Trial:
         causes = _in_order(confirmed)
         found = account(diagnosis, lab, causes)  # first, so that its joint re-runs come before those of the screening
         late = self._decided_late(contests)
+        proposals = self.proposals(contests)
         if late:
             confirmed += late
             causes = _in_order(confirmed)
@@ -220,8 +224,18 @@ class Trial:
             lab.notes.append("how much is left to gain is not known: the probe saw validation under the same fault")
         facts = self.facts(control, fidelity, reproduced, begun)
         return replace(
-            diagnosis, judged=_merge(diagnosis, self.settled), ledger=found.lines, shares=found.shares, experiments=facts
+            diagnosis,
+            judged=_merge(diagnosis, self.settled),
+            ledger=found.lines,
+            shares=found.shares,
+            experiments=facts,
+            proposals=proposals,
         )
+
+    def proposals(self, contests: Sequence[Contest]) -> tuple[Proposal, ...]:
+        """What more time would decide, the cheapest first."""
+        given = [(c.suspect.judged.check.code, c.more_s()) for c in contests if self.verdict(c.suspect) == "inconclusive"]
+        return tuple(sorted((Proposal(code, round(s, 1)) for code, s in given if s), key=lambda p: p.seconds))
 
     def _kept_s(self, contests: Sequence[Contest]) -> float:
         """Seconds that are kept from single causes for trying them together, at most half of what is left."""

@@ -257,6 +257,10 @@ class Runner:
 
     def wait_at_loaders(self, specs: Sequence[ArmSpec]) -> None:
         """Have a program run up to its first loader for each kind of which more than one arm is to be run, and wait for them."""
+        self._begin_waiting(specs)
+        self._wait_for(list(self._programs.values()))
+
+    def _begin_waiting(self, specs: Sequence[ArmSpec]) -> None:
         kinds = [self.place(waiting_spec(s)) for s in specs if _forkable(s)] if self._warm else []
         for spec in specs:
             kind = self.place(waiting_spec(spec))
@@ -272,8 +276,10 @@ class Runner:
                 self._programs[kind] = WaitingProgram(
                     waiting_spec(spec), folder, variables, temporary, self._janitor, self._input.file
                 )
+
+    def _wait_for(self, programs: Sequence[WaitingProgram]) -> None:
         begun = time.monotonic()
-        for program in self._programs.values():
+        for program in programs:
             while not program.ready and not program.gone:
                 program.listen()
                 late = time.monotonic() >= self.deadline + self.grace
@@ -283,12 +289,18 @@ class Runner:
             if program.gone and program.reason and program.reason not in self.cold:
                 self.cold.append(program.reason)
 
-    def warmed_up(self, spec: ArmSpec) -> float | None:
-        """Seconds in which a program that arms like this one are forked from reached its first loader; None where none waits."""
+    def warmed_up(self, spec: ArmSpec, others: Sequence[ArmSpec] = ()) -> float | None:
+        """Seconds in which a program that arms like this one are forked from reached its first loader; None where none waits.
+
+        Those that ``others`` are forked from begin as well; nobody waits for them yet.
+        """
         begun = time.monotonic()
-        self.wait_at_loaders([spec])
+        self._begin_waiting([spec, *others])
         program = self._programs.get(self.place(waiting_spec(spec)))
-        return time.monotonic() - begun if program is not None and program.ready and not program.gone else None
+        if program is None:
+            return None
+        self._wait_for([program])
+        return time.monotonic() - begun if program.ready and not program.gone else None
 
     def _variables(self, folder: Path, temporary: Path, threads: int) -> dict[str, str]:
         """The environment of an arm that lives in ``folder``."""
