@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,9 @@ from valgap.experiments.lab import LEAST_SEEDS, OUT_OF_TIME, Group, Lab
 from valgap.experiments.plan import SEEDS, Length
 from valgap.experiments.prove import Trial
 from valgap.experiments.runner import ArmResult
-from valgap.experiments.suspects import Suspect, sort_out
+from valgap.experiments.suspects import EVAL_MODE, Suspect, sort_out
 from valgap.reference import Stages
-from valgap.types import Diagnosis, Finding, Intervention, Judged, Proposal
+from valgap.types import Compared, Diagnosis, Finding, Intervention, Judged, Proposal, Stage, Untreatable
 
 IMAGES = 300
 
@@ -190,6 +190,32 @@ def test_a_cause_without_a_change_of_its_own_is_tried_by_its_stage() -> None:
     assert [(s.judged.check.code, s.treatment.name, s.by_stage) for s in suspects] == [(check.code, "reference_update", True)]
     assert [(j.check.code, j.verdict) for j in settled] == [(other.code, "untested")]
     assert sort_out(diagnosis)[0] == []
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Stands for what the record says of the forward pass."""
+
+    kind: str
+    trained: bool  # whether validation ran in train mode
+
+    def compared(self, stage: Stage) -> Compared:
+        return Compared("at fault", "", kind=self.kind)
+
+    def reference(self, stage: Stage) -> Intervention | Untreatable:
+        return EVAL_MODE if self.trained else Untreatable("validation ran in eval mode as it was")
+
+
+@pytest.mark.parametrize(
+    ("kind", "trained", "treatment"),
+    [("", False, "plain_forward"), ("altered", False, "keep_loaded"), ("mates", False, "eval_mode"), ("", True, "eval_mode")],
+)
+def test_a_fault_of_the_forward_pass_is_tried_by_its_kind(kind: str, trained: bool, treatment: str) -> None:
+    check = next(c for c in CATALOGUE if c.name == "faulty_forward")
+    finding = Finding("", 20.0, 0.9, (), "")
+    diagnosis = Diagnosis(healthy().run, (Judged(check, finding),), None, None, None)
+    suspects, settled = sort_out(diagnosis, Forward(kind, trained))
+    assert [(s.treatment.name, s.by_stage) for s in suspects] == [(treatment, treatment != "eval_mode")] and not settled
 
 
 def test_that_a_stage_in_the_plain_way_changes_nothing_rules_no_cause_of_it_out() -> None:

@@ -180,6 +180,48 @@ def test_what_arms_decode_of_files_is_kept_for_the_next(tmp_path: Path, monkeypa
     assert copied[0] == reads - 20 and copied[2] == reads, "the last one was forked from a program that had decoded all"
 
 
+WITHOUT_LOADER = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+torch.manual_seed(0)
+images, labels = torch.randn(60, 3, 16, 16), torch.arange(60) % 3
+images += labels[:, None, None, None]
+model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+for epoch in range(3):
+    model.train()
+    order = torch.randperm(40)
+    for i in range(0, 40, 8):
+        optimizer.zero_grad()
+        chosen = order[i : i + 8]
+        F.cross_entropy(model(images[chosen]), labels[chosen]).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        loss = sum(F.cross_entropy(model(images[i : i + 10]), labels[i : i + 10]).item() for i in range(40, 60, 10))
+    print(f"val loss {loss / 2:.4f}")
+"""
+
+
+def test_a_program_without_loaders_is_forked_at_its_first_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.Popen", ForkedPopen)
+    file = tmp_path / "train.py"
+    file.write_text(WITHOUT_LOADER)
+    base = ArmSpec(str(file), None, [str(file)], str(tmp_path), 0, 0, 1.0, [-1], [-1])
+    treated = replace(base, interventions=[Intervention("scale_rate", {"factor": 0.1})])
+    specs = [base, replace(base, seed=1), treated]
+    warm, cold = (Runner(tmp_path / f"arms{w}", 2, time.monotonic() + 300, planned=3, warm=w) for w in (True, False))
+    forked, anew = warm.run(specs), cold.run(specs)
+    warm.close()
+    cold.close()
+    assert [a.error for a in (*forked, *anew)] == [None] * 6 and (warm.forks, warm.cold) == (3, [])
+    assert [same(a, b) for a, b in zip(forked, anew, strict=True)] == [True] * 3
+    assert not same(forked[0], forked[1]), "another seed draws another order from the second epoch on"
+    assert not same(forked[0], forked[2]) and forked[2].acted[0] > 0
+
+
 KILLED = """
 import sys, time
 from pathlib import Path

@@ -90,7 +90,7 @@ def run_arm(spec: ArmSpec, folder: Path, nest: Nest | None = None) -> int:
     ending = host.execute(target, session)
     if nest is not None and not ending.elsewhere:
         if nest.arm is None:
-            nest.unfit("it ended before it drew from a loader")
+            nest.unfit("it ended before it drew from a loader or called a model")
         assert nest.arm is not None
         (spec, folder), guarded = nest.arm, nest.guarded
         record = folder / "record"

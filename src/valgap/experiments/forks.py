@@ -23,7 +23,7 @@ from valgap.experiments.janitor import FOLDER, GROUP, Janitor
 POLL_S = 0.05
 END_S = 5.0
 # Interventions that act before the first batch: the program that waits has them already. None of them draws random numbers.
-EARLY = ("load_weights",)
+EARLY = ("load_weights", "keep_loaded")
 
 
 def can_fork() -> bool:

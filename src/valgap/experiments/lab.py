@@ -16,6 +16,7 @@ from valgap.experiments.plan import SEEDS, Length, recorded_threads
 from valgap.experiments.runner import OUT_OF_TIME as OUT_OF_TIME
 from valgap.experiments.runner import ArmResult, Runner, below, last_scored
 from valgap.experiments.scoring import (
+    PLAIN,
     SAME_ANSWERS,
     called_with,
     is_arguments,
@@ -23,6 +24,7 @@ from valgap.experiments.scoring import (
     leave_out,
     rescored,
     same_answers,
+    scored_plainly,
     scored_under,
 )
 from valgap.experiments.suspects import SUSPECTED, Suspect
@@ -121,7 +123,7 @@ class Lab:
                 seed=seed,
                 interventions=[t for t in treatments if not is_arguments(t)],
                 closing=closing if seed == 0 else 0.0,
-                rescore=[] if treatments else self.rescores,
+                rescore=[r for r in self.rescores if not treatments or r == PLAIN],
             )
             for seed in range(group.seeds)
         ]
@@ -243,6 +245,9 @@ class Lab:
 
     def _rescored(self, treatment: Intervention, control: Sequence[ArmResult]) -> tuple[list[ArmResult], list[ArmResult]] | None:
         sound = [a for a in control if a.error is None]
+        if treatment == PLAIN:
+            plain = scored_plainly(sound)
+            return (sound, plain) if plain else None
         return rescored(sound, self.rescores.index(treatment), self.random) if sound else None
 
     def treated(
@@ -277,11 +282,13 @@ class Lab:
 
     def results(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
         """The arms under all of these treatments together, in all seeds, those of the score included."""
-        programs = [t for t in treatments if not is_score(t)]
+        programs = [t for t in treatments if not is_score(t) and t != PLAIN]
         # The best epoch is one of all passes, of which a finished model that is scored again has the last only.
         epochs = [t for t in treatments if t.name == "score_best_epoch"]
-        again = len(programs) == 1 and not epochs
+        again = len(programs) == 1 and not epochs and PLAIN not in treatments
         arms = list(self.treated(programs[0], self.control())[1] if again else self.arms(programs))
+        if PLAIN in treatments and all(a.error is None for a in arms):
+            arms = scored_plainly(arms) or [replace(a, error="the finished model could not be scored by itself") for a in arms]
         for treatment in (*epochs, *(t for t in treatments if t not in epochs)):
             if treatment.name in ("score_renamed", "score_best_epoch"):
                 arms = [a if a.error is not None else scored_under(a, treatment) for a in arms]

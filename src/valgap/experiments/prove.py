@@ -26,7 +26,7 @@ from valgap.experiments.plan import (
     rest_of_fork,
 )
 from valgap.experiments.runner import PATIENCE, PATIENCE_S, ArmResult, Limits, Runner
-from valgap.experiments.scoring import is_evaluation, is_rescore, is_score, misleads_probe
+from valgap.experiments.scoring import PLAIN, is_evaluation, is_rescore, is_score, misleads_probe
 from valgap.experiments.screening import in_place, most_tries, references, screen
 from valgap.experiments.seen_again import is_seen_again
 from valgap.experiments.suspects import (
@@ -169,8 +169,9 @@ def _without_training(
         return None
     seconds = epoch_seconds(diagnosis.run)[0]
     # The first validation is that of the recorded weights already; where a program validates otherwise at first, its last one.
+    plain = [s.treatment for s in evaluated if s.treatment == PLAIN]
     for epochs in (1, 0) if can_stop_early(diagnosis.run) else (0,):
-        lab = Lab(diagnosis.run, replace(base, weights=str(weights)), Length(epochs, 1.0, seconds), runner, compare=compare)
+        lab = Lab(diagnosis.run, replace(base, weights=str(weights)), Length(epochs, 1.0, seconds), runner, plain, compare)
         if lab.fidelity(lab.control())[0] is None:
             return Trial(lab, evaluated, [])
     return None

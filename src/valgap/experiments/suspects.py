@@ -11,11 +11,14 @@ from pathlib import Path
 from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.placebo import has_placebo
 from valgap.experiments.plan import SEEDS, Length, choose_length, least_budget
-from valgap.experiments.scoring import is_rescore, is_score
+from valgap.experiments.scoring import PLAIN, is_rescore, is_score
 from valgap.experiments.seen_again import SEE_AGAIN, can_be_seen_again
 from valgap.types import TRAINED, Case, CaseStages, Diagnosis, Finding, Intervention, Judged, RunRecord
 
 SUSPECTED = 0.5
+EVAL_MODE = Intervention("eval_mode", {"phase": "validation"})
+# By the kind of what is wrong in the forward pass, where eval mode would change nothing.
+FORWARD = {"": PLAIN, "altered": Intervention("keep_loaded")}
 TRIED_AS_STAGE = "not tried by itself: its stage is tried as a whole, under another finding"
 NO_TREATMENT = "not tried: no change to the running program removes this cause, so that it is judged on evidence alone"
 
@@ -57,6 +60,10 @@ def sort_out(diagnosis: Diagnosis, stages: CaseStages | None = None) -> tuple[li
         if not isinstance(finding, Finding) or finding.confidence < SUSPECTED:
             continue
         treatment = treat(case, finding) if treat is not None else None
+        forward = _of_forward(stages) if treatment == EVAL_MODE else None
+        if forward is not None:
+            by_stage.append(Suspect(judged, finding, forward, by_stage=True))
+            continue
         if isinstance(treatment, Intervention):
             suspects.append(Suspect(judged, finding, treatment))
             continue
@@ -78,6 +85,14 @@ def sort_out(diagnosis: Diagnosis, stages: CaseStages | None = None) -> tuple[li
             suspects.append(suspect)
     suspects.sort(key=_weight)
     return suspects, settled
+
+
+def _of_forward(stages: CaseStages | None) -> Intervention | None:
+    """What is tried of a fault of the forward pass where validation ran in eval mode as it was; None where it did not."""
+    if stages is None or isinstance(stages.reference("forward"), Intervention):
+        return None
+    found = stages.compared("forward")
+    return FORWARD.get(found.kind) if found.verdict == "at fault" else None
 
 
 def _weight(suspect: Suspect) -> float:

@@ -73,6 +73,7 @@ class Acting:
         self._turned = ""  # the phase of a program without loaders
         self._inside = 0  # how many of the changes stand inside the recorder's hooks
         self._depth = 0
+        self._begun = False  # a program without loaders: whether a model was called
         self._stepped: dict[int, torch.optim.Optimizer] = {}
         self._first_backward = True
         self._scale = 1.0  # of the loss that a GradScaler scaled last
@@ -201,9 +202,7 @@ class Acting:
         """A walk over a loader begins; returns the number of its data set. Raises StopProgram."""
         if self.decoded is not None:
             self.decoded.attach()  # where the program has Pillow by now
-        if self._at_first_loader is not None:
-            wait, self._at_first_loader = self._at_first_loader, None
-            wait()
+        self._wait()
         if self.decoded is not None:
             self.decoded.tell()
         dataset = self.number(getattr(loader, "dataset", None))
@@ -257,6 +256,7 @@ class Acting:
                 for act in acting._now() if trains else ():
                     act.returned(output, False)
                 return output
+            acting._begin_without_loader()
             acting._note("called")
             acting._turn()
             acts = acting._now()
@@ -294,9 +294,26 @@ class Acting:
 
         return __call__
 
+    def _wait(self) -> None:
+        """Where arms are forked: the first time only."""
+        if self._at_first_loader is not None:
+            wait, self._at_first_loader = self._at_first_loader, None
+            wait()
+
+    @property
+    def _no_loader(self) -> bool:
+        return NO_LOADER == self.train == self.validation
+
+    def _begin_without_loader(self) -> None:
+        """A program without loaders calls a model; with the first call begins what begins with the first loader of others."""
+        if self._no_loader and not self._begun:
+            self._begun = True
+            self._wait()
+            self.seeds.begin(None)
+
     def _turn(self) -> None:
         """A program without loaders calls a model: its passes begin where it turns from training to evaluating, or back."""
-        if not NO_LOADER == self.train == self.validation or self.phase() == self._turned:
+        if not self._no_loader or self.phase() == self._turned:
             return
         self._turned = self.phase()
         self._length.begins(self._turned)

@@ -22,7 +22,7 @@ from valgap.seams.loader_acts import (
     Shuffle,
     WeightsTransform,
 )
-from valgap.seams.loading import LoadWeights
+from valgap.seams.loading import KeepLoaded, LoadWeights
 from valgap.seams.model_acts import (
     Affine,
     Augment,
@@ -31,6 +31,7 @@ from valgap.seams.model_acts import (
     FlipChannels,
     HoldBatchNorm,
     NoDropout,
+    PlainForward,
     RecordedWeights,
     Resize,
     RestoreStart,
@@ -97,6 +98,8 @@ KINDS: dict[str, Callable[..., Act]] = {
     "schedule_steps": ScheduleSteps,
     "evaluate_trained": EvaluateTrained,
     "restore_start": RestoreStart,
+    "keep_loaded": KeepLoaded,
+    "plain_forward": PlainForward,
     "reference_loss": ReferenceLoss,
     "reference_update": ReferenceUpdate,
 }
