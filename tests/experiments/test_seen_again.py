@@ -47,12 +47,17 @@ def test_a_program_that_divides_by_the_training_set(tmp_path: Path) -> None:
     script.write_text(source.replace("{right / len(val_set):.4f}", "{right / len(train_set):.4f}"))
     done = forked(["-m", "valgap.cli", "run", "--out", "r", script], tmp_path)
     assert done.returncode == 0, done.stderr
-    done = forked(["-m", "valgap.cli", "diagnose", "r", "--budget", "2m", "--select", "EVA503", "--json"], tmp_path)
+    command = ["-m", "valgap.cli", "diagnose", "r", "--select", "EVA503", "--json", "--budget"]
+    soon = json.loads(forked([*command, "1s"], tmp_path).stdout)
+    assert soon["findings"][0]["verdict"] == "untested" and "too small" in soon["findings"][0]["reason"]
+    (proposed,) = soon["proposals"]
+    assert proposed["code"] == "EVA503" and 0 < proposed["seconds"] < 60
+    done = forked([*command, "1x"], tmp_path)  # of a program of a second: a minute
     assert done.returncode == 0, done.stderr
     body = json.loads(done.stdout)
     found = next(f for f in body["findings"] if f["code"] == "EVA503")
     assert found["verdict"] == "confirmed" and found["rests_on"] == "accuracy", found["reason"]
     assert found["effect_points"]["seeds"] == 3 and found["effect_points"]["value"] > 0
     line = next(x for x in body["ledger"] if x["name"] == CHECK.name)
-    assert line["kind"] == "measurement"
+    assert line["kind"] == "measurement" and body["proposals"] == []
     assert next(x for x in body["stages"] if x["stage"] == "measure")["proved"]

@@ -22,6 +22,7 @@ from valgap.experiments.plan import (
     can_stop_early,
     choose_length,
     epoch_seconds,
+    least_budget,
     recorded_epochs,
     rest_of_fork,
 )
@@ -92,10 +93,9 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
     except NotRepeatableError as why:
         settled += [replace(s.judged, verdict="inconclusive", reason=str(why)) for s in suspects]
         return replace(diagnosis, judged=_merge(diagnosis, settled))
-    folder = Path(run.path) / "experiments"
     gpus = run.header.get("gpus")
     runner = Runner(
-        folder,
+        Path(run.path) / "experiments",
         arms_in_parallel(run),
         begun + budget_s,
         progress,
@@ -108,36 +108,59 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
         like=run,
     )
     try:
-        # What all arms share is paid first: how long they can be depends on it.
-        own = [replace(base, interventions=[s.treatment]) for s in suspects if s.treatment.name in EARLY]
-        waited = runner.warmed_up(base, own)
-        rest = rest_of_fork(run, waited) if waited is not None else None
-        budget_s = max(1.0, runner.deadline - time.monotonic())
-        if suspects:
-            chosen, length, left_out = fit(run, suspects, budget_s, rest)
-        else:
-            chosen, length, left_out = [], choose_length(run, 2 * SEEDS, budget_s, rest), []
-            if length is None or not length.whole():
-                return replace(diagnosis, judged=_merge(diagnosis, settled), ledger=account(diagnosis, _Nothing(), ()).lines)
-        if length is not None:
-            runner.plan(number_of_arms(chosen) if chosen else 2 * SEEDS, length.seconds)
-        quick = _without_training(diagnosis, base, runner, suspects, chosen, compare)
-        scored = None
-        if quick is not None:
-            told = {s.judged.check.code for s in quick.chosen}
-            quick.screens = length is None or not trains_easily(run, chosen, budget_s, rest)
-            quick.settled = [*settled, *(j for j in left_out if j.check.code not in told)]
-            scored = quick.run(diagnosis, begun)
-        if length is None or (scored is not None and not trains_easily(run, chosen, budget_s, rest)):
-            return scored or replace(diagnosis, judged=_merge(diagnosis, [*settled, *left_out]))
-        length = like_before(folder, base, length, recorded_epochs(run))
-        lab = Lab(run, base, length, runner, [s.treatment for s in chosen if is_rescore(s.treatment)], compare)
-        trained = Trial(lab, chosen, [*settled, *left_out]).run(diagnosis, begun)
-        # On a machine that is busier now than it was, arms may not end in time: then the recorded weights have the word.
-        return scored if scored is not None and _measured(scored) > _measured(trained) else trained
+        return _tried(diagnosis, base, runner, suspects, settled, compare, begun)
     finally:
         runner.close()
         runner.forget_features()
+
+
+def _tried(
+    diagnosis: Diagnosis,
+    base: ArmSpec,
+    runner: Runner,
+    suspects: Sequence[Suspect],
+    settled: Sequence[Judged],
+    compare: Compare | None,
+    begun: float,
+) -> Diagnosis:
+    """What re-runs say of the suspects, or of the stages where there is none."""
+    run = diagnosis.run
+    # What all arms share is paid first: how long they can be depends on it.
+    own = [replace(base, interventions=[s.treatment]) for s in suspects if s.treatment.name in EARLY]
+    waited = runner.warmed_up(base, own)
+    rest = rest_of_fork(run, waited) if waited is not None else None
+    budget_s = max(1.0, runner.deadline - time.monotonic())
+    if suspects:
+        chosen, length, left_out = fit(run, suspects, budget_s, rest)
+    else:
+        chosen, length, left_out = [], choose_length(run, 2 * SEEDS, budget_s, rest), []
+        if length is None or not length.whole():
+            return replace(diagnosis, judged=_merge(diagnosis, settled), ledger=account(diagnosis, _Nothing(), ()).lines)
+    if length is not None:
+        runner.plan(number_of_arms(chosen) if chosen else 2 * SEEDS, length.seconds)
+    quick = _without_training(diagnosis, base, runner, suspects, chosen, compare)
+    scored = None
+    if quick is not None:
+        told = {s.judged.check.code for s in quick.chosen}
+        quick.screens = length is None or not trains_easily(run, chosen, budget_s, rest)
+        quick.settled = [*settled, *(j for j in left_out if j.check.code not in told)]
+        scored = quick.run(diagnosis, begun)
+    if length is None or (scored is not None and not trains_easily(run, chosen, budget_s, rest)):
+        judged = scored or replace(diagnosis, judged=_merge(diagnosis, [*settled, *left_out]))
+        return _with_left_out(judged, left_out, least_budget(run, 2 * SEEDS, rest) - budget_s)
+    length = like_before(runner.folder, base, length, recorded_epochs(run))
+    lab = Lab(run, base, length, runner, [s.treatment for s in chosen if is_rescore(s.treatment)], compare)
+    trained = Trial(lab, chosen, [*settled, *left_out]).run(diagnosis, begun)
+    # On a machine that is busier now than it was, arms may not end in time: then the recorded weights have the word.
+    judged = scored if scored is not None and _measured(scored) > _measured(trained) else trained
+    return _with_left_out(judged, left_out, SEEDS * length.seconds / runner.parallel)
+
+
+def _with_left_out(diagnosis: Diagnosis, left_out: Sequence[Judged], seconds: float) -> Diagnosis:
+    """The diagnosis, which proposes so much more time for what the budget left out and nothing else has judged."""
+    open_now = {j.check.code for j in diagnosis.findings if j.verdict == "untested"}
+    more = [Proposal(j.check.code, round(max(1.0, seconds), 1)) for j in left_out if j.check.code in open_now]
+    return replace(diagnosis, proposals=tuple(sorted((*diagnosis.proposals, *more), key=lambda p: p.seconds)))
 
 
 def trains_easily(run: RunRecord, chosen: Sequence[Suspect], budget_s: float, start_s: float | None = None) -> bool:
