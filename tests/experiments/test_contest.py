@@ -19,7 +19,7 @@ from valgap.experiments.lab import LEAST_SEEDS, OUT_OF_TIME, Group, Lab
 from valgap.experiments.plan import SEEDS, Length
 from valgap.experiments.prove import Trial
 from valgap.experiments.runner import ArmResult
-from valgap.experiments.suspects import EVAL_MODE, Suspect, sort_out
+from valgap.experiments.suspects import EVAL_MODE, Suspect, number_of_arms, sort_out
 from valgap.reference import Stages
 from valgap.types import Compared, Diagnosis, Finding, Intervention, Judged, Proposal, Stage, Untreatable
 
@@ -194,7 +194,7 @@ def test_a_cause_without_a_change_of_its_own_is_tried_by_its_stage() -> None:
 
 @dataclass(frozen=True)
 class Forward:
-    """Stands for what the record says of the forward pass."""
+    """Stands for what the record says of the stages."""
 
     kind: str
     trained: bool  # whether validation ran in train mode
@@ -216,6 +216,23 @@ def test_a_fault_of_the_forward_pass_is_tried_by_its_kind(kind: str, trained: bo
     diagnosis = Diagnosis(healthy().run, (Judged(check, finding),), None, None, None)
     suspects, settled = sort_out(diagnosis, Forward(kind, trained))
     assert [(s.treatment.name, s.by_stage) for s in suspects] == [(treatment, treatment != "eval_mode")] and not settled
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "treatment"),
+    [
+        ("too_few_epochs", "", "train_longer"),  # it was called without an argument for the number of epochs
+        ("faulty_choose", "early", "train_longer"),
+        ("faulty_choose", "", "score_best_epoch"),
+    ],
+)
+def test_a_training_that_ends_too_soon_is_made_longer(name: str, kind: str, treatment: str) -> None:
+    check = next(c for c in CATALOGUE if c.name == name)
+    finding = Finding("", 20.0, 0.9, (), "")
+    diagnosis = Diagnosis(healthy().run, (Judged(check, finding),), None, None, None)
+    suspects, _ = sort_out(diagnosis, Forward(kind, False))
+    assert [s.treatment.name for s in suspects] == [treatment]
+    assert number_of_arms(suspects) == SEEDS * (1 + 3 * (treatment == "train_longer")), "three times as long, as three arms"
 
 
 def test_that_a_stage_in_the_plain_way_changes_nothing_rules_no_cause_of_it_out() -> None:

@@ -11,12 +11,16 @@ from pathlib import Path
 from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.placebo import has_placebo
 from valgap.experiments.plan import SEEDS, Length, choose_length, least_budget
-from valgap.experiments.scoring import PLAIN, is_rescore, is_score
+from valgap.experiments.scoring import PLAIN, is_arguments, is_rescore, is_score
 from valgap.experiments.seen_again import SEE_AGAIN, can_be_seen_again
-from valgap.types import TRAINED, Case, CaseStages, Diagnosis, Finding, Intervention, Judged, RunRecord
+from valgap.types import TRAINED, Case, CaseStages, Diagnosis, Finding, Intervention, Judged, RunRecord, Untreatable
 
 SUSPECTED = 0.5
 EVAL_MODE = Intervention("eval_mode", {"phase": "validation"})
+# What a training that ended too soon is given, where it has no argument for that.
+LONGER = Intervention("train_longer", {"phase": "train", "times": 3})
+TOO_SHORT = ("too_few_epochs", "stopped_too_early")
+EARLY_END = "early"
 # By the kind of what is wrong in the forward pass, where eval mode would change nothing.
 FORWARD = {"": PLAIN, "altered": Intervention("keep_loaded")}
 TRIED_AS_STAGE = "not tried by itself: its stage is tried as a whole, under another finding"
@@ -60,6 +64,9 @@ def sort_out(diagnosis: Diagnosis, stages: CaseStages | None = None) -> tuple[li
         if not isinstance(finding, Finding) or finding.confidence < SUSPECTED:
             continue
         treatment = treat(case, finding) if treat is not None else None
+        if judged.check.stage == "choose" and _ends_early(judged, treatment, stages):
+            suspects.append(Suspect(judged, finding, LONGER))
+            continue
         forward = _of_forward(stages) if treatment == EVAL_MODE else None
         if forward is not None:
             by_stage.append(Suspect(judged, finding, forward, by_stage=True))
@@ -85,6 +92,13 @@ def sort_out(diagnosis: Diagnosis, stages: CaseStages | None = None) -> tuple[li
             suspects.append(suspect)
     suspects.sort(key=_weight)
     return suspects, settled
+
+
+def _ends_early(judged: Judged, treatment: object, stages: CaseStages | None) -> bool:
+    """Whether longer training is the remedy, and no argument of the program makes it longer."""
+    if judged.check.name in TOO_SHORT:
+        return isinstance(treatment, Untreatable)
+    return stages is not None and stages.compared("choose").kind == EARLY_END and judged.check.code.startswith("STG")
 
 
 def _of_forward(stages: CaseStages | None) -> Intervention | None:
@@ -171,6 +185,12 @@ def like_before(folder: Path, base: ArmSpec, length: Length, total: int) -> Leng
 
 def number_of_arms(suspects: Sequence[Suspect]) -> int:
     """Control and treatments in all seeds; joint treatments as if the two costliest are confirmed."""
-    programs = sum(not is_score(s.treatment) and not is_rescore(s.treatment) for s in suspects)
+    programs = sum(_times(s.treatment) for s in suspects if not is_score(s.treatment) and not is_rescore(s.treatment))
     placebos = sum(has_placebo(s.treatment) for s in suspects)
-    return SEEDS * (1 + programs + placebos + (1 if programs >= 2 else 0))
+    return SEEDS * (1 + programs + placebos + (1 if len(suspects) >= 2 and programs >= 2 else 0))
+
+
+def _times(treatment: Intervention) -> int:
+    """How many times as long as the program's own an arm under it is."""
+    times = treatment.settings.get("times" if treatment == LONGER else "factor" if is_arguments(treatment) else "", 1)
+    return times if isinstance(times, int) else 1

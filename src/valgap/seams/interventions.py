@@ -20,6 +20,7 @@ from valgap.seams.loader_acts import (
     RelabelSamples,
     RemapLabels,
     Shuffle,
+    TrainLonger,
     WeightsTransform,
 )
 from valgap.seams.loading import KeepLoaded, LoadWeights
@@ -80,6 +81,7 @@ KINDS: dict[str, Callable[..., Act]] = {
     "pair_by_file": PairByFile,
     "read_soundly": ReadSoundly,
     "shuffle": Shuffle,
+    "train_longer": TrainLonger,
     "draw_all": DrawAll,
     "balanced_sampling": BalancedSampling,
     "load_weights": LoadWeights,
