@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,8 @@ def specs_of(args: argparse.Namespace) -> list[ArmSpec]:
 
 
 def measured(specs: list[ArmSpec], warm: bool, parallel: int) -> dict[str, Any]:
-    """Seconds until the last arm has ended, those of the start that all share, a digest of each arm's losses, why not forked."""
+    """Seconds until the last arm has ended, those of the start that all share, of the processor, and each arm's losses."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(Path(folder), parallel, time.monotonic() + 3600, warm=warm)
         begun = time.monotonic()
@@ -57,8 +59,10 @@ def measured(specs: list[ArmSpec], warm: bool, parallel: int) -> dict[str, Any]:
         seconds = time.monotonic() - begun
         runner.close()
     assert all(r.error is None for r in results), [r.error for r in results]
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     losses = [hashlib.sha256(r.samples.loss.tobytes()).hexdigest()[:16] for r in results if r.samples is not None]
-    return {"seconds": seconds, "shared": shared, "losses": losses, "cold": "; ".join(runner.cold)}
+    return {"seconds": seconds, "shared": shared, "processor": processor, "losses": losses, "cold": "; ".join(runner.cold)}
 
 
 def elsewhere(args: argparse.Namespace) -> dict[str, Any]:
@@ -88,6 +92,7 @@ def main() -> None:
         print(json.dumps(measured(specs, False, args.parallel)))
         return
     took: dict[str, list[float]] = defaultdict(list)
+    spent: dict[str, list[float]] = defaultdict(list)
     losses = set()
     for _ in range(args.rounds):
         ways = {FORKED: lambda: measured(specs, True, args.parallel), COLD: lambda: measured(specs, False, args.parallel)}
@@ -96,6 +101,7 @@ def main() -> None:
         for name, way in ways.items():
             found = way()
             took[name].append(found["seconds"])
+            spent[name].append(found["processor"])
             losses.add(tuple(found["losses"]))
             told = (
                 f"{found['seconds']:.0f} s, {found['shared']:.0f} s of them shared {found['cold']}, load {os.getloadavg()[0]:.1f}"
@@ -103,7 +109,10 @@ def main() -> None:
             print(f"{name}: {args.arms} arms in {told}", flush=True)
     for name, seconds in took.items():
         pace = 60 * args.arms * len(seconds) / sum(seconds)
-        print(f"{name}: {pace:.1f} arms a minute; forked ones {sum(seconds) / sum(took[FORKED]):.2f} times as many")
+        each = sum(spent[name]) / len(seconds) / args.arms
+        print(f"{name}: {pace:.1f} arms a minute, {each:.1f} s of the processor each")
+        ratios = sum(seconds) / sum(took[FORKED]), sum(spent[name]) / sum(spent[FORKED])
+        print("    forked ones are {:.2f} times as many, {:.2f} by the processor".format(*ratios))
     print(f"the same losses, bit by bit, however they began: {len(losses) == 1}")
 
 

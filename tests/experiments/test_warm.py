@@ -95,6 +95,7 @@ def shared():
     assert len(open(os.path.join(place, 'best')).read()) == epoch + 1
     assert open('log.csv').read() == 'old begun' + 'x' * (epoch + 1)
     assert table.read(1) == 'cd'[epoch]
+    assert os.getsid(0) == os.getpgid(0) == os.getpid()  # beside other programs it has a share of the processor of its own
 """
 THREAD = "import threading, time\nthreading.Thread(target=time.sleep, args=(2,), daemon=True).start()"
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 ARMS = "arms"  # below the folder of the program that waits
 POLL_S = 0.05
+LEADER_S = 2.0
 DECODE_S = 0.03  # for which the program that waits decodes what its arms have decoded before it listens again
 MAX_WORLD_BYTES = 256 << 20  # of what the program wrote before it is forked, and every fork copies
 PR_SET_PDEATHSIG = 1
@@ -106,8 +107,7 @@ class Nest:
                 random.setstate(numbers)  # Python gives a forked process random numbers of its own
                 self._become(spec, request, time.time() - since)
                 return True
-            with contextlib.suppress(OSError):  # it may have done so itself
-                os.setpgid(pid, pid)
+            _wait_until_leader(pid)
             self._children[pid] = request["folder"]
             self._send({"started": request["folder"], "pid": pid})
         return False
@@ -129,7 +129,9 @@ class Nest:
 
     def _become(self, spec: ArmSpec, request: dict[str, Any], waited: float) -> None:
         """This process is a fork: it becomes the arm."""
-        os.setpgid(0, 0)
+        # A session of its own: where a kernel shares processors out among sessions, beside other programs, each arm has its share
+        # as one that begins anew has.
+        os.setsid()
         die_with_parent()
         self.connection.close()
         gc.unfreeze()
@@ -183,6 +185,14 @@ class Nest:
             with contextlib.suppress(OSError):
                 os.killpg(pid, signal.SIGKILL)
         os._exit(0)
+
+
+def _wait_until_leader(pid: int) -> None:
+    """Wait until a fork has a group of its own, by which it can be ended; not for ever, since it may have ended itself."""
+    end = time.monotonic() + LEADER_S
+    with contextlib.suppress(OSError):
+        while os.getpgid(pid) != pid and time.monotonic() < end:
+            time.sleep(0.001)
 
 
 def _unfit(session: Session, folder: Path) -> str:
