@@ -103,12 +103,17 @@ def test_there_is_a_bound(tmp_path: Path) -> None:
     assert kept.copied == 2 and kept.room == 0
 
 
-def test_the_program_that_waits_decodes_what_an_arm_has_decoded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_name", [True, False])
+def test_the_program_that_waits_decodes_what_an_arm_has_decoded(by_name: bool, tmp_path: Path) -> None:
     file = photograph(tmp_path / "a.jpg")
     (tmp_path / "lists").mkdir()
     arm, waits = DecodedFiles(tmp_path / "lists"), DecodedFiles(tmp_path / "lists")
     arm.attach()
-    pixels(file)
+    if by_name:
+        pixels(file)
+    else:  # as torchvision's image folders do
+        with file.open("rb") as opened:
+            Image.open(opened).convert("RGB")
     arm.tell()
     arm.detach()
     waits.attach()

@@ -76,13 +76,14 @@ class DecodedFiles:
             key = self._key(picture, file)
             if key is None:
                 return load(picture)
+            name = picture.filename or getattr(picture.fp, "name", "")  # it may have been given an open file
             self._now.pixels = self._kept.get(key)
             try:
                 loaded = load(picture)
             finally:
                 known, self._now.pixels = self._now.pixels, None
             if known is None:
-                self._keep(key, picture)
+                self._keep(key, picture, name)
             else:
                 self.copied += 1
             return loaded
@@ -112,13 +113,14 @@ class DecodedFiles:
         how = picture.mode, picture.size, repr(tiles[0]), repr(picture.decoderconfig), bool(file.LOAD_TRUNCATED_IMAGES)
         return known, how
 
-    def _keep(self, key: Any, picture: Any) -> None:
+    def _keep(self, key: Any, picture: Any, name: Any) -> None:
         size = BYTES_A_PIXEL * picture.size[0] * picture.size[1]
         if size > self.room or key in self._kept:
             return
         self.room -= size
         self._kept[key] = picture.im.copy()
-        self._names.append(os.fspath(Path.cwd() / os.fsdecode(picture.filename)))
+        if isinstance(name, (str, bytes, Path)) and name:
+            self._names.append(os.fspath(Path.cwd() / os.fsdecode(name)))
 
     # -- between processes --------------------------------------------------------------------
 
