@@ -124,7 +124,7 @@ def answer(said: Row) -> Row:
             for k, v in (said["experiments"] or {}).items()
             if k in ("arms", "seeds", "epochs", "recorded_epochs", "train_fraction", "fidelity", "seconds", "forked", "notes")
         },
-        "proposal": said.get("proposal"),
+        "proposals": said.get("proposals", []),
     }
 
 
