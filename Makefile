@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real bench-threads bench-cases bench-campaign fit-confidences
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-proof-power bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real bench-threads bench-cases bench-campaign fit-confidences
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -134,6 +134,10 @@ $(REAL_VENV)/.installed: pyproject.toml
 	test -d $(REAL_VENV) || $(PYTHON) -m venv $(REAL_VENV)
 	$(REAL_VENV)/bin/pip install --quiet --disable-pip-version-check -e . $(REAL)
 	touch $@
+
+# A part of at most nine minutes; call it again until nothing is left. The campaign must have run bare.
+bench-proof-power: install
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/proof_power.py $(DATA) --minutes $(or $(MINUTES),7) $(ARGS)
 
 # A part of at most nine minutes; call it again until nothing is left. SCRIPTS: docs/real_scripts.md.
 bench-real: $(REAL_VENV)/.installed

@@ -1,23 +1,55 @@
-"""Arms per minute on the reference script: forked at its first loader, and each begun anew.
+"""Arms per minute: forked at the first loader, and each begun anew, with this valgap and an older one.
 
-python benchmarks/proof_arms.py DATA [--arms 6] [--epochs 1] [--size 64]
+python benchmarks/proof_arms.py DATA [--program reference] [--arms 6] [--epochs 1] [--size 64] [--before SRC] [--rounds 2]
+
+--program takes the name of a program of the campaign as well (its data are made in .bench-campaign). --before: src of an older
+checkout, whose cold arms are run in turn with ours, since a machine may be busy with other things.
 """
 
+from __future__ import annotations
+
 import argparse
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from valgap.experiments.arm import ArmSpec
-from valgap.experiments.runner import ArmResult, Runner
+from valgap.experiments.runner import Runner
 
-SCRIPT = Path(__file__).resolve().parents[1] / "examples" / "reference_resnet50.py"
+HERE = Path(__file__).resolve().parent
+SCRIPT = HERE.parent / "examples" / "reference_resnet50.py"
+FORKED, COLD, OLD = "forked", "begun anew", "begun anew, before"
 
 
-def measured(specs: list[ArmSpec], warm: bool, parallel: int) -> tuple[list[ArmResult], float, float, str]:
-    """(the arms, seconds until the last has ended, seconds of the start that all share, why they were not forked)."""
+def specs_of(args: argparse.Namespace) -> list[ArmSpec]:
+    """The arms: the same program under as many seeds."""
+    if args.program == "reference":
+        given = [str(args.data.resolve()), "--backbone", "efficientnet_lite0", "--epochs", str(args.epochs)]
+        argv = [str(SCRIPT), *given, "--size", str(args.size)]
+    else:
+        from campaign.data import prepare
+        from campaign.harness import arguments, write
+        from campaign.plan import programs
+
+        keep = Path(".bench-campaign").resolve()
+        prepare(args.data.resolve(), keep / "data")
+        program = next(p for p in programs() if p.name == args.program)
+        file = write(program.draft, keep / "arms" / program.name, program.base.seed, probed=False)
+        argv = arguments(program, file, keep)
+    return [ArmSpec(argv[0], None, argv, str(Path.cwd()), s, 0, 1.0, [0], [1]) for s in range(args.arms)]
+
+
+def measured(specs: list[ArmSpec], warm: bool, parallel: int) -> dict[str, Any]:
+    """Seconds until the last arm has ended, those of the start that all share, of the processor, and each arm's losses."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(Path(folder), parallel, time.monotonic() + 3600, warm=warm)
         begun = time.monotonic()
@@ -26,37 +58,62 @@ def measured(specs: list[ArmSpec], warm: bool, parallel: int) -> tuple[list[ArmR
         results = runner.run(specs)
         seconds = time.monotonic() - begun
         runner.close()
-    return results, seconds, shared, "; ".join(runner.cold)
+    assert all(r.error is None for r in results), [r.error for r in results]
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    losses = [hashlib.sha256(r.samples.loss.tobytes()).hexdigest()[:16] for r in results if r.samples is not None]
+    return {"seconds": seconds, "shared": shared, "processor": processor, "losses": losses, "cold": "; ".join(runner.cold)}
+
+
+def elsewhere(args: argparse.Namespace) -> dict[str, Any]:
+    """The same of cold arms, with the valgap of another checkout."""
+    given = [f"--{k}={getattr(args, k)}" for k in ("program", "arms", "parallel", "epochs", "size")]
+    command = [sys.executable, __file__, str(args.data), *given, "--cold-only"]
+    variables = {**os.environ, "PYTHONPATH": str(args.before.resolve())}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> None:
-    """Print both, their ratio, and whether their answers are the same."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data")
+    """Print each way, their ratios, and whether their answers are the same."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--program", default="reference")
     parser.add_argument("--arms", type=int, default=6)
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--before", type=Path)
+    parser.add_argument("--cold-only", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    data = str(Path(args.data).resolve())
-    argv = [str(SCRIPT), data, "--backbone", "efficientnet_lite0", "--epochs", str(args.epochs), "--size", str(args.size)]
-    specs = [ArmSpec(argv[0], None, argv, str(Path.cwd()), s, 0, 1.0, [0], [1]) for s in range(args.arms)]
-    found = {}
-    for name, warm in (("forked", True), ("begun anew", False)):
-        results, seconds, shared, reason = measured(specs, warm, args.parallel)
-        assert all(r.error is None for r in results), [r.error for r in results]
-        found[name] = (60 * len(specs) / seconds, results)
-        later = 60 * len(specs) / (seconds - shared)
-        took = f"{seconds:.0f} s, {shared:.0f} s of them shared"
-        print(f"{name}: {len(specs)} arms in {took}: {found[name][0]:.1f} a minute {reason}")
-        print(f"    then {later:.1f} a minute", flush=True)
-    print(f"ratio {found['forked'][0] / found['begun anew'][0]:.2f}")
-    same = [
-        np.array_equal(a.samples.loss, b.samples.loss)
-        for a, b in zip(found["forked"][1], found["begun anew"][1], strict=True)
-        if a.samples is not None and b.samples is not None
-    ]
-    print(f"the same losses, bit by bit: {sum(same)} of {len(same)}")
+    specs = specs_of(args)
+    if args.cold_only:
+        print(json.dumps(measured(specs, False, args.parallel)))
+        return
+    took: dict[str, list[float]] = defaultdict(list)
+    spent: dict[str, list[float]] = defaultdict(list)
+    losses = set()
+    for _ in range(args.rounds):
+        ways = {FORKED: lambda: measured(specs, True, args.parallel), COLD: lambda: measured(specs, False, args.parallel)}
+        if args.before is not None:
+            ways[OLD] = lambda: elsewhere(args)
+        for name, way in ways.items():
+            found = way()
+            took[name].append(found["seconds"])
+            spent[name].append(found["processor"])
+            losses.add(tuple(found["losses"]))
+            told = (
+                f"{found['seconds']:.0f} s, {found['shared']:.0f} s of them shared {found['cold']}, load {os.getloadavg()[0]:.1f}"
+            )
+            print(f"{name}: {args.arms} arms in {told}", flush=True)
+    for name, seconds in took.items():
+        pace = 60 * args.arms * len(seconds) / sum(seconds)
+        each = sum(spent[name]) / len(seconds) / args.arms
+        print(f"{name}: {pace:.1f} arms a minute, {each:.1f} s of the processor each")
+        ratios = sum(seconds) / sum(took[FORKED]), sum(spent[name]) / sum(spent[FORKED])
+        print("    forked ones are {:.2f} times as many, {:.2f} by the processor".format(*ratios))
+    print(f"the same losses, bit by bit, however they began: {len(losses) == 1}")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ import argparse
 
 import numpy as np
 
+from valgap.experiments.contest import LOOKS
 from valgap.experiments.verdicts import Compared, judge_effect, measure
 
 MOST = 8  # seeds
-FIRST = 2
 
 
 def arms(draw: np.random.Generator, images: int, luck: float, gain: float, spread: float) -> Compared:
@@ -25,9 +25,9 @@ def arms(draw: np.random.Generator, images: int, luck: float, gain: float, sprea
 
 
 def looks(given: Compared, tried: int) -> tuple[bool, int, float]:
-    """(confirmed in either direction, seeds at the end, half of the interval's width there) with a look after each seed."""
+    """(confirmed in either direction, seeds at the end, half of the interval's width there) at the looks that are taken."""
     assert given.loss is not None
-    for look, seeds in enumerate(range(FIRST, MOST + 1), 1):
+    for look, seeds in enumerate((s for s in LOOKS if s <= MOST), 1):
         before = max(seeds, 3)
         part = Compared((given.right[0][:before], given.right[1][:seeds]), (given.loss[0][:before], given.loss[1][:seeds]))
         effect = measure(part, tried, look)

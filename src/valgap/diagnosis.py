@@ -60,7 +60,8 @@ def diagnose(
 
     Args:
         run: a run directory, as `valgap run` or `watch` wrote it.
-        budget: time for re-runs, such as "10m" (or seconds), that of a rebuild included; 0 judges from the record alone.
+        budget: time for re-runs, such as "10m", "1x" (the program's own time, at least a minute) or seconds, that of a
+            rebuild included; 0 judges from the record alone.
         select: codes (or their beginnings, such as "PRE") to judge; empty means all.
         ignore: codes (or beginnings) to leave out.
         images: the image files are looked at as well, where there are no more than this; 0 leaves them alone.
@@ -76,8 +77,10 @@ def diagnose(
     """
     from valgap.experiments.plan import parse_budget
 
-    seconds = parse_budget(budget) if isinstance(budget, str) else float(budget)
+    if isinstance(budget, str):
+        parse_budget(budget, 0.0)  # before a long record is read
     record = read_record(os.fspath(run))
+    seconds = parse_budget(budget, record.seconds) if isinstance(budget, str) else float(budget)
     checks = choose_checks(CATALOGUE, select, ignore)
     _require_passes(record)
     if not record.of_phase("validation"):  # before minutes are spent on images

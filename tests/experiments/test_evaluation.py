@@ -16,9 +16,9 @@ from tests.experiments.test_interventions import spec
 from tests.processes import ForkedPopen, forked
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.runner import Limits, Runner
-from valgap.experiments.scoring import same_answers
+from valgap.experiments.scoring import PLAIN, same_answers, scored_plainly
 from valgap.record.reader import read_record
-from valgap.seams.loading import LoadWeights
+from valgap.seams.loading import KeepLoaded, LoadWeights
 from valgap.types import Intervention
 
 SHIFT = {"phase": "validation", "scale": [-1.0], "shift": [0.5]}
@@ -48,6 +48,63 @@ def test_recorded_weights_are_scored_again_and_nothing_is_trained(tmp_path: Path
         place = result.record.trained_model.tensor_names.index("head.weight")
         wanted = load_file(str(run / "final.safetensors"))["head.weight"]
         assert result.record.states[-1].norms[place] == pytest.approx(float(wanted.norm()), rel=1e-6)
+
+
+def changed(tmp_path: Path, old: str, new: str) -> ArmSpec:
+    """The small program with a line of its own."""
+    source = Path(spec("").script).read_text()
+    assert old in source
+    script = tmp_path / "train.py"
+    script.write_text(source.replace(old, new))
+    return replace(spec(""), script=str(script), argv=[str(script)], cwd=str(tmp_path))
+
+
+def test_what_a_program_makes_of_the_logits_is_held_against_the_model_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subprocess.Popen", ForkedPopen)
+    validation = "        right += (logits.argmax"
+    program = changed(
+        tmp_path, validation, f"        logits = logits.roll(1, 1)\n        F.cross_entropy(logits, labels)\n{validation}"
+    )
+    runner = Runner(tmp_path / "arms", 2, time.monotonic() + 200, planned=2, warm=True)
+    own, sound = runner.run([replace(s, rescore=[PLAIN]) for s in (program, spec(""))])
+    runner.close()
+    assert own.error is None and sound.error is None, (own.error, sound.error)
+    plain, same = scored_plainly([own]), scored_plainly([sound])
+    assert plain is not None and same is not None
+    assert same_answers(sound, same[0]) == 1.0
+    assert same_answers(own, plain[0]) < 0.2, "the program answers with the next class"
+    assert same_answers(sound, plain[0]) == 1.0, "the model itself is the one that the sound program has trained"
+    assert scored_plainly([replace(own, spec=program)]) is None
+
+
+def test_weights_that_change_after_the_last_validation_are_not_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.Popen", ForkedPopen)
+    line = "optimizer = torch.optim.SGD("
+    program = changed(tmp_path, line, f"import atexit\n{line}")
+    text = Path(program.script).read_text() + "with torch.no_grad():\n    model.head.weight.mul_(2.0)\n"
+    Path(program.script).write_text(text)
+    runner = Runner(tmp_path / "arms", 1, time.monotonic() + 200)
+    (one,) = runner.run([replace(program, rescore=[PLAIN])])
+    assert one.error is None and scored_plainly([one]) is None
+
+
+def test_loaded_weights_that_were_changed_are_put_back_but_for_the_head() -> None:
+    own, given = net(), net().state_dict()
+    act = KeepLoaded()
+    own.load_state_dict(act.loading(own, given))
+    first, norm, _, head = own
+    with torch.no_grad():
+        first.weight.add_(1.0)
+        head.weight.add_(1.0)
+    act.before_call(own)
+    assert act.acted == 1 and torch.equal(first.weight, given["0.weight"])
+    assert not torch.equal(head.weight, given["3.weight"]) and torch.equal(norm.weight, given["1.weight"])
+    with torch.no_grad():
+        first.weight.add_(1.0)  # what training does later is its own
+    act.before_call(own)
+    assert act.acted == 1
 
 
 def arm(script: Path, name: str) -> ArmSpec:

@@ -102,6 +102,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ArmResult]:
     wanted["none missing"] = spec("", Intervention("add_missing_parameters"))
     wanted["short"] = spec("", epochs=1)
     wanted["few"] = spec("", fraction=0.5)
+    wanted["longer"] = spec("", Intervention("train_longer", {"times": 3}))
+    wanted["longer, of few"] = spec("", Intervention("train_longer", {"times": 3}), fraction=0.5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("subprocess.Popen", ForkedPopen)  # the arms of test_diagnose.py are fresh processes
         return dict(zip(wanted, runner.run(list(wanted.values())), strict=True))
@@ -235,3 +237,13 @@ def test_shorter_arms(results: dict[str, ArmResult]) -> None:
     assert np.array_equal(short.record.passes[1].samples.prediction, whole.record.passes[1].samples.prediction)
     assert len(few.record.passes[0].samples) == 24
     assert len(few.record.passes[1].samples) == 30
+
+
+def test_training_goes_through_its_samples_more_often(results: dict[str, ArmResult]) -> None:
+    control, longer, few = (results[name].record for name in ("control ", "longer", "longer, of few"))
+    assert control is not None and longer is not None and few is not None
+    assert [p.num_batches for p in longer.passes] == [18, 4, 18, 4] and results["longer"].acted == (2,)
+    first, once = longer.passes[0].samples.sample, control.passes[0].samples.sample
+    assert first[:48].tolist() == once.tolist() != first[48:96].tolist()
+    assert sorted(first.tolist()) == sorted(3 * list(range(48)))
+    assert [p.num_batches for p in few.passes] == [9, 4, 9, 4] and len(set(few.passes[0].samples.sample.tolist())) == 24

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from valgap.experiments.overlay import Overlay
+
 pytestmark = pytest.mark.takes(22)
 
 SETUP = """
@@ -180,3 +182,19 @@ print(guarded)
         assert said[0] == "stopped"
         assert tree(world) == before
     assert (world / "old" / "a.txt").read_text() == "a"
+
+
+def test_a_path_leads_to_itself_until_something_is_written_on_its_way(tmp_path: Path) -> None:
+    home, world = tmp_path / "home", tmp_path / "scratch" / "world"
+    (home / "a" / "b").mkdir(parents=True)
+    world.mkdir(parents=True)
+    for name in ("a/b/c.txt", "d.txt"):
+        (home / name).write_text("own")
+    c, d = str(home / "a" / "b" / "c.txt"), str(home / "d.txt")
+    ours, theirs = (Overlay(str(world), (str(tmp_path / "scratch"),)) for _ in range(2))
+    assert (ours.read(c), ours.read(d), ours.names(home)) == (c, d, None)
+    Path(theirs.write(d)).write_text("new")  # by another process of the program
+    assert (ours.read(c), ours.read(d)) == (c, f"{world}{d}")
+    theirs.forget(str(home / "a"))
+    assert ours.read(c) == f"{world}{c}" and not ours.exists(c)
+    assert sorted(ours.names(home) or []) == ["d.txt"]

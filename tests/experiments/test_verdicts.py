@@ -20,7 +20,19 @@ from valgap.experiments.arm import ArmSpec
 from valgap.experiments.joint import Confirmed
 from valgap.experiments.ledger import UNEXPLAINED, account
 from valgap.experiments.placebo import has_placebo, placebo
-from valgap.experiments.plan import RESERVE, Length, can_stop_early, choose_length, parse_budget, recorded_epochs
+from valgap.experiments.plan import (
+    BESIDE,
+    LEAST_REST_S,
+    RESERVE,
+    SIDE_BY_SIDE,
+    Length,
+    can_stop_early,
+    choose_length,
+    least_budget,
+    parse_budget,
+    recorded_epochs,
+    rest_of_fork,
+)
 from valgap.experiments.prove import EASY, Trial, trains_easily
 from valgap.experiments.runner import ArmResult
 from valgap.experiments.scoring import rescored
@@ -329,6 +341,22 @@ def test_budgets(text: str, seconds: float) -> None:
     assert parse_budget(text) == seconds
 
 
+def test_arms_side_by_side_with_as_many_threads_as_before_get_more_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = healthy(seconds=100.0).run
+    monkeypatch.setattr("valgap.experiments.plan.arms_in_parallel", lambda _: 2)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    few, many = (replace(run, header={**run.header, "threads": n}) for n in (1, 2))
+    assert least_budget(few, 6) == pytest.approx(least_budget(many, 6) * SIDE_BY_SIDE / (2 * BESIDE))
+
+
+def test_a_budget_may_be_a_share_of_what_the_program_took() -> None:
+    assert parse_budget("1x", 300.0) == 300.0 and parse_budget("0.5x", 300.0) == 150.0
+    assert parse_budget("1x", 8.0) == 60.0, "less than a minute decides nothing"
+    assert parse_budget("0x", 300.0) == 0.0
+    with pytest.raises(ValgapError):
+        parse_budget("1x")  # where there is no program
+
+
 def test_a_budget_that_is_none() -> None:
     with pytest.raises(ValgapError, match="90s, 10m or 1h"):
         parse_budget("soon")
@@ -348,6 +376,12 @@ def test_arms_are_cut_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     few = choose_length(run, 6, 6 * 32 / 0.85)
     assert few is not None and few.epochs == 2 and 0.25 <= few.fraction < 1
     assert choose_length(run, 6, 10.0) is None
+    # Forked from a program that has paid the ten seconds of its start once.
+    assert rest_of_fork(run, 9.0) == 1.0 and rest_of_fork(run, 30.0) == LEAST_REST_S
+    longer = choose_length(run, 6, 6 * 115 / 0.85, rest_of_fork(run, 9.0))
+    assert longer is not None and (longer.epochs, longer.seconds) == (5, 101.0)
+    assert least_budget(run, 6, 1.0) == pytest.approx(6 * (1.0 + 0.25 * 2 * 20.0) / RESERVE)
+    assert least_budget(run, 6) > least_budget(run, 6, 1.0)
     late = healthy(passes=tuple(p for p in passes if p.phase == "train") + passes[-1:]).run
     assert not can_stop_early(late)
 

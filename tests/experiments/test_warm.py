@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.experiments.test_interventions import spec
 from tests.processes import ForkedPopen
@@ -94,6 +95,7 @@ def shared():
     assert len(open(os.path.join(place, 'best')).read()) == epoch + 1
     assert open('log.csv').read() == 'old begun' + 'x' * (epoch + 1)
     assert table.read(1) == 'cd'[epoch]
+    assert os.getsid(0) == os.getpgid(0) == os.getpid()  # beside other programs it has a share of the processor of its own
 """
 THREAD = "import threading, time\nthreading.Thread(target=time.sleep, args=(2,), daemon=True).start()"
 
@@ -117,15 +119,108 @@ def test_forks_share_nothing_that_they_write(
     assert (tmp_path / "log.csv").read_text() == "old "
 
 
-def test_what_acts_before_the_first_batch_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+# Weights whose names do not fit: the program goes on with those that were drawn.
+UNFIT = "model.load_state_dict({'net.' + k: v / 2 for k, v in model.state_dict().items()}, strict=False)"
+
+
+def test_what_acts_before_the_first_batch_is_forked_from_a_program_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("subprocess.Popen", ForkedPopen)
-    base = program(tmp_path, "model.load_state_dict(model.state_dict())")
+    base = program(tmp_path, UNFIT)
     early = replace(base, interventions=[Intervention("load_weights")])
+    both = replace(early, interventions=[*early.interventions, Intervention("scale_rate", {"factor": 0.1})])
+    specs = [base, early, replace(early, seed=1), replace(both, seed=1)]
+    warm, cold = (Runner(tmp_path / f"arms{w}", 2, time.monotonic() + 300, planned=4, warm=w) for w in (True, False))
+    forked = warm.run(specs)
+    anew = cold.run(specs)
+    warm.close()
+    cold.close()
+    assert [a.error for a in (*forked, *anew)] == [None] * 8
+    assert warm.forks == 4 and not warm.cold
+    assert [same(a, b) for a, b in zip(forked, anew, strict=True)] == [True] * 4
+    assert not same(forked[0], forked[1]) and forked[1].acted == (1,)
+
+
+def test_what_would_have_changed_earlier_calls_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.Popen", ForkedPopen)
+    base = program(tmp_path, "model(torch.zeros(2, 3, 16, 16))")
     runner = Runner(tmp_path / "arms", 2, time.monotonic() + 300, warm=True)
-    results = runner.run([base, early])
+    results = runner.run([base, replace(base, interventions=[Intervention("eval_mode", {"phase": "train"})])])
     runner.close()
-    assert runner.forks == 1 and "before the first batch" in runner.cold[0]
-    assert results[0].error is None
+    assert runner.forks == 1 and "before its first batch" in runner.cold[0]
+    assert [a.error for a in results] == [None, None]
+
+
+PHOTOGRAPHS = """
+from PIL import Image
+class Photographs(Images):
+    def __getitem__(self, i):
+        picture = Image.open(f'{i % 20}.jpg').convert('RGB').crop((i % 5, 0, i % 5 + 16, 16))
+        return transforms.functional.to_tensor(picture) + self.images[i] + torch.rand(1), self.targets[i]
+train_set.__class__ = val_set.__class__ = Photographs
+"""
+
+
+def test_what_arms_decode_of_files_is_kept_for_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.Popen", ForkedPopen)
+    draw = np.random.default_rng(0)
+    for k in range(20):
+        Image.fromarray(draw.integers(0, 255, (16, 24, 3), dtype=np.uint8)).save(tmp_path / f"{k}.jpg")
+    base = program(tmp_path, PHOTOGRAPHS, "import time; time.sleep(0.4)")
+    specs = [base, replace(base, seed=1), replace(base, seed=2)]
+    warm, cold = (Runner(tmp_path / f"arms{w}", 2, time.monotonic() + 300, planned=3, warm=w) for w in (True, False))
+    forked = [arm for s in specs for arm in warm.run([s])]  # one after another
+    anew = cold.run(specs)
+    copied = [json.loads((warm.place(s) / "record" / "result.json").read_text())["copied"] for s in specs]
+    warm.close()
+    cold.close()
+    assert [a.error for a in (*forked, *anew)] == [None] * 6 and warm.forks == 3
+    assert [same(a, b) for a, b in zip(forked, anew, strict=True)] == [True] * 3
+    reads = 2 * (48 + 30)  # in two epochs, of twenty files
+    assert copied[0] == reads - 20 and copied[2] == reads, "the last one was forked from a program that had decoded all"
+
+
+WITHOUT_LOADER = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+torch.manual_seed(0)
+images, labels = torch.randn(60, 3, 16, 16), torch.arange(60) % 3
+images += labels[:, None, None, None]
+model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+for epoch in range(3):
+    model.train()
+    order = torch.randperm(40)
+    for i in range(0, 40, 8):
+        optimizer.zero_grad()
+        chosen = order[i : i + 8]
+        F.cross_entropy(model(images[chosen]), labels[chosen]).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        loss = sum(F.cross_entropy(model(images[i : i + 10]), labels[i : i + 10]).item() for i in range(40, 60, 10))
+    print(f"val loss {loss / 2:.4f}")
+"""
+
+
+def test_a_program_without_loaders_is_forked_at_its_first_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.Popen", ForkedPopen)
+    file = tmp_path / "train.py"
+    file.write_text(WITHOUT_LOADER)
+    base = ArmSpec(str(file), None, [str(file)], str(tmp_path), 0, 0, 1.0, [-1], [-1])
+    treated = replace(base, interventions=[Intervention("scale_rate", {"factor": 0.1})])
+    specs = [base, replace(base, seed=1), treated]
+    warm, cold = (Runner(tmp_path / f"arms{w}", 2, time.monotonic() + 300, planned=3, warm=w) for w in (True, False))
+    forked, anew = warm.run(specs), cold.run(specs)
+    warm.close()
+    cold.close()
+    assert [a.error for a in (*forked, *anew)] == [None] * 6 and (warm.forks, warm.cold) == (3, [])
+    assert [same(a, b) for a, b in zip(forked, anew, strict=True)] == [True] * 3
+    assert not same(forked[0], forked[1]), "another seed draws another order from the second epoch on"
+    assert not same(forked[0], forked[2]) and forked[2].acted[0] > 0
 
 
 KILLED = """

@@ -13,9 +13,10 @@ from tests.report.pages import diagnosis, finding, record
 from valgap.exhibits import gather
 from valgap.exhibits.answer import two_sentences
 from valgap.report.as_html import diagnosis_to_html
+from valgap.report.as_json import diagnosis_to_json
 from valgap.report.record_view import show_record
 from valgap.report.terminal import show_briefly, show_details, show_diagnosis
-from valgap.types import Accuracy, Closing, Diagnosis, LedgerLine, LossParts, Measured, StageLine
+from valgap.types import Accuracy, Closing, Diagnosis, LedgerLine, LossParts, Measured, Proposal, StageLine
 
 EVIL = "a\x1b]0;owned\x07\x1b[2J[red]\r\nb"
 
@@ -32,6 +33,15 @@ def typical(tmp_path_factory: pytest.TempPathFactory) -> Diagnosis:
     run = record(tmp_path_factory.mktemp("terminal"))
     long = finding(summary="98 statistics of frozen BatchNorm layers moved during training", remedy="hold them still; " * 8)
     return diagnosis(run, ("MOD302", long), ("PRE201", long), ("EVA501", long))
+
+
+def test_what_more_time_would_decide_is_told(typical: Diagnosis) -> None:
+    later = replace(typical, budget_s=120.0, proposals=(Proposal("DAT103", 41.0), Proposal("TRN401", 400.0)))
+    assert "50 s more would decide DAT103, as things stand: --budget 3m" in shown(show_diagnosis, later)
+    longer = replace(later, proposals=later.proposals[1:])
+    assert "7 min more would decide TRN401, as things stand: --budget 9m" in shown(show_diagnosis, longer)
+    assert "more would decide" not in shown(show_diagnosis, typical)
+    assert diagnosis_to_json(later)["proposals"][0] == {"code": "DAT103", "seconds": 41.0}
 
 
 def test_a_typical_run_fits_one_screen(typical: Diagnosis) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from valgap.record.writer import RecordWriter
 from valgap.seams.acting import Acting
-from valgap.seams.feature_replay import VERIFIED_CALLS, FeatureReplay
+from valgap.seams.feature_replay import VERIFIED_CALLS, FeatureReplay, _divide, _Parts, _walk
 from valgap.seams.hooks import Seams
 from valgap.seams.recorder import Recorder
 
@@ -159,3 +159,16 @@ def test_a_trained_body_is_left_alone(tmp_path: Path) -> None:
     with acting(tmp_path / "f", tmp_path / "a") as replay:
         train(net)
     assert replay.replayed == 0
+
+
+def test_a_network_is_divided_as_its_parameters_say() -> None:
+    frozen, half, shared = Net().requires_grad_(False), Net(), nn.Linear(2, 2).requires_grad_(False)
+    whole = nn.Sequential(frozen, half, nn.ReLU(), nn.Sequential(shared, nn.Sequential()), shared, nn.Linear(3, 3))
+    assert list(_walk(whole)) == list(whole.modules())
+    parts = _Parts()
+    _divide(whole, parts)
+    assert parts.trained == {id(half.fc), id(whole[5])}
+    wanted = [frozen, half.conv, half.norm, half.relu, half.pool, half.second, half.drop, whole[2], whole[3], shared]
+    assert parts.modules == wanted
+    tensors = {id(t) for m in wanted for t in (*m.parameters(), *m.buffers())}
+    assert {id(t) for t in parts.tensors} == tensors

@@ -21,7 +21,7 @@ SarifFile = Annotated[Path | None, typer.Option("--sarif", help="Also write SARI
 @app.command()
 def diagnose(
     run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a log of another program.")],
-    budget: Annotated[str, typer.Option(help="Time for re-runs, such as 10m; 0: from the record alone.")] = "0",
+    budget: Annotated[str, typer.Option(help="Time for re-runs, such as 10m, or 1x (as the script took); 0: none.")] = "0",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
     junit: JUnitFile = None,

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ def run_arm(spec: ArmSpec, folder: Path, nest: Nest | None = None) -> int:
     ending = host.execute(target, session)
     if nest is not None and not ending.elsewhere:
         if nest.arm is None:
-            nest.unfit("it ended before it drew from a loader")
+            nest.unfit("it ended before it drew from a loader or called a model")
         assert nest.arm is not None
         (spec, folder), guarded = nest.arm, nest.guarded
         record = folder / "record"
@@ -108,6 +109,7 @@ def run_arm(spec: ArmSpec, folder: Path, nest: Nest | None = None) -> int:
         "error": ending.error,
         "acted": session.acting.acted() if session.acting is not None else [],
         "replayed": session.acting.replayed() if session.acting is not None else 0,
+        "copied": session.acting.decoded.copied if session.acting is not None and session.acting.decoded is not None else 0,
         "guarded": guarded,
         "seconds": round(seconds, 3),
     }
@@ -138,22 +140,24 @@ def _rates(run: str) -> dict[int, Any]:
     return {o: np.concatenate([r[:, : width[o]] for r in found]) for o, found in rows.items()}
 
 
-def make_acts(spec: ArmSpec) -> list[Act]:
-    """What acts in this arm."""
+def make_acts(spec: ArmSpec, at_work: Sequence[tuple[Intervention, Act]] = ()) -> list[Act]:
+    """What acts in this arm; what is ``at_work`` already goes on."""
     from valgap.seams.interventions import make, without_training
 
-    acts = [make(i) for i in spec.interventions]
+    acts = [next((act for known, act in at_work if known == i), None) or make(i) for i in spec.interventions]
     return acts + without_training(Path(spec.weights), spec.ask_training) if spec.weights else acts
 
 
 def _acting(spec: ArmSpec, features: Path, nest: Nest | None) -> Acting:
     from valgap.seams.acting import Acting
+    from valgap.seams.decoded import DecodedFiles
     from valgap.seams.feature_replay import FeatureReplay
 
-    replay = FeatureReplay(features) if features.is_dir() else None
+    shared = features.is_dir()
+    replay, decoded = (FeatureReplay(features), DecodedFiles(features)) if shared else (None, None)
     at_first_loader = nest.wait if nest is not None else None
     acts = make_acts(spec)
-    return Acting(acts, spec.train, spec.validation, spec.seed, spec.epochs, spec.fraction, replay, at_first_loader)
+    return Acting(acts, spec.train, spec.validation, spec.seed, spec.epochs, spec.fraction, replay, at_first_loader, decoded)
 
 
 def main() -> None:

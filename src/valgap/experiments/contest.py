@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from valgap.experiments.lab import OUT_OF_TIME, Group, Lab
+from valgap.experiments.lab import LEAST_SEEDS, OUT_OF_TIME, Group, Lab
 from valgap.experiments.placebo import has_placebo
 from valgap.experiments.runner import ArmResult
 from valgap.experiments.scoring import without
+from valgap.experiments.seen_again import is_seen_again, seen_again
 from valgap.experiments.sequential import Spread
 from valgap.experiments.suspects import Suspect
 from valgap.experiments.verdicts import (
@@ -22,13 +23,15 @@ from valgap.experiments.verdicts import (
     judge_effect,
     measure,
 )
-from valgap.types import Effect, Judged, Verdict
+from valgap.types import Effect, Judged, RestsOn, Verdict
 
-# The first look at a treatment. What costs half of the accuracy shows in two seeds.
-FIRST_SEEDS = 2
+# The first look at a treatment. Two seeds leave one degree of freedom, with which next to nothing can be said, and would use
+# up half of the level: in simulations the same effects take more arms then.
+FIRST_SEEDS = 3
 # More seeds than these tell nothing more that anybody would wait for.
 MOST_SEEDS = 32
-AHEAD = (1, 2, 3, 4, 6, 8, 12, 16, 24)  # how many more seeds are thought of
+# The seeds at each look: every look uses up a part of the level, so that later ones are spaced.
+LOOKS = (3, 4, 6, 8, 12, 16, 24, MOST_SEEDS)
 
 
 class Contest:
@@ -77,6 +80,9 @@ class Contest:
             self._without()
             return
         control = _finished(lab.arms((), max(seeds, lab.seeds)))
+        if is_seen_again(suspect.treatment):
+            self._seen_again(control)
+            return
         if not self.look:
             gone = lab.symptom_gone(suspect, control)
             if gone is not None:
@@ -85,7 +91,7 @@ class Contest:
         before, arms = lab.treated(suspect.treatment, control, seeds)
         treated = _finished(arms)
         broken = next((a.error for a in arms if a.error is not None), None)
-        if broken is not None and (not broken.startswith(OUT_OF_TIME) or len(treated) < min(FIRST_SEEDS, len(arms))):
+        if broken is not None and (not broken.startswith(OUT_OF_TIME) or len(treated) < min(LEAST_SEEDS, len(arms))):
             self._close(f"the treated program could not be run: {broken}")
             return
         if any(a.spec.interventions and not any(a.acted[: len(a.spec.interventions)]) for a in treated):
@@ -111,6 +117,11 @@ class Contest:
         self._settle(effect, told, verdict, reason)
         self.done = lab.alike or self._no_better or self._needed() == 0
 
+    @property
+    def to_come(self) -> list[int]:
+        """The seeds of the looks that may follow."""
+        return [n for n in LOOKS if n > self.seeds]
+
     def gain_per_second(self) -> float:
         """Verdicts to be expected for each second of arms, were all further seeds this suspect's."""
         needed = self._needed()
@@ -119,24 +130,47 @@ class Contest:
         arms = len(self.lab.missing(self.wanted(self.seeds + 1))) or 1
         return 1.0 / (needed * arms * max(self.lab.runner.expected_s, 1e-3))
 
+    def more_s(self) -> float | None:
+        """Seconds of re-runs that would decide it, as things stand; None where it is decided, or no seeds are likely to."""
+        if self._spreads is None:
+            return self._seconds_to(self.first) if OUT_OF_TIME in self.judged.reason else None
+        if not self._needed():
+            return None
+        # Half of the time it was lucky so far: seeds are counted as for an effect that is smaller by its own error.
+        careful = _smaller(self._spreads[0]), _smaller(self._spreads[1]) if self._spreads[1] is not None else None
+        needed = self._seeds_to_an_end(*careful)
+        return self._seconds_to(self.seeds + needed) if needed else None
+
+    def _seconds_to(self, seeds: int) -> float:
+        rounds = -(-self.lab.unfinished(self.wanted(seeds)) // self.lab.runner.parallel)
+        return rounds * self.lab.runner.expected_s
+
     def _needed(self) -> int:
         """How many more seeds give a verdict, as things stand; 0 where there is one, or where none would give it."""
         if self._spreads is None or self._final(self.judged):
             return 0
-        points, nats = self._spreads
-        for more in AHEAD:
-            if self._ends(points.after(more, self.seeds), nats.after(more, self.seeds) if nats is not None else None, more):
-                return more
+        needed = self._seeds_to_an_end(*self._spreads)
+        if needed:
+            return needed
         # Its luck so far may have been bad, or too good: moved by what the seeds leave open, would endless seeds decide?
         for toward in (1.0, -1.0):
             moved = [_moved(s, toward) if s is not None else None for s in self._spreads]
             assert moved[0] is not None
-            if self._ends(moved[0], moved[1], 0):
-                return 2 * AHEAD[-1]
+            if self._ends(moved[0], moved[1], 0, 0):
+                return 2 * MOST_SEEDS
         return 0
 
-    def _ends(self, points: Spread, nats: Spread | None, more: int) -> bool:
-        effect = effect_of(points, nats, self.tried, self.look + more, self.seeds + more, self._samples)
+    def _seeds_to_an_end(self, points: Spread, nats: Spread | None) -> int:
+        """How many more seeds give a verdict, where effects stay as these are; 0 where that many are too many."""
+        for looks, seeds in enumerate(self.to_come, 1):
+            more = seeds - self.seeds
+            then = points.after(more, self.seeds), nats.after(more, self.seeds) if nats is not None else None
+            if self._ends(*then, more, looks):
+                return more
+        return 0
+
+    def _ends(self, points: Spread, nats: Spread | None, more: int, looks: int) -> bool:
+        effect = effect_of(points, nats, self.tried, self.look + looks, self.seeds + more, self._samples)
         told = judge_effect(effect, self.suspect.expected)
         nats_best = max(effect.nats.low * self.suspect.expected, effect.nats.high * self.suspect.expected) if effect.nats else 0.0
         return told.verdict == "confirmed" or (told.verdict == "refuted" and nats_best < MEANINGFUL_NATS)
@@ -155,7 +189,7 @@ class Contest:
     def _against_placebo(self, effect: Effect, reason: str, treated: Sequence[ArmResult]) -> tuple[Verdict, str]:
         lab, suspect = self.lab, self.suspect
         at_random = _finished(lab.arms((suspect.treatment,), len(treated), placebo=True))
-        found = compared(at_random, treated[: len(at_random)]) if len(at_random) >= FIRST_SEEDS else None
+        found = compared(at_random, treated[: len(at_random)]) if len(at_random) >= LEAST_SEEDS else None
         if found is None:
             return "inconclusive", f"{reason}; as many samples at random could not be tried"
         against = measure(found, self.tried, self.look)
@@ -172,6 +206,16 @@ class Contest:
         effect, at_random = found
         told = judge_effect(effect, suspect.expected)
         self._settle(effect, told, told.verdict, f"{told.reason}; placebo {at_random:+.1f}")
+        self.done = True
+
+    def _seen_again(self, control: Sequence[ArmResult]) -> None:
+        lab, check = self.lab, self.suspect.judged.check
+        stages = [lab.compare(a.record) if lab.compare is not None and a.record is not None else None for a in control]
+        verdict, effect, reason = seen_again(check, control, stages)
+        rests_on: RestsOn = "accuracy" if verdict == "confirmed" else ""
+        self.judged = replace(
+            self.suspect.judged, verdict=verdict, effect=effect, reason=reason, rests_on=rests_on, points_verdict=verdict
+        )
         self.done = True
 
     def _settle(self, effect: Effect, told: Judgement, verdict: Verdict, reason: str) -> None:
@@ -196,9 +240,14 @@ def _of_stage(verdict: Verdict, reason: str) -> tuple[Verdict, str]:
     return ("inconclusive" if verdict == "refuted" else verdict), told
 
 
+def of_first_looks(contests: Sequence[Contest]) -> list[Group]:
+    """The arms that a first look at each of them needs."""
+    return [g for c in contests for g in c.wanted(c.first)]
+
+
 def first_looks(lab: Lab, contests: Sequence[Contest]) -> None:
     """Look at all of them once, the likeliest first."""
-    lab.prepare([g for c in contests for g in c.wanted(c.first)])
+    lab.prepare(of_first_looks(contests))
     for contest in contests:
         contest.look_again(contest.first)
 
@@ -207,23 +256,46 @@ def decide(lab: Lab, contests: Sequence[Contest], kept_s: float = 0.0) -> None:
     """Give seeds to open contests while there is time for them, ``kept_s`` seconds left for what comes after."""
     while True:
         waiting = sorted((c for c in contests if c.open), key=lambda c: -c.gain_per_second())
-        picked: list[Contest] = []
-        groups: list[Group] = []
+        picked: dict[Contest, int] = {}
         for contest in waiting:
-            more = [*groups, *contest.wanted(contest.seeds + 1)]
-            if picked and len(lab.missing(more)) > lab.runner.parallel:
+            more = {**picked, contest: contest.to_come[0]}
+            if picked and len(lab.missing(_groups(more))) > lab.runner.parallel:
                 break
-            picked, groups = [*picked, contest], more
-        if not picked or not lab.time_for(len(lab.missing(groups)), kept_s):
+            picked = more
+        fitting = picked if picked and _fits(lab, picked, kept_s) else _fewer(lab, waiting[:1], kept_s)
+        if not fitting:
             return
-        lab.prepare(groups)
-        for contest in picked:
-            contest.look_again(contest.seeds + 1)
+        lab.prepare(_groups(fitting))
+        for contest, seeds in fitting.items():
+            contest.look_again(seeds)
+
+
+def _groups(looks: Mapping[Contest, int]) -> list[Group]:
+    return [group for contest, seeds in looks.items() for group in contest.wanted(seeds)]
+
+
+def _fits(lab: Lab, looks: Mapping[Contest, int], kept_s: float) -> bool:
+    return lab.time_for(len(lab.missing(_groups(looks))), kept_s)
+
+
+def _fewer(lab: Lab, contests: Sequence[Contest], kept_s: float) -> dict[Contest, int]:
+    """The first contest with as many seeds as there is time for, where there is none for those of its next look."""
+    for contest in contests:
+        for seeds in range(contest.to_come[0] - 1, contest.seeds, -1):
+            if _fits(lab, {contest: seeds}, kept_s):
+                return {contest: seeds}
+    return {}
 
 
 def _finished(arms: Sequence[ArmResult]) -> list[ArmResult]:
     """Those of the first seeds on, up to one that failed."""
     return list(itertools.takewhile(lambda arm: arm.error is None, arms))
+
+
+def _smaller(given: Spread) -> Spread:
+    """With an effect that is smaller by the standard error that seeds leave it."""
+    error = math.sqrt(min((v for v, _ in given.seeds), default=0.0))
+    return replace(given, value=math.copysign(max(0.0, abs(given.value) - error), given.value))
 
 
 def _moved(given: Spread, toward: float) -> Spread:

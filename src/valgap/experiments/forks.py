@@ -22,6 +22,8 @@ from valgap.experiments.janitor import FOLDER, GROUP, Janitor
 
 POLL_S = 0.05
 END_S = 5.0
+# Interventions that act before the first batch: the program that waits has them already. None of them draws random numbers.
+EARLY = ("load_weights", "keep_loaded")
 
 
 def can_fork() -> bool:
@@ -30,10 +32,10 @@ def can_fork() -> bool:
 
 
 def waiting_spec(spec: ArmSpec) -> ArmSpec:
-    """The program that an arm of this kind can be forked from."""
-    return replace(
-        spec, seed=0, epochs=0, fraction=1.0, interventions=[], closing=0.0, rescore=[], weights="", ask_training=False
-    )
+    """The program that an arm of this kind can be forked from: with what acts before its first loader, and nothing else."""
+    early = [i for i in spec.interventions if i.name in EARLY]
+    plain = replace(spec, seed=0, epochs=0, fraction=1.0, interventions=early, closing=0.0, rescore=[])
+    return replace(plain, weights="", ask_training=False)
 
 
 class Fork:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from valgap.experiments.plan import SEEDS, Length, recorded_threads
 from valgap.experiments.runner import OUT_OF_TIME as OUT_OF_TIME
 from valgap.experiments.runner import ArmResult, Runner, below, last_scored
 from valgap.experiments.scoring import (
+    PLAIN,
     SAME_ANSWERS,
     called_with,
     is_arguments,
@@ -22,6 +24,7 @@ from valgap.experiments.scoring import (
     leave_out,
     rescored,
     same_answers,
+    scored_plainly,
     scored_under,
 )
 from valgap.experiments.suspects import SUSPECTED, Suspect
@@ -34,6 +37,8 @@ CONTROL_CLOSING = 0.3
 # Seeds where recorded weights are scored again and validation draws random numbers: nothing is trained, so that arms are
 # cheap, and their luck would be as large as many an effect.
 DRAWS = 2 * SEEDS
+# With so many seeds of either side a verdict is told, where there is no time for more.
+LEAST_SEEDS = 2
 # References of stages that rest on the image files, and not on how long the program trained.
 BY_FILES = ("draw_all", "pair_by_file", "read_soundly")
 # Holds the stages of a record against their references.
@@ -118,7 +123,7 @@ class Lab:
                 seed=seed,
                 interventions=[t for t in treatments if not is_arguments(t)],
                 closing=closing if seed == 0 else 0.0,
-                rescore=[] if treatments else self.rescores,
+                rescore=[r for r in self.rescores if not treatments or r == PLAIN],
             )
             for seed in range(group.seeds)
         ]
@@ -135,18 +140,26 @@ class Lab:
                 wanted |= {(group.key, s.seed): s for s in self.specs(group)[done : 1 if self.alike else None]}
         return list(wanted.values())
 
+    def unfinished(self, groups: Sequence[Group]) -> int:
+        """How many arms of these groups have not finished: those that were cut off, or fail, count as well."""
+        left = 0
+        for key, seeds in {g.key: max(o.seeds for o in groups if o.key == g.key) for g in groups}.items():
+            left += (1 if self.alike else seeds) - sum(a.error is None for a in self._done.get(key, ())[:seeds])
+        return left
+
     def prepare(self, groups: Sequence[Group]) -> None:
-        """Run what is missing of these groups, all at once."""
+        """Run what is missing of these groups, all at once: seed by seed, so that all have as many when the time ends."""
         # Of two groups that are alike, the one with more seeds holds the other.
         largest: dict[str, Group] = {}
         for group in groups:
             if group.key not in largest or largest[group.key].seeds < group.seeds:
                 largest[group.key] = group
         missing = {key: self.missing([g]) for key, g in largest.items()}
-        ran = self.runner.run([s for specs in missing.values() for s in specs])
-        results = iter([named_as_in(self.run, a) for a in ran])
-        for key, specs in missing.items():
-            new = [next(results) for _ in specs]
+        order = sorted(((key, spec) for key, specs in missing.items() for spec in specs), key=lambda one: one[1].seed)
+        ran: dict[str, list[ArmResult]] = {key: [] for key in missing}
+        for (key, _), arm in zip(order, self.runner.run([spec for _, spec in order]), strict=True):
+            ran[key].append(named_as_in(self.run, arm))
+        for key, new in ran.items():
             self.finished += sum(a.error is None for a in new)
             self.replayed += sum(a.replayed for a in new)
             self.reused += sum(a.reused for a in new)
@@ -166,11 +179,15 @@ class Lab:
         return self.arms(())
 
     def fidelity(self, control: Sequence[ArmResult]) -> tuple[str | None, str, bool]:
-        """(why no verdict is possible, or None; how well the control repeats the record; whether it does)."""
+        """(why no verdict is possible, or None; how well the control repeats the record; whether it does).
+
+        By the arms that finished, where others were only cut off by the end of the time.
+        """
         broken = next((a.error for a in control if a.error is not None), None)
-        if broken is not None:
+        sound = list(itertools.takewhile(lambda a: a.error is None, control))
+        if broken is not None and (not broken.startswith(OUT_OF_TIME) or len(sound) < min(LEAST_SEEDS, len(control))):
             return f"the control could not be run: {broken}", broken, False
-        control = [named_as_in(self.run, a) for a in control]
+        control = [named_as_in(self.run, a) for a in sound]
         if self.base.weights:
             return self._same_weights(control)
         if self.length.fraction < 1.0:
@@ -228,6 +245,9 @@ class Lab:
 
     def _rescored(self, treatment: Intervention, control: Sequence[ArmResult]) -> tuple[list[ArmResult], list[ArmResult]] | None:
         sound = [a for a in control if a.error is None]
+        if treatment == PLAIN:
+            plain = scored_plainly(sound)
+            return (sound, plain) if plain else None
         return rescored(sound, self.rescores.index(treatment), self.random) if sound else None
 
     def treated(
@@ -262,11 +282,13 @@ class Lab:
 
     def results(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
         """The arms under all of these treatments together, in all seeds, those of the score included."""
-        programs = [t for t in treatments if not is_score(t)]
+        programs = [t for t in treatments if not is_score(t) and t != PLAIN]
         # The best epoch is one of all passes, of which a finished model that is scored again has the last only.
         epochs = [t for t in treatments if t.name == "score_best_epoch"]
-        again = len(programs) == 1 and not epochs
+        again = len(programs) == 1 and not epochs and PLAIN not in treatments
         arms = list(self.treated(programs[0], self.control())[1] if again else self.arms(programs))
+        if PLAIN in treatments and all(a.error is None for a in arms):
+            arms = scored_plainly(arms) or [replace(a, error="the finished model could not be scored by itself") for a in arms]
         for treatment in (*epochs, *(t for t in treatments if t not in epochs)):
             if treatment.name in ("score_renamed", "score_best_epoch"):
                 arms = [a if a.error is not None else scored_under(a, treatment) for a in arms]

@@ -98,7 +98,7 @@ class Overlay:
 
     def names(self, path: Any) -> list[str] | None:
         """What the program sees in a folder that has a copy; None for any other, which is read where `read` leads."""
-        absolute = self.covered(path)
+        absolute = None if self._untouched() else self.covered(path)
         if absolute is None or not self._there(self._copy(absolute)):
             return None
         own = self.real.listdir(self._copy(absolute))
@@ -107,6 +107,27 @@ class Overlay:
         if self._there(absolute) and not self.marked(absolute):
             seen += [n for n in self.real.listdir(absolute) if n not in marks and n not in seen]
         return seen
+
+    def _untouched(self) -> bool:
+        """Whether nothing was written or deleted yet, by any process: all that a program imports and reads until then."""
+        try:
+            return not self.real.listdir(self.world)
+        except OSError:
+            return False
+
+    def _near(self, absolute: str) -> bool:
+        """Whether the world holds a copy of this path or the mark of a deletion on the way to it.
+
+        Marks and copies lie in copies of their folders: where the way to them ends, there is none further on.
+        """
+        copy = self.world
+        for name in filter(None, absolute.split(os.sep)):
+            if self._there(os.path.join(copy, GONE + name)):
+                return True
+            copy = os.path.join(copy, name)
+            if not self._there(copy):
+                return False
+        return True
 
     def _copy(self, path: str) -> str:
         return self.world + path
@@ -136,8 +157,10 @@ class Overlay:
 
     def read(self, path: Any) -> Any:
         """Where a read of ``path`` leads."""
+        if self._untouched():
+            return path
         absolute = self.covered(path)
-        if absolute is None:
+        if absolute is None or not self._near(absolute):
             return path
         copy = self._copy(absolute)
         if self._there(copy) or self._gone(absolute):

@@ -17,17 +17,28 @@ SEEDS = 3
 RESERVE = 0.85  # of the budget is planned
 # Arms side by side with fewer threads each get more done than one program with all; on the reference script 2.2 times.
 SIDE_BY_SIDE = 1.4
+# Where each has as many threads as the program had, so many of them get done in the time of one, as a share of their number.
+BESIDE = 0.8
+# What a forked arm takes beside its epochs at least: a folder is made, a record is written and read.
+LEAST_REST_S = 0.5
 MIN_EPOCHS = 2
 MIN_FRACTION = 0.25
+LEAST_SHARE_S = 60.0  # a share of the program's own time is at least that
 UNITS = {"": 60.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def parse_budget(text: str) -> float:
-    """Seconds of "90s", "10m", "1h" or "10" (minutes). Raises ValgapError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
-    if found is None:
+def parse_budget(text: str, script_s: float | None = None) -> float:
+    """Seconds of "90s", "10m", "1h" or "10" (minutes). Raises ValgapError for anything else.
+
+    With ``script_s``, what the program itself took, also of "1x" or "0.5x": so many times that, but no less than a minute.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhx]?)", text.strip().lower())
+    if found is None or (found.group(2) == "x" and script_s is None):
         raise ValgapError(f"--budget takes a time such as 90s, 10m or 1h (0: no re-runs), not {text!r}")
-    return float(found.group(1)) * UNITS[found.group(2)]
+    number, unit = float(found.group(1)), found.group(2)
+    if unit == "x" and script_s is not None:
+        return max(LEAST_SHARE_S, number * script_s) if number else 0.0
+    return number * UNITS[unit]
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,11 @@ def epoch_seconds(run: RunRecord) -> tuple[float, float]:
     return max(0.5, run.seconds - per_epoch * recorded_epochs(run)), max(per_epoch, 1e-3)
 
 
+def rest_of_fork(run: RunRecord, waited_s: float) -> float:
+    """Seconds that an arm takes beside its epochs when it is forked from a program that took ``waited_s`` to its first loader."""
+    return max(LEAST_REST_S, epoch_seconds(run)[0] - waited_s)
+
+
 def arms_in_parallel(run: RunRecord) -> int:
     """How many arms at once: up to four on the cores, one on each GPU, and no more than the free memory holds."""
     if bool(run.header.get("cuda")):
@@ -104,20 +120,35 @@ def recorded_terminal(run: RunRecord) -> tuple[int, int] | None:
     return size[0], size[1]
 
 
-def least_budget(run: RunRecord, arms: int) -> float:
-    """Seconds in which the shortest arms fit, ``arms`` of them."""
+def _gain(run: RunRecord) -> float:
+    """How many arms are done in the time that one takes by itself."""
+    parallel = arms_in_parallel(run)
+    if parallel == 1:
+        return 1.0
+    own = max(1, (os.cpu_count() or 1) // parallel)
+    as_before = (recorded_threads(run) or own + 1) <= own
+    return max(SIDE_BY_SIDE, BESIDE * parallel) if as_before else SIDE_BY_SIDE
+
+
+def least_budget(run: RunRecord, arms: int, start_s: float | None = None) -> float:
+    """Seconds in which the shortest arms fit, ``arms`` of them; ``start_s``: what each takes beside its epochs."""
     start, epoch = epoch_seconds(run)
+    start = start if start_s is None else start_s
     total = recorded_epochs(run)
     least = min(MIN_EPOCHS, total) if can_stop_early(run) else total
-    gain = SIDE_BY_SIDE if arms_in_parallel(run) > 1 else 1.0
+    gain = _gain(run)
     return max(1, arms) * (start + MIN_FRACTION * least * epoch) / (gain * RESERVE)
 
 
-def choose_length(run: RunRecord, arms: int, budget_s: float) -> Length | None:
-    """The longest arms of which ``arms`` fit into the budget; None when not even the shortest do."""
+def choose_length(run: RunRecord, arms: int, budget_s: float, start_s: float | None = None) -> Length | None:
+    """The longest arms of which ``arms`` fit into the budget; None when not even the shortest do.
+
+    ``start_s``: what each takes beside its epochs; None: as the record had it, from a new process on.
+    """
     start, epoch = epoch_seconds(run)
+    start = start if start_s is None else start_s
     total = recorded_epochs(run)
-    gain = SIDE_BY_SIDE if arms_in_parallel(run) > 1 else 1.0
+    gain = _gain(run)
     each = gain * RESERVE * budget_s / max(1, arms)
     if start + total * epoch <= each:
         stopped = stopped_after(run)

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from valgap.experiments.arm import WEIGHTS_FILE, ArmSpec
-from valgap.experiments.contest import Contest, decide, first_looks
+from valgap.experiments.contest import Contest, decide, first_looks, of_first_looks
+from valgap.experiments.forks import EARLY
 from valgap.experiments.joint import Confirmed
-from valgap.experiments.lab import Compare, Lab
+from valgap.experiments.lab import Compare, Group, Lab
 from valgap.experiments.ledger import account
 from valgap.experiments.plan import (
+    LEAST_REST_S,
     SEEDS,
     Length,
     arm_memory,
@@ -20,11 +22,14 @@ from valgap.experiments.plan import (
     can_stop_early,
     choose_length,
     epoch_seconds,
+    least_budget,
     recorded_epochs,
+    rest_of_fork,
 )
-from valgap.experiments.runner import ArmResult, Limits, Runner
-from valgap.experiments.scoring import is_evaluation, is_rescore, is_score, misleads_probe
+from valgap.experiments.runner import PATIENCE, PATIENCE_S, ArmResult, Limits, Runner
+from valgap.experiments.scoring import PLAIN, is_evaluation, is_rescore, is_score, misleads_probe
 from valgap.experiments.screening import in_place, most_tries, references, screen
+from valgap.experiments.seen_again import is_seen_again
 from valgap.experiments.suspects import (
     NotRepeatableError,
     Suspect,
@@ -44,21 +49,21 @@ from valgap.types import (
     Finding,
     Intervention,
     Judged,
+    Proposal,
     RunRecord,
     Stage,
     StageShare,
 )
 
 # A machine that is busy with other things slows arms down; those that run at the end of the budget may finish.
-GRACE = 0.15
-# An arm that takes this many times what is expected of it hangs.
-PATIENCE = 5.0
-PATIENCE_S = 120.0
+GRACE = 0.05
 # Scoring recorded weights again costs next to nothing, but one training's luck is in every figure: a planted fault whose
 # removal gives 62 % from the recorded weights gives 68 to 77 % from those of five other seeds (benchmarks/ledger.py).
 EASY = 0.5
 # So many undecided causes are removed together, to see each without the others.
 MOST_TOGETHER = 4
+# What no other cause can hide.
+UNHIDDEN = ("score_without", "see_again")
 # Sets of confirmed causes that time is kept for, to be removed together.
 MOST_JOINT = 8
 # The checks that tell a stage, for faults without a name.
@@ -80,54 +85,87 @@ def prove(diagnosis: Diagnosis, budget_s: float, progress: Progress | None = Non
     run = diagnosis.run
     suspects, settled = sort_out(diagnosis, compare(run) if compare is not None else None)
     # Without a suspect, the stages are tried: that needs whole arms, of the program as it is and with all references.
-    screened = choose_length(run, 2 * SEEDS, budget_s) if not suspects and compare is not None else None
-    if not suspects and (screened is None or not screened.whole()):
+    screening = not suspects and compare is not None and choose_length(run, 2 * SEEDS, budget_s, LEAST_REST_S)
+    if not suspects and not (screening and screening.whole()):
         return replace(diagnosis, judged=_merge(diagnosis, settled), ledger=account(diagnosis, _Nothing(), ()).lines)
     try:
         base = base_spec(run, [s.treatment for s in suspects])
     except NotRepeatableError as why:
         settled += [replace(s.judged, verdict="inconclusive", reason=str(why)) for s in suspects]
         return replace(diagnosis, judged=_merge(diagnosis, settled))
-    folder = Path(run.path) / "experiments"
-    chosen, length, left_out = fit(run, suspects, budget_s) if suspects else ([], screened, [])
-    limits = Limits(PATIENCE_S + PATIENCE * (length.seconds if length is not None else run.seconds), arm_memory(run))
     gpus = run.header.get("gpus")
     runner = Runner(
-        folder,
+        Path(run.path) / "experiments",
         arms_in_parallel(run),
         begun + budget_s,
         progress,
         GRACE * budget_s,
-        limits,
+        Limits(PATIENCE_S + PATIENCE * run.seconds, arm_memory(run)),
         gpus if isinstance(gpus, int) else 0,
-        number_of_arms(chosen) if chosen else 2 * SEEDS,
-        length.seconds if length is not None else epoch_seconds(run)[0],
+        number_of_arms(suspects) if suspects else 2 * SEEDS,
+        epoch_seconds(run)[0],
         warm=True,
         like=run,
     )
     try:
-        quick = _without_training(diagnosis, base, runner, suspects, chosen, compare)
-        scored = None
-        if quick is not None:
-            told = {s.judged.check.code for s in quick.chosen}
-            quick.screens = length is None or not trains_easily(run, chosen, budget_s)
-            quick.settled = [*settled, *(j for j in left_out if j.check.code not in told)]
-            scored = quick.run(diagnosis, begun)
-        if length is None or (scored is not None and not trains_easily(run, chosen, budget_s)):
-            return scored or replace(diagnosis, judged=_merge(diagnosis, [*settled, *left_out]))
-        length = like_before(folder, base, length, recorded_epochs(run))
-        lab = Lab(run, base, length, runner, [s.treatment for s in chosen if is_rescore(s.treatment)], compare)
-        trained = Trial(lab, chosen, [*settled, *left_out]).run(diagnosis, begun)
-        # On a machine that is busier now than it was, arms may not end in time: then the recorded weights have the word.
-        return scored if scored is not None and _measured(scored) > _measured(trained) else trained
+        return _tried(diagnosis, base, runner, suspects, settled, compare, begun)
     finally:
         runner.close()
         runner.forget_features()
 
 
-def trains_easily(run: RunRecord, chosen: Sequence[Suspect], budget_s: float) -> bool:
+def _tried(
+    diagnosis: Diagnosis,
+    base: ArmSpec,
+    runner: Runner,
+    suspects: Sequence[Suspect],
+    settled: Sequence[Judged],
+    compare: Compare | None,
+    begun: float,
+) -> Diagnosis:
+    """What re-runs say of the suspects, or of the stages where there is none."""
+    run = diagnosis.run
+    # What all arms share is paid first: how long they can be depends on it.
+    own = [replace(base, interventions=[s.treatment]) for s in suspects if s.treatment.name in EARLY]
+    waited = runner.warmed_up(base, own)
+    rest = rest_of_fork(run, waited) if waited is not None else None
+    budget_s = max(1.0, runner.deadline - time.monotonic())
+    if suspects:
+        chosen, length, left_out = fit(run, suspects, budget_s, rest)
+    else:
+        chosen, length, left_out = [], choose_length(run, 2 * SEEDS, budget_s, rest), []
+        if length is None or not length.whole():
+            return replace(diagnosis, judged=_merge(diagnosis, settled), ledger=account(diagnosis, _Nothing(), ()).lines)
+    if length is not None:
+        runner.plan(number_of_arms(chosen) if chosen else 2 * SEEDS, length.seconds)
+    quick = _without_training(diagnosis, base, runner, suspects, chosen, compare)
+    scored = None
+    if quick is not None:
+        told = {s.judged.check.code for s in quick.chosen}
+        quick.screens = length is None or not trains_easily(run, chosen, budget_s, rest)
+        quick.settled = [*settled, *(j for j in left_out if j.check.code not in told)]
+        scored = quick.run(diagnosis, begun)
+    if length is None or (scored is not None and not trains_easily(run, chosen, budget_s, rest)):
+        judged = scored or replace(diagnosis, judged=_merge(diagnosis, [*settled, *left_out]))
+        return _with_left_out(judged, left_out, least_budget(run, 2 * SEEDS, rest) - budget_s)
+    length = like_before(runner.folder, base, length, recorded_epochs(run))
+    lab = Lab(run, base, length, runner, [s.treatment for s in chosen if is_rescore(s.treatment)], compare)
+    trained = Trial(lab, chosen, [*settled, *left_out]).run(diagnosis, begun)
+    # On a machine that is busier now than it was, arms may not end in time: then the recorded weights have the word.
+    judged = scored if scored is not None and _measured(scored) > _measured(trained) else trained
+    return _with_left_out(judged, left_out, SEEDS * length.seconds / runner.parallel)
+
+
+def _with_left_out(diagnosis: Diagnosis, left_out: Sequence[Judged], seconds: float) -> Diagnosis:
+    """The diagnosis, which proposes so much more time for what the budget left out and nothing else has judged."""
+    open_now = {j.check.code for j in diagnosis.findings if j.verdict == "untested"}
+    more = [Proposal(j.check.code, round(max(1.0, seconds), 1)) for j in left_out if j.check.code in open_now]
+    return replace(diagnosis, proposals=tuple(sorted((*diagnosis.proposals, *more), key=lambda p: p.seconds)))
+
+
+def trains_easily(run: RunRecord, chosen: Sequence[Suspect], budget_s: float, start_s: float | None = None) -> bool:
     """Whether whole arms in all seeds take a small part of the budget: then effects hold beyond the one recorded training."""
-    length = choose_length(run, number_of_arms(chosen), EASY * budget_s) if chosen else None
+    length = choose_length(run, number_of_arms(chosen), EASY * budget_s, start_s) if chosen else None
     return length is not None and length.whole()
 
 
@@ -154,8 +192,9 @@ def _without_training(
         return None
     seconds = epoch_seconds(diagnosis.run)[0]
     # The first validation is that of the recorded weights already; where a program validates otherwise at first, its last one.
+    plain = [s.treatment for s in evaluated if s.treatment == PLAIN]
     for epochs in (1, 0) if can_stop_early(diagnosis.run) else (0,):
-        lab = Lab(diagnosis.run, replace(base, weights=str(weights)), Length(epochs, 1.0, seconds), runner, compare=compare)
+        lab = Lab(diagnosis.run, replace(base, weights=str(weights)), Length(epochs, 1.0, seconds), runner, plain, compare)
         if lab.fidelity(lab.control())[0] is None:
             return Trial(lab, evaluated, [])
     return None
@@ -180,9 +219,13 @@ class Trial:
     def run(self, diagnosis: Diagnosis, begun: float) -> Diagnosis:
         """Every suspect's verdict, then the joint account."""
         lab = self.lab
+        contests = [Contest(lab, s, len(self.chosen)) for s in self.chosen]
+        # Beside the control, but for what a control arm may tell by itself.
+        beside = of_first_looks([c for c in contests if c.suspect.treatment not in lab.rescores])
+        lab.prepare([Group(seeds=lab.seeds), *beside])
         control = lab.control()
         problem, fidelity, reproduced = lab.fidelity(control)
-        contests = [Contest(lab, s, len(self.chosen)) for s in self.chosen] if problem is None else []
+        contests = contests if problem is None else []
         if problem is not None:
             self.settled += [replace(s.judged, verdict="inconclusive", reason=problem) for s in self.chosen]
         first_looks(lab, contests)
@@ -192,6 +235,7 @@ class Trial:
         causes = _in_order(confirmed)
         found = account(diagnosis, lab, causes)  # first, so that its joint re-runs come before those of the screening
         late = self._decided_late(contests)
+        proposals = self.proposals(contests)
         if late:
             confirmed += late
             causes = _in_order(confirmed)
@@ -204,8 +248,18 @@ class Trial:
             lab.notes.append("how much is left to gain is not known: the probe saw validation under the same fault")
         facts = self.facts(control, fidelity, reproduced, begun)
         return replace(
-            diagnosis, judged=_merge(diagnosis, self.settled), ledger=found.lines, shares=found.shares, experiments=facts
+            diagnosis,
+            judged=_merge(diagnosis, self.settled),
+            ledger=found.lines,
+            shares=found.shares,
+            experiments=facts,
+            proposals=proposals,
         )
+
+    def proposals(self, contests: Sequence[Contest]) -> tuple[Proposal, ...]:
+        """What more time would decide, the cheapest first."""
+        given = [(c.suspect.judged.check.code, c.more_s()) for c in contests if self.verdict(c.suspect) == "inconclusive"]
+        return tuple(sorted((Proposal(code, round(s, 1)) for code, s in given if s), key=lambda p: p.seconds))
 
     def _kept_s(self, contests: Sequence[Contest]) -> float:
         """Seconds that are kept from single causes for trying them together, at most half of what is left."""
@@ -267,7 +321,7 @@ class Trial:
         First with the confirmed ones removed; then, of those still undecided, each with all others removed: two causes of
         which either suffices to spoil the result gain nothing alone.
         """
-        undecided = [s for s in self.chosen if s.treatment.name != "score_without" and self._undecided(s)]
+        undecided = [s for s in self.chosen if s.treatment.name not in UNHIDDEN and self._undecided(s)]
         tries = len(self.chosen)
         if confirmed:
             tries += len(undecided)
@@ -325,7 +379,7 @@ class Trial:
         return Experiments(
             arms=lab.finished,
             reused=lab.reused,
-            seeds=len(control),
+            seeds=sum(a.error is None for a in control),
             epochs=total if lab.base.weights else lab.length.epochs or total,
             recorded_epochs=total,
             train_fraction=lab.length.fraction,
@@ -342,7 +396,8 @@ class Trial:
 
 def _confirmed(contests: Sequence[Contest]) -> list[tuple[Suspect, Effect]]:
     judged = [(c.suspect, c.judged) for c in contests]
-    return [(s, j.effect) for s, j in judged if j.verdict == "confirmed" and j.effect is not None]
+    removed = [(s, j) for s, j in judged if j.verdict == "confirmed" and not is_seen_again(s.treatment)]
+    return [(s, j.effect) for s, j in removed if j.effect is not None]
 
 
 def _in_order(confirmed: Sequence[tuple[Suspect, Effect]]) -> list[Confirmed]:

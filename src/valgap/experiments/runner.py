@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ GRACE_S = 3.0
 # How the reason of an arm begins that had no time to end.
 OUT_OF_TIME = "the time budget ended"
 MEMORY_POLL_S = 1.0
+# An arm that takes this many times what is expected of it hangs.
+PATIENCE = 5.0
+PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,11 @@ class Runner:
         self.cold: list[str] = []  # why arms could not be forked
         self.forks = 0
 
+    def plan(self, arms: int, seconds: float) -> None:
+        """Expect so many arms in all, each of so many seconds; one that takes several times as long hangs."""
+        self.planned, self.expected_s = arms, seconds
+        self.limits = replace(self.limits, seconds=PATIENCE_S + PATIENCE * seconds)
+
     def place(self, spec: ArmSpec) -> Path:
         """The arm's folder, by its content."""
         text = json.dumps(spec.to_json(), sort_keys=True)
@@ -249,6 +257,10 @@ class Runner:
 
     def wait_at_loaders(self, specs: Sequence[ArmSpec]) -> None:
         """Have a program run up to its first loader for each kind of which more than one arm is to be run, and wait for them."""
+        self._begin_waiting(specs)
+        self._wait_for(list(self._programs.values()))
+
+    def _begin_waiting(self, specs: Sequence[ArmSpec]) -> None:
         kinds = [self.place(waiting_spec(s)) for s in specs if _forkable(s)] if self._warm else []
         for spec in specs:
             kind = self.place(waiting_spec(spec))
@@ -264,8 +276,10 @@ class Runner:
                 self._programs[kind] = WaitingProgram(
                     waiting_spec(spec), folder, variables, temporary, self._janitor, self._input.file
                 )
+
+    def _wait_for(self, programs: Sequence[WaitingProgram]) -> None:
         begun = time.monotonic()
-        for program in self._programs.values():
+        for program in programs:
             while not program.ready and not program.gone:
                 program.listen()
                 late = time.monotonic() >= self.deadline + self.grace
@@ -274,6 +288,19 @@ class Runner:
                 time.sleep(POLL_S / 4)
             if program.gone and program.reason and program.reason not in self.cold:
                 self.cold.append(program.reason)
+
+    def warmed_up(self, spec: ArmSpec, others: Sequence[ArmSpec] = ()) -> float | None:
+        """Seconds in which a program that arms like this one are forked from reached its first loader; None where none waits.
+
+        Those that ``others`` are forked from begin as well; nobody waits for them yet.
+        """
+        begun = time.monotonic()
+        self._begin_waiting([spec, *others])
+        program = self._programs.get(self.place(waiting_spec(spec)))
+        if program is None:
+            return None
+        self._wait_for([program])
+        return time.monotonic() - begun if program.ready and not program.gone else None
 
     def _variables(self, folder: Path, temporary: Path, threads: int) -> dict[str, str]:
         """The environment of an arm that lives in ``folder``."""

@@ -14,11 +14,16 @@ from valgap.experiments.runner import ArmResult
 from valgap.stats import rows_cross_fitted
 from valgap.types import Effect, Intervention, Measured, SampleTable
 
-SCORES = ("score_renamed", "score_without", "score_best_epoch")
+SCORES = ("score_renamed", "score_without", "score_best_epoch", "see_again")
+# What other training changes as well: recorded weights do not show it.
+TRAINED_SCORES = ("score_best_epoch", "see_again")
 # Changes of validation images alone: the finished model is scored again under them, and nothing is trained.
 RESCORES = ("affine", "flip_channels", "resize", "fixed_transform", "weights_transform")
 # Changes of single samples, which know them by their position: what validates is run again, on the finished weights.
 BY_SAMPLE = ("read_soundly", "pair_by_file")
+# The finished model called by us, in eval mode, with nothing between it and the score: what the program makes of the same
+# weights is held against it.
+PLAIN = Intervention("plain_forward")
 PLACEBO_DRAWS = 2_000
 # The finished model must give this share of the answers of the program's last validation, else arms are run in full.
 SAME_ANSWERS = 0.98
@@ -47,13 +52,13 @@ def called_with(spec: ArmSpec, treatment: Intervention) -> ArmSpec:
 
 def is_rescore(intervention: Intervention) -> bool:
     """Whether a finished model can be scored under it."""
-    return intervention.name in RESCORES and intervention.settings.get("phase") == "validation"
+    return intervention == PLAIN or (intervention.name in RESCORES and intervention.settings.get("phase") == "validation")
 
 
 def is_evaluation(intervention: Intervention) -> bool:
     """Whether recorded weights show its effect: nothing about the training changes."""
     in_eval_mode = intervention.name == "eval_mode" and intervention.settings.get("phase") == "validation"
-    kept = is_score(intervention) and intervention.name != "score_best_epoch"  # earlier epochs need training
+    kept = is_score(intervention) and intervention.name not in TRAINED_SCORES  # earlier epochs, and other answers
     by_sample = intervention.name in BY_SAMPLE and intervention.settings.get("phase") == "validation"
     return kept or is_rescore(intervention) or in_eval_mode or by_sample
 
@@ -61,7 +66,8 @@ def is_evaluation(intervention: Intervention) -> bool:
 def misleads_probe(intervention: Intervention) -> bool:
     """Whether the removed fault spoils the probe's own validation: the probe saw the same images under the same labels."""
     by_sample = intervention.name in BY_SAMPLE and intervention.settings.get("phase") != "train"
-    return is_rescore(intervention) or by_sample or (is_score(intervention) and intervention.name != "score_best_epoch")
+    images = is_rescore(intervention) and intervention != PLAIN
+    return images or by_sample or (is_score(intervention) and intervention.name not in TRAINED_SCORES)
 
 
 def rescored(control: Sequence[ArmResult], place: int, random: bool) -> tuple[list[ArmResult], list[ArmResult]] | None:
@@ -82,6 +88,19 @@ def rescored(control: Sequence[ArmResult], place: int, random: bool) -> tuple[li
         own.append(first)
         under.append(replace(arm, samples=tables[f"under {place}"]))
     return own, under
+
+
+def scored_plainly(arms: Sequence[ArmResult]) -> list[ArmResult] | None:
+    """Each finished model's own answers to the samples that the program validated last; None where one does not tell."""
+    plain = []
+    for arm in arms:
+        closing = arm.record.closing if arm.record is not None else None
+        tables = closing.rescores if closing is not None else {}
+        name = f"under {arm.spec.rescore.index(PLAIN)}" if PLAIN in arm.spec.rescore else ""
+        if name not in tables:
+            return None
+        plain.append(replace(arm, samples=tables[name]))
+    return plain
 
 
 def same_answers(arm: ArmResult, other: ArmResult) -> float:

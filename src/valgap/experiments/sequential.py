@@ -83,7 +83,7 @@ def spread(before: Table, after: Table, most: float = math.inf) -> Spread:
     if not paired.any() and len(before) == seeds:
         # Nothing changed anywhere: the rule of three bounds what so many images could have missed, where a change is bounded.
         missed = 3.0 / images * most if math.isfinite(most) else 0.0
-        return Spread(0.0, (missed / _quantile(images - 1, 0.05)) ** 2, max(1, images - 1), (), most)
+        return Spread(0.0, (missed / quantile(images - 1, 0.05)) ** 2, max(1, images - 1), (), most)
     by_images = float(gains.var(ddof=1)) / images if images > 1 else math.inf
     if seeds < 2 or not (np.ptp(before, 0).any() or np.ptp(after, 0).any()):
         return Spread(value, by_images, max(1, images - 1), (), most)
@@ -96,9 +96,9 @@ def spread(before: Table, after: Table, most: float = math.inf) -> Spread:
 
 
 def _margin(variance: float, freedom: int, level: float) -> float:
-    return _quantile(freedom, level) * math.sqrt(variance)
+    return quantile(freedom, level) * math.sqrt(variance)
 
 
-def _quantile(freedom: int, level: float) -> float:
+def quantile(freedom: int, level: float) -> float:
     """Two-sided: what Student's t exceeds in size with this chance."""
     return -float(stdtrit(max(1, freedom), max(level, SMALLEST_LEVEL) / 2))

@@ -11,17 +11,25 @@ from pathlib import Path
 from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.placebo import has_placebo
 from valgap.experiments.plan import SEEDS, Length, choose_length, least_budget
-from valgap.experiments.scoring import is_rescore, is_score
-from valgap.types import TRAINED, Case, CaseStages, Diagnosis, Finding, Intervention, Judged, RunRecord
+from valgap.experiments.scoring import PLAIN, is_arguments, is_rescore, is_score
+from valgap.experiments.seen_again import SEE_AGAIN, can_be_seen_again
+from valgap.types import TRAINED, Case, CaseStages, Diagnosis, Finding, Intervention, Judged, RunRecord, Untreatable
 
 SUSPECTED = 0.5
+EVAL_MODE = Intervention("eval_mode", {"phase": "validation"})
+# What a training that ended too soon is given, where it has no argument for that.
+LONGER = Intervention("train_longer", {"phase": "train", "times": 3})
+TOO_SHORT = ("too_few_epochs", "stopped_too_early")
+EARLY_END = "early"
+# By the kind of what is wrong in the forward pass, where eval mode would change nothing.
+FORWARD = {"": PLAIN, "altered": Intervention("keep_loaded")}
 TRIED_AS_STAGE = "not tried by itself: its stage is tried as a whole, under another finding"
 NO_TREATMENT = "not tried: no change to the running program removes this cause, so that it is judged on evidence alone"
 
 
-def too_small(run: RunRecord, arms: int) -> str:
+def too_small(run: RunRecord, arms: int, start_s: float | None = None) -> str:
     """Why a cause was not tried, with the budget that would do."""
-    minutes = math.ceil(least_budget(run, arms) / 60)
+    minutes = math.ceil(least_budget(run, arms, start_s) / 60)
     return f"not tried: the time budget is too small; --budget {minutes}m would do for the likeliest cause"
 
 
@@ -56,12 +64,21 @@ def sort_out(diagnosis: Diagnosis, stages: CaseStages | None = None) -> tuple[li
         if not isinstance(finding, Finding) or finding.confidence < SUSPECTED:
             continue
         treatment = treat(case, finding) if treat is not None else None
+        if judged.check.stage == "choose" and _ends_early(judged, treatment, stages):
+            suspects.append(Suspect(judged, finding, LONGER))
+            continue
+        forward = _of_forward(stages) if treatment == EVAL_MODE else None
+        if forward is not None:
+            by_stage.append(Suspect(judged, finding, forward, by_stage=True))
+            continue
         if isinstance(treatment, Intervention):
             suspects.append(Suspect(judged, finding, treatment))
             continue
         whole = stages.reference(judged.check.stage) if stages is not None and judged.check.stage is not None else None
         if isinstance(whole, Intervention):
             by_stage.append(Suspect(judged, finding, whole, by_stage=True))
+        elif treatment is None and can_be_seen_again(judged.check, finding):
+            suspects.append(Suspect(judged, finding, SEE_AGAIN))
         elif treatment is None:
             settled.append(replace(judged, reason=judged.reason or NO_TREATMENT))
         else:
@@ -75,6 +92,21 @@ def sort_out(diagnosis: Diagnosis, stages: CaseStages | None = None) -> tuple[li
             suspects.append(suspect)
     suspects.sort(key=_weight)
     return suspects, settled
+
+
+def _ends_early(judged: Judged, treatment: object, stages: CaseStages | None) -> bool:
+    """Whether longer training is the remedy, and no argument of the program makes it longer."""
+    if judged.check.name in TOO_SHORT:
+        return isinstance(treatment, Untreatable)
+    return stages is not None and stages.compared("choose").kind == EARLY_END and judged.check.code.startswith("STG")
+
+
+def _of_forward(stages: CaseStages | None) -> Intervention | None:
+    """What is tried of a fault of the forward pass where validation ran in eval mode as it was; None where it did not."""
+    if stages is None or isinstance(stages.reference("forward"), Intervention):
+        return None
+    found = stages.compared("forward")
+    return FORWARD.get(found.kind) if found.verdict == "at fault" else None
 
 
 def _weight(suspect: Suspect) -> float:
@@ -117,13 +149,15 @@ def _numbers(value: object) -> list[int]:
     return [int(v) for v in value] if isinstance(value, list) else []
 
 
-def fit(run: RunRecord, suspects: Sequence[Suspect], budget_s: float) -> tuple[list[Suspect], Length | None, list[Judged]]:
-    """(those that are tried, how long the arms are, those that the budget leaves out)."""
+def fit(
+    run: RunRecord, suspects: Sequence[Suspect], budget_s: float, start_s: float | None = None
+) -> tuple[list[Suspect], Length | None, list[Judged]]:
+    """(those that are tried, how long the arms are, those that the budget leaves out); ``start_s`` as in ``choose_length``."""
     chosen = list(suspects)
     left_out: list[Judged] = []
-    reason = too_small(run, number_of_arms(chosen[:1])) if chosen else ""
+    reason = too_small(run, number_of_arms(chosen[:1]), start_s) if chosen else ""
     while chosen:
-        length = choose_length(run, number_of_arms(chosen), budget_s)
+        length = choose_length(run, number_of_arms(chosen), budget_s, start_s)
         if length is not None:
             return chosen, length, left_out
         last = next((s for s in reversed(chosen) if not is_score(s.treatment)), None)
@@ -151,6 +185,12 @@ def like_before(folder: Path, base: ArmSpec, length: Length, total: int) -> Leng
 
 def number_of_arms(suspects: Sequence[Suspect]) -> int:
     """Control and treatments in all seeds; joint treatments as if the two costliest are confirmed."""
-    programs = sum(not is_score(s.treatment) and not is_rescore(s.treatment) for s in suspects)
+    programs = sum(_times(s.treatment) for s in suspects if not is_score(s.treatment) and not is_rescore(s.treatment))
     placebos = sum(has_placebo(s.treatment) for s in suspects)
-    return SEEDS * (1 + programs + placebos + (1 if programs >= 2 else 0))
+    return SEEDS * (1 + programs + placebos + (1 if len(suspects) >= 2 and programs >= 2 else 0))
+
+
+def _times(treatment: Intervention) -> int:
+    """How many times as long as the program's own an arm under it is."""
+    times = treatment.settings.get("times" if treatment == LONGER else "factor" if is_arguments(treatment) else "", 1)
+    return times if isinstance(times, int) else 1

@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 ARMS = "arms"  # below the folder of the program that waits
 POLL_S = 0.05
+LEADER_S = 2.0
+DECODE_S = 0.03  # for which the program that waits decodes what its arms have decoded before it listens again
 MAX_WORLD_BYTES = 256 << 20  # of what the program wrote before it is forked, and every fork copies
 PR_SET_PDEATHSIG = 1
 # Acts that draw take their seed from torch's generator as it is right after the import, where it is another one each time.
@@ -48,12 +51,13 @@ class Nest:
     """The program's process while it waits to be forked, and each fork of it.
 
     Args:
-        folder: of the waiting program; arms are made in ``folder/arms``.
+        spec: of the waiting program, with what acts before its first loader.
+        folder: of it; arms are made in ``folder/arms``.
         connection: to the diagnosis: a line of JSON for each arm, and for what became of it.
     """
 
-    def __init__(self, folder: Path, connection: socket.socket) -> None:
-        self.folder, self.connection = folder, connection
+    def __init__(self, spec: ArmSpec, folder: Path, connection: socket.socket) -> None:
+        self.spec, self.folder, self.connection = spec, folder, connection
         self.arm: tuple[ArmSpec, Path] | None = None  # in a fork: what it is
         self.guarded = False
         self.session: Session
@@ -75,9 +79,11 @@ class Nest:
             stream.flush()
         gc.freeze()
         since = time.time()
+        decoded = self.session.acting.decoded if self.session.acting is not None else None
         self._send({"ready": True})
         while True:
-            readable, _, _ = select.select([self.connection], [], [], POLL_S)
+            more = self._children and decoded is not None and decoded.decode_like_arms(DECODE_S)
+            readable, _, _ = select.select([self.connection], [], [], 0.0 if more else POLL_S)
             self._reap()
             if readable and self._serve(since):
                 return
@@ -101,8 +107,7 @@ class Nest:
                 random.setstate(numbers)  # Python gives a forked process random numbers of its own
                 self._become(spec, request, time.time() - since)
                 return True
-            with contextlib.suppress(OSError):  # it may have done so itself
-                os.setpgid(pid, pid)
+            _wait_until_leader(pid)
             self._children[pid] = request["folder"]
             self._send({"started": request["folder"], "pid": pid})
         return False
@@ -111,19 +116,22 @@ class Nest:
         """Why this arm cannot begin here: something of it acts before the first batch."""
         acting = self.session.acting
         early = acting.early if acting is not None else set()
-        if not early or not (spec.interventions or spec.weights):
+        more = replace(spec, interventions=[i for i in spec.interventions if i not in self.spec.interventions])
+        if not early or not (more.interventions or more.weights):
             return ""
         if early - {"loading"}:
             return "the program calls its model before its first batch"
         from valgap.seams.act import Act
 
-        acts = make_acts(spec)
+        acts = make_acts(more)
         late = any(type(a).loading is not Act.loading for a in acts)
         return "it changes weights that are loaded before the first batch" if late else ""
 
     def _become(self, spec: ArmSpec, request: dict[str, Any], waited: float) -> None:
         """This process is a fork: it becomes the arm."""
-        os.setpgid(0, 0)
+        # A session of its own: where a kernel shares processors out among sessions, beside other programs, each arm has its share
+        # as one that begins anew has.
+        os.setsid()
         die_with_parent()
         self.connection.close()
         gc.unfreeze()
@@ -149,8 +157,10 @@ class Nest:
         assert acting is not None
         state = torch.get_rng_state()
         torch.default_generator.manual_seed(OF_ACTS + spec.seed)
-        acts = make_acts(spec)
+        acts = make_acts(spec, list(zip(self.spec.interventions, acting.acts, strict=True)))
         torch.set_rng_state(state)
+        if acting.decoded is not None:
+            acting.decoded.forked()
         acting.become(acts, spec.seed, spec.epochs, spec.fraction)
         self.arm = (spec, folder)
 
@@ -175,6 +185,14 @@ class Nest:
             with contextlib.suppress(OSError):
                 os.killpg(pid, signal.SIGKILL)
         os._exit(0)
+
+
+def _wait_until_leader(pid: int) -> None:
+    """Wait until a fork has a group of its own, by which it can be ended; not for ever, since it may have ended itself."""
+    end = time.monotonic() + LEADER_S
+    with contextlib.suppress(OSError):
+        while os.getpgid(pid) != pid and time.monotonic() < end:
+            time.sleep(0.001)
 
 
 def _unfit(session: Session, folder: Path) -> str:
@@ -237,7 +255,7 @@ def main() -> None:
     connection.connect(sys.argv[2])
     die_with_parent()
     spec = ArmSpec.from_json(json.loads((folder / SPEC_FILE).read_text()))
-    sys.exit(run_arm(spec, folder, Nest(folder, connection)))
+    sys.exit(run_arm(spec, folder, Nest(spec, folder, connection)))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "ledger": [asdict(line) for line in diagnosis.ledger],
         "stages": [_stage(line) for line in diagnosis.stages],
         "gap": [asdict(part) for part in diagnosis.gap],
+        "proposals": [asdict(p) for p in diagnosis.proposals],
         "experiments": asdict(diagnosis.experiments) if diagnosis.experiments is not None else None,
     }
     cleaned: dict[str, Any] = _finite(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ SCREEN_FINDINGS = 3
 SCREEN_EVIDENCE = 1
 MAX_EVIDENCE = 8
 MAX_SUBJECTS = 5
+SECONDS_TOLD = 95  # more is told in minutes
 MIN_REASON = 30  # columns that the reasons of verdicts have, however narrow the screen is
 
 
@@ -228,7 +230,8 @@ def _statement(diagnosis: Diagnosis, console: Console) -> None:
         judged = verdicts.get(line.name)
         span = f"({line.low:+.1f} .. {line.high:+.1f})" if line.low is not None and line.high is not None else ""
         nats = f"loss {loss_text(line.nats)}" if line.nats is not None and line.kind != "measurement" else ""
-        verdict = f"[bold]{judged.verdict}[/]" if judged is not None and line.kind == "cause" else ""
+        shown = judged is not None and judged.verdict != "untested" and line.kind in ("cause", "measurement")
+        verdict = f"[bold]{judged.verdict}[/]" if judged is not None and shown else ""
         if judged is not None and judged.rests_on == "loss":
             verdict += " by the loss alone"
         if line.kind == "confidence":
@@ -246,6 +249,7 @@ def _statement(diagnosis: Diagnosis, console: Console) -> None:
     _print_rows(rows, console)
     if not any(j.verdict == "confirmed" for j in diagnosis.findings):
         console.print("No cause was confirmed.")
+    _proposal(diagnosis, console)
     short = "" if facts.epochs == facts.recorded_epochs else f", shortened to {facts.epochs} of {facts.recorded_epochs} epochs"
     short += "" if facts.train_fraction == 1 else f", {facts.train_fraction:.0%} of the training images"
     console.print(
@@ -255,6 +259,16 @@ def _statement(diagnosis: Diagnosis, console: Console) -> None:
     )
     for note in facts.notes:
         console.print(f"[dim]{safe(note)}[/]", highlight=False)
+
+
+def _proposal(diagnosis: Diagnosis, console: Console) -> None:
+    """What more time would decide."""
+    if not diagnosis.proposals:
+        return
+    first = diagnosis.proposals[0]
+    more = f"{10 * math.ceil(first.seconds / 10)} s" if first.seconds < SECONDS_TOLD else f"{math.ceil(first.seconds / 60)} min"
+    whole = math.ceil((diagnosis.budget_s + first.seconds) / 60)
+    console.print(f"{more} more would decide {first.code}, as things stand: --budget {whole}m", highlight=False)
 
 
 def _finding(number: int, judged: Judged, console: Console, most: int) -> None:

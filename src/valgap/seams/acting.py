@@ -19,6 +19,7 @@ from torch.utils.data import BatchSampler, DataLoader, dataloader
 from valgap.seams import datasets as ds
 from valgap.seams.act import Act
 from valgap.seams.batches import find_images
+from valgap.seams.decoded import DecodedFiles
 from valgap.seams.described import own_loader
 from valgap.seams.drawn_positions import DrawnPositions, next_positions
 from valgap.seams.epochs import Epochs
@@ -42,6 +43,7 @@ class Acting:
         epochs: training passes after which the program is ended; 0 for all.
         fraction: share of the training samples that is drawn, 0..1, the same ones in every arm.
         replay: features of frozen parts that arms share; None: every arm computes its own.
+        decoded: what was decoded of files, which arms share as well; None: every arm decodes for itself.
         at_first_loader: called once, before the first loader begins; the arm may be another one afterwards (``become``).
     """
 
@@ -55,9 +57,10 @@ class Acting:
         fraction: float = 1.0,
         replay: FeatureReplay | None = None,
         at_first_loader: Callable[[], None] | None = None,
+        decoded: DecodedFiles | None = None,
     ) -> None:
         self.acts = list(acts)
-        self.replay = replay
+        self.replay, self.decoded = replay, decoded
         self.train, self.validation = frozenset(train), frozenset(validation)
         self.seeds, self.fraction = Seeds(seed), fraction
         self._at_first_loader = at_first_loader
@@ -70,6 +73,7 @@ class Acting:
         self._turned = ""  # the phase of a program without loaders
         self._inside = 0  # how many of the changes stand inside the recorder's hooks
         self._depth = 0
+        self._begun = False  # a program without loaders: whether a model was called
         self._stepped: dict[int, torch.optim.Optimizer] = {}
         self._first_backward = True
         self._scale = 1.0  # of the loss that a GradScaler scaled last
@@ -138,6 +142,8 @@ class Acting:
 
     def detach(self) -> None:
         """Everything as it was."""
+        if self.decoded is not None:
+            self.decoded.detach()
         while self._undo:
             self._undo.pop()()
 
@@ -194,9 +200,11 @@ class Acting:
 
     def _iterating(self, loader: Any) -> int:
         """A walk over a loader begins; returns the number of its data set. Raises StopProgram."""
-        if self._at_first_loader is not None:
-            wait, self._at_first_loader = self._at_first_loader, None
-            wait()
+        if self.decoded is not None:
+            self.decoded.attach()  # where the program has Pillow by now
+        self._wait()
+        if self.decoded is not None:
+            self.decoded.tell()
         dataset = self.number(getattr(loader, "dataset", None))
         self.seeds.begin(loader)
         phase = self.phase(dataset)
@@ -248,6 +256,7 @@ class Acting:
                 for act in acting._now() if trains else ():
                     act.returned(output, False)
                 return output
+            acting._begin_without_loader()
             acting._note("called")
             acting._turn()
             acts = acting._now()
@@ -285,9 +294,26 @@ class Acting:
 
         return __call__
 
+    def _wait(self) -> None:
+        """Where arms are forked: the first time only."""
+        if self._at_first_loader is not None:
+            wait, self._at_first_loader = self._at_first_loader, None
+            wait()
+
+    @property
+    def _no_loader(self) -> bool:
+        return NO_LOADER == self.train == self.validation
+
+    def _begin_without_loader(self) -> None:
+        """A program without loaders calls a model; with the first call begins what begins with the first loader of others."""
+        if self._no_loader and not self._begun:
+            self._begun = True
+            self._wait()
+            self.seeds.begin(None)
+
     def _turn(self) -> None:
         """A program without loaders calls a model: its passes begin where it turns from training to evaluating, or back."""
-        if not NO_LOADER == self.train == self.validation or self.phase() == self._turned:
+        if not self._no_loader or self.phase() == self._turned:
             return
         self._turned = self.phase()
         self._length.begins(self._turned)

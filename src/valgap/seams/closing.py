@@ -25,6 +25,7 @@ from valgap.seams.changes import replace_transform, transform_for, without_rando
 from valgap.seams.feature_measurements import measure_features
 from valgap.seams.head import Gathered, Head, augmentation_numbers, fitting_s
 from valgap.seams.held_images import HeldImages
+from valgap.seams.model_acts import PlainForward
 from valgap.seams.model_states import state_digest
 from valgap.seams.provenance import learn
 from valgap.seams.recorder import Recorder
@@ -137,7 +138,14 @@ class ClosingMeasurements:
 
     def _rescore_under(self, rescoring: Rescoring, name: str, act: Act | None, loader: Any, facts: dict[str, Any]) -> None:
         dataset = loader.dataset if act is None else act.dataset(loader.dataset)
-        view = View(name, unchanged if act is None else act.inputs, mode_at(facts["walk"]))
+        mode = mode_at(facts["walk"])
+        if isinstance(act, PlainForward):
+            assert self.model is not None
+            if facts["model"] is not self.model or facts["state"] != state_digest(*self.model.snapshot()):
+                self.attempts.skip(name, "the finished model holds other weights than at the last validation")
+                return
+            mode = "eval"
+        view = View(name, unchanged if act is None else act.inputs, mode)
         rescoring.score(self._source(loader, dataset, facts), [view], float("inf"))
 
     def _source(self, loader: Any, dataset: Any, facts: dict[str, Any], most: int = 1 << 60, check_inputs: bool = True) -> Source:

@@ -201,9 +201,10 @@ class FeatureReplay:
             return None
         parts = _Parts()
         _divide(module, parts)
-        if not parts.trained or not any(True for m in parts.modules for _ in m.parameters()):
+        below = [m for part in parts.modules for m in _walk(part)]
+        if not parts.trained or not any(p is not None for m in below for p in m._parameters.values()):
             return None
-        if any(m._forward_hooks or m._forward_pre_hooks for part in parts.modules for m in part.modules()):
+        if any(m._forward_hooks or m._forward_pre_hooks for m in below):
             return None
         return parts
 
@@ -248,27 +249,50 @@ class FeatureReplay:
             self._room = 0  # no space: the arm goes on without
 
 
-def _divide(module: nn.Module, parts: _Parts) -> None:
+def _divide(module: nn.Module, parts: _Parts, known: dict[int, tuple[bool, bool]] | None = None) -> None:
     """Sort the modules below ``module`` (and its own tensors) into frozen and trained."""
+    known = {} if known is None else known
     own = [t for t in module._parameters.values() if t is not None]
     if any(p.requires_grad for p in own):
         parts.trained.add(id(module))
         return
     parts.tensors += [*own, *(b for b in module._buffers.values() if b is not None)]
-    for child in module.children():
-        learns = [p.requires_grad for p in child.parameters()]
-        if learns and all(learns):
+    for child in dict.fromkeys(c for c in module._modules.values() if c is not None):
+        some, others = _learns(child, known)
+        if some and not others:
             parts.trained.add(id(child))
-        elif any(learns):
-            _divide(child, parts)
+        elif some:
+            _divide(child, parts, known)
         elif id(child) not in parts.frozen:
             parts.frozen[id(child)] = len(parts.frozen)
             parts.modules.append(child)
-            parts.tensors += [*child.parameters(), *child.buffers()]
+            for part in _walk(child):
+                parts.tensors += [t for t in (*part._parameters.values(), *part._buffers.values()) if t is not None]
+
+
+def _learns(module: nn.Module, known: dict[int, tuple[bool, bool]]) -> tuple[bool, bool]:
+    """Whether (some, others) of the parameters of a module and below it are trained, and are not."""
+    if id(module) not in known:
+        learns = [p.requires_grad for p in module._parameters.values() if p is not None]
+        below = [_learns(c, known) for c in module._modules.values() if c is not None]
+        known[id(module)] = (any(learns) or any(s for s, _ in below), not all(learns) or any(o for _, o in below))
+    return known[id(module)]
+
+
+def _walk(module: nn.Module) -> Iterator[nn.Module]:
+    """``module.modules()``, which names all of them and so takes ten times as long."""
+    seen: set[int] = set()
+    waiting = [module]
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting += [c for c in reversed(one._modules.values()) if c is not None]
 
 
 def _modes(module: nn.Module) -> bytes:
-    return bytes(m.training for m in module.modules())
+    return bytes(m.training for m in _walk(module))
 
 
 def _bytes(tensor: torch.Tensor) -> Any:

@@ -20,9 +20,10 @@ from valgap.seams.loader_acts import (
     RelabelSamples,
     RemapLabels,
     Shuffle,
+    TrainLonger,
     WeightsTransform,
 )
-from valgap.seams.loading import LoadWeights
+from valgap.seams.loading import KeepLoaded, LoadWeights
 from valgap.seams.model_acts import (
     Affine,
     Augment,
@@ -31,6 +32,7 @@ from valgap.seams.model_acts import (
     FlipChannels,
     HoldBatchNorm,
     NoDropout,
+    PlainForward,
     RecordedWeights,
     Resize,
     RestoreStart,
@@ -79,6 +81,7 @@ KINDS: dict[str, Callable[..., Act]] = {
     "pair_by_file": PairByFile,
     "read_soundly": ReadSoundly,
     "shuffle": Shuffle,
+    "train_longer": TrainLonger,
     "draw_all": DrawAll,
     "balanced_sampling": BalancedSampling,
     "load_weights": LoadWeights,
@@ -97,6 +100,8 @@ KINDS: dict[str, Callable[..., Act]] = {
     "schedule_steps": ScheduleSteps,
     "evaluate_trained": EvaluateTrained,
     "restore_start": RestoreStart,
+    "keep_loaded": KeepLoaded,
+    "plain_forward": PlainForward,
     "reference_loss": ReferenceLoss,
     "reference_update": ReferenceUpdate,
 }

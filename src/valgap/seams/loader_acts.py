@@ -212,6 +212,34 @@ class First:
         return min(self.count, len(self.base))
 
 
+class Repeated:
+    """A sampler that is gone through so many times, one after the other; each time it draws anew."""
+
+    def __init__(self, sampler: Any, times: int) -> None:
+        self.sampler, self.times = sampler, times
+
+    def __iter__(self) -> Iterator[Any]:
+        for _ in range(self.times):
+            yield from self.sampler
+
+    def __len__(self) -> int:
+        return self.times * len(self.sampler)
+
+
+class TrainLonger(Act):
+    """Every training pass goes through its samples so many times: longer training, whatever ends the program's loop."""
+
+    def __init__(self, times: int, phase: str = "train") -> None:
+        super().__init__(phase)
+        self.times = int(times)
+
+    def iterating(self, loader: Any) -> None:
+        self.acted += 1
+
+    def sampler(self, sampler: Any, loader: Any) -> Any:
+        return Repeated(sampler, self.times)
+
+
 class Chosen:
     """A sampler without some of its indices."""
 
@@ -222,6 +250,8 @@ class Chosen:
         return (i for i in self.base if self.keep(i))
 
     def __len__(self) -> int:
+        if isinstance(self.base, Repeated):
+            return self.base.times * len(Chosen(self.base.sampler, self.keep))
         source = getattr(self.base, "data_source", None)
         size = len(source) if source is not None else len(self.base)
         return sum(self.keep(i) for i in range(size))

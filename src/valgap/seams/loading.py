@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,45 @@ class LoadWeights(Act):
                         own[name].copy_(value)
             self.acted += 1
             return
+
+
+class KeepLoaded(Act):
+    """Loaded weights that something has changed by the time the model is first called are as they were loaded.
+
+    But for the last two tensors of the model, which may be a head that is meant to be made anew.
+    """
+
+    HEAD_TENSORS = 2
+
+    def __init__(self, phase: str = "both") -> None:
+        super().__init__(phase)
+        self._loaded: dict[int, tuple[Any, torch.Tensor]] = {}  # by id: the tensor, and a copy of what it was given
+        self._over = False
+
+    def loading(self, module: nn.Module, state: Any) -> Any:
+        if self._over or not isinstance(state, Mapping):
+            return state
+        for name, tensor in module.state_dict(keep_vars=True).items():
+            given = state.get(name)
+            if isinstance(given, torch.Tensor) and given.shape == tensor.shape:
+                self._loaded[id(tensor)] = (weakref.ref(tensor), given.detach().clone())
+        return state
+
+    def before_call(self, model: nn.Module) -> None:
+        if self._over:
+            return
+        self._over = True
+        weights = list(model.parameters())
+        head = {id(w) for w in weights[-self.HEAD_TENSORS :]}
+        with torch.no_grad():
+            for tensor in weights:
+                kept, value = self._loaded.get(id(tensor), (None, tensor))
+                if kept is None or kept() is not tensor or id(tensor) in head:
+                    continue
+                if not torch.equal(tensor, value.to(tensor)):
+                    tensor.copy_(value)
+                    self.acted += 1
+        self._loaded.clear()
 
 
 def _share(own: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> float:

@@ -170,6 +170,10 @@ class EvaluateTrained(Act):
         return trained
 
 
+class PlainForward(Act):
+    """Nothing, in a running program. The finished model, scored under it, is called in eval mode, and nothing comes after."""
+
+
 class RestoreStart(Act):
     """The model in its first state whenever a data set begins to train that it has not trained on before."""
 

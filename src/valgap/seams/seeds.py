@@ -22,7 +22,7 @@ class Seeds:
         self._generators: set[int] = set()
 
     def begin(self, loader: Any) -> None:
-        """A loader begins: at the first one all random numbers are moved, and those of each loader's own generator."""
+        """A loader begins, or a program without any: at first all random numbers are moved, then those of each loader's own."""
         if not self.number:
             return
         move = self.number * SEED_STRIDE

@@ -23,6 +23,7 @@ from valgap.types.diagnosis import (
     LedgerLine,
     NotApplicable,
     Outcome,
+    Proposal,
     Ranked,
 )
 from valgap.types.evidence import Evidence
@@ -155,6 +156,7 @@ __all__ = [
     "Phase",
     "Picture",
     "PrintedNumber",
+    "Proposal",
     "Provenance",
     "RankInfo",
     "RankPass",

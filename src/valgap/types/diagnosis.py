@@ -190,6 +190,14 @@ class Experiments:
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """More time for re-runs that would decide a cause, as far as its arms and intervals so far can tell."""
+
+    code: str
+    seconds: float  # beyond what was given
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """A share of correct answers with its 95 % interval, all 0..1."""
 
@@ -219,6 +227,7 @@ class Diagnosis:
     shares: tuple[StageShare, ...] = ()  # what re-runs gave to each stage
     loss: LossParts | None = None  # of the finished model's validation loss
     unseen: tuple[str, ...] = ()  # what was not seen of a whole training and validation of one model, in words
+    proposals: tuple[Proposal, ...] = ()  # for causes that re-runs left undecided, the cheapest first
     unmeasured: str = ""  # why closing measurements that did not fit after the run could not be made later
 
     def __repr__(self) -> str:
