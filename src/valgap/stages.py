@@ -29,8 +29,6 @@ SURE = 0.7
 # What happens while training, in causal order; a fact of the record among them is at least so sure.
 TRAINING: tuple[Stage, ...] = ("draw", "pair", "read_train", "forward", "loss", "update", "choose")
 FACT = 0.9
-# How checks end the name of a cost that nobody measured.
-ASSUMED = ": assumed"
 # What is true of the files and costs less is told as a note.
 HARMLESS_POINTS = 1.0
 # What is no fact and claims no more than this, measured, is within the noise of any validation.
@@ -120,7 +118,7 @@ def _costing(judged: Judged, points: float, by: str) -> Judged:
     fact = judged.outcome
     assert isinstance(fact, Finding)
     cost = Evidence(f"cost, as {by} measures it", points, 0.0, "points")
-    kept = tuple(e for e in fact.evidence if not e.name.endswith(ASSUMED))
+    kept = tuple(e for e in fact.evidence if not e.assumed)
     return replace(judged, outcome=replace(fact, severity_points=points, evidence=(cost, *kept)))
 
 

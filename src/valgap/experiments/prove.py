@@ -69,8 +69,6 @@ MOST_JOINT = 8
 # The checks that tell a stage, for faults without a name.
 UNNAMED = "STG"
 PROVED = 0.95
-# How checks end the name of a cost that nobody measured.
-ASSUMED = ": assumed"
 
 Progress = Callable[[int, int, float], None]
 
@@ -421,7 +419,7 @@ def _without_assumptions(judged: Judged) -> Judged:
     found = judged.outcome
     if judged.verdict != "confirmed" or judged.effect is None or not isinstance(found, Finding):
         return judged
-    kept = tuple(e for e in found.evidence if not e.name.endswith(ASSUMED))
+    kept = tuple(e for e in found.evidence if not e.assumed)
     return replace(judged, outcome=replace(found, evidence=kept))
 
 

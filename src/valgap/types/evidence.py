@@ -16,3 +16,8 @@ class Evidence:
     n: int | None = None
     low: float | None = None
     high: float | None = None
+
+    @property
+    def assumed(self) -> bool:
+        """Whether it is a cost that nobody measured: so the checks end its name."""
+        return self.name.endswith(": assumed")
