@@ -17,9 +17,9 @@ UNNAMED = "STG"
 GIVEN: tuple[Stage, ...] = ("draw", "pair", "read_train")
 FOLLOWS: Mapping[Stage, tuple[Stage, ...]] = {
     "forward": GIVEN,
-    "loss": GIVEN,
-    "update": (*GIVEN, "loss"),
-    "choose": (*GIVEN, "loss"),
+    "loss": (*GIVEN, "read_val"),
+    "update": (*GIVEN, "read_val", "loss"),
+    "choose": (*GIVEN, "read_val", "loss"),
 }
 # Stages whose faults have names of their own, behind which a fault without a name is not looked for in the stages on the left.
 UNDER: Mapping[Stage, tuple[Stage, ...]] = {"read_train": ("forward",), "update": ("forward",), "choose": ("forward", "update")}

@@ -99,6 +99,14 @@ def test_a_measured_cost_takes_the_place_of_an_assumed_one() -> None:
     assert isinstance(told, Finding) and [e.value for e in told.evidence] == [20.0, 0.4]
 
 
+@pytest.mark.parametrize("stage", ["loss", "update", "choose"])
+def test_what_a_wrongly_read_validation_brings_about_is_a_hint(stage: Stage) -> None:
+    later = named(stage, 15.0, 0.6, "XXX102")
+    read = Known(read_val=replace(FAULT, own=True))
+    assert [j.outcome.confidence for j in settle([later], read) if isinstance(j.outcome, Finding)] == [HINT]
+    assert settle([later], Known(read_val=SOUND)) == [later]
+
+
 def test_what_costs_nobody_knows_how_much_is_told_before_what_costs_little() -> None:
     sure = Judged(Check("XXX103", "x", lambda case: Clear(""), "", "draw"), Finding("", 0.0, 0.95, (), "", most_points=60))
     little, much = named("files", 6.0, 0.7), named("update", 30.0, 0.7, "XXX102")

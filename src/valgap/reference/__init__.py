@@ -15,6 +15,8 @@ from valgap.types import AskAgain, Compared, Intervention, RunRecord, Stage, Unt
 
 # What stages before cost explains what a later one seems to, where it is at least this share of that.
 EXPLAINED = 0.5
+# What a training is given, and what its validation is: whatever is wrong there shows in all that is made of it.
+GIVEN: tuple[Stage, ...] = ("draw", "pair", "read_train", "read_val")
 NOT_COMPARED = Compared("unknown", "", missing="the causes of this stage are judged one by one, not as a whole")
 
 
@@ -36,11 +38,9 @@ class Stages:
             "read_train": lambda: reading.compare_train(self._sides()),
             "read_val": lambda: reading.compare_val(self._sides()),
             "forward": lambda: forward.against_published(run, self._sides(), forward.compare(run)),
-            "loss": lambda: self._learned("draw", "pair", "read_train", by=lambda found: losses.compare(run, found)),
-            "update": lambda: updating.meddled(
-                run, updating.settled(run, self._learned("draw", "pair", "read_train", "loss", "choose"))
-            ),
-            "choose": lambda: self._learned("draw", "pair", "read_train", "loss", by=lambda found: choosing.compare(run, found)),
+            "loss": lambda: self._learned(*GIVEN, by=lambda found: losses.compare(run, found)),
+            "update": lambda: updating.meddled(run, updating.settled(run, self._learned(*GIVEN, "loss", "choose"))),
+            "choose": lambda: self._learned(*GIVEN, "loss", by=lambda found: choosing.compare(run, found)),
             "measure": lambda: measuring.compare(run),
         }
 
