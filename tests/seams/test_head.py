@@ -158,3 +158,26 @@ def test_probes_answer_as_scikit_learns_do(n: int, width: int, classes: int) -> 
     x[:, 0], z[:, 0] = 0.7, rng.random(300)  # a feature that training leaves alone
     known = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=np.logspace(0, 5, 11))).fit(x, y + 3)
     assert np.array_equal(probe_answers(x, y + 3, z), known.predict(z))
+
+
+class Selected(nn.Module):
+    """Of all features the first is left."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (torch.arange(x.shape[1]) < 1)
+
+
+@pytest.mark.parametrize(("between", "dead"), [(Selected(), False), (nn.ReLU(), True)])
+def test_what_the_layer_before_gave_is_caught_as_an_activation_lets_it_through(between: nn.Module, dead: bool) -> None:
+    """Units that a training has killed are no fault of the activation behind them; what a step throws away is its own."""
+    net = nn.Sequential(nn.Linear(D, 8), between, nn.Linear(8, C))
+    if dead:
+        nn.init.constant_(net[0].bias, -100.0)
+    model = TrackedModel(0, net)
+    model.num_outputs = C
+    head = Head(model)
+    with head.listening(), torch.no_grad():
+        net(torch.from_numpy(clouds(20, 0)[0]))
+        before, after = head.caught_before(20), head.caught(20)
+    assert before is not None and after is not None and before.shape == after.shape == (20, 8)
+    assert bool((before.std(0) > 0).any()) != dead and bool((after.std(0) > 0).sum() > 1) is False

@@ -93,10 +93,11 @@ class Head:
         self._caught.append(_rows(value))
         last = self._last
         rows = isinstance(last, torch.Tensor) and last.ndim in (2, 4) and len(last) == len(value)
-        self._caught_before = _rows(last) if rows else None
+        # What an activation would let through of it: that one kills all of it is the work of a training that blew up.
+        self._caught_before = _rows(last.clamp_min(0)) if rows else None
 
     def caught_before(self, n: int) -> torch.Tensor | None:
-        """What the last layer with weights before this one gave at the last call, averaged over positions, (n, D'')."""
+        """The positive part of what the last layer with weights before this one gave, averaged over positions, (n, D'')."""
         return self._caught_before if self._caught_before is not None and len(self._caught_before) == n else None
 
     def caught(self, n: int) -> torch.Tensor | None:
