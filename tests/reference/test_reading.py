@@ -176,3 +176,10 @@ def test_the_finished_model_clears_a_reading_that_a_probe_doubts(tmp_path: Path)
         assert Stages(run, images, lambda treatment, again=again: again).compared("read_train").verdict == verdict
     at_chance = AskedAgain(twice(200, 0.25, 0.25), twice(400, 0.25, 0.25))
     assert Stages(run, images, lambda treatment: at_chance).compared("read_train").verdict == "at fault"
+
+
+def test_a_reading_that_gains_points_and_loses_loss_is_no_fault() -> None:
+    better = twice(200, 0.6, 0.7)
+    assert _apart(AskedAgain(better, None), "val") is not None
+    dearer = np.stack([better.loss[0], better.loss[1] + 1.0])
+    assert _apart(AskedAgain(TwiceAnswered(better.right, dearer, better.changed), None), "val") is None

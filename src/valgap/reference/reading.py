@@ -134,7 +134,8 @@ def _apart(again: AskedAgain, odd: Literal["train", "val"]) -> Apart | None:
     if again.val is None:
         return None
     points, nats = gained(*_answers(again.val))
-    confidence = SURE_OWN * likely_above(points, LEAST_OWN)
+    # Another crop may answer some images otherwise by chance; what was read wrongly costs loss as well.
+    confidence = SURE_OWN * likely_above(points, LEAST_OWN) if nats.value > 0 else 0.0
     if confidence >= 0.5:
         return Apart(odd, points, nats, confidence)
     if again.train is None:

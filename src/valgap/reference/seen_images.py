@@ -34,7 +34,7 @@ COMMON = 8  # images that two passes must have in common to compare them
 TURNED = 32
 READERS = 2
 # Shares of the middle square that validation usually shows; 0 for all of the image, squeezed into a square.
-FRAMES = (0.0, 1.0, 0.9, 0.875, 0.8)
+FRAMES = (0.0, 1.0, 0.95, 0.9, 0.875, 0.8)
 FRAMED = 24  # images that are laid beside their files in each
 FITS = 0.9  # correlation of their pixels from which a frame is the program's own
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
