@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from valgap.allocator import freed_memory_kept
 from valgap.checks import CATALOGUE
@@ -25,7 +26,6 @@ from valgap.stages import SUSPECTED, UNKNOWN_POINTS, account, settle
 from valgap.stats import wilson_interval
 from valgap.types import (
     Accuracy,
-    AskAgain,
     Case,
     Check,
     Clear,
@@ -38,6 +38,9 @@ from valgap.types import (
     RunRecord,
     SampleTable,
 )
+
+if TYPE_CHECKING:
+    from valgap.experiments.asked_again import Again
 
 # A first look at so many images takes minutes on two cores; later ones come from the cache.
 MAX_IMAGES = 20_000
@@ -86,7 +89,7 @@ def diagnose(
     if not record.of_phase("validation"):  # before minutes are spent on images
         _require_finding(record, judge(Case(record), checks))
     unmeasured, begun = "", time.monotonic()
-    ask: AskAgain | None = None
+    ask: Again | None = None
     if rebuild:
         from valgap.experiments.asked_again import Again
         from valgap.experiments.rebuild import INTERRUPTED, completed
@@ -117,7 +120,7 @@ def diagnose(
         unseen=record.unseen or not_seen(record),
         unmeasured=unmeasured,
     )
-    if seconds <= 0:
+    if seconds <= 0 or (ask is not None and ask.interrupted):
         return diagnosis
     from valgap.experiments.prove import prove
 

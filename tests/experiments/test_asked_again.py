@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import valgap
 from tests.processes import ForkedPopen, forked
 from valgap.experiments.asked_again import Again
 from valgap.features import images_of_run
@@ -92,3 +93,12 @@ def test_a_program_that_cannot_be_run_again_says_why(folder: Path) -> None:
     run.header["cwd"] = str(folder / "gone")  # type: ignore[index]
     reason = Again(run)(Intervention("nothing", {}))
     assert isinstance(reason, str) and "no longer there" in reason
+
+
+def test_who_stops_the_asking_has_the_diagnosis_and_no_re_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("valgap.experiments.runner.Runner.run", stopped)
+    found = valgap.diagnose(folder / "val", budget="1m", rebuild=True)
+    assert found.experiments is None and any(s.stage == "read_val" for s in found.stages)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.reference.pictures_seen import KINDS, SIDE, as_it_is, run_on
 from valgap.reference import Stages
-from valgap.reference.reading import _apart
+from valgap.reference.finished_model import apart_by
 from valgap.reference.seen_images import Colours
 from valgap.types import AskedAgain, Closing, Intervention, TwiceAnswered
 
@@ -127,11 +127,11 @@ def twice(n: int, own: float, changed: float, others: float = 0.0) -> TwiceAnswe
         ((0.02, 0.02, 0.25), (0.9, 0.75), None),  # val's labels are wrong, so that its accuracy tells nothing: its answers do
     ],
 )
-def test_the_finished_model_tells_two_ways_of_reading_apart(
+def test_the_finished_model_tells_two_ways_of_readingapart_by(
     val: tuple[float, ...], train: tuple[float, ...] | None, side: str | None
 ) -> None:
     again = AskedAgain(twice(200, *val), twice(400, *train) if train is not None else None)
-    found = _apart(again, "val")
+    found = apart_by(again, "val")
     assert (found.side if found is not None else None) == side
 
 
@@ -180,6 +180,6 @@ def test_the_finished_model_clears_a_reading_that_a_probe_doubts(tmp_path: Path)
 
 def test_a_reading_that_gains_points_and_loses_loss_is_no_fault() -> None:
     better = twice(200, 0.6, 0.7)
-    assert _apart(AskedAgain(better, None), "val") is not None
+    assert apart_by(AskedAgain(better, None), "val") is not None
     dearer = np.stack([better.loss[0], better.loss[1] + 1.0])
-    assert _apart(AskedAgain(TwiceAnswered(better.right, dearer, better.changed), None), "val") is None
+    assert apart_by(AskedAgain(TwiceAnswered(better.right, dearer, better.changed), None), "val") is None

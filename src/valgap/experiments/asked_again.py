@@ -34,6 +34,7 @@ class Again:
 
     def __init__(self, run: RunRecord, say: Callable[[str], None] | None = None) -> None:
         self.run, self._say = run, say
+        self.interrupted = False
 
     def __call__(self, treatment: Intervention) -> AskedAgain | str:
         spec = self._spec()
@@ -50,6 +51,7 @@ class Again:
         try:
             own, changed = runner.run(specs)
         except KeyboardInterrupt:
+            self.interrupted = True
             return "it was interrupted"
         finally:
             runner.close()

@@ -20,6 +20,17 @@ from typing import Literal
 import numpy as np
 
 from valgap.features import Measurements
+from valgap.reference.finished_model import (
+    LEAST_OWN,
+    Apart,
+    alike_by,
+    answers_of,
+    apart_by,
+    expected_colours,
+    knows_nothing,
+    odd_side,
+    used_to_another,
+)
 from valgap.reference.positions import files_by_position
 from valgap.reference.probing import MIN_IMAGES, Answers, above_chance, answers, gained, likely_above
 from valgap.reference.seen_images import Colours, Side, cosines, kept_of, sides_of, with_files, with_files_of_their_class
@@ -29,11 +40,9 @@ from valgap.types import (
     Compared,
     Evidence,
     ImageRows,
-    IntArray,
     Intervention,
     Measured,
     RunRecord,
-    TwiceAnswered,
     Untreatable,
 )
 
@@ -43,14 +52,8 @@ LEAST_POINTS = 8.0
 # Where training images change at random from pass to pass, they are held against files that are cropped, mirrored and lit at
 # random as well, as usual augmentation does, and more is asked for.
 RANDOM_POINTS = 15.0
-# The same where the program's own model was asked: of validation, and of training beyond that.
-LEAST_OWN, LEAST_APART = 3.0, 8.0
-SURE_OWN = 0.95
-# Points that validation must lose by its files before the model is taken to be used to another way of reading; then probes need
-# show no more than half of what they must otherwise.
-USED_TO, HALF = 15.0, 0.5
-# By so much less may training images be like their files than validation images are, before theirs is the odd reading.
-LESS_LIKE = 0.15
+# Of what probes must otherwise show, where the finished model is used to another way of reading.
+HALF = 0.5
 TURNS = {1: "turned by a quarter to the left", 2: "upside down", 3: "turned by a quarter to the right"}
 # By this factor the spread of the same images' values may go up or down from the first pass to the last, by augmentation alone.
 CHANGES = 3.0
@@ -61,16 +64,6 @@ TURNED_SHARE = 0.6
 SHOWN_PICTURES = 8
 # Confidence in a difference that has no doubt left: the probe's network is not the program's.
 SURE = 0.9
-
-
-@dataclass(frozen=True)
-class Apart:
-    """Two ways of reading that the finished model does not take for one: what it costs validation, and whose is the odd one."""
-
-    side: Literal["train", "val"]
-    points: Measured | None
-    nats: Measured | None
-    confidence: float
 
 
 @dataclass(frozen=True)
@@ -122,67 +115,11 @@ def read(run: RunRecord, images: Measurements | None, ask: AskAgain | None = Non
     again = heard if isinstance(heard, AskedAgain) else None
     if not told and (again is None or again.val is None):
         return "classes that a pretrained network tells apart at this size"
-    odd = _odd_side(run, ours, theirs)
-    apart = _apart(again, odd) if again is not None else None
-    if apart is None and ours.colours.plausible != theirs.colours.plausible and _knows_nothing(again, labels[1]):
+    odd = odd_side(run, ours, theirs)
+    apart = apart_by(again, odd) if again is not None else None
+    if apart is None and ours.colours.plausible != theirs.colours.plausible and knows_nothing(again, labels[1]):
         apart = Apart(odd, None, None, SURE)
     return Sides(ours, theirs, told, again, apart, only_val, both)
-
-
-def _apart(again: AskedAgain, odd: Literal["train", "val"]) -> Apart | None:
-    """Whether the finished model answers its files better than validation, or worse than training, as the program reads them."""
-    if again.val is None:
-        return None
-    points, nats = gained(*_answers(again.val))
-    # Another crop may answer some images otherwise by chance; what was read wrongly costs loss as well.
-    confidence = SURE_OWN * likely_above(points, LEAST_OWN) if nats.value > 0 else 0.0
-    if confidence >= 0.5:
-        return Apart(odd, points, nats, confidence)
-    if again.train is None:
-        return None
-    lost, loss = (Measured(-m.value, -m.high, -m.low) for m in gained(*_answers(again.train)))
-    # A model that knows its training images by heart may stumble over any other way to read them: as often as on validation.
-    excused = max(-points.value, 100 * again.val.changed)
-    width = float(np.hypot(lost.high - lost.value, points.high - points.value))
-    beyond = Measured(lost.value - excused, lost.value - excused - width, lost.value - excused + width)
-    confidence = SURE_OWN * likely_above(beyond, LEAST_APART)
-    return Apart("train", beyond, loss, confidence) if confidence >= 0.5 else None
-
-
-def _alike_by(again: AskedAgain | None, labels: IntArray) -> bool:
-    """Whether the finished model, which knows something, takes both sides' files for what the program gave it."""
-    if again is None or again.val is None or again.train is None or _knows_nothing(again, labels):
-        return False
-    of_val, of_train = (gained(*_answers(one))[0] for one in (again.val, again.train))
-    return abs(of_val.value) < LEAST_OWN and abs(of_train.value) < LEAST_APART
-
-
-def _used_to_another(again: AskedAgain | None) -> bool:
-    """Whether the finished model is far worse on validation's files than on what the program makes of them."""
-    return again is not None and again.val is not None and gained(*_answers(again.val))[0].high < -USED_TO
-
-
-def _knows_nothing(again: AskedAgain | None, labels: IntArray) -> bool:
-    """Whether the finished model answers validation by chance, however it is read: then it cannot tell two ways apart."""
-    if again is None or again.val is None:
-        return False
-    return not any(above_chance(said, labels) for said in _answers(again.val))
-
-
-def _answers(twice: TwiceAnswered) -> tuple[Answers, Answers]:
-    return Answers(twice.right[0], twice.loss[0]), Answers(twice.right[1], twice.loss[1])
-
-
-def _odd_side(run: RunRecord, train: Side, val: Side) -> Literal["train", "val"]:
-    """Which side is read unlike its files, where the two are read differently: in its colours, else in what is shown."""
-    expected = _expected(run)
-    if train.colours.plausible != val.colours.plausible:
-        return "val" if train.colours.plausible else "train"
-    if expected is not None and train.colours.steps_to(expected) > val.colours.steps_to(expected) + 1:
-        return "train"
-    like_train = float(cosines(train.seen, train.sound).mean() / max(0.3, cosines(train.varied, train.sound).mean()))
-    like_val = float(cosines(val.seen, val.sound).mean())
-    return "train" if like_train < like_val - LESS_LIKE else "val"
 
 
 def compare_val(sides: Sides | str) -> Compared:
@@ -217,19 +154,19 @@ def _of_val(sides: Sides) -> tuple[Measured | None, Measured | None, float, tupl
     if sides.again is None or sides.again.val is None:
         before, after = sides.told["seen", "seen"], sides.told["seen", "sound"]
         points, nats = gained(before, after)
-        who = "a probe taught by the training images as seen"
+        asked, who = False, "a probe taught by the training images as seen"
         confidence = SURE * likely_above(points, LEAST_POINTS)
     else:
-        before, after = _answers(sides.again.val)
+        before, after = answers_of(sides.again.val)
         points, nats = gained(before, after)
-        who = "the finished model"
+        asked, who = True, "the finished model"
         confidence = sides.apart.confidence if sides.apart is not None and sides.apart.side == "val" else 0.0
     facts = (
         _evidence(f"{who}, asked about val read from its files", after),
         _evidence(f"{who}, asked about val as the program reads it", before),
         *_about("val", sides.val),
     )
-    if who == "the finished model" and confidence < 0.5 and abs(points.value) >= LEAST_OWN:
+    if asked and confidence < 0.5 and abs(points.value) >= LEAST_OWN:
         return None, None, confidence, facts  # it is used to another way of reading, which is training's to answer for
     return points, nats, confidence, facts
 
@@ -255,8 +192,8 @@ def compare_train(sides: Sides | str) -> Compared:
         *_about("train", sides.train),
     )
     least = RANDOM_POINTS if excused else LEAST_POINTS
-    alike = _alike_by(sides.again, sides.val.labels)
-    confidence = 0.0 if alike else SURE * likely_above(points, HALF * least if _used_to_another(sides.again) else least)
+    alike = alike_by(sides.again, sides.val.labels)
+    confidence = 0.0 if alike else SURE * likely_above(points, HALF * least if used_to_another(sides.again) else least)
     if confidence < 0.5:
         same = "training images show what their files show"
         return Compared("sound", same, points, nats, confidence, facts, own=alike, treatment=sides.treat_train)
@@ -284,7 +221,7 @@ def _train_apart(sides: Sides, apart: Apart) -> Compared:
     kind, what = _kind(sides.train, turn[0])
     facts: tuple[Evidence, ...] = ()
     if sides.again.train is not None:
-        own, sound = _answers(sides.again.train)
+        own, sound = answers_of(sides.again.train)
         facts = (
             _evidence("the finished model, asked about training images as the program reads them", own),
             _evidence("the finished model, asked about the same images read from their files", sound),
@@ -323,7 +260,7 @@ def _treatment(
         files[str(one.dataset)] = [a or b for a, b in zip(known, own, strict=True)]
     if not files:
         return Untreatable("the position of each file in its data set is not known")
-    colours = (_expected(run) or Colours.standard()) if way == "both" else ours.colours
+    colours = (expected_colours(run) or Colours.standard()) if way == "both" else ours.colours
     frames = [f for f in (ours.frame if not ours.random else None, theirs.frame) if f is not None]
     settings: dict[str, object] = {
         "phase": "validation" if way == "validation" else "both",
@@ -337,15 +274,6 @@ def _treatment(
     if way == "as trained":
         settings["vary"] = False
     return Intervention("read_soundly", settings)
-
-
-def _expected(run: RunRecord) -> Colours | None:
-    """What the published weights want; None where they say nothing, or a module around them prepares the images."""
-    model = run.trained_model
-    if model is None or not model.expected_whole or model.pretrained is False:
-        return None
-    mean, std = model.expected_mean, model.expected_std
-    return Colours.normalised(mean, std) if mean is not None and std is not None and len(mean) == len(std) == 3 else None
 
 
 def _evidence(name: str, said: Answers) -> Evidence:
