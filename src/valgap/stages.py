@@ -137,8 +137,11 @@ def _with_consequences(judged: list[Judged], stages: CaseStages) -> list[Judged]
             continue
         before = FOLLOWS.get(one.check.stage, ()) if _confidence(one) >= SUSPECTED else ()
         faults = [c for c in map(stages.compared, before) if c.verdict == "at fault" and c.confidence >= SURE]
-        costs = [c.points.high for c in faults if c.points is not None]
-        out.append(_as_hint(one) if _points(one) <= max(costs, default=-1.0) else one)
+        costs = [c.points for c in faults if c.points is not None]
+        # Which epoch is the best one says little of a training that was given something wrong: about as much is enough.
+        share = EXPLAINS if one.check.stage == "choose" else 1.0
+        follows = any(_points(one) <= c.high or share * _points(one) <= c.value for c in costs)
+        out.append(_as_hint(one) if follows else one)
     return out
 
 

@@ -33,6 +33,22 @@ def test_real_copies_and_a_best_last_epoch_are_silent() -> None:
     assert isinstance(CHECK.detect(loaded(course([0.6, 0.7, 0.8]), None)), Clear)
 
 
+def test_weights_of_another_epoch_loaded_at_the_end() -> None:
+    def ending(*accuracies: float, state: int = 3) -> Case:
+        case = course([0.6, 0.7, 0.8, 0.85])
+        again = course([0.6, 0.7, 0.8, accuracies[-1]]).run.passes[-1]
+        passes = (*case.run.passes, replace(again, index=len(case.run.passes)))
+        load = WeightsLoaded(
+            "Net", False, True, 7, 7, 0, 0, (), after_pass=len(case.run.passes) - 1, changed=True, state_of_pass=state
+        )
+        return Case(replace(case.run, passes=passes, weights_loaded=(load,)))
+
+    finding = found(CHECK.detect(ending(0.7)))
+    assert finding.confidence == 0.9 and "loaded at the end" in finding.summary
+    assert isinstance(CHECK.detect(ending(0.85)), Clear)
+    assert isinstance(CHECK.detect(ending(0.7, state=-1)), Clear)  # an average, or a file of another run: no epoch's choice
+
+
 def test_a_jumping_curve_that_ends_low() -> None:
     found(CHECK.detect(course([0.8, 0.6, 0.8, 0.8, 0.79, 0.6], [0.7, 0.8, 0.7, 0.8, 0.7, 0.71])))
 

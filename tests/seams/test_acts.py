@@ -181,3 +181,14 @@ def test_all_of_a_file_is_squeezed_where_the_program_does_so(tmp_path: Path) -> 
         seen = act.inputs(images)
         assert len(seen.unique(dim=0)) == 1  # nothing varies, though it is training
         assert float(seen[0, 0, 10, 2]) == left
+
+
+def test_files_are_read_in_another_shape_than_the_program_gives(tmp_path: Path) -> None:
+    wide = np.zeros((40, 80, 3), np.uint8)
+    wide[:, 40:] = 200
+    Image.fromarray(wide).save(tmp_path / "a.png")
+    act = ReadSoundly({"0": [str(tmp_path / "a.png"), ""]}, [1.0] * 3, [0.0] * 3, frame=0.0, size=[10, 20])
+    act.drawn = (0, [0, 1])
+    seen = act.inputs(torch.full((2, 3, 20, 10), 7.0))
+    assert seen.shape == (2, 3, 10, 20) and (seen[1] == 7).all()  # what is not known is the program's own, resized
+    assert (seen[0, :, :, :9] == 0).all() and (seen[0, :, :, 11:] == 200).all()

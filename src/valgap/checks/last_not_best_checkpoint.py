@@ -2,8 +2,9 @@
 
 What it looks for
     Weights loaded after training that are the model's own living tensors: `best = model.state_dict()` keeps references,
-    so the kept "best" is always the last. And, where nothing is loaded, a last epoch that is worse than an earlier one
-    beyond noise (the earlier one chosen by one half of the images and scored on the other).
+    so the kept "best" is always the last. Weights loaded after training that answer worse, at a higher loss, than those
+    of another epoch: a wrong file, or a wrong measure of what is best. And, where nothing is loaded, a last epoch that is
+    worse than an earlier one beyond noise (the earlier one chosen by one half of the images and scored on the other).
 
 Why it hurts validation
     The run had better weights and threw them away.
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 from valgap.checks import missing_augmentation, missing_regularization
 from valgap.checks.overtraining import lasts, went_on
-from valgap.checks.progress import course, drop_after_best
+from valgap.checks.progress import Course, course, drop_after_best
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord, WeightsLoaded
 
 # The last of several jumping epochs is below the best one by chance; a fall must be this large and this unlikely.
@@ -53,6 +54,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         summary = "the weights kept as the best are references to the living ones: loading them changed nothing"
         return _finding(summary, max(0.0, 100 * drop.value), 0.95, facts)
     restored = any(w.changed for w in loads)
+    if another_epoch_loaded(run, seen) and 100 * drop.value >= NOTABLE_POINTS and drop.p_value < P_VALUE:
+        summary = f"the weights that are loaded at the end are worse than those of epoch {best.epoch}"
+        return _finding(summary, 100 * drop.value, 0.9, facts)
     jumps = not (went_on(seen) and lasts(seen, drop.value))
     below = not restored and jumps and 100 * drop.value >= NOTABLE_POINTS and drop.p_value < P_VALUE
     if below and len(seen.passes) < MIN_EPOCHS:
@@ -61,6 +65,15 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         summary = f"the last epoch is reported; epoch {best.epoch} was better"
         return _finding(summary, 100 * drop.value, HINT if overfits_for_a_reason(case) else 0.55, facts)
     return Clear("the reported weights are not worse than the best epoch's beyond noise", facts)
+
+
+def another_epoch_loaded(run: RunRecord, seen: Course) -> bool:
+    """Whether the last validation is of weights loaded after training that answer worse, and at a higher loss, than another's."""
+    last = run.last_train
+    loaded = any(w.changed and w.state_of_pass >= 0 for w in loads_after_training(run))
+    if last is None or not loaded or seen.passes[-1].index < last.index or sum(p.index > last.index for p in seen.passes) < 2:
+        return False
+    return bool(seen.accuracy[seen.best] > seen.accuracy[-1] and seen.mean_loss[seen.best] < seen.mean_loss[-1])
 
 
 def overfits_for_a_reason(case: Case) -> bool:

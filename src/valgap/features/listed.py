@@ -1,12 +1,14 @@
-"""Files of samples that a program holds in memory: found where a folder that it was given lists them in the same order.
+"""Files of samples that a program holds in memory: found where it opened them, or a folder lists them, in the same order.
 
-Programs read a folder class by class, in the order of names, into arrays. Where a folder holds as many images as the data set,
-and their class folders in that order are the data set's targets one by one, the n-th sample is the n-th file. Where they are
-others, they may be what is wrong: then the images that the model was given tell by their looks whether it is.
+Programs read a folder class by class, in the order of names, into arrays. Where as many images were opened in a row as the data
+set holds, or a folder that was given or read holds as many, and their class folders in that order are the data set's targets one
+by one, the n-th sample is the n-th file. Where they are others, they may be what is wrong: then the images that the model was
+given tell by their looks whether it is.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,8 @@ MAX_FILES = 200_000
 MOST_PICTURES = 4_000  # files that are looked at
 MAX_DEPTH = 3
 MIN_CLASSES = 2
+MOST_ROWS = 50  # places that a row of opened files may begin at
+FIRST_ENTRIES = 20  # of a folder, that show whether it holds images
 
 
 def listed_files(run: RunRecord, dataset: int) -> tuple[list[str], IntArray] | None:
@@ -30,8 +34,7 @@ def listed_files(run: RunRecord, dataset: int) -> tuple[list[str], IntArray] | N
         return None
     ids, order = targets
     as_many: list[list[str]] = []
-    for folder in image_folders(run):
-        files = images_in_order(folder)
+    for files in (*opened_in_a_row(run, len(order)), *map(images_in_order, image_folders(run))):
         if len(files) != len(order):
             continue
         as_many.append(files)
@@ -79,11 +82,47 @@ def _same_parts(a: IntArray, b: IntArray) -> bool:
     return len(pairs) == len(set(a.tolist())) == len(set(b.tolist()))
 
 
+def opened_in_a_row(run: RunRecord, count: int) -> Iterator[list[str]]:
+    """So many image files as the program opened them one after another, from each place where a folder of classes begins."""
+    files = _strings(run, "opened")
+    roots = [os.path.dirname(os.path.dirname(f)) for f in files]  # noqa: PTH120
+    begins = [i for i in range(len(files)) if i == 0 or roots[i] != roots[i - 1]]
+    for first in [*begins[:MOST_ROWS], len(files) - count]:
+        if 0 <= first <= len(files) - count and count > 0:
+            yield files[first : first + count]
+
+
+def _strings(run: RunRecord, key: str) -> list[str]:
+    """The strings that the record's head holds under this key."""
+    found = run.header.get(key)
+    return [w for w in found if isinstance(w, str)] if isinstance(found, (list, tuple)) else []
+
+
 def image_folders(run: RunRecord) -> Iterator[Path]:
-    """Folders that the program's arguments name, and those in them, down to a few levels."""
+    """Folders that the program's arguments name, and those in them, down to a few levels; those that it read images from."""
+    yield from dict.fromkeys((*_given_folders(run), *_read_folders(run)))
+
+
+def _read_folders(run: RunRecord) -> Iterator[Path]:
+    """Folders with images that the program opened or listed, and the folders that those lie in."""
+    opened = [os.path.dirname(f) for f in _strings(run, "opened")]  # noqa: PTH120
+    for folder in map(Path, dict.fromkeys((*opened, *_strings(run, "listed")))):
+        if _holds_images(folder):
+            yield folder
+            yield folder.parent
+
+
+def _holds_images(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(e.name.lower().endswith(SUFFIXES) for e in itertools.islice(entries, FIRST_ENTRIES))
+    except OSError:
+        return False
+
+
+def _given_folders(run: RunRecord) -> Iterator[Path]:
     base = Path(str(run.header.get("cwd", ".")))
-    words = run.header.get("argv")
-    given = [w.rpartition("=")[2] for w in words if isinstance(w, str)] if isinstance(words, (list, tuple)) else []
+    given = [w.rpartition("=")[2] for w in _strings(run, "argv")]
     roots = [p for p in (base / w for w in given if w) if p.is_dir()]
     for root in roots:
         level = [root]

@@ -5,7 +5,8 @@
   such pass used the training data, they are the validation all the same (a fault that EVA508 names), but only
   if no other evaluation data were seen.
 - **other**: the rest: the training set re-scored, a warm-up or dry run of one batch before a whole walk over
-  the same data, a trial call on images that nobody labelled, a teacher's or another model's pass.
+  the same data, a trial call on images that nobody labelled, a teacher's or another model's pass, a pass that
+  only makes features of the images (as wide as no pass of the training), which are what is scored.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class PassFacts:
     sample: IntArray  # (N,) sample ids, -1 unknown
     stream: bool = False  # its samples are known by their content at most, which augmentation changes
     labelled: bool = True  # whether the right answer of any sample is known
+    outputs: int = 0  # columns of its scores; 0 unknown
 
 
 def infer_phases(facts: Sequence[PassFacts]) -> list[Phase]:
@@ -50,6 +52,7 @@ def infer_phases(facts: Sequence[PassFacts]) -> list[Phase]:
         phases.append("validation" if _full_walk(fact, facts) and not (from_somewhere and _is_trial(fact)) else "other")
         if phases[i] == "validation" and _uses_training_data(fact, i, facts):
             on_training_data.append(i)
+    phases = _drop_features(phases, facts)
     validations = [i for i, phase in enumerate(phases) if phase == "validation"]
     if len(on_training_data) < len(validations):
         for i in on_training_data:
@@ -90,6 +93,14 @@ def _uses_training_data(fact: PassFacts, position: int, facts: Sequence[PassFact
     if len(known) == 0:
         return False
     return bool(np.isin(known, nearest.sample).mean() >= TRAINING_DATA_SHARE)
+
+
+def _drop_features(phases: list[Phase], facts: Sequence[PassFacts]) -> list[Phase]:
+    """Passes that give other numbers than training learns to are 'other', where any evaluation gives the same."""
+    learnt = {f.outputs for f in facts if f.backwards or f.steps} - {0}
+    if not learnt or not any(p == "validation" and f.outputs in learnt for p, f in zip(phases, facts, strict=True)):
+        return phases
+    return ["other" if p == "validation" and f.outputs not in {0, *learnt} else p for p, f in zip(phases, facts, strict=True)]
 
 
 def _drop_foreign_models(phases: list[Phase], facts: Sequence[PassFacts], trained: set[int]) -> list[Phase]:

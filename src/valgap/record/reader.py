@@ -228,6 +228,7 @@ class _Assembler:
                     sample=table.sample,
                     stream=int(e["dataset"]) in streams,
                     labelled=bool((table.target >= 0).any()),
+                    outputs=int(e.get("outputs", 0)),
                 )
                 for e, table in zip(last, tables, strict=True)
             ]

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from valgap.checks.early_end import broke_off, stopped_on_its_way
+from valgap.checks.last_not_best_checkpoint import another_epoch_loaded
 from valgap.checks.overtraining import SEEN_TO_JUMP, lasts
 from valgap.checks.progress import course, head_rate, usual_rate
 from valgap.checks.seen_part import given_epochs, trained
@@ -74,7 +75,8 @@ def _best_epoch(run: RunRecord) -> Compared:
         Evidence("validations", len(seen.passes), None, "passes"),
     )
     confidence = SURE * likely_above(points, LEAST_POINTS)
-    if confidence < 0.5 or not lasts(seen, points.value / 100):
+    chance = not lasts(seen, points.value / 100) and not another_epoch_loaded(run, seen)
+    if confidence < 0.5 or chance:
         return Compared("sound", "no other epoch is better beyond noise", points, nats, min(confidence, 0.4), facts)
     told = f"an earlier epoch is {points.value:.0f} points better than the weights that the run ends with"
     return Compared(

@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from valgap.checks.geometry_mismatch import SOUND, side
 from valgap.features import Measurements
 from valgap.reference.finished_model import (
     LEAST_OWN,
@@ -46,6 +47,8 @@ from valgap.types import (
     Untreatable,
 )
 
+# Height over width of validation images may differ by this factor from that of training images.
+OTHER_SHAPE = 1.1
 # Points that another crop, and light changes of training images, make between probes where reading is sound: on 120 images of
 # the demo they came to 6. Beyond them reading is suspected.
 LEAST_POINTS = 8.0
@@ -273,7 +276,23 @@ def _treatment(
         settings["frame"] = frames[0]
     if way == "as trained":
         settings["vary"] = False
+    size = _size_of_training(run)
+    if way != "both" and size is not None:
+        settings["size"] = list(size)
     return Intervention("read_soundly", settings)
+
+
+def _size_of_training(run: RunRecord) -> tuple[int, int] | None:
+    """(height, width) of training images, where those of validation have another shape than a larger or smaller view has."""
+    passes = run.last_train, run.last_validation
+    shapes = [p.inputs.shape for p in passes if p is not None and p.inputs is not None]
+    if len(shapes) < 2 or any(len(s) != 3 for s in shapes):
+        return None
+    (_, height, width), (_, tall, wide) = shapes
+    taller = (height / width) / (tall / wide)
+    larger = side(shapes[1]) / side(shapes[0])
+    odd = not 1 / OTHER_SHAPE < taller < OTHER_SHAPE or not SOUND[0] <= larger <= SOUND[1]
+    return (height, width) if odd else None
 
 
 def _evidence(name: str, said: Answers) -> Evidence:

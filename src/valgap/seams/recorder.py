@@ -205,7 +205,7 @@ class Recorder:
             inputs = [t for _, t in tensors_in(args) if t.ndim >= 2]
             sources = current.sources(inputs)
             first = any(module is p for p in current.calls[0].model.parts[:1])  # no part is called on what it made itself
-            if not first and (sources or current.no_images(images)):
+            if not first and (sources or (not current.walk.exhausted and current.no_images(images))):
                 self._continue(module, images, sources, grad_enabled)
                 return
         loaded = self._waiting.match(images, current.loaded if current is not None else None)

@@ -59,6 +59,7 @@ class ReadSoundly(Act):
         phase: in training each image is mirrored and shifted at random, with random numbers of our own.
         frame: share of the middle square that is shown; 0 for all of the image, whatever its shape.
         vary: whether training images are mirrored and shifted.
+        size: (height, width) of all images; None for what the program gives.
     """
 
     by_position = True
@@ -72,9 +73,11 @@ class ReadSoundly(Act):
         phase: str = "both",
         frame: float = SHOWN,
         vary: bool = True,
+        size: Sequence[int] | None = None,
     ) -> None:
         super().__init__(phase)
         self.frame, self.vary = float(frame), bool(vary)
+        self.size = (int(size[0]), int(size[1])) if size is not None else None
         self.files = {int(k): list(v) for k, v in files.items()}
         self.scale, self.shift = np.array(scale, np.float32), np.array(shift, np.float32)
         self.reverse = bool(reverse)
@@ -85,7 +88,8 @@ class ReadSoundly(Act):
     def inputs(self, images: torch.Tensor) -> torch.Tensor:
         if self.drawn is None or self.drawn[0] not in self.files or images.ndim != 4 or images.shape[1] not in (1, 3):
             return images
-        files, size = self.files[self.drawn[0]], (int(images.shape[2]), int(images.shape[3]))
+        own = (int(images.shape[2]), int(images.shape[3]))
+        files, size = self.files[self.drawn[0]], self.size or own
         rows: list[int] = []
         values: list[npt.NDArray[np.float32]] = []
         for row, position in enumerate(self.drawn[1]):
@@ -101,6 +105,8 @@ class ReadSoundly(Act):
             bounds = torch.iinfo(images.dtype)
             new = new.round().clamp(bounds.min, bounds.max)
         changed = images.detach().clone()
+        if size != own:
+            changed = torch.nn.functional.interpolate(changed.float(), size).to(images.dtype)
         changed[torch.tensor(rows, device=images.device)] = new.to(images)
         return changed
 

@@ -15,6 +15,7 @@ from valgap.record.place import Place
 from valgap.record.writer import RecordWriter
 from valgap.seams import environment
 from valgap.seams.children import Children, Origin
+from valgap.seams.images_opened import ImagesOpened
 from valgap.seams.prints import Moment, PrintTap
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Session:
         self._make_acting = make_acting
         self._seams: Seams | None = None
         self._prints = PrintTap(self._printed, self._moment)
+        self._images_opened = ImagesOpened()
         self.children = Children(self) if make_acting is None else None
         self._started = time.perf_counter()
         self._pid = os.getpid()
@@ -79,6 +81,7 @@ class Session:
         """Begin to listen."""
         self._started = time.perf_counter()
         self._prints.attach()
+        self._images_opened.start()
         if self.children is not None:
             self.children.attach()
         if "torch" in sys.modules:
@@ -172,6 +175,7 @@ class Session:
         seconds = time.perf_counter() - self._started
         self.ended = True
         self._prints.detach()
+        self._images_opened.stop()
         if self.acting is not None:
             self.acting.detach_outside()
         if self._seams is not None:
@@ -188,7 +192,7 @@ class Session:
             except Exception as failure:
                 self.recorder.failed("finish", failure)
             if not self.writer.waiting:
-                self.writer.write("environment", environment.torch_facts())
+                self.writer.write("environment", {**environment.torch_facts(), **self._images_opened.facts()})
         self.writer.write("end", {"exit_status": exit_status, "error": error, "seconds": round(seconds, 3)})
         return seconds
 

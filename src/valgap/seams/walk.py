@@ -97,6 +97,7 @@ class Walk:
         self.labelled = 0
         self.seen: torch.Tensor | None = None  # its first images, small, where this pass shows them
         self.fingerprints: dict[int, float] = {}  # of a few samples, for the closing measurements
+        self.outputs = 0  # columns of the last scores; 0 unknown
         self.routes: dict[int, Route] = {}  # model id -> how its first batch came to its logits
 
     def drop_loader(self) -> None:
@@ -172,6 +173,8 @@ class Walk:
             logits = call.logits if known in (-1, _columns(call.logits)) or not call.model.steps else None
             if logits is not None:
                 call.model.num_outputs = _columns(logits)
+        if logits is not None:
+            self.outputs = _columns(logits)
         target = self._target(batch, target_keys)
         if call is not None and call.gradient is not None and call.logits is not None:
             compared = against_cross_entropy(call.gradient, call.logits, target)
@@ -229,6 +232,7 @@ class Walk:
             "loss": self.loss.result(self.num_batches),
             "modes": self._modes(),
             "gradient": self._gradient(),
+            "outputs": self.outputs,
         }
         self.part += 1
         self.new_sizes, self.step_rows = [], []

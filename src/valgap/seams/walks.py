@@ -117,9 +117,10 @@ class Walks:
         if torch._C._functorch.is_functorch_wrapped_tensor(images):
             return None  # inside a function transform: it has no memory of its own
         row = _place_in_memory(images)
-        if images.ndim < 3 and (row is None or self.pictures_seen or images.requires_grad):
+        if images.ndim < 3 and not self._stand_alone(images, row, current):
             return None
-        if current is not None and self._is_current(images, row, current, grad_enabled):
+        kept = images.ndim < 3 and current is not None and len(current.shape) >= 3  # features, after the images themselves
+        if current is not None and not kept and self._is_current(images, row, current, grad_enabled):
             return None
         loaded = LoadedBatch(None, None, int(images.shape[0]), [(weakref.ref(images), images.data_ptr())])
         loaded.used = True
@@ -136,6 +137,21 @@ class Walks:
         walk.meet(loaded.marks())
         self._last = walk, grad_enabled
         return loaded
+
+    def _stand_alone(self, images: torch.Tensor, row: tuple[Any, int] | None, current: OpenBatch | None) -> bool:
+        """Whether rows of numbers that no loader gave are data: features too, which a program has made of its images once."""
+        if images.requires_grad:
+            return False
+        if not self.pictures_seen:
+            return row is not None
+        if not images.is_floating_point() or current is None:
+            return images.is_floating_point()
+        if current.walk.loader_id >= 0:
+            return current.walk.exhausted
+        if len(current.shape) < 3 or not current.with_gradients:
+            return True
+        # Within a step of a training on images they are a few of the program's own: prototypes, queries.
+        return current.walk.steps > current.steps_before and len(images) >= current.size
 
     def _is_current(self, images: torch.Tensor, row: tuple[Any, int] | None, current: OpenBatch, grad_enabled: bool) -> bool:
         """Whether unknown images are those of the open batch, perhaps changed by the program."""
