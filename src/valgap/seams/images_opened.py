@@ -6,6 +6,7 @@ what C++ opens by itself (OpenCV, torchvision.io); the folders that such a progr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any
@@ -30,7 +31,7 @@ class ImagesOpened:
 
     def start(self) -> None:
         """Listen; the hook stays with the process for good and then tells nobody."""
-        global _listening, _hooked  # noqa: PLW0603 (an audit hook is the process's, and only one of ours is wanted)
+        global _listening, _hooked
         _listening = self
         if not _hooked:
             sys.addaudithook(_hook)
@@ -38,7 +39,7 @@ class ImagesOpened:
 
     def stop(self) -> None:
         """Listen no more."""
-        global _listening  # noqa: PLW0603
+        global _listening
         if _listening is self:
             _listening = None
 
@@ -64,7 +65,5 @@ class ImagesOpened:
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
     if _listening is not None and (event == "open" or event in LISTS) and args:
-        try:
+        with contextlib.suppress(Exception):  # whatever happens here must not reach the program
             _listening.tell(event, args[0])
-        except Exception:  # noqa: S110 (whatever happens here must not reach the program)
-            pass
