@@ -13,6 +13,7 @@ from valgap.data.folder import VALIDATION_NAMES
 from valgap.data.images import SUFFIXES
 from valgap.errors import DataError
 from valgap.features.listed import listed_files
+from valgap.record.known_samples import mixes
 from valgap.types import ImageRows, Pass, RunRecord
 
 # (name, path, label name or None, whether validation)
@@ -93,7 +94,7 @@ def _samples(run: RunRecord, one: Pass) -> dict[str, int]:
     what it did not come to belongs to it too, unless the other phase alone draws it.
     """
     table, dataset = one.samples, run.datasets.get(one.dataset)
-    mixed = _mixed(run, one)
+    mixed = mixes(run, one)
     known = {int(s): -1 if mixed else int(t) for s, t in zip(table.sample, table.target, strict=True) if s >= 0}
     if dataset is not None and dataset.sample is not None and dataset.targets is not None:
         declared = zip(dataset.sample.tolist(), dataset.targets.tolist(), strict=True)
@@ -107,19 +108,6 @@ def _samples(run: RunRecord, one: Pass) -> dict[str, int]:
         known = {s: t for s, t in known.items() if s not in others}
     named = {run.sample_names[s]: t for s, t in sorted(known.items())}
     return {n: t for n, t in named.items() if n.lower().endswith(SUFFIXES)}
-
-
-def _mixed(run: RunRecord, one: Pass) -> bool:
-    """Whether soft targets are those of images mixed anew in every pass (mixup, cutmix): they are no labels of samples."""
-    if one.loss is None or one.loss.target_kind != "soft":
-        return False
-    tables = [p.samples for p in run.of_phase(one.phase) if p.dataset == one.dataset]
-    seen: dict[int, set[int]] = {}
-    for table in tables:
-        for sample, target in zip(table.sample.tolist(), table.target.tolist(), strict=True):
-            if sample >= 0:
-                seen.setdefault(sample, set()).add(target)
-    return any(len(targets) > 1 for targets in seen.values())
 
 
 def _in_memory(run: RunRecord, one: Pass) -> list[tuple[str, str, int]]:
