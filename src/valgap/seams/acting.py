@@ -187,7 +187,7 @@ class Acting:
                 own = loader if isinstance(loader, DataLoader) else own_loader(loader)
                 number = loader.__dict__.get("_valgap_dataset") if own is loader else None
                 iterator.__dict__["_valgap_dataset"] = acting._iterating(own) if number is None else number
-                iterator.__dict__["_valgap_walk"] = [0, ds.length_of(loader), loader]
+                iterator.__dict__["_valgap_handed"] = [0, ds.length_of(loader), loader]
                 original(iterator, loader, *args, **kwargs)
 
             return __init__
@@ -214,7 +214,7 @@ class Acting:
 
     def _handed_out(self, iterator: Any) -> None:
         """A batch of this iterator; one that goes on beyond its loader's length is on another walk. Raises StopProgram."""
-        walk = iterator.__dict__.get("_valgap_walk")
+        walk = iterator.__dict__.get("_valgap_handed")
         if walk is None:
             return
         walk[0] += 1
