@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import fcntl
 import hashlib
+import inspect
 import json
 import os
 import pty
@@ -84,7 +85,9 @@ def diagnosed(record: Path, images: bool) -> dict[str, Any]:
     except Exception as error:
         found["unread"] = repr(error)
     try:
-        body = diagnosis_to_json(diagnose(record) if images else diagnose(record, images=0))
+        # From the record alone: a program is rebuilt in its own environment, which this process does not have.
+        alone = {"rebuild": False} if "rebuild" in inspect.signature(diagnose).parameters else {}
+        body = diagnosis_to_json(diagnose(record, **alone) if images else diagnose(record, images=0, **alone))
     except Exception as error:
         found["refused"] = f"{type(error).__name__}: {error}"
         return found

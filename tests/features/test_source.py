@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.checks.cases import TRAIN, VAL, dataset, healthy
 from valgap.features import rows_of_run
+from valgap.record.known_samples import with_seen_labels
+from valgap.reference.reading import Sides, compare_train
 from valgap.types import RunRecord
 
 
@@ -34,3 +38,50 @@ def test_what_is_drawn_belongs_to_the_phase(tmp_path: Path) -> None:
         assert rows is not None
         assert len(rows.names) == TRAIN + VAL
         assert set(np.array(rows.names)[rows.is_val]) == {f"photos/{i}.jpg" for i in range(TRAIN, TRAIN + VAL)}
+
+
+@pytest.mark.parametrize(("kind", "of_files"), [("soft", True), ("index", False)])
+def test_targets_of_images_that_are_mixed_anew_in_every_pass_are_no_labels(kind: str, of_files: bool, tmp_path: Path) -> None:
+    run = sharing_one_folder(tmp_path, True)
+    own = {int(s): int(t) for s, t in zip(run.last_train.samples.sample, run.last_train.samples.target, strict=True)}  # type: ignore[union-attr]
+    declared = np.array([own.get(i, 0) for i in range(TRAIN + VAL)])
+    datasets = {k: replace(d, targets=declared) for k, d in run.datasets.items()}
+    passes = [
+        replace(
+            p,
+            loss=replace(p.loss, target_kind=kind) if p.loss is not None else None,
+            samples=replace(p.samples, target=np.roll(p.samples.target, 1 + p.index)),
+        )
+        if p.phase == "train"
+        else p
+        for p in run.passes
+    ]
+    rows = rows_of_run(replace(run, datasets=datasets, passes=tuple(passes)))
+    assert rows is not None
+    labels = {n: int(t) for n, t, val in zip(rows.names, rows.labels, rows.is_val, strict=True) if not val}
+    assert ([labels[run.sample_names[s]] for s in sorted(own)] == [own[s] for s in sorted(own)]) is of_files
+
+
+def test_a_data_set_without_targets_has_none_where_its_images_are_mixed(tmp_path: Path) -> None:
+    run = sharing_one_folder(tmp_path, True)
+    train = run.last_train
+    assert train is not None and train.loss is not None and run.closing is not None
+    passes = [
+        replace(
+            p, loss=replace(train.loss, target_kind="soft"), samples=replace(p.samples, target=np.roll(p.samples.target, p.index))
+        )
+        if p.phase == "train"
+        else p
+        for p in run.passes
+    ]
+    closing = replace(run.closing, rescores={**run.closing.rescores, "train_eval": train.samples})
+    datasets = {k: replace(d, targets=None) for k, d in run.datasets.items()}
+    bare = replace(run, datasets=datasets, closing=closing)
+    seen, mixed = (with_seen_labels(r).datasets[train.dataset].targets for r in (bare, replace(bare, passes=tuple(passes))))
+    assert seen is not None and mixed is None
+
+
+def test_images_that_are_mixed_of_several_are_not_held_against_one_file() -> None:
+    nothing: Any = None
+    found = compare_train(Sides(nothing, nothing, {}, None, None, nothing, nothing, mixed=True))
+    assert found.verdict == "unknown" and "mixed" in found.missing

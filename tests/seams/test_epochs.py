@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,46 @@ def own_loader(dataset: TensorDataset) -> OwnLoader:
     return OwnLoader(dataset, 4, False)
 
 
+class OneWalk(DataLoader[Any]):
+    """One iterator for all epochs, made without DataLoader.__iter__, as ultralytics' loader does."""
+
+    class ForEver:
+        def __init__(self, batches: Any) -> None:
+            self.batches = batches
+
+        def __iter__(self) -> Iterator[Any]:
+            while True:
+                yield from self.batches
+
+    def __init__(self, dataset: TensorDataset) -> None:
+        super().__init__(dataset, 4)
+        object.__setattr__(self, "batch_sampler", self.ForEver(self.batch_sampler))
+        self.walk: Any = None
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler.batches)  # type: ignore[union-attr]
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        if self.walk is None:
+            self.walk = self._get_iterator()
+        for _ in range(len(self)):
+            yield next(self.walk)
+
+
+class OwnBatches:
+    """A sampler of whole batches that is none of torch's."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter([[0, 1, 2, 3], [4, 5, 6, 7]])
+
+    def __len__(self) -> int:
+        return 2
+
+
+def own_batches(dataset: TensorDataset) -> DataLoader[Any]:
+    return DataLoader(dataset, batch_sampler=OwnBatches())  # type: ignore[arg-type]
+
+
 def epoch(order: str, loaders: dict[str, Any], net: nn.Module, done: list[str]) -> None:
     """One epoch: (t)rain with backward, (g) by gradients of its own, (s)core the training data, (v)alidate."""
     for act in order:
@@ -44,7 +84,7 @@ def epoch(order: str, loaders: dict[str, Any], net: nn.Module, done: list[str]) 
 
 @pytest.mark.parametrize("order", ["tv", "tsv", "tvs", "tsvs", "gsv"])
 @pytest.mark.parametrize("most", [1, 2])
-@pytest.mark.parametrize("make", [torch_loader, own_loader])
+@pytest.mark.parametrize("make", [torch_loader, own_loader, OneWalk, own_batches])
 def test_it_ends_after_so_many_trainings_and_their_validation(
     make: Callable[[TensorDataset], Any], order: str, most: int, tmp_path: Path
 ) -> None:
@@ -66,3 +106,16 @@ def test_it_ends_after_so_many_trainings_and_their_validation(
         acting.detach()
     assert held.acted == most and not any(bool(t.any()) for t in net.state_dict().values())
     assert "".join(done) == (order * most).rstrip("s")
+
+
+@pytest.mark.parametrize(("make", "left"), [(torch_loader, 4), (own_batches, 4), (OneWalk, 8)])
+def test_a_share_of_the_training_images_is_drawn_from_any_loader_that_ends(
+    make: Callable[[TensorDataset], Any], left: int, tmp_path: Path
+) -> None:
+    loader = make(TensorDataset(torch.rand(8, 3, 6, 6), torch.arange(8) % 2))
+    acting = Acting([], train=[0], validation=[1], fraction=0.5)
+    acting.attach(Recorder(RecordWriter(tmp_path / "r")))
+    try:
+        assert sum(len(targets) for _, targets in loader) == left
+    finally:
+        acting.detach()

@@ -21,6 +21,7 @@ import numpy as np
 
 from valgap.checks.geometry_mismatch import SOUND, side
 from valgap.features import Measurements
+from valgap.record.known_samples import mixes
 from valgap.reference.finished_model import (
     LEAST_OWN,
     Apart,
@@ -83,6 +84,7 @@ class Sides:
     apart: Apart | None
     treat_val: Intervention | Untreatable
     treat_train: Intervention | Untreatable
+    mixed: bool = False  # each training image is made of several files
 
 
 def read(run: RunRecord, images: Measurements | None, ask: AskAgain | None = None) -> Sides | str:
@@ -122,7 +124,7 @@ def read(run: RunRecord, images: Measurements | None, ask: AskAgain | None = Non
     apart = apart_by(again, odd) if again is not None else None
     if apart is None and ours.colours.plausible != theirs.colours.plausible and knows_nothing(again, labels[1]):
         apart = Apart(odd, None, None, SURE)
-    return Sides(ours, theirs, told, again, apart, only_val, both)
+    return Sides(ours, theirs, told, again, apart, only_val, both, mixes(run, train))
 
 
 def compare_val(sides: Sides | str) -> Compared:
@@ -178,6 +180,8 @@ def compare_train(sides: Sides | str) -> Compared:
     """Training images as seen against the same files, by what probes that learned from either know of val."""
     if isinstance(sides, str):
         return Compared("unknown", "", missing=sides)
+    if sides.mixed:
+        return Compared("unknown", "", missing="training images of one file each: these are mixed of several")
     if sides.apart is not None and sides.apart.side == "train":
         return _train_apart(sides, sides.apart)
     told = sides.told

@@ -24,7 +24,7 @@ from valgap.seams.described import own_loader
 from valgap.seams.drawn_positions import DrawnPositions, next_positions
 from valgap.seams.epochs import Epochs
 from valgap.seams.feature_replay import FeatureReplay
-from valgap.seams.loader_acts import Chosen
+from valgap.seams.loader_acts import Chosen, ChosenOfBatches
 from valgap.seams.recorder import Recorder
 from valgap.seams.schedule_acts import attach_schedules
 from valgap.seams.seeds import Seeds
@@ -168,6 +168,7 @@ class Acting:
             def __next__(iterator: Any) -> Any:
                 batch = original(iterator)
                 acting._dataset = iterator.__dict__.get("_valgap_dataset", acting._dataset)
+                acting._handed_out(iterator)
                 acts = acting._now()
                 wanted = any(act.by_position for act in acts)
                 positions = next_positions(iterator) if wanted else None
@@ -182,10 +183,11 @@ class Acting:
 
         def make_init(original: Any) -> Any:
             def __init__(iterator: Any, loader: Any, *args: Any, **kwargs: Any) -> None:
-                # Other libraries' loaders make torch's iterators themselves, out of a stand-in.
-                own = isinstance(loader, DataLoader)
-                number = loader.__dict__.get("_valgap_dataset", -1) if own else acting._iterating(own_loader(loader))
-                iterator.__dict__["_valgap_dataset"] = number
+                # Other libraries' loaders make torch's iterators themselves, out of a stand-in; so do subclasses.
+                own = loader if isinstance(loader, DataLoader) else own_loader(loader)
+                number = loader.__dict__.get("_valgap_dataset") if own is loader else None
+                iterator.__dict__["_valgap_dataset"] = acting._iterating(own) if number is None else number
+                iterator.__dict__["_valgap_handed"] = [0, ds.length_of(loader), loader]
                 original(iterator, loader, *args, **kwargs)
 
             return __init__
@@ -207,25 +209,40 @@ class Acting:
             self.decoded.tell()
         dataset = self.number(getattr(loader, "dataset", None))
         self.seeds.begin(loader)
-        phase = self.phase(dataset)
+        self._walks(loader, self.phase(dataset))
+        return dataset
+
+    def _handed_out(self, iterator: Any) -> None:
+        """A batch of this iterator; one that goes on beyond its loader's length is on another walk. Raises StopProgram."""
+        walk = iterator.__dict__.get("_valgap_handed")
+        if walk is None:
+            return
+        walk[0] += 1
+        if 0 < walk[1] < walk[0]:
+            walk[0] = 1
+            self._walks(walk[2], self.phase())
+
+    def _walks(self, loader: Any, phase: str) -> None:
         self._length.begins(phase)
         for act in self._now(phase):
             act.training = phase == "train"
             act.iterating(loader)
-        return dataset
 
     def _index_sampler(self, loader: Any, original: Any) -> Any:
         dataset = loader.__dict__.get("_valgap_dataset")
         if dataset is None:  # its length is asked before it is first iterated
             dataset = self.number(loader.dataset)
         phase = self.phase(dataset)
+        own_batches = loader.batch_sampler is original and not isinstance(original, BatchSampler)
+        if own_batches and loader.batch_size is not None:
+            return original  # put there afterwards, such as one that never ends: its length is the program's
         base = original.sampler if isinstance(original, BatchSampler) else original
         chosen = base
         for act in self._now(phase):
             chosen = act.sampler(chosen, loader)
         if phase == "train" and self.fraction < 1.0:
             kept = self._subset(dataset, ds.safe_len(loader.dataset))
-            chosen = Chosen(chosen, kept.__contains__)
+            chosen = (ChosenOfBatches if own_batches else Chosen)(chosen, kept.__contains__)
         if chosen is base:
             return original
         if isinstance(original, BatchSampler):

@@ -255,3 +255,17 @@ class Chosen:
         source = getattr(self.base, "data_source", None)
         size = len(source) if source is not None else len(self.base)
         return sum(self.keep(i) for i in range(size))
+
+
+class ChosenOfBatches:
+    """A sampler of whole batches, each without some of its indices; a batch that has none left is left out."""
+
+    def __init__(self, batches: Any, keep: Callable[[int], bool]) -> None:
+        self.base, self.keep = batches, keep
+
+    def __iter__(self) -> Iterator[list[int]]:
+        kept = ([i for i in batch if self.keep(i)] for batch in self.base)
+        return (batch for batch in kept if batch)
+
+    def __len__(self) -> int:
+        return len(self.base)
