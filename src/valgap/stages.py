@@ -16,7 +16,7 @@ UNNAMED = "STG"
 # What training makes follows from what it is given: a fault of the stages on the right shows in those on the left as well.
 GIVEN: tuple[Stage, ...] = ("draw", "pair", "read_train")
 FOLLOWS: Mapping[Stage, tuple[Stage, ...]] = {
-    "forward": GIVEN,
+    "forward": (*GIVEN, "read_val"),
     "loss": (*GIVEN, "read_val"),
     "update": (*GIVEN, "read_val", "loss"),
     "choose": (*GIVEN, "read_val", "loss"),
@@ -136,6 +136,8 @@ def _with_consequences(judged: list[Judged], stages: CaseStages) -> list[Judged]
             out.append(_as_hint(one))
             continue
         before = FOLLOWS.get(one.check.stage, ()) if _confidence(one) >= SUSPECTED else ()
+        if one.check.by_answers:
+            before = (*before, "read_val")
         faults = [c for c in map(stages.compared, before) if c.verdict == "at fault" and c.confidence >= SURE]
         costs = [c.points for c in faults if c.points is not None]
         # Which epoch is the best one says little of a training that was given something wrong: about as much is enough.

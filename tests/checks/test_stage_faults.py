@@ -154,9 +154,15 @@ def test_the_account_has_each_stage_once_and_the_most_costly_first() -> None:
 
 
 def test_what_follows_from_a_fault_before_it_is_a_hint() -> None:
-    later = [named("update", 15.0, 0.9), named("choose", 30.0, 0.6, "XXX102"), named("read_val", 5.0, 0.6, "XXX103")]
+    later = [named("update", 15.0, 0.9), named("choose", 60.0, 0.6, "XXX102"), named("read_val", 5.0, 0.6, "XXX103")]
     told = [j.outcome.confidence for j in settle(later, Known(draw=FAULT)) if isinstance(j.outcome, Finding)]
     assert told == [HINT, 0.6, 0.6]  # what costs more, and what scoring alone does, has another reason
+    nearly = [named("choose", 30.0, 0.6), named("update", 30.0, 0.6)]  # that another epoch was better is a weak sign
+    told = [j.outcome.confidence for j in settle(nearly, Known(draw=FAULT)) if isinstance(j.outcome, Finding)]
+    assert told == [HINT, 0.6]
+    read = [named("forward", 15.0, 0.9), replace(later[2], check=replace(later[2].check, stage="pair", by_answers=True))]
+    told = [j.outcome.confidence for j in settle(read, Known(read_val=FAULT)) if isinstance(j.outcome, Finding)]
+    assert told == [HINT, HINT]  # wrongly read images are answered wrongly, in whatever mode
     unsure = replace(FAULT, confidence=0.6)
     assert settle(later, Known(draw=unsure)) == later
 

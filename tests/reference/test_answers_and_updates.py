@@ -402,7 +402,7 @@ def first_gradient(loss: Any, classes: int = 10, n: int = 64) -> tuple[float, fl
     loss(logits, target).backward()
     compared = against_cross_entropy(seen, logits.detach(), target)
     assert compared is not None
-    return tuple(compared.tolist())  # type: ignore[return-value]
+    return tuple(compared[:3].tolist())  # type: ignore[return-value]
 
 
 def one_hot(target: torch.Tensor) -> torch.Tensor:

@@ -72,3 +72,52 @@ def test_a_head_that_is_asked_about_something_else_within_an_epoch_makes_no_pass
                 head(body(x))
     run = read_record(tmp_path / "r")
     assert [(p.phase, len(p.samples), p.optimizer_steps) for p in run.passes] == [("train", 48, 6), ("validation", 32, 0)]
+
+
+def test_a_loss_on_all_answers_at_once_tells_the_labels(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    (train, own), (val, theirs) = images(48, 0), images(30, 1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, CLASSES))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with valgap.watch(out=tmp_path / "r", closing=0):
+        for _ in range(2):
+            for rows in torch.randperm(48).split(8):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(train[rows]), own[rows]).backward()
+                optimizer.step()
+            with torch.no_grad():
+                answers = torch.cat([model(x) for x in val.split(8)])
+                nn.functional.nll_loss(answers.log_softmax(1), theirs)
+                nn.functional.cross_entropy(torch.randn(30, CLASSES), theirs.flip(0))  # of something else
+    last = read_record(tmp_path / "r").last_validation
+    assert last is not None and last.samples.target.tolist() == theirs.tolist()
+    assert last.samples.accuracy == pytest.approx(float((answers.argmax(1) == theirs).float().mean()))
+
+
+@pytest.mark.parametrize("kind", ["over the classes", "over the batch", "squares"])
+def test_targets_of_a_loss_of_the_programs_own_are_what_it_pulls_up(tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(0)
+    (train, own), (val, theirs) = images(48, 0), images(30, 1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, CLASSES))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    numbers = torch.randn(48, CLASSES)
+    drawn = []
+    with valgap.watch(out=tmp_path / "r", closing=0):
+        for rows in torch.randperm(48).split(8):
+            drawn.append(own[rows])
+            optimizer.zero_grad()
+            logits = model(train[rows])
+            hot = torch.eye(CLASSES)[own[rows]] * 0.9 + 0.1 / CLASSES
+            loss = -(hot * logits.log_softmax(1 if kind == "over the classes" else 0)).sum(1).mean()
+            (loss if kind != "squares" else (logits - numbers[rows]).square().mean()).backward()
+            optimizer.step()
+        with torch.no_grad():
+            nn.functional.cross_entropy(model(val), theirs)
+    last = read_record(tmp_path / "r").last_train
+    assert last is not None
+    told = last.samples.target
+    if kind == "squares":
+        assert (told == -1).all()  # no classes are learnt
+        return
+    assert (told == torch.cat(drawn).numpy())[told >= 0].mean() > 0.95 and (told >= 0).mean() > 0.8
+    assert last.gradient is not None and last.gradient.over_batch == float(kind == "over the batch")

@@ -209,4 +209,6 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return Intervention("score_renamed", {"mapping": mapping})
 
 
-CHECK = Check(code="DAT102", name="class_index_mismatch", stage="pair", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="DAT102", name="class_index_mismatch", stage="pair", detect=detect, doc=__doc__ or "", treat=treat, by_answers=True
+)

@@ -70,8 +70,8 @@ def completed(run: RunRecord, say: Callable[[str], None] | None = None) -> tuple
             runner.forget_features()
     problem = _problem(run, spec, runner, result)
     if problem:
-        # An arm that was stopped (time, memory) left no result: another day it may end.
-        if (runner.place(spec) / "record" / RESULT_FILE).is_file():
+        # An arm that was stopped (time, memory) or failed (a file, a network that was away) may end another day.
+        if result.error is None and (runner.place(spec) / "record" / RESULT_FILE).is_file():
             failed.write_text(problem)
         return run, problem
     assert result.record is not None and result.record.closing is not None

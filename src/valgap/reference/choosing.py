@@ -75,8 +75,7 @@ def _best_epoch(run: RunRecord) -> Compared:
         Evidence("validations", len(seen.passes), None, "passes"),
     )
     confidence = SURE * likely_above(points, LEAST_POINTS)
-    chance = not lasts(seen, points.value / 100) and not another_epoch_loaded(run, seen)
-    if confidence < 0.5 or chance:
+    if confidence < 0.5 or not (lasts(seen, points.value / 100) or another_epoch_loaded(run, seen)):
         return Compared("sound", "no other epoch is better beyond noise", points, nats, min(confidence, 0.4), facts)
     told = f"an earlier epoch is {points.value:.0f} points better than the weights that the run ends with"
     return Compared(

@@ -56,6 +56,11 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         facts = (*facts, Evidence("samples that the loss leaves out, of those not answered right", silent, 0.0, "", batches))
     bent, large = cosine < ALIKE, ratio > LARGE
     nats = overconfidence(run)
+    if np.median([g.over_batch for g in seen]) > 0.5:
+        points = learned.points if learned.verdict == "at fault" else None
+        told = "the loss is normalised over the batch, not over the classes"
+        remedy = "take softmax or log_softmax over the classes: dim=1, or dim=-1"
+        return Compared("at fault", told, points, nats, SURE, facts, remedy, treatment=treatment(run))
     if not bent and not large and silent < SILENT:
         told = "the loss pulls the logits as mean cross-entropy does"
         told += f"; {nats.value:.2f} nats of val loss are overconfidence" if nats is not None and nats.low > 0 else ""

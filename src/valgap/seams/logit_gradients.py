@@ -8,6 +8,9 @@ import torch
 
 # A sample whose gradient is below this share of what it should be is left out of the loss; those that are nearly right count not.
 SILENT, NOTICEABLE = 0.01, 0.2
+NOTHING = 1e-4  # of the gradient's norm, that rounding leaves of a sum
+# Of what a loss pulls up in a row, its target has so much (smoothing pulls at the others as well), in so many of the rows.
+ALONE, MOSTLY = 0.8, 0.9
 
 
 class LogitGradient:
@@ -25,13 +28,30 @@ class LogitGradient:
             own = gradient.detach().float()
             self.value = own.clone() if self.value is None else self.value + own
 
+    def pulled_up(self) -> torch.Tensor | None:
+        """(N,) the one class that the loss pulls up in each row: its target, which nothing else may have shown.
+
+        None where rows are not of that kind: a regression, several classes at once. -1 for a row whose gradient is nothing.
+        """
+        own = self.value
+        if own is None or own.ndim != 2 or own.shape[1] < 2:
+            return None
+        up = (-own).clamp_min(0)
+        most, which = up.max(1)
+        counts = most > 0
+        alone = (most >= ALONE * up.sum(1)) & counts
+        if not bool(counts.any()) or bool(alone.sum() < MOSTLY * counts.sum()):
+            return None
+        return torch.where(alone, which, torch.full_like(which, -1))
+
     def let_go(self) -> None:
         """The batch is over."""
         self._handle.remove()
 
 
 def against_cross_entropy(gradient: LogitGradient, logits: torch.Tensor, target: torch.Tensor | None) -> torch.Tensor | None:
-    """(cosine, ratio of norms, share of samples without gradient), against the mean cross-entropy; (3,) on the logits' device."""
+    """Against the mean cross-entropy, (4,) on the logits' device: cosine, ratio of norms, share of samples without gradient,
+    whether the loss is normalised over the batch: then it is columns that sum to nothing, not rows."""
     own = gradient.value
     if own is None or target is None or own.shape != logits.shape or own.ndim != 2 or target.shape != own.shape[:1]:
         return None
@@ -47,4 +67,6 @@ def against_cross_entropy(gradient: LogitGradient, logits: torch.Tensor, target:
     rows, wanted = own.norm(dim=1), expected.norm(dim=1)
     counts = known & (wanted > NOTICEABLE * wanted.max())
     silent = (counts & (rows < SILENT * wanted * norms[0] / norms[1])).sum() / counts.sum().clamp_min(1)
-    return torch.stack([(own * expected).sum() / (norms[0] * norms[1]), norms[0] / norms[1], silent])
+    sums = own.sum(0).norm(), own.sum(1).norm()
+    over_batch = (sums[0] < NOTHING * norms[0]) & (sums[1] > NOTICEABLE**2 * norms[0])
+    return torch.stack([(own * expected).sum() / (norms[0] * norms[1]), norms[0] / norms[1], silent, over_batch.to(silent)])

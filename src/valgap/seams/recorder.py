@@ -176,7 +176,7 @@ class Recorder:
         if logits is not None:
             call.requires_grad = logits.requires_grad
             call.logits = logits.detach().clone()
-            if logits.requires_grad and logits.ndim == 2 and is_sampled(batch.number):
+            if logits.requires_grad and logits.ndim == 2 and (is_sampled(batch.number) or batch.walk.blind):
                 call.gradient = LogitGradient(logits)
         call.heads = heads if len(heads) > 1 else {}
         call.trace = Trace(output)
@@ -313,7 +313,11 @@ class Recorder:
         batch = self._current
         logits = args[0] if args else kwargs.get("input")
         target = args[1] if len(args) > 1 else kwargs.get("target")
-        if batch is None or not isinstance(logits, torch.Tensor) or logits.shape[:1] != (batch.size,) or logits.ndim > 2:
+        if batch is None or not isinstance(logits, torch.Tensor) or logits.ndim not in (1, 2):
+            return
+        if len(logits) != batch.size:
+            if logits.ndim == 2 and len(logits) > batch.size and batch.loss_target is None:
+                batch.walk.labelled_by(batch, logits, target)
             return
         if name in ("mse_loss", "kl_div") or (logits.ndim == 2 and name == "cross_entropy" and logits.shape[1] < 2):
             return

@@ -85,7 +85,7 @@ class Walk:
         self.inputs = InputCollector()
         self.kept = InputKeeper(self.length)
         self.held = HeldImages() if loader_id < 0 else None
-        self.gradients: list[torch.Tensor] = []  # (3,) of each sampled batch, see ``against_cross_entropy``
+        self.gradients: list[torch.Tensor] = []  # (4,) of each sampled batch, see ``against_cross_entropy``
         self._written_samples = 0
         self.loss = LossCollector()
         self.new_sizes: list[int] = []
@@ -97,6 +97,7 @@ class Walk:
         self.labelled = 0
         self.seen: torch.Tensor | None = None  # its first images, small, where this pass shows them
         self.fingerprints: dict[int, float] = {}  # of a few samples, for the closing measurements
+        self.blind = False  # whether nothing but the gradients tells the targets
         self.outputs = 0  # columns of the last scores; 0 unknown
         self.routes: dict[int, Route] = {}  # model id -> how its first batch came to its logits
 
@@ -176,6 +177,9 @@ class Walk:
         if logits is not None:
             self.outputs = _columns(logits)
         target = self._target(batch, target_keys)
+        if target is None and self.loader_id < 0 and call is not None and call.gradient is not None:
+            target = call.gradient.pulled_up()
+            self.blind = True
         if call is not None and call.gradient is not None and call.logits is not None:
             compared = against_cross_entropy(call.gradient, call.logits, target)
             self.gradients += [] if compared is None else [compared]
@@ -205,6 +209,22 @@ class Walk:
             whole = [k for k, t in candidates.items() if not t.is_floating_point()] or list(candidates)
             key = whole[0] if whole else None
         return as_class_index(candidates[key], batch.size) if key is not None else None
+
+    def labelled_by(self, current: OpenBatch, scores: torch.Tensor, target: Any) -> bool:
+        """Take the targets of a loss that is computed on the answers to all batches at once, ``current`` the last of them."""
+        call = current.chosen()
+        answers = [*(r[1] for r in self._rows), call.logits if call is not None else None]
+        sizes = [*(r[0].size for r in self._rows), current.size]
+        index = as_class_index(target.detach(), len(scores)) if isinstance(target, torch.Tensor) else None
+        if index is None or self.backwards or sum(sizes) != len(scores) or any(a is None or a.ndim != 2 for a in answers):
+            return False
+        whole = torch.cat([a for a in answers if a is not None])
+        if whole.shape != scores.shape or not torch.equal(whole.argmax(1), scores.detach().argmax(1)):
+            return False  # the loss of something else
+        parts = index.clone().split(sizes)
+        self._rows = [(r[0], r[1], part) for r, part in zip(self._rows, parts, strict=False)]
+        current.loss_target = parts[-1]
+        return True
 
     @property
     def wants_flush(self) -> bool:
@@ -259,8 +279,9 @@ class Walk:
         finite = rows[torch.isfinite(rows).all(1)]
         if not len(finite):
             return None
-        cosine, _, silent = finite.mean(0).tolist()
-        return {"cosine": cosine, "ratio": float(finite[:, 1].median()), "silent": silent, "batches": len(finite)}
+        cosine, _, silent, over_batch = finite.mean(0).tolist()
+        ratio = float(finite[:, 1].median())
+        return {"cosine": cosine, "ratio": ratio, "silent": silent, "over_batch": over_batch, "batches": len(finite)}
 
     def _take_samples(self) -> dict[str, Any]:
         columns: dict[str, list[Any]] = {k: [] for k in SAMPLE_COLUMNS}

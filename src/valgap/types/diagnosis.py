@@ -110,6 +110,8 @@ class Check:
     voids_accuracy: bool = False
     # Whether it costs loss and no accuracy: a part of the loss, and no rival of what costs accuracy.
     loss_alone: bool = False
+    # Told by what the model answers to validation: where those images are read wrongly, it may be no more than that.
+    by_answers: bool = False
 
 
 @dataclass(frozen=True)

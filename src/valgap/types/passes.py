@@ -123,6 +123,7 @@ class GradientStats:
     ratio: float  # median of its norm over the other's
     batches: int
     silent: float = 0.0  # share of the samples whose own gradient is nothing where the other's is not, 0..1
+    over_batch: float = 0.0  # share of the batches where it sums to nothing over the batch, and not over the classes, 0..1
 
 
 @dataclass(frozen=True)
