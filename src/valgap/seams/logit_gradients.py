@@ -68,5 +68,5 @@ def against_cross_entropy(gradient: LogitGradient, logits: torch.Tensor, target:
     counts = known & (wanted > NOTICEABLE * wanted.max())
     silent = (counts & (rows < SILENT * wanted * norms[0] / norms[1])).sum() / counts.sum().clamp_min(1)
     sums = own.sum(0).norm(), own.sum(1).norm()
-    over_batch = (sums[0] < NOTHING * norms[0]) & (sums[1] > NOTICEABLE**2 * norms[0])
+    over_batch = (sums[0] < NOTHING * norms[0]) & (sums[1] > NOTICEABLE**2 * norms[0]) & (not single)
     return torch.stack([(own * expected).sum() / (norms[0] * norms[1]), norms[0] / norms[1], silent, over_batch.to(silent)])
