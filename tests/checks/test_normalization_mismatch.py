@@ -110,3 +110,9 @@ def test_never_normalised(after: float) -> None:
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)
     assert isinstance(CHECK.detect(with_phase(healthy(), "validation", inputs=None)), NotApplicable)
+
+
+def test_a_normalisation_within_a_function_is_told_by_the_values() -> None:
+    same = inputs(MEAN, STD)
+    lit = replace(same, minimum=same.minimum + 0.5 * same.std)  # no black in these images
+    assert isinstance(CHECK.detect(val_inputs(lit)), Clear)  # its transform declares no Normalize, and yet it was normalised

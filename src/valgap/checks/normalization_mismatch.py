@@ -77,6 +77,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     facts = evidence_of(train.inputs, val.inputs, steps)
     by_levels = levels is not None and abs(np.log(levels)) > SAME_RATIO
     by_steps = steps[0] is not None and steps[1] is not None and not same(steps[0], steps[1])
+    if by_steps and levels is not None and not explained(levels, steps[0], steps[1]):
+        by_steps = False  # what else normalises, a function or a loop, no list of steps tells; the values do
     if levels is not None and not 1 / RANGE_RATIO < levels < RANGE_RATIO:
         return Clear("the phases differ by their range of values", facts)
     if by_levels and levels is not None and blended(train.inputs, val.inputs, levels):
@@ -123,6 +125,14 @@ def same(a: Norm, b: Norm) -> bool:
     """Whether two normalisations agree within rounding."""
     ratio = np.abs(np.log(np.maximum(a[1], 1e-12) / np.maximum(b[1], 1e-12)))
     return bool((ratio <= SAME_RATIO).all() and (np.abs(a[0] - b[0]) <= SAME_MEAN).all())
+
+
+def explained(levels: float, train: Norm | None, val: Norm | None) -> bool:
+    """Whether the distance of val's grey levels over train's is what the two declared normalisations give."""
+    if train is None or val is None:
+        return False
+    expected = float(np.median(np.log(np.maximum(train[1], 1e-12) / np.maximum(val[1], 1e-12))))
+    return bool(abs(np.log(levels) - expected) <= SAME_RATIO)
 
 
 def by_statistics(train: InputStats, val: InputStats) -> bool:

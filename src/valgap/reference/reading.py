@@ -224,8 +224,8 @@ def compare_train(sides: Sides | str) -> Compared:
 def _as_strong_augmentation_does(seen: Answers, sound: Answers, sides: Sides) -> bool:
     """Whether images that change at random leave a probe most of what the files teach above chance, and nothing else is odd.
 
-    Usual augmentation goes beyond crops and light: colours posterised, parts erased. So long as half is left (see excessive_augmentation.py), it
-    may be that, where the finished model does not tell it from its files' own kind.
+    Usual augmentation goes beyond crops and light: colours posterised, parts erased. So long as half is left, as
+    excessive_augmentation.py asks, it may be that, where the finished model does not tell it from its files' own kind.
     """
     chance = float(np.bincount(sides.val.labels).max() / max(1, len(sides.val.labels)))
     known = sides.again is not None and sides.again.train is not None and not knows_nothing(sides.again, sides.val.labels)
