@@ -163,6 +163,8 @@ def test_what_follows_from_a_fault_before_it_is_a_hint() -> None:
     read = [named("forward", 15.0, 0.9), replace(later[2], check=replace(later[2].check, stage="pair", by_answers=True))]
     told = [j.outcome.confidence for j in settle(read, Known(read_val=FAULT)) if isinstance(j.outcome, Finding)]
     assert told == [HINT, HINT]  # wrongly read images are answered wrongly, in whatever mode
+    clear = [replace(read[1], outcome=Clear(""))]
+    assert settle(clear, Known(read_val=FAULT)) == clear
     unsure = replace(FAULT, confidence=0.6)
     assert settle(later, Known(draw=unsure)) == later
 
