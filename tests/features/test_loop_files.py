@@ -145,3 +145,18 @@ def test_a_pass_of_unknown_length_is_kept_evenly(batches: int, size: int) -> Non
     assert np.allclose(values, kept["sample"], atol=batches * size / 250)
     last, middle = (batches - 1) * size, batches * size / 2
     assert (kept["sample"].max() >= 0.9 * last and abs(np.median(kept["sample"]) - middle) < 0.2 * batches * size) or batches == 1
+
+
+def test_files_are_found_by_the_order_of_their_opening_and_images_that_look_the_wrong_way_round(tmp_path: Path) -> None:
+    """No argument names the folder; validation lies in one tensor; its values are turned over (a negative)."""
+    run, truth = from_arrays(tmp_path)
+    passes = tuple(replace(p, dataset=5) if p.phase == "validation" else p for p in run.passes)
+    files = sorted(str(p) for p in tmp_path.rglob("*.png") if p.parent.parent.name == "train")
+    files += sorted(str(p) for p in tmp_path.rglob("*.png") if p.parent.parent.name == "val")
+    kept = tuple(replace(k, low=k.high, high=k.low) if run.passes[k.pass_index].phase == "validation" else k for k in run.kept)
+    unnamed = replace(run, passes=passes, kept=kept, header={**run.header, "argv": ["train.py"]})
+    assert not with_loop_files(unnamed).unlisted
+    found = with_loop_files(replace(unnamed, header={**unnamed.header, "opened": files}))
+    assert len(found.unlisted) == len(files) // 2
+    told, right = named(unnamed, found, truth, tmp_path)
+    assert told == right > 0.6 * len(found.unlisted)

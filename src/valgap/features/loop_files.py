@@ -8,6 +8,7 @@ looks, where that is clear; whether it has the target of its folder is seen by t
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from valgap.data.folder import VALIDATION_NAMES
-from valgap.features.listed import MIN_CLASSES, image_folders, images_in_order
+from valgap.features.listed import MIN_CLASSES, image_folders, images_in_order, opened_in_a_row
 from valgap.features.looks import AGREE, FEW_CLEAR, FRAMES, flat, likest, likest_shifted, pictures_of, small
 from valgap.types import IntArray, KeptInputs, Pass, RunRecord
 
 MOST_FILES = 4_000
 # Of so many training images that are told by their looks, nearly all must have the target of their folder.
 LEAST_TOLD = 20
+OTHERS = -2.0  # no correlation is as low
 # Where fewer of the images are told so, they may be shifted.
 MOSTLY = 0.5
 
@@ -38,7 +40,7 @@ class LoopFiles:
 def with_loop_files(run: RunRecord) -> RunRecord:
     """The record, its validation images named by their files, and kept training images as well, where a folder tells them."""
     train, val = run.last_train, run.last_validation
-    if train is None or val is None or train.dataset >= 0 or val.dataset >= 0 or (val.samples.sample < 0).any():
+    if train is None or val is None or train.dataset >= 0 or val.loader >= 0 or (val.samples.sample < 0).any():
         return run
     found = loop_files(run, train, val)
     if found is None:
@@ -81,26 +83,33 @@ def loop_files(run: RunRecord, train: Pass, val: Pass) -> LoopFiles | None:
     counts = Counter(t for t in train.samples.target.tolist() if t >= 0)
     if not len(order) or (order < 0).any() or not counts:
         return None
+    whole = len(train.samples) == sum(counts.values())  # every target of training is known
     folders = {folder: images_in_order(folder) for folder in image_folders(run)}
+    for count in dict.fromkeys((len(order), len(train.samples))):
+        rows = [r for r in opened_in_a_row(run, count) if r not in folders.values()]
+        folders |= {Path(os.path.commonpath(r)) / f"#{count}-{i}": r for i, r in enumerate(rows)}
     likely: list[tuple[float, bool, Path, dict[str, int]]] = []
     for folder, files in folders.items():
         classes = _classes([Path(f).parent.name for f in files], order) if len(files) == len(order) else None
         if classes is not None and len(classes) >= MIN_CLASSES:
-            likeness, whole = max((_likeness(run, val, files, whole), whole) for whole in FRAMES)
-            likely += [(likeness, whole, folder, classes)] if likeness >= 0 else []
-    for _, whole, folder, classes in sorted(likely, key=lambda x: (-round(x[0], 1), x[2].name not in VALIDATION_NAMES)):
+            likeness, shown = max((_likeness(run, val, files, shown), shown) for shown in FRAMES)
+            likely += [(likeness, shown, folder, classes)] if likeness > OTHERS else []
+    # A negative looks like its file as well.
+    likely.sort(key=lambda x: (-round(abs(x[0]), 1), x[2].name not in VALIDATION_NAMES))
+    for _, all_shown, folder, classes in likely:
         for other, theirs in folders.items():
             labels = [classes.get(Path(f).parent.name, -1) for f in theirs]
-            if other != folder and len(theirs) <= MOST_FILES and Counter(labels) == counts:
+            fits = Counter(labels) == counts if whole else len(theirs) == len(train.samples) and min(labels) >= 0
+            if other != folder and 0 < len(theirs) <= MOST_FILES and fits:
                 val_files = tuple(zip(folders[folder], order.tolist(), strict=True))
-                return LoopFiles(tuple(zip(theirs, labels, strict=True)), val_files, whole)
+                return LoopFiles(tuple(zip(theirs, labels, strict=True)), val_files, all_shown)
     return None
 
 
 def _likeness(run: RunRecord, val: Pass, files: list[str], whole: bool) -> float:
     """Mean likeness of kept validation images to the files that they are by their order; 0 where none was kept.
 
-    -1 where their looks tell other files: the program lists its classes in another order.
+    ``OTHERS`` where their looks tell other files: the program lists its classes in another order.
     """
     place = {s: i for i, s in enumerate(val.samples.sample.tolist())}
     kept = next((k for k in reversed(run.kept) if run.passes[k.pass_index].phase == "validation"), None)
@@ -112,7 +121,7 @@ def _likeness(run: RunRecord, val: Pass, files: list[str], whole: bool) -> float
     told = likest(kept, pictures)[[i for i, _ in rows]]
     clear = told >= 0
     if clear.sum() >= FEW_CLEAR and (told == own)[clear].mean() < AGREE:
-        return -1.0
+        return OTHERS
     values = kept.values
     ours = flat(np.stack([small(values[i].mean(0)) for i, _ in rows]))
     return float((ours * pictures[own]).sum(1).mean())
