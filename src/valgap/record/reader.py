@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from valgap.errors import RecordError
-from valgap.record.bodies import dataset_of, fields_of, inputs_of, joined, model_of, optimizer_of, small_images
+from valgap.record.bodies import dataset_of, fields_of, inputs_of, joined, model_of, optimizer_of, shortened_of, small_images
 from valgap.record.encoding import EVENTS_FILE, decode
 from valgap.record.events import edited_is_said, has_header, read_events
 from valgap.record.known_samples import renamed_samples, with_class_folders, with_new_ids
@@ -162,6 +162,7 @@ class _Assembler:
             provenance={e["dataset"]: Provenance(**fields_of(Provenance, e)) for e in self.of("provenance")},
             kept=tuple(self._kept(e, passes) for e in self.of("kept") if int(e["pass"]) in self.positions),
             seen=tuple(self._seen(e) for e in self.of("seen") if int(e["pass"]) in self.positions),
+            shortened=shortened_of(self.of("shortened"), self.of("cut"), self.positions),
         )
 
     def _seen(self, event: dict[str, Any]) -> SeenInputs:

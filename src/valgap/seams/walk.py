@@ -110,6 +110,11 @@ class Walk:
                 return
             self.loader = None
 
+    def expect(self, batches: int) -> None:
+        """It will be cut after so many batches: what is kept of it is spread over these."""
+        if not self.num_batches:
+            self.kept = InputKeeper(min(self.length, batches) if self.length > 0 else batches)
+
     def another(self) -> Walk:
         """A walk that has not begun, over the same data."""
         return Walk(
