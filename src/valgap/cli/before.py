@@ -51,6 +51,8 @@ def preflight(
     seconds = parse_budget(budget)
     if seconds <= 0:
         raise ValgapError("--budget takes a time such as 60s or 3m: the script must run for some of it")
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValgapError(f"{out} is there already: choose another --out, nothing is overwritten")
     program = ["-m", module, *given] if module is not None else given
     _must_be_there(program)
     record = out if out is not None else new_run_directory(Path(module or given[0]).stem)

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from valgap.checks.freezing import holding, share
+from valgap.checks.learning_rate_too_high import diverged
 from valgap.types import Compared, Evidence, Intervention, LossParts, Measured, Pass, RunRecord, Untreatable
 
 # Cosines below this are of another direction. At fresh logits class weights of 1 to 5 give .91, smoothing and focal losses 1
@@ -88,6 +89,9 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
     blind = learned.verdict == "unknown" or (learned.verdict == "sound" and _features_learnt(run) and _wrong(run) > WRONG)
     if blind and cosine < AWAY:
         return Compared("at fault", told, None, nats, AWAY_CONFIDENCE, facts, remedy, kind=kind, treatment=treatment(run))
+    if run.shortened is not None and summed and diverged(run):
+        # So short a run leaves nothing to compare with a probe; that its first steps throw the weights away says enough.
+        return Compared("at fault", told, None, nats, SURE, facts, remedy, kind=kind, treatment=treatment(run))
     if learned.verdict != "at fault" or (large and not bent and _hardly_moves(run)):
         return Compared("sound", told + "; the training bears it", learned.points, nats, learned.confidence, facts)
     evidence, own = (*facts, *learned.evidence), treatment(run)

@@ -231,7 +231,7 @@ class Shortening:
                 given.whole = walk.length
                 walk.expect(self.plan.steps)
             elif given.whole > walk.length:
-                walk.dead = True  # it gives a part, however far it goes
+                walk.dead, walk.length = True, given.whole  # it gives a part, however far it goes
             self._open = [one for one in self._open if not one.walk or not one.walk.written or one.told is False]
             self._open.append(given)
         self._notice()
