@@ -43,8 +43,8 @@ HEAD = f"""# Preflight
 
 Made by `make bench-preflight DATA=FOLDER`; what is in it: docs/preflight.md. Each program is run by `valgap preflight`, never to
 its end. *stage*: the first stage that is told with confidence {SURE} or more is where the fault is. *beyond*: seconds beyond the
-script's own start. Faults are those of the campaign that cost {HARMLESS:.0f} points or more and show by the end of the first epoch, a
-choice by the kind of fault that was made before any of them was run; what shows later, preflight lists as not told.
+script's own start. Faults are those of the campaign that cost {HARMLESS:.0f} points or more and show by the end of the first
+epoch, a choice by the kind of fault that was made before any of them was run; what shows later, preflight lists as not told.
 """
 
 

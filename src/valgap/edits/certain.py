@@ -16,6 +16,7 @@ from valgap.edits.script import LOOPS, Script, last_name
 GRAPH_KEPT = "graph_kept"  # costs memory and no accuracy: no cause of the catalogue
 SCHEDULE_FIRST = "schedule_before_step"  # costs the first rate of the schedule
 CLEARS = ("zero_grad", "zero_", "grad")
+MODES = ("Dropout", "dropout", "BatchNorm", "models.", "timm.", "_pretrained")  # where eval mode makes a difference
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ def certain_places(files: Sequence[Path]) -> tuple[Place, ...]:
     clears = any(_clears(script) for _, script in scripts)
     found: list[Place] = []
     for file, script in scripts:
-        for look in LOOKS:
+        for word, look in LOOKS:
+            if word not in script.source:
+                continue
             for node, cause, told, remedy in look(script):
                 if cause == "accumulated_gradients" and clears:
                     continue
@@ -57,8 +60,9 @@ def squashed(script: Script) -> Iterator[Hit]:
     """A softmax whose result goes straight into cross-entropy. (A log-softmax there changes nothing, and is left alone.)"""
     told = "softmax goes into cross_entropy, which applies log-softmax itself"
     remedy = "hand the raw logits to cross_entropy; apply softmax for showing only"
+    losses = _cross_entropies(script)
     for call in script.calls():
-        if not call.args or not _is_cross_entropy(script, call):
+        if not call.args or not _is_cross_entropy(call, losses):
             continue
         given = call.args[0]
         if isinstance(given, ast.Name):
@@ -99,7 +103,11 @@ def step_outside(script: Script) -> Iterator[Hit]:
 
 def never_eval(script: Script) -> Iterator[Hit]:
     """A validation loop in a program that never puts a model into eval mode."""
-    if script.methods("eval") or any(c.args or c.keywords for c in script.methods("train")):
+    if (
+        not any(word in script.source for word in MODES)
+        or script.methods("eval")
+        or any(c.args or c.keywords for c in script.methods("train"))
+    ):
         return
     for loop, model in script.walks(training=False):
         if isinstance(loop, ast.For) and script.walks(training=True):
@@ -153,13 +161,14 @@ def graph_kept(script: Script) -> Iterator[Hit]:
             yield node, GRAPH_KEPT, told, f"{node.target.id} += {loss}.item()"
 
 
-LOOKS: tuple[Callable[[Script], Iterator[Hit]], ...] = (
-    squashed,
-    never_cleared,
-    step_outside,
-    never_eval,
-    schedule_first,
-    graph_kept,
+# With a word that the source must hold: most files of a program train nothing, and to go through their trees takes time.
+LOOKS: tuple[tuple[str, Callable[[Script], Iterator[Hit]]], ...] = (
+    ("oftmax", squashed),
+    (".backward(", never_cleared),
+    (".backward(", step_outside),
+    (".backward(", never_eval),
+    ("lr_scheduler.", schedule_first),
+    (".backward(", graph_kept),
 )
 
 
@@ -181,15 +190,25 @@ def _inner_loop_with(script: Script, loop: ast.For, method: str) -> bool:
     return any(isinstance(n, LOOPS) and n is not loop and script.methods(method, n) for n in ast.walk(loop))
 
 
-def _is_cross_entropy(script: Script, call: ast.Call) -> bool:
-    """Whether the call is of ``cross_entropy``, or of a name that only ``CrossEntropyLoss(...)`` is assigned to."""
+def _cross_entropies(script: Script) -> set[str]:
+    """Names that only ``CrossEntropyLoss(...)`` is assigned to."""
+    made: dict[str, list[bool]] = {}
+    for node in ast.walk(script.tree):
+        if isinstance(node, ast.Assign):
+            own = isinstance(node.value, ast.Call) and last_name(node.value.func) == "CrossEntropyLoss"
+            for target in node.targets:
+                if isinstance(target, ast.Name | ast.Attribute):
+                    made.setdefault(ast.unparse(target), []).append(own)
+    return {name for name, own in made.items() if all(own)}
+
+
+def _is_cross_entropy(call: ast.Call, losses: set[str]) -> bool:
+    """Whether the call is of ``cross_entropy``, or of one of these losses."""
     if last_name(call.func) == "cross_entropy":
         return True
     if isinstance(call.func, ast.Call):
         return last_name(call.func.func) == "CrossEntropyLoss"
-    name = ast.unparse(call.func)
-    values = [n.value for n in ast.walk(script.tree) if isinstance(n, ast.Assign) and name in map(ast.unparse, n.targets)]
-    return bool(values) and all(isinstance(v, ast.Call) and last_name(v.func) == "CrossEntropyLoss" for v in values)
+    return isinstance(call.func, ast.Name | ast.Attribute) and ast.unparse(call.func) in losses
 
 
 def _is_softmax(node: ast.expr) -> bool:

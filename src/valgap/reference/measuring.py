@@ -16,7 +16,7 @@ LEAST_POINTS = 3.0
 SURE = 0.85
 FEWEST = 2
 # A run that was cut short on purpose prints once: then the one number must be this far off, in points.
-ONE_ALONE = 15.0
+ONE_ALONE = 10.0
 # From so many numbers of one print on, what gives half of them or less gives them by chance; what is printed instead of the
 # accuracy gives nearly all.
 MANY, MOSTLY, NEARLY_ALL = 4, 0.5, 0.85
