@@ -7,16 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.checks.cases import healthy
 from tests.processes import forked
 from valgap.checks import CATALOGUE
+from valgap.diagnosis import judge
 from valgap.preflight import projected
 from valgap.record.reader import read_record
+from valgap.types import Case, Finding, NotApplicable, Shortened
 
 pytestmark = pytest.mark.takes(90)
 PROGRAM = """
@@ -64,6 +68,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Image.fromarray(values.astype(np.uint8)).save(place / "data" / side / str(k) / f"{i}.png")
     (place / "train.py").write_text(PROGRAM)
     return place
+
+
+def test_what_rests_on_a_whole_training_is_never_suspected() -> None:
+    case = healthy()
+    cut = Case(replace(case.run, shortened=Shortened(32, 512, 60.0)))
+
+    def boast(case: Case) -> Finding:
+        return Finding("all is wrong", 50.0, 0.99, (), "mend it")
+
+    checks = [replace(c, detect=boast) for c in CATALOGUE]
+    assert all(isinstance(j.outcome, Finding) for j in judge(case, checks))
+    for judged in judge(cut, checks):
+        assert isinstance(judged.outcome, NotApplicable if judged.check.needs_whole_run else Finding)
 
 
 def preflight(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

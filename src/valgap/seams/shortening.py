@@ -51,8 +51,9 @@ class _Given:
         self.batches = 0
         self.ending = False  # only its last batch, or what workers have read ahead, is to come
         self.asked: list[float] = []
-        self.walk: Walk | None = None
-        self.told = False
+        self.walk: Walk | None = None  # that it is on
+        self.closed: Walk | None = None  # that it was on last
+        self.learns = False  # whether that was told
 
 
 class Shortening:
@@ -209,8 +210,8 @@ class Shortening:
         for one in self._open:
             if one.walk is not None and one.walk.backwards and one.dataset not in self._learnt:
                 self._learnt.add(one.dataset)
-            if one.walk is not None and one.walk.backwards and not one.told:
-                one.told = True
+            if one.walk is not None and one.walk.backwards and not one.learns:
+                one.learns = True
                 self._length.learns()
 
     def _fresh(self, loader: Any) -> _Given:
@@ -223,8 +224,10 @@ class Shortening:
         walk = self._recorder.walk_of(iterator) if self._recorder is not None else None
         if given is None or walk is None:
             return given
+        if walk is given.closed:
+            return given  # asked once more after its end
         if given.walk is not walk:
-            if given.walk is not None:  # workers that stay begin another walk
+            if given.walk is not None or given.closed is not None:  # workers that stay begin another walk
                 given = self._given[iterator] = self._fresh(given.loader)
             given.walk = walk
             if not given.spread:
@@ -232,7 +235,7 @@ class Shortening:
                 walk.expect(self.plan.steps)
             elif given.whole > walk.length:
                 walk.dead, walk.length = True, given.whole  # it gives a part, however far it goes
-            self._open = [one for one in self._open if not one.walk or not one.walk.written or one.told is False]
+            self._open = [one for one in self._open if one.walk is not None]
             self._open.append(given)
         self._notice()
         return given
@@ -248,14 +251,15 @@ class Shortening:
                 return batches >= 1  # of later epochs nothing is wanted but their end
             steps = walk.steps or batches
             few = batches >= LEAST_STEPS and spent > TRAIN_SHARE
-            self._tell(f"training, batch {batches} of {max(self.plan.steps, batches)}")
-            return few or steps >= self.plan.steps or batches >= MOST_BATCHES * self.plan.steps
+            most = min(self.plan.steps, given.whole) if given.whole > 0 else self.plan.steps
+            self._tell(f"training, batch {batches} of {max(most, batches)}")
+            return few or spent > STOP_SHARE or steps >= self.plan.steps or batches >= MOST_BATCHES * self.plan.steps
         if not self._evaluates(given):
             return False
         images = batches * max(walk.new_sizes, default=1)
         self._tell(f"validation, {images} images")
         late = spent > EVALUATION_SHARE and images >= LEAST_IMAGES
-        return late or (not given.spread and images >= self.plan.images)
+        return late or spent > 1.0 or (not given.spread and images >= self.plan.images)
 
     def _evaluates(self, given: _Given) -> bool:
         """Whether a walk without gradients so far is no training whose first backward is to come."""
@@ -279,7 +283,7 @@ class Shortening:
             return
         body = {"pass": walk.index, "given": given.batches, "whole": given.whole, "spread": given.spread}
         self._recorder.writer.write("cut", {**body, "batch_s": _between(given.asked)})
-        given.walk, given.told = None, True
+        given.walk, given.closed = None, walk
 
     # -- validation ---------------------------------------------------------------------------
 
