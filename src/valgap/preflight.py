@@ -138,15 +138,17 @@ def _first_epoch(run: RunRecord) -> tuple[int | None, float | None, float | None
         walk = cut.passes.get(one.index)
         if one.phase == "train" and one.epoch > 0:
             break
-        if walk is None or walk.whole < 0 or math.isnan(walk.batch_s):
-            if one.phase == "train":
-                return None, None, None
-            rest_s += one.seconds
+        took = one.seconds
+        if walk is not None and walk.given < walk.whole:
+            took = walk.whole * walk.batch_s
+        elif walk is None or walk.whole < 0:
+            took = one.seconds if one.phase != "train" else float("nan")
+        if one.phase != "train":
+            rest_s += 0.0 if math.isnan(took) else took
             continue
-        if one.phase == "train":
-            steps, train_s, each = steps + walk.whole, train_s + walk.whole * walk.batch_s, walk.batch_s
-        else:
-            rest_s += walk.whole * walk.batch_s
+        if math.isnan(took) or walk is None:
+            return None, None, None
+        steps, train_s, each = steps + walk.whole, train_s + took, took / max(1, walk.whole)
     if not steps:
         return None, None, None
     after = cut.epoch_s if not math.isnan(cut.epoch_s) and cut.ended_by == "epoch" else 0.0

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from valgap.experiments.overlay import GONE
 from valgap.experiments.sandbox import Sandbox
 from valgap.seams import host
 from valgap.seams.session import Session
@@ -103,7 +104,7 @@ def written_files(world: Path) -> list[tuple[str, int]]:
     for folder, _, names in os.walk(world):
         for name in names:
             file = Path(folder) / name
-            if file.is_file() and not file.is_symlink():
+            if file.is_file() and not file.is_symlink() and not name.startswith(GONE):
                 found.append((f"/{file.relative_to(world)}", file.stat().st_size))
     return sorted(found, key=lambda f: -f[1])[:MOST_FILES]
 

@@ -24,11 +24,11 @@ from valgap.seams.stopping import may_end_here
 from valgap.seams.walk import Walk
 
 # Where the time is short: so many training batches, and so many images of an evaluation, are seen all the same.
-LEAST_STEPS, LEAST_IMAGES = 8, 96
+LEAST_STEPS, LEAST_IMAGES = 6, 96
 # Steps that come once in so many batches (gathered gradients) are waited for so long.
 MOST_BATCHES = 4
 # Shares of the time: training until then, then validation; what is left is for measurements and the diagnosis.
-TRAIN_SHARE, EVALUATION_SHARE, STOP_SHARE = 0.3, 0.45, 0.6
+TRAIN_SHARE, EVALUATION_SHARE, STOP_SHARE, LATEST = 0.3, 0.45, 0.6, 2.0
 # The first batches of a walk wait for workers to start, for memory and for kernels to be chosen.
 UNTIMED = 2
 LEARNING_WORK = 3  # forward and backward, in forward passes
@@ -142,7 +142,7 @@ class Shortening:
                 if self._is_enough(given) and not given.ending and may_end_here():
                     if given.walk is not None:
                         given.walk.dead = True  # as if its loop were left with break
-                    if not _skip_to_last(iterator, given):
+                    if self._spent() > TRAIN_SHARE or not _skip_to_last(iterator, given):
                         self._over(given)
                         raise StopIteration
                     given.ending = True
@@ -189,15 +189,20 @@ class Shortening:
                 self._stop("epoch")
             self._over_with = True
             self._epoch_s = time.perf_counter() - self._ended if self._ended else 0.0
-        self._stop_when_late(1.0)
+        # A first validation is waited for: without one hardly anything can be judged.
+        self._stop_when_late(1.0 if phase == "train" else LATEST)
 
     def _stop(self, reason: str) -> None:
         self.reason = reason
         raise StopProgram(0)
 
     def _stop_when_late(self, share: float) -> None:
-        if self._started and time.perf_counter() - self._started > share * self.plan.seconds:
+        if self._started and self._spent() > share:
             self._stop("time")
+
+    def _spent(self) -> float:
+        """Share of the time that has gone since a model was first called."""
+        return (time.perf_counter() - self._started) / self.plan.seconds if self._started else 0.0
 
     def _phase(self, dataset: int) -> str:
         """By what was seen: data that gradients were computed on are training's, others after these are validation's."""
@@ -245,7 +250,7 @@ class Shortening:
         walk, batches = given.walk, given.batches
         if walk is None or walk.index < 0:
             return False
-        spent = (time.perf_counter() - self._started) / self.plan.seconds
+        spent = self._spent()
         if walk.backwards:
             if self._length.made > 1:
                 return batches >= 1  # of later epochs nothing is wanted but their end
@@ -259,7 +264,7 @@ class Shortening:
         images = batches * max(walk.new_sizes, default=1)
         self._tell(f"validation, {images} images")
         late = spent > EVALUATION_SHARE and images >= LEAST_IMAGES
-        return late or spent > 1.0 or (not given.spread and images >= self.plan.images)
+        return late or spent > LATEST or (not given.spread and images >= self.plan.images)
 
     def _evaluates(self, given: _Given) -> bool:
         """Whether a walk without gradients so far is no training whose first backward is to come."""
@@ -305,7 +310,7 @@ class Shortening:
 
     def _images(self) -> int:
         """So many images of an evaluation as the time is good for."""
-        left = EVALUATION_SHARE * self.plan.seconds - (time.perf_counter() - self._started)
+        left = (EVALUATION_SHARE - self._spent()) * self.plan.seconds
         fitting = LEARNING_WORK * max(left, 0.1 * self.plan.seconds) / self._pace if self._pace > 0 else self.plan.images
         return int(min(self.plan.images, max(LEAST_IMAGES, fitting)))
 
@@ -325,8 +330,7 @@ class Shortening:
         if self._over_with and grad_enabled and walk.index < 0:
             self.next_mode = float(module.training)
             self._stop("epoch")
-        if not walk.num_batches or walk.loader_id < 0 or walk.steps > self.plan.steps:
-            self._stop_when_late(STOP_SHARE)
+        self._stop_when_late(1.0 if grad_enabled and self._length.made <= 1 else LATEST)
 
 
 class Spread:
