@@ -259,17 +259,13 @@ class Shortening:
             most = min(self.plan.steps, given.whole) if given.whole > 0 else self.plan.steps
             self._tell(f"training, batch {batches} of {max(most, batches)}")
             return few or spent > STOP_SHARE or steps >= self.plan.steps or batches >= MOST_BATCHES * self.plan.steps
-        if not self._evaluates(given):
-            return False
         images = batches * max(walk.new_sizes, default=1)
+        if not self._learnt:
+            # Features of all images, to be learnt from later, or a first backward that is to come: cut where it takes too long.
+            return spent > TRAIN_SHARE and images >= self.plan.images
         self._tell(f"validation, {images} images")
         late = spent > EVALUATION_SHARE and images >= LEAST_IMAGES
         return late or spent > LATEST or (not given.spread and images >= self.plan.images)
-
-    def _evaluates(self, given: _Given) -> bool:
-        """Whether a walk without gradients so far is no training whose first backward is to come."""
-        assert self._recorder is not None
-        return given.batches >= 2 or bool(self._learnt)
 
     def _over(self, given: _Given) -> None:
         """A walk has ended."""
