@@ -323,8 +323,9 @@ class Shortening:
                 self._learnt.add(-1)
             self._unloaded = walk
             self._stop_at("train" if grad_enabled else "validation")
-        if self._over_with and grad_enabled and walk.index < 0:
-            self.next_mode = float(module.training)
+        if self._over_with and walk.index < 0 and (walk.loader_id < 0 or walk.dataset_id in self._learnt):
+            if grad_enabled:  # else it is the frozen part of a model, or training images are scored
+                self.next_mode = float(module.training)
             self._stop("epoch")
         self._stop_when_late(1.0 if grad_enabled and self._length.made <= 1 else LATEST)
 
