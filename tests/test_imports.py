@@ -37,6 +37,7 @@ ALLOWED = {
     "experiments": BASE | {"record", "seams"},
     "diagnosis": BASE | {"gap", "record", "features", "reference", "stages", "confidence", "checks", "experiments"},
     "fix": BASE | {"data", "record", "edits", "exhibits", "review", "experiments", "diagnosis"},
+    "preflight": BASE | {"record", "checks", "edits", "stages", "experiments", "diagnosis", "fix"},
     "integrations": BASE | {"seams"},
     "demo_data": BASE,
     "doctor": BASE | {"engine", "models", "experiments"},

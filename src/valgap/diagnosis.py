@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 # A first look at so many images takes minutes on two cores; later ones come from the cache.
 MAX_IMAGES = 20_000
+# Of a run that was cut short on purpose: those that the model was shown, and a few more.
+PREFLIGHT_IMAGES = 400
 # What re-runs could not decide is no less likely than what they did not try.
 VERDICT_PLACE = {"confirmed": 0, "untested": 1, "inconclusive": 1, "refuted": 2}
 
@@ -83,10 +85,12 @@ def diagnose(
     if isinstance(budget, str):
         parse_budget(budget, 0.0)  # before a long record is read
     record = read_record(os.fspath(run))
+    cut_short = record.shortened is not None
+    images, rebuild = (min(images, PREFLIGHT_IMAGES), False) if cut_short else (images, rebuild)
     seconds = parse_budget(budget, record.seconds) if isinstance(budget, str) else float(budget)
     checks = choose_checks(CATALOGUE, select, ignore)
     _require_passes(record)
-    if not record.of_phase("validation"):  # before minutes are spent on images
+    if not record.of_phase("validation") and not cut_short:  # before minutes are spent on images
         _require_finding(record, judge(Case(record), checks))
     unmeasured, begun = "", time.monotonic()
     ask: Again | None = None
@@ -97,7 +101,7 @@ def diagnose(
         record, unmeasured = completed(record, say)
         ask = Again(record, say) if not unmeasured else None
         seconds = 0.0 if unmeasured == INTERRUPTED else seconds  # who stops it does not want re-runs either
-    elif record.closing is not None and record.closing.cut:
+    elif record.closing is not None and record.closing.cut and not cut_short:
         unmeasured = "some measurements did not fit after the run; valgap diagnose makes them"
     record = with_loop_files(with_seen_labels(record)) if images > 0 else with_seen_labels(record)
     taken = time.monotonic() - begun
@@ -112,15 +116,15 @@ def diagnose(
         train_rescored=_rescored(record),
         validation=_validation(record),
         images=looked_at,
-        gap=gap_parts(record, looked_at),
+        gap=gap_parts(record, looked_at) if not cut_short else (),
         stages=account(judged, stages),
-        loss=loss_parts(record),
+        loss=loss_parts(record) if not cut_short else None,
         reported=_accuracy_of(record.last_train.samples if record.last_train is not None else None),
         rescored=_accuracy_of(record.closing.rescores.get("train_eval") if record.closing is not None else None),
         unseen=record.unseen or not_seen(record),
         unmeasured=unmeasured,
     )
-    if seconds <= 0 or (ask is not None and ask.interrupted):
+    if seconds <= 0 or cut_short or (ask is not None and ask.interrupted):
         return diagnosis
     from valgap.experiments.prove import prove
 
@@ -173,6 +177,9 @@ def judge(case: Case, checks: Sequence[Check]) -> list[Judged]:
     """Each check with its outcome; only here does an exception become ``Crashed``."""
     judged: list[Judged] = []
     for check in checks:
+        if case.run.shortened is not None and check.needs_whole_run:
+            judged.append(Judged(check, NotApplicable(f"a whole training: {check.needs_whole_run}")))
+            continue
         try:
             outcome = check.detect(case)
             elsewhere = outcome.stage if isinstance(outcome, Finding) else None

@@ -9,7 +9,7 @@ from tests.checks.cases import TRAIN, found, healthy, samples, with_phase, witho
 from valgap.checks.miscomputed_metric import CHECK
 from valgap.record.printed import numbers_in
 from valgap.reference import Stages
-from valgap.types import Case, Clear, NotApplicable
+from valgap.types import Case, Clear, CutPass, Finding, NotApplicable, Shortened
 
 # 90 images in batches of 20: the last batch has 10, all wrong, so that batch means and sample means differ.
 TABLE = samples(np.arange(TRAIN, TRAIN + 90), 1.0)
@@ -97,3 +97,28 @@ def test_what_follows_the_passes_is_no_fault(shown: list[int]) -> None:
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(healthy()), NotApplicable)
     assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)
+
+
+def cut_short(value: float) -> Case:
+    """A validation that was cut to 90 of 400 images on purpose, and one number printed after it."""
+    case = printed(f"val acc {value:.4f}")
+    passes = {p.index: CutPass(4, 20, True, 0.1) for p in case.run.of_phase("validation")}
+    sets = {k: replace(d, size=400) if k == case.run.passes[-1].dataset else d for k, d in case.run.datasets.items()}
+    return Case(replace(case.run, datasets=sets, shortened=Shortened(32, 90, 60.0, passes)))
+
+
+def test_who_divides_by_the_whole_set_is_right_where_it_was_cut_on_purpose() -> None:
+    assert isinstance(CHECK.detect(cut_short(80 / 400)), Clear)
+    assert isinstance(CHECK.detect(cut_short(TRUTH)), Clear)
+    assert "batch means" in found(CHECK.detect(cut_short(4 / 5))).summary
+    whole = cut_short(80 / 400)
+    assert "size of the data set" in found(CHECK.detect(Case(replace(whole.run, shortened=None)))).summary
+
+
+@pytest.mark.parametrize(("value", "told"), [(0.33, True), (TRUTH - 0.05, False)])
+def test_one_number_alone_is_told_of_a_run_cut_short_where_it_is_far_off(value: float, told: bool) -> None:
+    case = cut_short(value)
+    last = case.run.of_phase("validation")[-1]
+    run = replace(case.run, printed=tuple(n for n in case.run.printed if n.after_pass == last.index))
+    outcome = CHECK.detect(Case(run, stages=Stages(run, None)))
+    assert isinstance(outcome, Finding) == told

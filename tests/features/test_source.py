@@ -11,9 +11,10 @@ import pytest
 
 from tests.checks.cases import TRAIN, VAL, dataset, healthy
 from valgap.features import rows_of_run
+from valgap.features.source import some_rows
 from valgap.record.known_samples import with_seen_labels
 from valgap.reference.reading import Sides, compare_train
-from valgap.types import RunRecord
+from valgap.types import KeptInputs, RunRecord
 
 
 def sharing_one_folder(folder: Path, complete: bool) -> RunRecord:
@@ -85,3 +86,19 @@ def test_images_that_are_mixed_of_several_are_not_held_against_one_file() -> Non
     nothing: Any = None
     found = compare_train(Sides(nothing, nothing, {}, None, None, nothing, nothing, mixed=True))
     assert found.verdict == "unknown" and "mixed" in found.missing
+
+
+def test_of_a_run_cut_short_those_that_were_shown_come_first(tmp_path: Path) -> None:
+    run = sharing_one_folder(tmp_path, complete=False)
+    shown = np.array([3, 50, TRAIN - 1], np.int32)
+    kept = KeptInputs(0, shown, np.zeros((3, 3, 8, 8), np.uint8), np.zeros(3, np.float32), np.ones(3, np.float32))
+    rows = rows_of_run(run)
+    assert rows is not None
+    some = some_rows(replace(run, kept=(kept,)), rows, 40)
+    assert len(some.names) == 40 and some.is_val.sum() == 20
+    assert {f"photos/{i}.jpg" for i in shown.tolist()} <= set(np.array(some.names)[~some.is_val])
+    assert np.bincount(some.labels[some.is_val]).tolist() == [5] * 4  # evenly spread over the classes
+    assert all(path.endswith(name) for path, name in zip(some.paths, some.names, strict=True))
+    # Where one side has few, the other has the room.
+    few = replace(rows, is_val=np.arange(len(rows.names)) >= len(rows.names) - 4)
+    assert some_rows(run, few, 40).is_val.sum() == 4 and len(some_rows(run, few, 40).names) == 40

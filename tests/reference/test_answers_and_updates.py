@@ -402,7 +402,7 @@ def first_gradient(loss: Any, classes: int = 10, n: int = 64) -> tuple[float, fl
     loss(logits, target).backward()
     compared = against_cross_entropy(seen, logits.detach(), target)
     assert compared is not None
-    return tuple(compared[:3].tolist())  # type: ignore[return-value]
+    return tuple(compared[0][:3].tolist())  # type: ignore[return-value]
 
 
 def one_hot(target: torch.Tensor) -> torch.Tensor:
@@ -430,6 +430,24 @@ def test_losses_that_classify_lie_above_the_line(name: str) -> None:
         assert cosine > losses.ALIKE
 
 
+def test_a_class_that_the_loss_leaves_out_is_told_from_samples_that_it_leaves_out() -> None:
+    def silent(loss: Any) -> list[float]:
+        draw = torch.Generator().manual_seed(0)
+        logits, target = torch.nn.Parameter(0.3 * torch.randn(64, 10, generator=draw)), torch.arange(64) % 10
+        seen = LogitGradient(logits)
+        loss(logits, target).backward()
+        compared = against_cross_entropy(seen, logits.detach(), target)
+        assert compared is not None
+        counts, left_out = compared[1]
+        assert counts.tolist() == [7.0] * 4 + [6.0] * 6
+        return left_out.tolist()  # type: ignore[no-any-return]
+
+    ignored = silent(lambda x, y: functional.cross_entropy(x, y, ignore_index=3))
+    assert ignored == [0, 0, 0, 7, 0, 0, 0, 0, 0, 0]
+    worst = silent(lambda x, y: functional.cross_entropy(x, y, reduction="none").topk(32).values.mean())
+    assert sum(worst) == 32 and not any(a == b for a, b in zip(worst, [7.0] * 4 + [6.0] * 6, strict=True))
+
+
 def test_losses_like_cross_entropy_stay_so_while_errors_are_many() -> None:
     draw = torch.Generator().manual_seed(0)
     target = torch.arange(256) % 10
@@ -442,7 +460,7 @@ def test_losses_like_cross_entropy_stay_so_while_errors_are_many() -> None:
         loss(logits, target).backward()
         compared = against_cross_entropy(seen, logits.detach(), target)
         assert compared is not None
-        return float(compared[0])
+        return float(compared[0][0])
 
     like = {k: v for k, v in SOUND_LOSSES.items() if k not in ("squared error", "one against the others")}
     assert all(cosine(loss) > losses.LATER for loss in like.values())

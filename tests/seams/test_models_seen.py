@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import valgap
 from valgap.record.reader import read_record
+from valgap.seams.tracked import TrackedModel
 from valgap.types import RunRecord
 
 pytestmark = pytest.mark.takes(15)
@@ -398,3 +399,14 @@ def test_a_model_in_shared_memory_that_other_processes_train(tmp_path: Path) -> 
     closing = read_record(tmp_path / "r").closing
     assert closing is not None and len(closing.rescores["val_eval"]) == 30
     assert closing.skipped["train_eval"] == "training ran in another process"
+
+
+def test_layers_that_track_nothing_but_have_statistics_use_them_in_eval_mode() -> None:
+    frozen, without = nn.BatchNorm2d(3), nn.BatchNorm2d(3, track_running_stats=False)
+    frozen.track_running_stats = False  # as Lightning leaves frozen layers
+    images = torch.randn(4, 3, 2, 2)
+    for layer, by_batch in ((frozen, 0.0), (without, 1.0)):
+        model = TrackedModel(0, nn.Sequential(layer, nn.Flatten(), nn.Linear(12, 2)).eval())
+        assert model.modes()[1] == by_batch
+        alone = torch.cat([layer.eval()(images[i : i + 1]) for i in range(4)])
+        assert torch.allclose(alone, layer(images), atol=1e-4) != bool(by_batch)

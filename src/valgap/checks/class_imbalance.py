@@ -174,4 +174,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("balanced_sampling", {"phase": "train"})
 
 
-CHECK = Check(code="DAT103", name="class_imbalance", stage="files", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="DAT103",
+    name="class_imbalance",
+    stage="files",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="which classes the finished model recognises",
+)

@@ -35,15 +35,17 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if last is None:
         return NotApplicable("a training pass")
     passes = [p for p in case.run.of_phase("train") if p.model == last.model]
-    if len(passes) < 2:
+    next_mode = case.run.shortened.next_mode if case.run.shortened is not None else None
+    if len(passes) < 2 and next_mode is None:
         return NotApplicable("two training passes of one model")
     first = passes[0].modes
     if first.batchnorm_layers == 0 and first.dropout_layers == 0:
         return Clear("the model has no BatchNorm and no active Dropout: its mode makes no difference")
     active = max(first.batchnorm_training, first.dropout_training)
-    late = [p for p in passes[1:] if p.modes.training_flag < MODE_SHARE]
+    flags = [p.modes.training_flag for p in passes[1:]] + ([next_mode] if next_mode is not None else [])
+    late = [f for f in flags if f < MODE_SHARE]
     facts = (
-        Evidence("later training passes in eval mode", len(late), 0, "passes", len(passes) - 1),
+        Evidence("later training passes in eval mode", len(late), 0, "passes", len(flags)),
         Evidence("layers in training mode in the first pass", active, None),
     )
     if never_in_train_mode(case.run):
@@ -57,7 +59,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if first.training_flag < MODE_SHARE or active < MODE_SHARE or not late:
         return Clear("the mode of training stayed as it began", facts)
     return Finding(
-        summary=f"{len(late)} of {len(passes) - 1} later training epochs ran in eval mode",
+        summary=f"{len(late)} of {len(flags)} later training epochs ran in eval mode",
         severity_points=UNMEASURED_POINTS,
         confidence=0.9,
         evidence=(*facts, Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points")),

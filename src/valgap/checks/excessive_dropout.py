@@ -79,4 +79,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("no_dropout", {"phase": "train"})
 
 
-CHECK = Check(code="MOD309", name="excessive_dropout", stage="forward", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="MOD309",
+    name="excessive_dropout",
+    stage="forward",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="what Dropout leaves in the end",
+)

@@ -99,4 +99,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("weight_decay", {"value": 0.1 * decay, "phase": "train"})
 
 
-CHECK = Check(code="TRN406", name="excessive_weight_decay", stage="update", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="TRN406",
+    name="excessive_weight_decay",
+    stage="update",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="what the decay does over all steps",
+)

@@ -32,4 +32,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("score_best_epoch")
 
 
-CHECK = Check(code="STG608", name="faulty_choose", stage="choose", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="STG608",
+    name="faulty_choose",
+    stage="choose",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="which epoch is the best",
+)

@@ -75,4 +75,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("freeze_backbone", {"phase": "train"})
 
 
-CHECK = Check(code="MOD304", name="forgotten_features", stage="update", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="MOD304",
+    name="forgotten_features",
+    stage="update",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="what the features are worth in the end",
+)

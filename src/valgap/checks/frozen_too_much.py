@@ -86,4 +86,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("unfreeze_last", {"share": 0.3, "factor": 0.1, "phase": "train"})
 
 
-CHECK = Check(code="MOD305", name="frozen_too_much", stage="update", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="MOD305",
+    name="frozen_too_much",
+    stage="update",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="what the trained layers make of the features",
+)

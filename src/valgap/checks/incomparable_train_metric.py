@@ -56,4 +56,11 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-CHECK = Check(code="EVA504", name="incomparable_train_metric", stage="measure", detect=detect, doc=__doc__ or "")
+CHECK = Check(
+    code="EVA504",
+    name="incomparable_train_metric",
+    stage="measure",
+    detect=detect,
+    doc=__doc__ or "",
+    needs_whole_run="the last training epoch",
+)

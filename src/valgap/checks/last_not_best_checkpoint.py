@@ -110,4 +110,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("score_best_epoch")
 
 
-CHECK = Check(code="EVA506", name="last_not_best_checkpoint", stage="choose", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="EVA506",
+    name="last_not_best_checkpoint",
+    stage="choose",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="which weights are kept",
+)

@@ -113,4 +113,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("scale_rate", {"factor": 10.0, "phase": "train"})
 
 
-CHECK = Check(code="TRN402", name="learning_rate_too_low", stage="update", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="TRN402",
+    name="learning_rate_too_low",
+    stage="update",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="whether the training arrives at this rate",
+)

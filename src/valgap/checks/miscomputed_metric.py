@@ -144,11 +144,12 @@ def wrong_accuracies(run: RunRecord, one: Pass) -> dict[str, float]:
     loader, dataset = run.loaders.get(one.loader), run.datasets.get(one.dataset)
     if loader is not None and loader.batch_size > 0:
         found["divided by batches x batch size"] = right / (len(np.unique(one.samples.batch)) * loader.batch_size)
-    if dataset is not None and dataset.size > 0 and dataset.size != seen:
+    cut = run.shortened is not None and run.shortened.cut(one.index)
+    if dataset is not None and dataset.size > 0 and dataset.size != seen and not cut:
         found["divided by the size of the data set, of which it saw a part"] = right / dataset.size
     train = next((p for p in reversed(run.of_phase("train")) if p.index < one.index), run.last_train)
     if train is not None and len(train.samples):
-        found["divided by the size of the training set"] = right / len(train.samples)
+        found["divided by the size of the training set"] = right / _all_of(run, train)
     before = [p for p in run.of_phase("validation") if p.index < one.index and p.dataset == one.dataset]
     counted = sum(int(p.samples.correct.sum()) for p in before)
     found["counted on from earlier passes, without a reset"] = (counted + right) / seen
@@ -156,6 +157,13 @@ def wrong_accuracies(run: RunRecord, one: Pass) -> dict[str, float]:
     if (last := last_batch(one)) > 0:
         found["that of the last batch alone"] = last
     return found
+
+
+def _all_of(run: RunRecord, train: Pass) -> int:
+    """Images of a training pass; of its whole set, where it was cut short on purpose."""
+    dataset = run.datasets.get(train.dataset)
+    cut = run.shortened is not None and run.shortened.cut(train.index)
+    return dataset.size if cut and dataset is not None and dataset.size > 0 else len(train.samples)
 
 
 def loss_facts(run: RunRecord) -> tuple[Evidence, ...]:

@@ -100,4 +100,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("augment", {"phase": "train", "scale": 0.5, "flip": True})
 
 
-CHECK = Check(code="PRE206", name="missing_augmentation", stage="read_train", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="PRE206",
+    name="missing_augmentation",
+    stage="read_train",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="how far training and validation part in the end",
+)

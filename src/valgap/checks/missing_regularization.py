@@ -78,4 +78,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("weight_decay", {"value": 5e-2 if "AdamW" in kinds else 1e-3, "phase": "train"})
 
 
-CHECK = Check(code="TRN405", name="missing_regularization", stage="update", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="TRN405",
+    name="missing_regularization",
+    stage="update",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="how far training and validation part in the end",
+)

@@ -113,4 +113,12 @@ def rises_alone(run: RunRecord) -> tuple[bool, tuple[Evidence, ...]]:
     return rise > Z * error and rise > 0 and drop.low <= 0, (fact, drop.evidence())
 
 
-CHECK = Check(code="EVA505", name="overconfidence", stage="loss", detect=detect, doc=__doc__ or "", loss_alone=True)
+CHECK = Check(
+    code="EVA505",
+    name="overconfidence",
+    stage="loss",
+    detect=detect,
+    doc=__doc__ or "",
+    loss_alone=True,
+    needs_whole_run="how sure the finished model is",
+)

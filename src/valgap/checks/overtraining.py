@@ -113,4 +113,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("score_best_epoch")
 
 
-CHECK = Check(code="TRN404", name="overtraining", stage="choose", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="TRN404",
+    name="overtraining",
+    stage="choose",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="whether validation falls again later",
+)

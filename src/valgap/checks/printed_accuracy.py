@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,8 +55,21 @@ def told(run: RunRecord, metric: str) -> dict[str, list[Told]]:
         around = _around(run, number, max(before, default=-1))
         passes = tuple(p for p in around if p.phase == "validation" and p.samples.labelled.any())
         if passes:
-            found[number.after_pass] = Told(number, passes, around)  # the last one printed there counts
+            # The last one printed there counts.
+            found[number.after_pass] = Told(of_what_was_given(run, number, passes[-1]), passes, around)
     return {name: list(found.values()) for name, found in series.items() if found}
+
+
+def of_what_was_given(run: RunRecord, number: PrintedNumber, one: Pass) -> PrintedNumber:
+    """The number; where the pass was cut short on purpose and the program divided by all that there is, of what it was given."""
+    dataset = run.datasets.get(one.dataset)
+    if run.shortened is None or not run.shortened.cut(one.index) or dataset is None or dataset.size <= 0:
+        return number
+    right, seen = int(one.samples.correct.sum()), len(one.samples)
+    as_printed = Told(number, (one,), ())
+    if as_printed.states(one.samples.accuracy) or not as_printed.states(right / dataset.size):
+        return number
+    return replace(number, value=number.value * dataset.size / seen, decimals=max(0, number.decimals - 1))
 
 
 def is_whole(number: PrintedNumber, metric: str) -> bool:

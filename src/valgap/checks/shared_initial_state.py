@@ -121,4 +121,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("restore_start", {"phase": "both"})
 
 
-CHECK = Check(code="MOD310", name="shared_initial_state", stage="update", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="MOD310",
+    name="shared_initial_state",
+    stage="update",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="later folds",
+)

@@ -86,4 +86,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("momentum", {"value": 0.9, "phase": "train"})
 
 
-CHECK = Check(code="TRN411", name="slow_optimizer", stage="update", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="TRN411",
+    name="slow_optimizer",
+    stage="update",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="whether the training arrives without momentum",
+)

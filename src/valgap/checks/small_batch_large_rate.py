@@ -54,4 +54,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("scale_rate", {"factor": min(1.0, size / USUAL_BATCH), "phase": "train"})
 
 
-CHECK = Check(code="TRN410", name="small_batch_large_rate", stage="update", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="TRN410",
+    name="small_batch_large_rate",
+    stage="update",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="whether the training settles at this rate",
+)

@@ -92,4 +92,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("evaluate_trained", {"phase": "both"})
 
 
-CHECK = Check(code="MOD311", name="stale_averaged_model", stage="forward", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="MOD311",
+    name="stale_averaged_model",
+    stage="forward",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="what the averaged model has become",
+)

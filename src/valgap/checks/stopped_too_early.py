@@ -156,4 +156,12 @@ def _longer(place: int, name: str, patience: int) -> Intervention:
     return Intervention("arguments", {"place": place, "value": value, "factor": FACTOR})
 
 
-CHECK = Check(code="TRN420", name="stopped_too_early", stage="choose", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="TRN420",
+    name="stopped_too_early",
+    stage="choose",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="when the training is stopped",
+)

@@ -101,4 +101,12 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     )
 
 
-CHECK = Check(code="TRN403", name="too_few_epochs", stage="choose", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="TRN403",
+    name="too_few_epochs",
+    stage="choose",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="whether more epochs would help",
+)

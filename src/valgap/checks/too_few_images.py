@@ -141,4 +141,11 @@ def repeats(pairs: tuple[object, ...], is_val: np.ndarray) -> int:
     return len({p.second for p in pairs if not is_val[p.first] and not is_val[p.second]})  # type: ignore[attr-defined]
 
 
-CHECK = Check(code="DAT107", name="too_few_images", stage="files", detect=detect, doc=__doc__ or "")
+CHECK = Check(
+    code="DAT107",
+    name="too_few_images",
+    stage="files",
+    detect=detect,
+    doc=__doc__ or "",
+    needs_whole_run="the learning curve over all images",
+)

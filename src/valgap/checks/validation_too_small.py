@@ -48,4 +48,11 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-CHECK = Check(code="EVA507", name="validation_too_small", stage="measure", detect=detect, doc=__doc__ or "")
+CHECK = Check(
+    code="EVA507",
+    name="validation_too_small",
+    stage="measure",
+    detect=detect,
+    doc=__doc__ or "",
+    needs_whole_run="how far training and validation part in the end",
+)

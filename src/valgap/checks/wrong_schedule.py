@@ -359,4 +359,12 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return Intervention("schedule_steps", {"phase": "train", "every": "epoch" if often else "batch"})
 
 
-CHECK = Check(code="TRN414", name="wrong_schedule", stage="update", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="TRN414",
+    name="wrong_schedule",
+    stage="update",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    needs_whole_run="the rates of all steps",
+)

@@ -17,13 +17,14 @@ from valgap.errors import ValgapError
 
 # typer's own copy of click in later versions, click itself in earlier ones.
 USAGE_ERROR: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-DONE, FOUND, WRONG_USE, CHECK_CRASHED = 0, 1, 2, 3
+DONE, FOUND, WRONG_USE, CHECK_CRASHED, SCRIPT_FAILED = 0, 1, 2, 3, 4
 EXAMPLES = """
 
 Examples:
 
 \b
   valgap run train.py --epochs 20         record your own script, unmodified
+  valgap preflight train.py --epochs 20   what is wrong, before it costs hours
   valgap diagnose runs/last --budget 10m  prove each cause by a re-run without it
   valgap train photos/                    train properly on a folder
   valgap check photos/                    wrong labels, leaks, shift, damage

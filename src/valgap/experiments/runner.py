@@ -304,8 +304,7 @@ class Runner:
 
     def _variables(self, folder: Path, temporary: Path, threads: int) -> dict[str, str]:
         """The environment of an arm that lives in ``folder``."""
-        variables = {**os.environ, **environment((folder / "scratch").resolve(), temporary)}
-        variables = {**KEEP_MEMORY, **variables, "TORCHDYNAMO_DISABLE": "1"}
+        variables = arm_variables(folder, temporary)
         variables.update({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)})
         return variables
 
@@ -347,7 +346,7 @@ class Runner:
         folder = self.place(spec)
         self._tidy(folder)
         if not (folder / "record" / RESULT_FILE).is_file():
-            return _failed(spec, f"its process ended with status {status}: {_last_line(folder / 'output.txt')}")
+            return _failed(spec, f"its process ended with status {status}: {last_line(folder / 'output.txt')}")
         return _read(spec, folder, reused=False)
 
     def _tidy(self, folder: Path) -> None:
@@ -415,6 +414,12 @@ def _resident(process: psutil.Process) -> int:
         return 0
 
 
+def arm_variables(folder: Path, temporary: Path) -> dict[str, str]:
+    """The environment of a program in the sandbox that lives in ``folder``, with its temporary files in another one."""
+    variables = {**os.environ, **environment((folder / "scratch").resolve(), temporary)}
+    return {**KEEP_MEMORY, **variables, "TORCHDYNAMO_DISABLE": "1"}
+
+
 def _one_gpu(number: int) -> str:
     """What CUDA_VISIBLE_DEVICES is for the GPU with this number among those that we see ourselves."""
     seen = [g for g in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if g]
@@ -437,7 +442,8 @@ def _failed(spec: ArmSpec, error: str, reused: bool = False) -> ArmResult:
     return ArmResult(spec, None, None, (), 0.0, error, reused)
 
 
-def _last_line(file: Path) -> str:
+def last_line(file: Path) -> str:
+    """The last line that a program printed into a file."""
     lines = file.read_text(errors="replace").strip().splitlines() if file.is_file() else []
     return lines[-1][:200] if lines else "it printed nothing"
 

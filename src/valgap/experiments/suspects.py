@@ -120,6 +120,8 @@ def base_spec(run: RunRecord, treatments: Sequence[Intervention] = ()) -> ArmSpe
     A treatment may name data sets that validate although the program trained on them.
     """
     header = run.header
+    if run.shortened is not None:
+        raise NotRepeatableError("cannot be tried: the record is of a preflight, which is no whole training")
     own = next((r for r in run.ranks if not r.name), None)
     if len(run.group) > 1 or (own is not None and not own.passes):
         many = f"{len(run.group)} processes" if len(run.group) > 1 else "a process of its own"

@@ -18,7 +18,7 @@ from valgap.features.labels import label_errors
 from valgap.features.looking import NUMBERS, THUMB_SIDE, WORDS, Look, digest_of, look_at, read_bytes, wrongly_named
 from valgap.features.pairs import same_pictures
 from valgap.features.shift import shift
-from valgap.features.source import rows_of_run
+from valgap.features.source import rows_of_run, some_rows
 from valgap.types import (
     Attributes,
     FloatArray,
@@ -174,8 +174,13 @@ class Measurements:
 
 
 def images_of_run(run: RunRecord, at_most: int, progress: Progress | None = None) -> Measurements | None:
-    """The images that a run trained and validated on; None where no file of them is there, or more than ``at_most``."""
+    """The images that a run trained and validated on; None where no file of them is there, or more than ``at_most``.
+
+    Of a run that was cut short on purpose, ``at_most`` of them.
+    """
     rows = rows_of_run(run) if at_most > 0 else None
+    if rows is not None and run.shortened is not None and len(rows.names) > at_most:
+        rows = some_rows(run, rows, at_most)
     return Measurements(rows, progress) if rows is not None and len(rows.names) <= at_most else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,30 @@ def rows_of_run(run: RunRecord) -> ImageRows | None:
         if one is not None and not samples:
             found += [(n, p, names.get(t, str(t)), is_val) for n, p, t in _in_memory(run, one)]
     return _rows(found, list(names.values()), absent) if found else None
+
+
+def some_rows(run: RunRecord, rows: ImageRows, at_most: int) -> ImageRows:
+    """``at_most`` of the rows, as many of each side: those that the model was shown and that were kept, those drawn, then others.
+
+    Of each of these, evenly spread over the classes.
+    """
+    kept = {run.sample_names[s] for k in run.kept for s in k.sample.tolist() if s >= 0}
+    drawn = {run.sample_names[s] for s in _drawn(run.passes)}
+    rank = np.array([2 - (n in kept) - (n in drawn) for n in rows.names])
+    chosen: list[int] = []
+    for is_val in (True, False):
+        room = (at_most - len(chosen)) if not is_val else min(at_most // 2, int(rows.is_val.sum()))
+        places = rows.part(is_val)
+        turn = np.zeros(len(places), np.int64)  # which of its class and rank a row is
+        counts: dict[tuple[int, int], int] = {}
+        for i, place in enumerate(places.tolist()):
+            key = (int(rank[place]), int(rows.labels[place]))
+            turn[i] = counts[key] = counts.get(key, -1) + 1
+        order = np.lexsort((turn, rank[places]))
+        chosen += places[order[:room]].tolist()
+    keep = np.array(sorted(chosen), np.int64)
+    names, paths = (tuple(values[i] for i in keep.tolist()) for values in (rows.names, rows.paths))
+    return replace(rows, names=names, paths=paths, labels=rows.labels[keep], is_val=rows.is_val[keep])
 
 
 def rows_of_declared(run: RunRecord, train: Pass, at_most: int) -> ImageRows | None:

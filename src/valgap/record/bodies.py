@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from valgap.record.known_samples import with_new_ids
-from valgap.types import DatasetInfo, InputStats, ModelInfo, OptimizerInfo, TransformStep, WeightsLoaded
+from valgap.types import (
+    CutPass,
+    DatasetInfo,
+    InputStats,
+    ModelInfo,
+    OptimizerInfo,
+    Shortened,
+    TransformStep,
+    WeightsLoaded,
+    WrittenFile,
+)
 
 # A model's weights count as given when at least this share of its keys came out of one load_state_dict.
 LOADED_SHARE = 0.5
@@ -98,3 +108,15 @@ def inputs_of(event: dict[str, Any] | None) -> InputStats | None:
         return None
     shapes = tuple(tuple(s) for s in event["shapes"])
     return InputStats(**{**event, "shape": tuple(event["shape"]), "shapes": shapes})
+
+
+def shortened_of(
+    told: Sequence[Mapping[str, Any]], cuts: Sequence[Mapping[str, Any]], places: Mapping[int, int]
+) -> Shortened | None:
+    """How a program was cut short; None where it was not. ``places``: a pass's number in the record -> its position."""
+    if not told:
+        return None
+    body = {name: value for event in told for name, value in fields_of(Shortened, dict(event)).items()}
+    files = tuple(WrittenFile(str(path), int(size)) for path, size in body.pop("files", ()))
+    passes = {places[int(e["pass"])]: CutPass(**fields_of(CutPass, dict(e))) for e in cuts if int(e["pass"]) in places}
+    return Shortened(**body, passes=passes, files=files)

@@ -35,6 +35,7 @@ class PassFacts:
     complete: bool
     sample: IntArray  # (N,) sample ids, -1 unknown
     stream: bool = False  # its samples are known by their content at most, which augmentation changes
+    all_of: IntArray | None = None  # ids of its whole data set, of which it drew a part because it was cut short on purpose
     labelled: bool = True  # whether the right answer of any sample is known
     outputs: int = 0  # columns of its scores; 0 unknown
 
@@ -92,7 +93,8 @@ def _uses_training_data(fact: PassFacts, position: int, facts: Sequence[PassFact
         return True
     if len(known) == 0:
         return False
-    return bool(np.isin(known, nearest.sample).mean() >= TRAINING_DATA_SHARE)
+    trained_on = nearest.sample if nearest.all_of is None else nearest.all_of
+    return bool(np.isin(known, trained_on).mean() >= TRAINING_DATA_SHARE)
 
 
 def _drop_features(phases: list[Phase], facts: Sequence[PassFacts]) -> list[Phase]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from valgap.errors import RecordError
-from valgap.record.bodies import dataset_of, fields_of, inputs_of, joined, model_of, optimizer_of, small_images
+from valgap.record.bodies import dataset_of, fields_of, inputs_of, joined, model_of, optimizer_of, shortened_of, small_images
 from valgap.record.encoding import EVENTS_FILE, decode
 from valgap.record.events import edited_is_said, has_header, read_events
 from valgap.record.known_samples import renamed_samples, with_class_folders, with_new_ids
@@ -40,6 +40,9 @@ from valgap.types import (
     Twin,
     WeightsLoaded,
 )
+
+# These draw all that there is.
+WHOLE_SAMPLERS = ("RandomSampler", "SequentialSampler")
 
 
 def read_record(path: Path | str) -> RunRecord:
@@ -162,6 +165,7 @@ class _Assembler:
             provenance={e["dataset"]: Provenance(**fields_of(Provenance, e)) for e in self.of("provenance")},
             kept=tuple(self._kept(e, passes) for e in self.of("kept") if int(e["pass"]) in self.positions),
             seen=tuple(self._seen(e) for e in self.of("seen") if int(e["pass"]) in self.positions),
+            shortened=shortened_of(self.of("shortened"), self.of("cut"), self.positions),
         )
 
     def _seen(self, event: dict[str, Any]) -> SeenInputs:
@@ -229,8 +233,9 @@ class _Assembler:
                     stream=int(e["dataset"]) in streams,
                     labelled=bool((table.target >= 0).any()),
                     outputs=int(e.get("outputs", 0)),
+                    all_of=self._all_of(e, n),
                 )
-                for e, table in zip(last, tables, strict=True)
+                for n, e, table in zip(numbers, last, tables, strict=True)
             ]
         )
         loops = {int(e["pass"]): tuple((int(k), int(n)) for k, n in e.get("loops", ())) for e in self.of("pass_begin")}
@@ -264,6 +269,15 @@ class _Assembler:
             )
             epoch += phases[position] == "train"
         return tuple(out)
+
+    def _all_of(self, event: dict[str, Any], number: int) -> Any:
+        """Ids of all samples that a pass would have drawn which was cut short on purpose; None where that is not known."""
+        cut = next((e for e in self.of("cut") if int(e["pass"]) == number), None)
+        loader = next((e for e in self.of("loader") if e["id"] == event["loader"]), {})
+        if cut is None or cut["given"] >= cut["whole"] or loader.get("sampler") not in WHOLE_SAMPLERS:
+            return None
+        held = next((e for e in self.of("dataset") if e["id"] == event["dataset"]), {}).get("sample")
+        return with_new_ids(np.asarray(held), self.renamed.get(event["dataset"], {})) if held is not None else None
 
     def _closing(self) -> Closing | None:
         if not self.of("closing_begin"):

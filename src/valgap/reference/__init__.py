@@ -18,6 +18,7 @@ EXPLAINED = 0.5
 # What a training is given, and what its validation is: whatever is wrong there shows in all that is made of it.
 GIVEN: tuple[Stage, ...] = ("draw", "pair", "read_train", "read_val")
 NOT_COMPARED = Compared("unknown", "", missing="the causes of this stage are judged one by one, not as a whole")
+CUT_SHORT = Compared("unknown", "", missing="a whole training: this one was cut short")
 
 
 class Stages:
@@ -65,6 +66,8 @@ class Stages:
 
     def _learned(self, *upstream: Stage, by: Callable[[Compared], Compared] = lambda found: found) -> Compared:
         """What training left to a probe, where no stage before it explains that; seen in the light of ``by``."""
+        if self._run.shortened is not None:
+            return by(CUT_SHORT)
         found = updating.compare(self._run)
         faults = [c for c in map(self.compared, upstream) if c.verdict == "at fault" and c.points is not None]
         missing = sum(c.points.value for c in faults if c.points is not None)

@@ -30,6 +30,8 @@ SURE = 0.9
 
 def compare(run: RunRecord, learned: Compared) -> Compared:
     """The weights that the run ends with against the best epoch's; ``learned``: what they leave to a probe."""
+    if run.shortened is not None:
+        return learned
     if learned.verdict == "at fault" and broke_off(run):
         given = given_epochs(run)
         told = f"training ends after {len(trained(run))} of {given[0] if given else 0} epochs: {learned.summary}"

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from valgap.checks.freezing import holding, share
+from valgap.checks.learning_rate_too_high import diverged
 from valgap.types import Compared, Evidence, Intervention, LossParts, Measured, Pass, RunRecord, Untreatable
 
 # Cosines below this are of another direction. At fresh logits class weights of 1 to 5 give .91, smoothing and focal losses 1
@@ -30,6 +31,9 @@ WRONG = 0.1  # a network that answers nearly all images rightly was taught well,
 SILENT = 0.03
 # Nearly all of them: no gradient is left to learn from, whatever else is the matter.
 MUTE, ALL, SURE = 0.9, 0.995, 0.95
+# Of samples that the loss leaves out, so many must be of classes that it leaves out whole.
+MOSTLY, UNHEARD_CONFIDENCE = 0.8, 0.8
+IGNORED_REMEDY = "see which targets the loss ignores (ignore_index, masks, zero weights), and whether they are classes"
 MUTE_REMEDY = "train with plain cross_entropy of raw logits: no clamp, rounding, detach or argmax between logits and loss"
 # A sum over the batch is as many times as large as the batch; a factor up to this is one of taste.
 LARGE = 6.0
@@ -73,7 +77,7 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         remedy = "take the mean over the batch, or divide the learning rate by the batch size"
     elif not bent:
         told = f"the loss leaves out {silent:.0%} of the samples"
-        remedy = "see which targets the loss ignores (ignore_index, masks, zero weights), and whether they are classes"
+        remedy = IGNORED_REMEDY
     else:
         told = f"the loss pulls the logits elsewhere than cross-entropy does (cosine {cosine:.2f})"
         remedy = "train with plain cross_entropy of raw logits and class indices, and add weights or smoothing one at a time"
@@ -83,11 +87,19 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
             told, remedy = "the loss gives no gradient: it does not depend on the logits, or not where they are", MUTE_REMEDY
         points, own = learned.points if learned.verdict == "at fault" else None, treatment(run)
         return Compared("at fault", told, points, nats, SURE, facts, remedy, kind="mute", treatment=own)
+    unheard = float(np.median([g.unheard for g in seen]))
+    if learned.verdict == "unknown" and unheard >= max(SILENT, MOSTLY * silent):
+        # A loss that leaves out what is easy does so in every class.
+        told, remedy = f"the loss leaves out whole classes, {unheard:.0%} of the samples", IGNORED_REMEDY
+        return Compared("at fault", told, None, nats, UNHEARD_CONFIDENCE, facts, remedy, treatment=treatment(run))
     kind = "summed" if summed else "" if large or not bent else "bent"
     # What a probe makes of features that this loss has shaped is no measure of what another would have made of them.
     blind = learned.verdict == "unknown" or (learned.verdict == "sound" and _features_learnt(run) and _wrong(run) > WRONG)
     if blind and cosine < AWAY:
         return Compared("at fault", told, None, nats, AWAY_CONFIDENCE, facts, remedy, kind=kind, treatment=treatment(run))
+    if run.shortened is not None and summed and diverged(run):
+        # So short a run leaves nothing to compare with a probe; that its first steps throw the weights away says enough.
+        return Compared("at fault", told, None, nats, SURE, facts, remedy, kind=kind, treatment=treatment(run))
     if learned.verdict != "at fault" or (large and not bent and _hardly_moves(run)):
         return Compared("sound", told + "; the training bears it", learned.points, nats, learned.confidence, facts)
     evidence, own = (*facts, *learned.evidence), treatment(run)

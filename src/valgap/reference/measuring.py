@@ -15,6 +15,8 @@ from valgap.types import Compared, Evidence, Measured, Pass, RunRecord
 LEAST_POINTS = 3.0
 SURE = 0.85
 FEWEST = 2
+# A run that was cut short on purpose prints once: then the one number must be this far off, in points.
+ONE_ALONE = 10.0
 # From so many numbers of one print on, what gives half of them or less gives them by chance; what is printed instead of the
 # accuracy gives nearly all.
 MANY, MOSTLY, NEARLY_ALL = 4, 0.5, 0.85
@@ -42,7 +44,8 @@ def compare(run: RunRecord) -> Compared:
         if pairs:
             wrong.append((pairs, [100 * min((p.samples.accuracy - v for v, _ in t.readings), key=abs) for t, p in pairs]))
     # One number alone may be anything; what one print says of several passes is no accident.
-    wrong = [w for w in wrong if abs(np.mean(w[1])) >= LEAST_POINTS and len(w[0]) + carried >= FEWEST]
+    fewest, least = (1, ONE_ALONE) if run.shortened is not None else (FEWEST, LEAST_POINTS)
+    wrong = [w for w in wrong if abs(np.mean(w[1])) >= least and len(w[0]) + carried >= fewest]
     if len(series) != 1 or not wrong:
         return Compared("unknown", "", missing="one printed number that can only be the validation accuracy")
     pairs, gaps = wrong[0]

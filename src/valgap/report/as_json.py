@@ -47,7 +47,7 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "proposals": [asdict(p) for p in diagnosis.proposals],
         "experiments": asdict(diagnosis.experiments) if diagnosis.experiments is not None else None,
     }
-    cleaned: dict[str, Any] = _finite(body)
+    cleaned: dict[str, Any] = finite(body)
     return cleaned
 
 
@@ -120,12 +120,12 @@ def _stage(line: StageLine) -> dict[str, Any]:
     }
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same with numpy numbers as Python's, and NaN and infinities as null."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     if hasattr(value, "item") and not isinstance(value, (str, bytes)):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -167,7 +167,7 @@ def _stages_in_short(diagnosis: Diagnosis, console: Console) -> None:
 def _limits(diagnosis: Diagnosis, console: Console) -> None:
     """What limits a sound run: the noise of its validation set, and what its features can give."""
     val = diagnosis.validation
-    if val is None:
+    if val is None or diagnosis.run.shortened is not None:
         return
     noise = 50 * (val.high - val.low)
     console.print(
@@ -318,7 +318,9 @@ def _foot(diagnosis: Diagnosis, console: Console) -> None:
     if diagnosis.unmeasured:
         console.print(f"[dim]Not all was measured: {safe(diagnosis.unmeasured)}[/]")
     if diagnosis.experiments is None and diagnosis.run.passes and _likely(diagnosis):
+        cut = diagnosis.run.shortened is not None
         asked = "No re-run was made, for the reasons given." if diagnosis.budget_s else "--budget 10m proves them by re-runs."
+        asked = "" if cut else asked
         console.print(f"[dim]Points: what the record lets expect. {asked}[/]")
     for judged in diagnosis.crashed:
         outcome = judged.outcome

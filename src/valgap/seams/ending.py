@@ -23,6 +23,7 @@ class Ending:
         self.code = code
         self.error = error  # in one line
         self.interrupted = interrupted
+        self.place: tuple[str, int] | None = None  # file and line of the program's own where it failed
         self.elsewhere = False  # this is a process that the program forked, and no recording is its business
         self.backstage = Backstage(None)
         self._forgotten: dict[str, Any] = {}
@@ -78,14 +79,31 @@ def ended_by(error: BaseException | None) -> Ending:
     """The ending, after telling of it what Python tells: a traceback, or the text of a SystemExit."""
     if error is None:
         return Ending()
+    place = _place(error)
     if isinstance(error, SystemExit):
-        return _exited(error)
-    without_our_frames(error)
-    line = f"{type(error).__name__}: {_text(error)}"
-    stopped = _show(error)
-    if stopped is not None:
-        return _exited(stopped)
-    return Ending(1, line, isinstance(error, KeyboardInterrupt))
+        ending = _exited(error)
+    else:
+        without_our_frames(error)
+        line = f"{type(error).__name__}: {_text(error)}"
+        stopped = _show(error)
+        ending = _exited(stopped) if stopped is not None else Ending(1, line, isinstance(error, KeyboardInterrupt))
+    ending.place = place if ending.code not in (None, 0) else None
+    return ending
+
+
+def _place(error: BaseException) -> tuple[str, int] | None:
+    """The innermost line of the program's own that an exception came through; None where it has none."""
+    import sysconfig
+
+    libraries = tuple({sysconfig.get_path(n) for n in ("stdlib", "platstdlib", "purelib", "platlib")})
+    trace, found = error.__traceback__, None
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        ours = trace.tb_frame.f_globals.get("__name__", "").startswith("valgap.")
+        if not ours and not file.startswith((*libraries, "<")):
+            found = (file, trace.tb_lineno)
+        trace = trace.tb_next
+    return found
 
 
 def _exited(stop: SystemExit) -> Ending:

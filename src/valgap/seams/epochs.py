@@ -15,7 +15,7 @@ class Epochs:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._made = 0
+        self.made = 0  # training passes that have begun to learn
         self._learning = False  # whether the walk under way has learnt
         self._validated = False  # whether validation came after the last one that has
 
@@ -23,11 +23,11 @@ class Epochs:
         """A walk over data of this phase. Raises StopProgram."""
         self._learning = False
         self._validated |= phase == "validation"
-        if phase == "train" and self.most and self._made >= self.most and self._validated:
+        if phase == "train" and self.most and self.made >= self.most and self._validated:
             raise StopProgram(0)
 
     def learns(self) -> None:
         """Gradients are computed on training data."""
         if not self._learning:
-            self._made += 1
+            self.made += 1
         self._learning, self._validated = True, False

@@ -49,9 +49,15 @@ class LogitGradient:
         self._handle.remove()
 
 
-def against_cross_entropy(gradient: LogitGradient, logits: torch.Tensor, target: torch.Tensor | None) -> torch.Tensor | None:
-    """Against the mean cross-entropy, (4,) on the logits' device: cosine, ratio of norms, share of samples without gradient,
-    whether the loss is normalised over the batch: then it is columns that sum to nothing, not rows."""
+def against_cross_entropy(
+    gradient: LogitGradient, logits: torch.Tensor, target: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """What the gradient is, against that of the mean cross-entropy; both on the logits' device.
+
+    Returns:
+        (4,) cosine, ratio of norms, share of samples without gradient, whether the loss is normalised over the batch: then it
+        is columns that sum to nothing, not rows; and (2, C): of each class the samples that count, and those without gradient.
+    """
     own = gradient.value
     if own is None or target is None or own.shape != logits.shape or own.ndim != 2 or target.shape != own.shape[:1]:
         return None
@@ -60,13 +66,16 @@ def against_cross_entropy(gradient: LogitGradient, logits: torch.Tensor, target:
     classes = 2 if single else own.shape[1]
     known = (target >= 0) & (target < classes)
     share = logits.float().sigmoid() if single else logits.float().softmax(1)
-    hot = torch.nn.functional.one_hot(target.clamp(0, classes - 1), classes)[:, -own.shape[1] :].float()
-    expected = torch.where(known[:, None], share - hot, torch.zeros_like(share)) / known.sum().clamp_min(1)
+    every = torch.nn.functional.one_hot(target.clamp(0, classes - 1), classes).float()
+    expected = torch.where(known[:, None], share - every[:, -own.shape[1] :], torch.zeros_like(share)) / known.sum().clamp_min(1)
     own = own / gradient.scale
     norms = own.norm().clamp_min(1e-30), expected.norm().clamp_min(1e-30)
     rows, wanted = own.norm(dim=1), expected.norm(dim=1)
     counts = known & (wanted > NOTICEABLE * wanted.max())
-    silent = (counts & (rows < SILENT * wanted * norms[0] / norms[1])).sum() / counts.sum().clamp_min(1)
+    silent = counts & (rows < SILENT * wanted * norms[0] / norms[1])
+    share_silent = silent.sum() / counts.sum().clamp_min(1)
     sums = own.sum(0).norm(), own.sum(1).norm()
     over_batch = (sums[0] < NOTHING * norms[0]) & (sums[1] > NOTICEABLE**2 * norms[0]) & (not single)
-    return torch.stack([(own * expected).sum() / (norms[0] * norms[1]), norms[0] / norms[1], silent, over_batch.to(silent)])
+    cosine = (own * expected).sum() / (norms[0] * norms[1])
+    numbers = torch.stack([cosine, norms[0] / norms[1], share_silent, over_batch.to(share_silent)])
+    return numbers, torch.stack([(every * kept[:, None]).sum(0) for kept in (counts, silent)])

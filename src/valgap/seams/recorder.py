@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,8 @@ class Recorder:
         self._inner: list[tuple[Given, torch.Tensor, list[torch.Tensor]]] = []  # see ``inner_returned``
         self._at_work: dict[int, Any] = {}  # by id(): each module that returned inside the open call
         self._inside_loss: torch.Tensor | None = None  # what went into a loss inside the open call
+        # Told of each batch that a model is called on, and whether with gradients: what cuts a program short may end it there.
+        self.used: Callable[[Walk, Any, bool], None] | None = None
 
     @property
     def pass_running(self) -> bool:
@@ -79,6 +82,10 @@ class Recorder:
         if current is not None and current.walk is not newest and not current.walk.exhausted:
             return True
         return newest.loader_id >= 0 and not newest.exhausted and not 0 <= newest.length <= newest.num_batches
+
+    def walk_of(self, iterator: Any) -> Walk | None:
+        """The walk that a loader's iterator is on."""
+        return self._walks.of(iterator)
 
     # -- loader -------------------------------------------------------------------------------
 
@@ -221,6 +228,8 @@ class Recorder:
         if loaded is None:
             return
         walk = loaded.walk
+        if self.used is not None:
+            self.used(walk, module, grad_enabled)
         self._walks.pictures_seen |= images.ndim == 4
         if current is None or current.walk is not walk:
             self._settle(keep=walk)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from valgap.seams.acting import Acting
     from valgap.seams.hooks import Seams
     from valgap.seams.recorder import Recorder
+    from valgap.seams.shortening import Shortening
 
 # The closing measurements take at most this share of the script's own time.
 CLOSING_SHARE = 0.2
@@ -40,6 +41,7 @@ class Session:
         script: what was run, by name.
         module: the module that was run, with ``-m``.
         make_acting: for arms: what is done to the program. Processes that an arm starts are not followed.
+        make_shortening: for a program that is cut short, likewise.
         place: of this process in its job, where it is one of several.
         origin: for a process that a recorded one has started.
     """
@@ -53,6 +55,7 @@ class Session:
         make_acting: Callable[[], Acting] | None = None,
         place: Place | None = None,
         origin: Origin | None = None,
+        make_shortening: Callable[[], Shortening] | None = None,
     ) -> None:
         self.place = place
         self.root = origin.root if origin is not None else os.getpid()
@@ -60,11 +63,12 @@ class Session:
         self.writer = _writer(out, place, origin)
         self.recorder: Recorder | None = None
         self.acting: Acting | None = None
-        self._make_acting = make_acting
+        self.shortening: Shortening | None = None
+        self._make_acting, self._make_shortening = make_acting, make_shortening
         self._seams: Seams | None = None
         self._prints = PrintTap(self._printed, self._moment)
         self._images_opened = ImagesOpened()
-        self.children = Children(self) if make_acting is None else None
+        self.children = Children(self) if make_acting is None and make_shortening is None else None
         self._started = time.perf_counter()
         self._pid = os.getpid()
         self.process = self._pid  # whose end is the program's
@@ -115,6 +119,9 @@ class Session:
         if self._make_acting is not None:
             self.acting = self._make_acting()
             self.acting.attach(self.recorder)
+        if self._make_shortening is not None:
+            self.shortening = self._make_shortening()
+            self.shortening.attach(self.recorder)
         self._seams.attach()
         if self.acting is not None:
             self.acting.attach_outside()
@@ -182,6 +189,8 @@ class Session:
             self._seams.detach()
         if self.acting is not None:
             self.acting.detach()
+        if self.shortening is not None:
+            self.shortening.detach()
         if self.children is not None:
             self.children.detach()
             if (self.children.started or self.children.unseen) and not self.writer.waiting:

@@ -223,7 +223,8 @@ class TrackedModel:
 
     def modes(self) -> tuple[bool, float, float]:
         """(root.training, share of BatchNorm layers on batch statistics, share of active Dropout layers)."""
-        norm = [m.training or not m.track_running_stats for m in self.batchnorms]
+        # Lightning says of frozen layers that they track no statistics; in eval mode those that they have are used all the same.
+        norm = [m.training or (m.running_mean is None and m.running_var is None) for m in self.batchnorms]
         drop = [m.training for m in self.dropouts]
         return (
             unwrap(self.parts[0]).training,

@@ -30,6 +30,7 @@ from valgap.seams.tracked import TrackedModel
 FLUSH_BYTES = 4 << 20
 FLUSH_SECONDS = 20.0
 MARKED = 256
+SEVERAL = 3  # samples of a class, of which none has a gradient by chance
 # The loss's target is looked for among the batch's tensors in so many batches of a pass: comparing waits for the device.
 KEY_BATCHES = 4
 # A batch begins a walk anew when this share of its samples has been in it.
@@ -85,7 +86,7 @@ class Walk:
         self.inputs = InputCollector()
         self.kept = InputKeeper(self.length)
         self.held = HeldImages() if loader_id < 0 else None
-        self.gradients: list[torch.Tensor] = []  # (4,) of each sampled batch, see ``against_cross_entropy``
+        self.gradients: list[tuple[torch.Tensor, torch.Tensor]] = []  # of each sampled batch, see ``against_cross_entropy``
         self._written_samples = 0
         self.loss = LossCollector()
         self.new_sizes: list[int] = []
@@ -109,6 +110,11 @@ class Walk:
             except TypeError:  # no weak references to this class: it stays
                 return
             self.loader = None
+
+    def expect(self, batches: int) -> None:
+        """It will be cut after so many batches: what is kept of it is spread over these."""
+        if not self.num_batches:
+            self.kept = InputKeeper(min(self.length, batches) if self.length > 0 else batches)
 
     def another(self) -> Walk:
         """A walk that has not begun, over the same data."""
@@ -275,13 +281,22 @@ class Walk:
         """The fields of GradientStats; None where no gradient was seen at the logits."""
         if not self.gradients:
             return None
-        rows = torch.stack(self.gradients).cpu().double()
+        rows = torch.stack([numbers for numbers, _ in self.gradients]).cpu().double()
         finite = rows[torch.isfinite(rows).all(1)]
         if not len(finite):
             return None
         cosine, _, silent, over_batch = finite.mean(0).tolist()
         ratio = float(finite[:, 1].median())
-        return {"cosine": cosine, "ratio": ratio, "silent": silent, "over_batch": over_batch, "batches": len(finite)}
+        told = {"cosine": cosine, "ratio": ratio, "silent": silent, "over_batch": over_batch, "batches": len(finite)}
+        return {**told, "unheard": self._unheard()}
+
+    def _unheard(self) -> float:
+        """Share of the samples that count, in the sampled batches, whose class has several and none with a gradient."""
+        width = max(classes.shape[1] for _, classes in self.gradients)
+        tables = [torch.nn.functional.pad(classes, (0, width - classes.shape[1])).cpu() for _, classes in self.gradients]
+        counts, silent = torch.stack(tables).sum(0)
+        unheard = (counts >= SEVERAL) & (silent == counts)
+        return float(counts[unheard].sum() / counts.sum().clamp_min(1))
 
     def _take_samples(self) -> dict[str, Any]:
         columns: dict[str, list[Any]] = {k: [] for k in SAMPLE_COLUMNS}

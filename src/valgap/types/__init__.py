@@ -66,6 +66,7 @@ from valgap.types.passes import (
     StepTable,
     same_samples,
 )
+from valgap.types.preflight import Preflight, Projection, ScriptEnd, SourcePlace
 from valgap.types.program import (
     DatasetInfo,
     LoaderInfo,
@@ -79,6 +80,7 @@ from valgap.types.program import (
 )
 from valgap.types.ranks import RankInfo, RankPass, Wrapping
 from valgap.types.record import TRAINED, PrintedNumber, RunRecord
+from valgap.types.shortened import CutPass, Shortened, WrittenFile
 from valgap.types.stages import (
     STAGE_WORDS,
     STAGES,
@@ -118,6 +120,7 @@ __all__ = [
     "Comparison",
     "Confusion",
     "Crashed",
+    "CutPass",
     "DataDifference",
     "DatasetInfo",
     "Diagnosis",
@@ -155,7 +158,9 @@ __all__ = [
     "Pass",
     "Phase",
     "Picture",
+    "Preflight",
     "PrintedNumber",
+    "Projection",
     "Proposal",
     "Provenance",
     "RankInfo",
@@ -165,10 +170,13 @@ __all__ = [
     "RunRecord",
     "SampleTable",
     "ScheduleState",
+    "ScriptEnd",
     "SeenInputs",
     "Series",
     "Setting",
     "Shift",
+    "Shortened",
+    "SourcePlace",
     "Stage",
     "StageLine",
     "StageShare",
@@ -182,5 +190,6 @@ __all__ = [
     "Verdict",
     "WeightsLoaded",
     "Wrapping",
+    "WrittenFile",
     "same_samples",
 ]

@@ -112,6 +112,8 @@ class Check:
     loss_alone: bool = False
     # Told by what the model answers to validation: where those images are read wrongly, it may be no more than that.
     by_answers: bool = False
+    # What of a whole training it rests on: a run that was cut short on purpose cannot tell it. "" where it can.
+    needs_whole_run: str = ""
 
 
 @dataclass(frozen=True)
@@ -262,6 +264,9 @@ class Diagnosis:
     @property
     def without_finding(self) -> tuple[str, str]:
         """What is to be said where nothing was found: the verdict in a few words, and what it rests on or lacks."""
+        cut = self.run.shortened
+        if cut is not None:
+            return "Nothing is suspected", ", as far as so short a run can tell."
         missing = self.unseen or self.run.unseen or ((self.unmeasured,) if self.unmeasured else ())
         if missing:
             return "No fault shows in what was seen", f", which is not the whole: {'; '.join(missing)}."
@@ -271,6 +276,11 @@ class Diagnosis:
             told = f", though {left[0].points.value:.0f} points are open at {STAGE_WORDS[left[0].stage]}{needs}."
             return "No cause is named", told
         return SOUND, f" as far as {self.sources} can tell."
+
+    @property
+    def untold(self) -> tuple[Judged, ...]:
+        """What a run that was cut short on purpose cannot tell; empty for any other."""
+        return tuple(j for j in self.judged if j.check.needs_whole_run) if self.run.shortened is not None else ()
 
     @property
     def crashed(self) -> tuple[Judged, ...]:

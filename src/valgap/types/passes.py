@@ -124,6 +124,7 @@ class GradientStats:
     batches: int
     silent: float = 0.0  # share of the samples whose own gradient is nothing where the other's is not, 0..1
     over_batch: float = 0.0  # share of the batches where it sums to nothing over the batch, and not over the classes, 0..1
+    unheard: float = 0.0  # share of the samples that are of classes of which none has a gradient, 0..1
 
 
 @dataclass(frozen=True)

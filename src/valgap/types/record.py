@@ -19,6 +19,7 @@ from valgap.types.program import (
     WeightsLoaded,
 )
 from valgap.types.ranks import RankInfo
+from valgap.types.shortened import Shortened
 
 # What the records of `valgap train` have for a script.
 TRAINED = "valgap train"
@@ -75,6 +76,7 @@ class RunRecord:
     provenance: Mapping[int, Provenance] = field(default_factory=dict)  # by data set; none without closing measurements
     # (file, class index) of training images that a loop took from arrays, where a folder tells them; see features/loop_files.py
     unlisted: tuple[tuple[str, int], ...] = ()
+    shortened: Shortened | None = None  # cut short on purpose: it is no whole training
     unlisted_told: int = 0  # of them, those that were told by their looks: their targets are what the loss saw
 
     def __repr__(self) -> str:
