@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.checks.progress import NO_TORCH_OPTIMIZER, own_updates, replay, shortfall
+from valgap.checks.progress import NO_TORCH_OPTIMIZER, replay, shortfall
 from valgap.checks.seen_part import highest_rates
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
@@ -36,7 +36,7 @@ USUAL_OTHER = 1e-3
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Ask the replay with less decay; without one, whether the weights shrank as decay alone would make them."""
     run = case.run
-    if own_updates(run):
+    if run.own_updates:
         return NotApplicable(NO_TORCH_OPTIMIZER)
     if not run.optimizers or not run.of_phase("train"):
         return NotApplicable("an optimizer that stepped")

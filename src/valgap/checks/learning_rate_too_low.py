@@ -27,7 +27,6 @@ from valgap.checks.progress import (
     Replay,
     far_below_usual,
     head_rate,
-    own_updates,
     plain_sgd,
     replay,
     shortfall,
@@ -54,7 +53,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     trained, steps = run.of_phase("train"), optimizer_steps(run)
     if not steps:
         return NotApplicable("optimizer steps")
-    if own_updates(run):
+    if run.own_updates:
         return NotApplicable(NO_TORCH_OPTIMIZER)
     if still_rises(run):
         return NotApplicable("the highest learning rate: it still rises at the end of what was seen")

@@ -22,14 +22,14 @@ Source
 from __future__ import annotations
 
 from valgap.checks.missing_augmentation import TRAINED_SHARE, cost, least_gap, same_images
-from valgap.checks.progress import NO_TORCH_OPTIMIZER, backbone_trained, overfit_gap, overfits, own_updates
+from valgap.checks.progress import NO_TORCH_OPTIMIZER, backbone_trained, overfit_gap, overfits
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """List what holds the network back, and look at the gap."""
     run = case.run
-    if own_updates(run):
+    if run.own_updates:
         return NotApplicable(NO_TORCH_OPTIMIZER)
     if not run.optimizers or run.last_train is None:
         return NotApplicable("an optimizer that stepped")

@@ -337,11 +337,6 @@ def usual_rate(run: RunRecord) -> float:
     return USUAL_RATES.get(kind, float("nan")) * (10 if plain_sgd(run) else 1)
 
 
-def own_updates(run: RunRecord) -> bool:
-    """Whether the program changes its weights itself, or by another library's optimizer: rates and settings are not known."""
-    return any(o.kind == "own update" for o in run.optimizers.values())
-
-
 NO_TORCH_OPTIMIZER = "a torch optimizer: this program changes its weights by other means, at rates that are not known"
 
 

@@ -24,7 +24,6 @@ from valgap.checks.progress import (
     NO_TORCH_OPTIMIZER,
     far_below_usual,
     head_rate,
-    own_updates,
     plain_sgd,
     replay,
     shortfall,
@@ -43,7 +42,7 @@ LEAST_STEPS, LEAST_STEPS_USUAL = 20, 500
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Ask the replays with momentum and with Adam."""
     run = case.run
-    if own_updates(run):
+    if run.own_updates:
         return NotApplicable(NO_TORCH_OPTIMIZER)
     if not run.optimizers or not run.of_phase("train"):
         return NotApplicable("an optimizer that stepped")

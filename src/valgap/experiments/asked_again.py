@@ -13,14 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from valgap.checks.progress import own_updates
 from valgap.experiments.arm import WEIGHTS_FILE, ArmSpec
 from valgap.experiments.lab import named_as_in
 from valgap.experiments.plan import arm_memory, can_stop_early, epoch_seconds, recorded_epochs
 from valgap.experiments.runner import ArmResult, Limits, Runner, last_scored
 from valgap.experiments.scoring import SAME_ANSWERS, same_accuracy, same_answers
 from valgap.experiments.suspects import NotRepeatableError, base_spec
-from valgap.record.known_samples import mixes
 from valgap.types import AskedAgain, Intervention, RunRecord, SampleTable, TwiceAnswered
 
 TRAIN_IMAGES = 600
@@ -82,7 +80,7 @@ class Again:
         except NotRepeatableError as why:
             return str(why)
         early, last = can_stop_early(self.run), self.run.last_train
-        ask = early and last is not None and last.loader >= 0 and recorded_epochs(self.run) > 0 and not own_updates(self.run)
+        ask = early and last is not None and last.loader >= 0 and recorded_epochs(self.run) > 0 and not self.run.own_updates
         size = max(1, len(last.samples)) if last is not None else 1
         share = min(1.0, TRAIN_IMAGES / size) if ask else 1.0
         return replace(base, epochs=1 if early else 0, weights=str(weights), ask_training=ask, fraction=share)
@@ -99,7 +97,7 @@ class Again:
     def _training(self, arm: ArmResult) -> SampleTable | None:
         assert arm.record is not None
         last, trained = arm.record.last_train, self.run.last_train
-        if last is None or trained is None or not arm.spec.ask_training or mixes(self.run, trained):
+        if last is None or trained is None or not arm.spec.ask_training or self.run.mixes(trained):
             return None
         held = arm.acted[len(arm.spec.interventions)] > 0  # steps held back, see ``without_training``: else it has trained
         return last.samples if held else None

@@ -14,7 +14,6 @@ from valgap.data.folder import VALIDATION_NAMES
 from valgap.data.images import SUFFIXES
 from valgap.errors import DataError
 from valgap.features.listed import listed_files
-from valgap.record.known_samples import mixes
 from valgap.types import ImageRows, Pass, RunRecord
 
 # (name, path, label name or None, whether validation)
@@ -119,7 +118,7 @@ def _samples(run: RunRecord, one: Pass) -> dict[str, int]:
     what it did not come to belongs to it too, unless the other phase alone draws it.
     """
     table, dataset = one.samples, run.datasets.get(one.dataset)
-    mixed = mixes(run, one)
+    mixed = run.mixes(one)
     known = {int(s): -1 if mixed else int(t) for s, t in zip(table.sample, table.target, strict=True) if s >= 0}
     if dataset is not None and dataset.sample is not None and dataset.targets is not None:
         declared = zip(dataset.sample.tolist(), dataset.targets.tolist(), strict=True)

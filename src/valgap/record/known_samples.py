@@ -78,26 +78,10 @@ def with_seen_labels(run: RunRecord) -> RunRecord:
         return run
     if val is not None and val.dataset == train.dataset:
         return run  # which of its samples are training's is not declared
-    if mixes(run, train):
+    if run.mixes(train):
         return run  # a loader that mixes did so then as well
     known = dict(zip(table.sample.tolist(), table.target.tolist(), strict=True))
     targets = np.array([known.get(s, -1) if s >= 0 else -1 for s in info.sample.tolist()], np.int32)
     if not (targets >= 0).any():
         return run
     return replace(run, datasets={**run.datasets, info.id: replace(info, targets=targets)})
-
-
-def mixes(run: RunRecord, one: Pass) -> bool:
-    """Whether targets are those of images mixed anew in every pass (mixup, cutmix): they are no labels of samples.
-
-    They are soft, where a loss was seen, and the largest part of one changes from pass to pass.
-    """
-    if one.loss is not None and one.loss.target_kind != "soft":
-        return False
-    tables = [p.samples for p in run.of_phase(one.phase) if p.dataset == one.dataset]
-    seen: dict[int, set[int]] = {}
-    for table in tables:
-        for sample, target in zip(table.sample.tolist(), table.target.tolist(), strict=True):
-            if sample >= 0:
-                seen.setdefault(sample, set()).add(target)
-    return any(len(targets) > 1 for targets in seen.values())

@@ -21,7 +21,6 @@ import numpy as np
 
 from valgap.checks.geometry_mismatch import SOUND, side
 from valgap.features import Measurements
-from valgap.record.known_samples import mixes
 from valgap.reference.finished_model import (
     LEAST_OWN,
     Apart,
@@ -124,7 +123,7 @@ def read(run: RunRecord, images: Measurements | None, ask: AskAgain | None = Non
     apart = apart_by(again, odd) if again is not None else None
     if apart is None and ours.colours.plausible != theirs.colours.plausible and knows_nothing(again, labels[1]):
         apart = Apart(odd, None, None, SURE)
-    return Sides(ours, theirs, told, again, apart, only_val, both, mixes(run, train))
+    return Sides(ours, theirs, told, again, apart, only_val, both, run.mixes(train))
 
 
 def compare_val(sides: Sides | str) -> Compared:

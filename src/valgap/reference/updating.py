@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from valgap.checks.loss_course import loss_course
-from valgap.checks.progress import NO_TORCH_OPTIMIZER, own_updates
+from valgap.checks.progress import NO_TORCH_OPTIMIZER
 from valgap.checks.seen_part import SETTLED_STEPS, few_steps
 from valgap.recipe import RECIPE
 from valgap.reference.probing import likely_above
@@ -75,7 +75,7 @@ def treatment(run: RunRecord) -> Intervention | Untreatable:
     train = run.of_phase("train")
     tables = [p.steps for p in train if len(p.steps)]
     backwards = sum(p.backwards for p in train)
-    if own_updates(run) or not (tables or backwards):
+    if run.own_updates or not (tables or backwards):
         return Untreatable(NO_TORCH_OPTIMIZER)
     steps = sum(int((t.optimizer == tables[0].optimizer[0]).sum()) for t in tables)
     seldom = backwards >= SELDOM * steps

@@ -76,8 +76,8 @@ class RunRecord:
     provenance: Mapping[int, Provenance] = field(default_factory=dict)  # by data set; none without closing measurements
     # (file, class index) of training images that a loop took from arrays, where a folder tells them; see features/loop_files.py
     unlisted: tuple[tuple[str, int], ...] = ()
-    shortened: Shortened | None = None  # cut short on purpose: it is no whole training
     unlisted_told: int = 0  # of them, those that were told by their looks: their targets are what the loss saw
+    shortened: Shortened | None = None  # cut short on purpose: it is no whole training
 
     def __repr__(self) -> str:
         return f"RunRecord({self.path!r}: {len(self.passes)} passes, exit status {self.exit_status})"
@@ -90,6 +90,25 @@ class RunRecord:
     def of_phase(self, phase: Phase) -> tuple[Pass, ...]:
         """All passes of one phase with the trained model's data, in order."""
         return tuple(p for p in self.passes if p.phase == phase)
+
+    @property
+    def own_updates(self) -> bool:
+        """Whether the program changes its weights itself, or by another library's optimizer: rates and settings are not known."""
+        return any(o.kind == "own update" for o in self.optimizers.values())
+
+    def mixes(self, one: Pass) -> bool:
+        """Whether a pass's targets are those of images mixed anew in every pass (mixup, cutmix): they are no labels of samples.
+
+        They are soft, where a loss was seen, and the largest part of one changes from pass to pass.
+        """
+        if one.loss is not None and one.loss.target_kind != "soft":
+            return False
+        seen: dict[int, set[int]] = {}
+        for table in (p.samples for p in self.of_phase(one.phase) if p.dataset == one.dataset):
+            for sample, target in zip(table.sample.tolist(), table.target.tolist(), strict=True):
+                if sample >= 0:
+                    seen.setdefault(sample, set()).add(target)
+        return any(len(targets) > 1 for targets in seen.values())
 
     @property
     def group(self) -> tuple[RankInfo, ...]:
