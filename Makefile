@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-proof-power bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real bench-threads bench-cases bench-campaign bench-preflight fit-confidences
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-proof-power bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-preflight fit-confidences
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -86,6 +86,10 @@ bench-threads: $(VENV)/.extras
 # A part of at most nine minutes; call it again until nothing is left.
 bench-campaign: install
 	$(BIN)/python benchmarks/campaign.py $(DATA) --minutes $(or $(MINUTES),9) $(ARGS)
+
+# A part of at most nine minutes; call it again until nothing is left.
+bench-strangers: install
+	$(BIN)/python benchmarks/strangers.py $(DATA) --minutes $(or $(MINUTES),9) $(ARGS)
 
 # A part of at most nine minutes; call it again until nothing is left. CASES=FOLDER: the public reports as well.
 bench-preflight: install

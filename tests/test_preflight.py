@@ -156,4 +156,4 @@ def test_ctrl_c_leaves_a_record(folder: Path) -> None:
     assert process.returncode == 130, errors
     assert "recorded in stopped" in errors
     run = read_record(folder / "stopped")
-    assert run.stopped is None and run.exit_status == 130 and run.passes[0].optimizer_steps >= 1
+    assert run.stopped is None and run.exit_status == 130 and run.passes[0].num_batches >= 1

@@ -116,3 +116,14 @@ def test_a_normalisation_within_a_function_is_told_by_the_values() -> None:
     same = inputs(MEAN, STD)
     lit = replace(same, minimum=same.minimum + 0.5 * same.std)  # no black in these images
     assert isinstance(CHECK.detect(val_inputs(lit)), Clear)  # its transform declares no Normalize, and yet it was normalised
+
+
+def test_light_that_is_drawn_anew_in_every_pass_is_no_other_normalisation() -> None:
+    case = val_inputs(inputs(MEAN, np.array(STD) * 1.08), (MEAN, STD))
+    assert found(CHECK.detect(case))
+    factors = iter((1.0, 0.93, 1.08, 0.97, 1.05, 0.99))
+    passes = tuple(
+        replace(p, inputs=inputs(MEAN, np.array(STD) * next(factors))) if p.phase == "train" else p for p in case.run.passes
+    )
+    assert sum(p.phase == "train" for p in passes) > 1
+    assert isinstance(CHECK.detect(Case(replace(case.run, passes=passes))), Clear)

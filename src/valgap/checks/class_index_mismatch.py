@@ -144,6 +144,9 @@ def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
     )
     if not beyond(held_out, plain, LEVEL):
         return Clear("no renaming of the validation labels fits the predictions better", (evidence,))
+    recalls = [float(held_out[target == c].mean()) for c in np.unique(target)]
+    if np.median(recalls) <= 1 / classes:
+        return NotApplicable("a model that tells most classes apart: this one answers with a few of them")
     if not training_agrees(case, plain):
         return NotApplicable("a model that answers its training images better than validation: this one is hardly trained")
     if right_again(case, last, plain):

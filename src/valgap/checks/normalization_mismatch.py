@@ -72,7 +72,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return NotApplicable("image batches of a training and a validation pass")
     if len(train.inputs.mean) != len(val.inputs.mean):
         return NotApplicable("the same number of channels in both phases")
-    levels = level_ratio(train.inputs, val.inputs)
+    levels = level_ratio(train.inputs, val.inputs) if not levels_vary(case.run, train) else None
     steps = declared(case, train), declared(case, val)
     facts = evidence_of(train.inputs, val.inputs, steps)
     by_levels = levels is not None and abs(np.log(levels)) > SAME_RATIO
@@ -96,6 +96,13 @@ def level_ratio(train: InputStats, val: InputStats) -> float | None:
     # An image without some levels has a multiple of the true distance in one channel: the middle one decides.
     good = ratio[np.isfinite(ratio) & (ratio > 0)]
     return float(np.median(good)) if len(good) else None
+
+
+def levels_vary(run: RunRecord, train: Pass) -> bool:
+    """Whether the distance of grey levels is another in every pass of training: light that is drawn anew scales the values."""
+    passes = [p.inputs for p in run.of_phase("train") if p.dataset == train.dataset and p.inputs is not None]
+    distances = [float(np.median(i.quantum)) for i in passes if np.isfinite(i.quantum).all() and (i.quantum > 0).all()]
+    return len(distances) > 1 and bool(np.ptp(np.log(distances)) > SAME_RATIO)
 
 
 def blended(train: InputStats, val: InputStats, levels: float) -> bool:
