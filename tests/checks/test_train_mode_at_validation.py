@@ -1,11 +1,13 @@
 """EVA501."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, modes, quiet, rescored, samples, with_phase, without
 from valgap.checks.train_mode_at_validation import CHECK
-from valgap.types import Case, Clear, NotApplicable
+from valgap.types import Case, Clear, Finding, NotApplicable, Untreatable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
 
@@ -43,3 +45,21 @@ def test_sound_and_harmless_are_silent() -> None:
 
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)
+
+
+@pytest.mark.parametrize("training", [0.0, 1.0])
+def test_features_that_are_made_once_are_made_in_eval_mode(training: float) -> None:
+    """Validation itself is a head on rows of numbers: what counts is the pass over images before it."""
+    case = healthy()
+    last = case.run.last_validation
+    assert last is not None
+    made = replace(last, index=0, phase="other", modes=modes(training, grad_enabled=0.0))
+    rest = tuple(
+        replace(p, index=p.index + 1, inputs=None if p.phase == "validation" else p.inputs, modes=modes(0.0))
+        for p in case.run.passes
+    )
+    case = Case(replace(case.run, passes=(made, *rest)))
+    outcome = CHECK.detect(case)
+    assert isinstance(outcome, Finding) is bool(training)
+    if isinstance(outcome, Finding):
+        assert "features" in outcome.summary and isinstance(CHECK.treat and CHECK.treat(case, outcome), Untreatable)

@@ -2,7 +2,8 @@
 
 What it looks for
     Batches of a validation pass that went through a model whose BatchNorm layers used the statistics of the batch, or
-    whose Dropout layers were active. The record holds every module's mode at every call, so this is a fact, not a guess.
+    whose Dropout layers were active; where a head validates on features that were made once, of the pass that made them.
+    The record holds every module's mode at every call, so this is a fact, not a guess.
 
 Why it hurts validation
     BatchNorm then normalises each image by its neighbours in the batch, so a prediction depends on which other
@@ -22,7 +23,7 @@ Source
 from __future__ import annotations
 
 from valgap.checks.rescored import over_recorded
-from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Pass, RunRecord, Untreatable
 
 # A fact of the record needs no calibrated threshold: half of the batches separates "the phase was switched" from a
 # single look in another mode.
@@ -36,11 +37,13 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     last = case.run.last_validation
     if last is None:
         return NotApplicable("a validation pass")
+    made = features_of(case.run, last)
+    if made is not None and max(active(made)) >= MODE_SHARE:
+        return _of_features(made)
     modes = last.modes
     if modes.batchnorm_layers == 0 and modes.dropout_layers == 0:
         return Clear("the model has no BatchNorm and no active Dropout: its mode makes no difference")
-    norm = modes.batchnorm_training if modes.batchnorm_layers else 0.0
-    drop = modes.dropout_training if modes.dropout_layers else 0.0
+    norm, drop = active(last)
     facts: tuple[Evidence, ...] = (
         Evidence("BatchNorm layers in training mode at validation", norm, 0.0, "", modes.batchnorm_layers),
         Evidence("active Dropout layers at validation", drop, 0.0, "", modes.dropout_layers),
@@ -74,8 +77,43 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
 
 
-def treat(case: Case, finding: Finding) -> Intervention:
+def active(one: Pass) -> tuple[float, float]:
+    """Shares of a pass's BatchNorm layers in training mode, and of its Dropout layers that drop."""
+    modes = one.modes
+    return (
+        modes.batchnorm_training if modes.batchnorm_layers else 0.0,
+        modes.dropout_training if modes.dropout_layers else 0.0,
+    )
+
+
+def features_of(run: RunRecord, last: Pass) -> Pass | None:
+    """The pass over images that made the features which a head validates on: before, of as many; None where there is none."""
+    if last.inputs is not None:
+        return None  # it validates on images
+    earlier = [p for p in run.passes[: last.index] if p.phase == "other" and p.inputs is not None]
+    return next((p for p in reversed(earlier) if len(p.inputs.shape) == 3 and len(p.samples) == len(last.samples)), None)  # type: ignore[union-attr]
+
+
+def _of_features(made: Pass) -> Finding:
+    norm, drop = active(made)
+    return Finding(
+        summary="the features that validation is made of were computed in training mode (eval() is missing)",
+        severity_points=UNMEASURED_POINTS,
+        confidence=0.9,
+        evidence=(
+            Evidence("cost (not re-scored): assumed", UNMEASURED_POINTS, 0.0, "points"),
+            Evidence("BatchNorm layers in training mode while features are made", norm, 0.0, "", made.modes.batchnorm_layers),
+            Evidence("active Dropout layers while features are made", drop, 0.0, "", made.modes.dropout_layers),
+        ),
+        remedy="call eval() on the network before it makes the features, of training and of validation",
+    )
+
+
+def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     """The model in eval mode while it validates."""
+    last = case.run.last_validation
+    if last is not None and features_of(case.run, last) is not None:
+        return Untreatable("the features are made before anything is trained")
     return Intervention("eval_mode", {"phase": "validation"})
 
 

@@ -1,7 +1,7 @@
 """Watches which files a data set opens while it reads an item, by Python, OpenCV or torchvision, and which members of archives.
 
-Functions are patched only while somebody watches, after the program's own work. An audit hook would see Python's files without a
-patch, but can never be taken off again, and sees nothing of what C++ opens.
+Functions are patched only while somebody watches, after the program's own work. An audit hook sees Python's files without a patch
+(images_opened.py), and nothing of what C++ opens.
 """
 
 from __future__ import annotations
