@@ -53,7 +53,9 @@ def test_features_that_are_made_once_are_made_in_eval_mode(training: float) -> N
     case = healthy()
     last = case.run.last_validation
     assert last is not None
-    made = replace(last, index=0, phase="other", modes=modes(training, grad_enabled=0.0))
+    images = case.run.passes[0].inputs
+    assert images is not None
+    made = replace(last, index=0, phase="other", inputs=images, modes=modes(training, grad_enabled=0.0))
     rest = tuple(
         replace(p, index=p.index + 1, inputs=None if p.phase == "validation" else p.inputs, modes=modes(0.0))
         for p in case.run.passes
