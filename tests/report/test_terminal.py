@@ -50,7 +50,7 @@ def test_a_typical_run_fits_one_screen(typical: Diagnosis) -> None:
         assert len(lines) <= 24 and max(map(len, lines)) <= 80
         for word in ("batchnorm_drift", "+12.4", "remedy:", "ruled out"):
             assert word in "\n".join(lines), word
-    assert "reached with every confirmed remedy" in shown(show_diagnosis, typical)
+    assert "with every confirmed remedy" in shown(show_diagnosis, typical)
 
 
 def test_stages_in_a_line_and_in_a_table(typical: Diagnosis) -> None:
@@ -89,7 +89,7 @@ def test_what_no_re_run_has_shown_is_not_reached(typical: Diagnosis) -> None:
     rest = (LedgerLine("unexplained", 23.0, note="up to the 98 % that a probe reaches", kind="rest"),)
     one = replace(typical, judged=tried, ledger=rest)
     for text in (shown(show_diagnosis, one), shown(show_details, one), diagnosis_to_html(one, gather(one)), two_sentences(one)):
-        assert "reached with every confirmed remedy" not in text and "the result is" not in text
+        assert "with every confirmed remedy" not in text and "the result is" not in text
 
 
 def test_why_a_cause_was_not_decided_is_told_whole(typical: Diagnosis) -> None:

@@ -212,7 +212,8 @@ def _suspects(likely: list[Judged]) -> list[_Row]:
         verdict = judged.verdict if judged.verdict != "untested" else f"{finding.confidence:.0%} sure"
         text = f"{verdict:<9}  {judged.check.code}{f'  {safe(judged.reason)}' if judged.reason else ''}"
         known = judged.effect is not None or finding.cost_known
-        rows.append(_Row(judged.check.name, f"{_points(judged):+.1f}" if known else "?", text, "bold red"))
+        about = "~" if judged.effect is None and any(e.assumed for e in finding.evidence) else ""  # measured by nobody
+        rows.append(_Row(judged.check.name, f"{about}{_points(judged):+.1f}" if known else "?", text, "bold red"))
     return rows
 
 
@@ -236,7 +237,7 @@ def _statement(diagnosis: Diagnosis, console: Console) -> None:
             verdict += " by the loss alone"
         if line.kind == "confidence":
             span = ""
-        proof = " ".join(t for t in (verdict, nats, span, safe(line.note)) if t)
+        proof = " ".join(t for t in (verdict, span, nats, safe(line.note)) if t)
         rows.append(_Row(line.name, f"{line.points:+.1f}", proof, _STYLES.get(line.kind, "default")))
     listed = {line.name for line in diagnosis.ledger}
     for judged in diagnosis.findings:
@@ -245,7 +246,7 @@ def _statement(diagnosis: Diagnosis, console: Console) -> None:
             points = f"({judged.effect.value:+.1f})" if judged.effect is not None else "(?)"
             rows.append(_Row(judged.check.name, points, f"{judged.verdict}: {safe(judged.reason)}", "dim"))
     if diagnosis.reached is not None:
-        rows.append(_Row("reached with every confirmed remedy", f"{diagnosis.reached:.1f} %", "", "bold"))
+        rows.append(_Row("with every confirmed remedy", f"{diagnosis.reached:.1f} %", "", "bold"))
     _print_rows(rows, console)
     if not any(j.verdict == "confirmed" for j in diagnosis.findings):
         console.print("No cause was confirmed.")
