@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "valgap"
-BASE = {"types", "errors", "stats", "allocator"}
+BASE = {"suffixes", "types", "errors", "stats", "allocator"}
 # package -> what of ours it may import
 ALLOWED = {
     "types": set(),
     "errors": set(),
     "stats": set(),
     "allocator": set(),
+    "suffixes": set(),
     "data": BASE,
     "record": BASE,
     "models": BASE | {"data"},

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.reference.pictures_seen import Seen, run_on
 from valgap.features import images_of_run
+from valgap.features.listed import image_folders
 from valgap.features.loop_files import with_loop_files
 from valgap.reference import Stages
 from valgap.seams.inputs import quantized
@@ -160,3 +161,14 @@ def test_files_are_found_by_the_order_of_their_opening_and_images_that_look_the_
     assert len(found.unlisted) == len(files) // 2
     told, right = named(unnamed, found, truth, tmp_path)
     assert told == right > 0.6 * len(found.unlisted)
+
+
+def test_folders_are_walked_where_classes_lie_and_not_around_a_single_picture(tmp_path: Path) -> None:
+    for name in ("data/train/cat", "data/train/dog", "home"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.png").touch()
+    run = RunRecord.empty(str(tmp_path))
+    opened = [str(tmp_path / n / "a.png") for n in ("data/train/cat", "data/train/dog", "home")]
+    found = set(image_folders(replace(run, header={"cwd": str(tmp_path), "opened": opened})))
+    assert tmp_path / "data" / "train" in found and tmp_path / "home" in found
+    assert tmp_path not in found and tmp_path / "data" not in found

@@ -72,6 +72,7 @@ def test_files_and_folders_are_told_once_and_only_while_it_listens(tmp_path: Pat
     for name in ("b.png", "notes.txt", "a.JPG", "b.png"):
         (tmp_path / name).read_bytes()
     assert len(list(tmp_path.iterdir())) == 3
+    (tmp_path / "plot.png").write_bytes(b"")  # written, not read
     opened.stop()
     (tmp_path / "later.png").write_bytes(b"")
     facts = opened.facts()

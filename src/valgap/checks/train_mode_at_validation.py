@@ -90,8 +90,11 @@ def features_of(run: RunRecord, last: Pass) -> Pass | None:
     """The pass over images that made the features which a head validates on: before, of as many; None where there is none."""
     if last.inputs is not None:
         return None  # it validates on images
-    earlier = [p for p in run.passes[: last.index] if p.phase == "other" and p.inputs is not None]
-    return next((p for p in reversed(earlier) if len(p.inputs.shape) == 3 and len(p.samples) == len(last.samples)), None)  # type: ignore[union-attr]
+    for earlier in reversed(run.passes[: last.index]):
+        images = earlier.inputs is not None and len(earlier.inputs.shape) == 3
+        if images and earlier.phase == "other" and len(earlier.samples) == len(last.samples):
+            return earlier
+    return None
 
 
 def _of_features(made: Pass) -> Finding:

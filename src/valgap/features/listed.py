@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,12 +105,12 @@ def image_folders(run: RunRecord) -> Iterator[Path]:
 
 
 def _read_folders(run: RunRecord) -> Iterator[Path]:
-    """Folders with images that the program opened or listed, and the folders that those lie in."""
+    """Folders with images that the program opened or listed, and those in which several of them lie: folders of classes."""
     opened = [os.path.dirname(f) for f in _strings(run, "opened")]  # noqa: PTH120
-    for folder in map(Path, dict.fromkeys((*opened, *_strings(run, "listed")))):
-        if _holds_images(folder):
-            yield folder
-            yield folder.parent
+    folders = [f for f in map(Path, dict.fromkeys((*opened, *_strings(run, "listed")))) if _holds_images(f)]
+    within = Counter(f.parent for f in folders)
+    yield from folders
+    yield from (folder for folder, count in within.items() if count >= MIN_CLASSES)
 
 
 def _holds_images(folder: Path) -> bool:
@@ -132,11 +133,13 @@ def _given_folders(run: RunRecord) -> Iterator[Path]:
 
 
 def images_in_order(folder: Path) -> list[str]:
-    """Image files below a folder, folder by folder in the order of names."""
+    """Image files below a folder, folder by folder in the order of names; none of one that holds very many of whatever kind."""
     found: list[str] = []
+    seen = 0
     for path, folders, files in os.walk(folder):
         folders.sort()
         found += [os.path.join(path, f) for f in sorted(files) if f.lower().endswith(SUFFIXES)]  # noqa: PTH118
-        if len(found) > MAX_FILES:
+        seen += len(folders) + len(files)
+        if seen > MAX_FILES:
             return []
     return found

@@ -11,9 +11,9 @@ import os
 import sys
 from typing import Any
 
+from valgap.suffixes import SUFFIXES
+
 MOST_FILES, MOST_FOLDERS = 20_000, 400
-# As in data.images, which imports Pillow: this module is there before the program imports anything.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jfif")
 INSTALLED = tuple(os.path.join(p, "") for p in {sys.prefix, sys.base_prefix, sys.exec_prefix})  # noqa: PTH118
 LISTS = ("os.listdir", "os.scandir")
 
@@ -48,13 +48,15 @@ class ImagesOpened:
         here = os.getpid() == self._process
         return {"opened": list(self._files), "listed": list(self._folders)} if here else {}
 
-    def tell(self, event: str, path: Any) -> None:
-        """A file is about to be opened, or a folder to be listed."""
+    def tell(self, event: str, path: Any, mode: Any = None) -> None:
+        """A file is about to be opened, or a folder to be listed; images that are written (a plot) are none that are read."""
         if isinstance(path, bytes):
             path = os.fsdecode(path)
         if not isinstance(path, str):
             return
         if event == "open":
+            if isinstance(mode, str) and any(c in mode for c in "wax+"):
+                return
             if len(self._files) < MOST_FILES and path.lower().endswith(SUFFIXES):
                 self._files[os.path.abspath(path)] = None  # noqa: PTH100
         elif len(self._folders) < MOST_FOLDERS:
@@ -66,4 +68,4 @@ class ImagesOpened:
 def _hook(event: str, args: tuple[Any, ...]) -> None:
     if _listening is not None and (event == "open" or event in LISTS) and args:
         with contextlib.suppress(Exception):  # whatever happens here must not reach the program
-            _listening.tell(event, args[0])
+            _listening.tell(event, *args[:2])
