@@ -10,11 +10,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.checks.cases import healthy
+from tests.features.pictures import bright_sides
 from tests.processes import forked
 from valgap.checks import CATALOGUE
 from valgap.diagnosis import judge
@@ -58,14 +57,7 @@ for epoch in range(40):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures bright at the left or above: more than a preflight takes."""
     place = tmp_path_factory.mktemp("preflight")
-    rng = np.random.default_rng(0)
-    for side, n in (("train", 80), ("val", 60)):
-        for k in (0, 1):
-            (place / "data" / side / str(k)).mkdir(parents=True)
-            for i in range(n):
-                values = rng.uniform(0, 90, (24, 24, 3))
-                values[(slice(None), slice(8)) if k else (slice(8),)] += 140
-                Image.fromarray(values.astype(np.uint8)).save(place / "data" / side / str(k) / f"{i}.png")
+    bright_sides(place / "data", {"train": 80, "val": 60})
     (place / "train.py").write_text(PROGRAM)
     return place
 

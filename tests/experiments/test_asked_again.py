@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import valgap
+from tests.features.pictures import bright_sides
 from tests.processes import ForkedPopen, forked
 from valgap.experiments.asked_again import Again
 from valgap.features import images_of_run
@@ -48,14 +48,7 @@ EXPECTED = {"none": (0, 0, None), "val": (50, 0, "val"), "train": (0, 50, "train
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures bright at the left or above, and the program recorded with either side turned by a quarter."""
     place = tmp_path_factory.mktemp("asked")
-    rng = np.random.default_rng(0)
-    for side, n in (("train", 60), ("val", 45)):
-        for k in (0, 1):
-            (place / "data" / side / str(k)).mkdir(parents=True)
-            for i in range(n):
-                values = rng.uniform(0, 90, (24, 24, 3))
-                values[(slice(None), slice(8)) if k else (slice(8),)] += 140
-                Image.fromarray(values.astype(np.uint8)).save(place / "data" / side / str(k) / f"{i}.png")
+    bright_sides(place / "data", {"train": 60, "val": 45})
     (place / "train.py").write_text(PROGRAM)
     for which in EXPECTED:
         done = forked(["-m", "valgap.cli", "run", "--out", which, "--closing", "5", "train.py", which], place)

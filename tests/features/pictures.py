@@ -45,3 +45,15 @@ def scene(seed: int, side: int = 256) -> Image.Image:
         total += np.asarray(noise.resize((side, side), Image.Resampling.BICUBIC), float) / 2 ** (octave * 0.5)
     total = (total - total.min()) / np.ptp(total) * 255
     return Image.fromarray(total.astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.5))
+
+
+def bright_sides(folder: Path, counts: dict[str, int]) -> None:
+    """``folder/SPLIT/CLASS/*.png``, so many of each class of a split: bright above (0) or at the left (1)."""
+    rng = np.random.default_rng(0)
+    for split, count in counts.items():
+        for k in (0, 1):
+            (folder / split / str(k)).mkdir(parents=True)
+            for i in range(count):
+                values = rng.uniform(0, 90, (24, 24, 3))
+                values[(slice(None), slice(8)) if k else (slice(8),)] += 140
+                Image.fromarray(values.astype(np.uint8)).save(folder / split / str(k) / f"{i}.png")
