@@ -32,7 +32,7 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     hints = _hints(diagnosis)
     clear = sum(isinstance(j.outcome, Clear) for j in diagnosis.judged)
     unclear = sum(isinstance(j.outcome, NotApplicable) for j in diagnosis.judged)
-    rest = f"{len(hints)} weak hints, " if hints else ""
+    rest = f"{len(hints)} weak hint{'s' * (len(hints) > 1)}, " if hints else ""
     told = f"{rest}{clear} causes ruled out, {unclear} not judged; --details lists them"
     more = len(likely) - SCREEN_FINDINGS
     console.print(f"[dim]{f'{more} more findings, ' if more > 0 else ''}{told}[/]", highlight=False)
