@@ -90,7 +90,9 @@ def optimizer_settings(optimizer: Any) -> dict[str, Any]:
     groups = []
     for group in optimizer.param_groups:
         simple = {k: v for k, v in group.items() if isinstance(v, (int, float, str, bool)) or v is None}
-        groups.append({**simple, "lr": as_float(group.get("lr"))})
+        betas = group.get("betas")
+        pair = {f"beta{i}": as_float(b) for i, b in enumerate(betas, 1)} if isinstance(betas, (tuple, list)) else {}
+        groups.append({**simple, **pair, "lr": as_float(group.get("lr"))})
     return {
         "kind": type(optimizer).__name__,
         "groups": groups,

@@ -12,11 +12,10 @@ import torch
 from valgap.record.writer import RecordWriter
 from valgap.seams.inputs import quantized
 
-# Enough for a probe of ten classes to tell ten points; at 96 pixels they take 4 MB.
-KEPT = 160
+# Intervals of what probes tell of 160 images are ten points wide either way, of 512 half of that. A byte a value, within these.
+KEPT = 512
+KEPT_BYTES = 8 << 20
 KEPT_SIDE = 96
-# Of each batch at first, where a pass's length is not known.
-MOST_OF_BATCH = 64
 MAX_PASSES = 4  # data sets and kinds: train and val, and what else is there
 
 
@@ -51,12 +50,12 @@ class InputKeeper:
     """Gathers the images of one pass of ``length`` batches; where that is not known (-1), of ever fewer of each batch."""
 
     def __init__(self, length: int) -> None:
-        self._of_batch = math.ceil(KEPT / length) if length > 0 else MOST_OF_BATCH
-        self._every = max(1, length // KEPT) if length > 0 else 1
+        self._length = length
+        self._most = KEPT  # images
+        self._of_batch, self._every = KEPT, 1
         self._groups: list[_Group] = []
         self._shape: tuple[int, ...] = ()
         self._seen = 0  # images
-        self._known = length > 0
 
     def add(self, images: torch.Tensor, number: int) -> None:
         """Look at the batch (N, C, H, W) of this number, from 0."""
@@ -67,16 +66,26 @@ class InputKeeper:
         shape = (images.shape[1], *side)
         if self._shape not in ((), shape):
             return  # of another size: they could not be laid on one another
-        self._shape = shape
-        while not self._known and self._held + min(self._of_batch, len(images)) > KEPT:
+        if not self._shape:
+            self._plan(shape, len(images))
+        while self._length <= 0 and self._held + min(self._of_batch, len(images)) > self._most:
             self._thin()
-        room = min(self._of_batch, KEPT - self._held, len(images))
+        room = min(self._of_batch, self._most - self._held, len(images))
         if room < 1 or number % self._every:
             return
         step = len(images) // room
         few = images[: room * step : step].detach().float()
         small = torch.nn.functional.interpolate(few, side, mode="area") if few.shape[2:] != torch.Size(side) else few.clone()
         self._groups.append(_Group(number, dict.fromkeys(range(first, first + room * step, step), -1), small))
+
+    def _plan(self, shape: tuple[int, ...], size: int) -> None:
+        """How many of each batch (of this size), and of which batches: as many as have room at this (C, H, W)."""
+        self._shape = shape
+        self._most = max(1, min(KEPT, KEPT_BYTES // math.prod(shape)))
+        self._of_batch = min(self._most, size)
+        if self._length > 0:
+            self._of_batch = math.ceil(self._most / self._length)
+            self._every = max(1, self._length // self._most)
 
     @property
     def _held(self) -> int:

@@ -73,6 +73,27 @@ class Momentum(Act):
                 self.acted += 1
 
 
+class OptimizerSettings(Act):
+    """Other values of settings in every group that has them; ``beta1`` and ``beta2`` are those of ``betas``."""
+
+    def __init__(self, values: dict[str, float], phase: str = "train") -> None:
+        super().__init__(phase)
+        self.values = dict(values)
+
+    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
+        for group in optimizer.param_groups:
+            for name, value in self.values.items():
+                if name in ("beta1", "beta2") and "betas" in group:
+                    pair = list(group["betas"])
+                    pair[int(name[-1]) - 1] = value
+                    group["betas"] = tuple(pair)
+                elif name in group:
+                    group[name] = value
+                else:
+                    continue
+                self.acted += 1
+
+
 class FreezeBackbone(Act):
     """Everything but the last linear layer stays as it is: no step, and BatchNorm in eval mode."""
 
