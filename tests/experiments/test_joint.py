@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from tests.checks.cases import healthy
 from valgap.checks import CATALOGUE
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.joint import Answer, Confirmed, Joint
+from valgap.experiments.lab import Group
 from valgap.experiments.ledger import CONFIDENCE, UNEXPLAINED, account
 from valgap.experiments.plan import Length
 from valgap.experiments.prove import Trial, _merge
@@ -226,14 +227,15 @@ def test_leaving_samples_out_is_counted_in_nats_too() -> None:
 
 def effects(
     worth: dict[str, float], noise: float = 1.0
-) -> tuple[Callable[[Sequence[Stage]], Effect | None], list[tuple[Stage, ...]]]:
+) -> tuple[Callable[[Sequence[Stage], int, int, int], Effect | None], list[tuple[Stage, ...]]]:
     """Stages whose references change so much, added up; and what was tried of them."""
     asked: list[tuple[Stage, ...]] = []
 
-    def tried(stages: Sequence[Stage]) -> Effect:
+    def tried(stages: Sequence[Stage], alike: int, look: int, seeds: int) -> Effect:
         asked.append(tuple(stages))
-        value = sum(worth.get(s, 0.0) for s in stages)
-        return Effect(value, value - noise, value + noise, 0.001 if abs(value) > noise else 0.6, 3, 99, Measured(0.1, 0.0, 0.2))
+        value, now = sum(worth.get(s, 0.0) for s in stages), noise * 3 / seeds
+        p_value = 0.001 if abs(value) > now else 0.6
+        return Effect(value, value - now, value + now, p_value, seeds, 99, Measured(0.01, -0.01, 0.03), looks=look)
 
     return tried, asked
 
@@ -257,9 +259,29 @@ def test_halves_lead_to_the_stage_that_costs_and_to_the_one_that_gains() -> None
 
 
 def test_what_is_not_measured_or_too_wide_rules_nothing_out() -> None:
-    assert screen(("draw", "choose"), lambda _: None).shares == ()
-    assert screen(("draw", "choose"), effects({}, noise=5.0)[0]).shares == ()
+    assert screen(("draw", "choose"), lambda *_: None).shares == ()
+    assert screen(("draw", "choose"), effects({}, noise=50.0)[0]).shares == ()
     assert screen((), effects({})[0]).shares == ()
+
+
+def test_seeds_are_added_while_nothing_is_decided() -> None:
+    tried, asked = effects({"choose": 9.0}, noise=12.0)
+    found = screen(("draw", "choose"), tried)
+    assert list(found.alone) == ["choose"] and found.alone["choose"].seeds == 6 > 3
+    assert [s.told for s in found.shares] == ["none", "cost"] and asked.count(("draw", "choose")) == 3
+
+
+@pytest.mark.parametrize(
+    ("effect", "told"),
+    [
+        (Effect(5.0, -1.0, 11.0, 0.08, 3, 99, Measured(0.3, 0.2, 0.4), 0.001), "cost"),  # the loss says that it is no chance
+        (Effect(1.0, -3.0, 5.0, 0.6, 3, 99, Measured(0.3, 0.2, 0.4), 0.001), None),  # a sharper loss alone
+        (Effect(5.0, -1.0, 11.0, 0.08, 3, 99, Measured(-0.3, -0.4, -0.2), 0.001), None),  # the two disagree
+        (Effect(-5.0, -11.0, 1.0, 0.08, 3, 99, Measured(-0.3, -0.4, -0.2), 0.001), "gain"),
+    ],
+)
+def test_either_outcome_tells_that_it_is_no_chance_and_accuracy_how_much(effect: Effect, told: str | None) -> None:
+    assert [s.told for s in screen(("update",), lambda *_: effect).shares] == ([told] if told else [])
 
 
 class Known:
@@ -304,16 +326,23 @@ class Program:
     def __init__(self, right: dict[str, int], time: bool = True) -> None:
         self.run, self.seeds, self.right, self.time = healthy().run, 3, right, time
         self.base, self.length = arm(table([0], [0], [0.0], [0.0])).spec, Length(0, 1.0, 1.0)
+        self.alike = False
 
     def compare(self, run: RunRecord) -> Known:
         return Known()
 
+    def missing(self, groups: Iterable[Group]) -> list[Group]:
+        return list(groups)
+
+    def programs_of(self, treatments: Sequence[Intervention], seeds: int) -> Group:
+        return Group(tuple(treatments), seeds)
+
     def time_for(self, arms: int) -> bool:
         return self.time
 
-    def results(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
+    def results(self, treatments: Sequence[Intervention], seeds: int = 3) -> list[ArmResult]:
         count = 100 + sum(self.right.get(str(t.settings.get("stage", t.name)), 0) for t in treatments)
-        return [arm(table([0] * 200, [int(i >= count) for i in range(200)], [2.0 - count / 200] * 200, [0.0] * 200))] * 3
+        return [arm(table([0] * 200, [int(i >= count) for i in range(200)], [2.0 - count / 200] * 200, [0.0] * 200))] * seeds
 
 
 def unsuspected(lab: Program) -> tuple[Trial, list[Confirmed], dict[Stage, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -131,7 +131,7 @@ class Lab:
             return [replace(s, interventions=[placebo(treatments[0], self.run, s.seed)]) for s in made]
         return made
 
-    def missing(self, groups: Sequence[Group]) -> list[ArmSpec]:
+    def missing(self, groups: Iterable[Group]) -> list[ArmSpec]:
         """The arms of these groups that were not run yet."""
         wanted: dict[tuple[str, int], ArmSpec] = {}
         for group in groups:
@@ -280,13 +280,13 @@ class Lab:
         rounds = -(-arms // self.runner.parallel)
         return time.monotonic() + rounds * self.runner.expected_s < self.runner.deadline - kept_s
 
-    def results(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
-        """The arms under all of these treatments together, in all seeds, those of the score included."""
-        programs = [t for t in treatments if not is_score(t) and t != PLAIN]
+    def results(self, treatments: Sequence[Intervention], seeds: int = 0) -> list[ArmResult]:
+        """The arms under all of these treatments together, those of the score included; ``seeds`` 0: as many as usual."""
+        programs = list(self.programs_of(treatments, seeds or self.seeds).treatments)
         # The best epoch is one of all passes, of which a finished model that is scored again has the last only.
         epochs = [t for t in treatments if t.name == "score_best_epoch"]
         again = len(programs) == 1 and not epochs and PLAIN not in treatments
-        arms = list(self.treated(programs[0], self.control())[1] if again else self.arms(programs))
+        arms = list(self.treated(programs[0], self.control(), seeds)[1] if again else self.arms(programs, seeds))
         if PLAIN in treatments and all(a.error is None for a in arms):
             arms = scored_plainly(arms) or [replace(a, error="the finished model could not be scored by itself") for a in arms]
         for treatment in (*epochs, *(t for t in treatments if t not in epochs)):
@@ -295,6 +295,10 @@ class Lab:
             elif treatment.name == "score_without":
                 arms = [leave_out(a, self.names(treatment)) for a in arms]
         return arms
+
+    def programs_of(self, treatments: Sequence[Intervention], seeds: int) -> Group:
+        """The arms that ``results`` of these treatments needs."""
+        return Group(tuple(t for t in treatments if not is_score(t) and t != PLAIN), seeds)
 
     def answers(self, treatments: Sequence[Intervention]) -> list[dict[str, Answer]] | None:
         """Per seed, by sample name, the answer under all of these; None where an arm failed."""

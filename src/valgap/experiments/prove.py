@@ -28,7 +28,7 @@ from valgap.experiments.plan import (
 )
 from valgap.experiments.runner import PATIENCE, PATIENCE_S, ArmResult, Limits, Runner
 from valgap.experiments.scoring import PLAIN, is_evaluation, is_rescore, is_score, misleads_probe
-from valgap.experiments.screening import in_place, most_tries, references, screen
+from valgap.experiments.screening import in_place, references, screen
 from valgap.experiments.seen_again import is_seen_again
 from valgap.experiments.suspects import (
     NotRepeatableError,
@@ -289,17 +289,19 @@ class Trial:
         removed = [c.treatment for c in causes]
         if any(is_score(t) or is_rescore(t) for t in removed):
             known.pop("choose", None)  # which epoch is best is another question under other images or labels
-        tries = len(self.chosen) + most_tries(list(known))
 
-        def tried(stages: Sequence[Stage]) -> Effect | None:
+        def tried(stages: Sequence[Stage], alike: int, look: int, seeds: int) -> Effect | None:
             own = in_place(stages, known)
-            if not all(is_score(t) for t in own) and not lab.time_for(lab.seeds):
+            if look > 1 and lab.alike:
+                return None  # every seed gives the same
+            if not lab.time_for(len(lab.missing(lab.programs_of(g, seeds) for g in (removed, [*removed, *own])))):
                 return None
-            before, after = lab.results(removed), lab.results([*removed, *own])
-            if any(a.error is not None for a in (*before, *after)):
+            before, after = lab.results(removed, seeds), lab.results([*removed, *own], seeds)
+            both = min(len(before), len(after))
+            if any(a.error is not None for a in (*before[:both], *after[:both])):
                 return None
-            found = compared(before, after)
-            return measure(found, tries) if found is not None else None
+            found = compared(before[:both], after[:both])
+            return measure(found, alike, look) if found is not None else None
 
         found = screen(list(known), tried)
         more = []

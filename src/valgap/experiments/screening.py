@@ -3,7 +3,10 @@
 Most lines of the account are near zero. So the references of all these stages are tried together; only where that changes
 the result is one half tried without the other, and so on. A gain and a cost of the same size would hide each other.
 
-Source: group testing by halves (Dorfman 1943, Hwang 1972).
+Chance is corrected for by the hierarchy: all stages together are one question, a half of them one of two, since it is asked
+only where the whole that holds it was real. Seeds are added while a group is undecided and there is time.
+
+Source: group testing by halves (Dorfman 1943, Hwang 1972); hierarchical testing (Meinshausen 2008).
 """
 
 from __future__ import annotations
@@ -11,17 +14,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from valgap.experiments.verdicts import MEANINGFUL_POINTS
+from valgap.experiments.contest import LOOKS
+from valgap.experiments.verdicts import LEAST_NATS, MEANINGFUL_POINTS
 from valgap.types import STAGES, CaseStages, Effect, Intervention, Measured, Stage, StageShare
 
-# Nothing else speaks for them: chance may call one at fault once in a hundred diagnoses, after the correction for the tries.
+# Nothing else speaks for them: chance may call one at fault once in a hundred diagnoses, over all groups, looks and outcomes.
 UNSUSPECTED_LEVEL = 0.01
 # Their references change what is read; the one of training reads validation as well.
 READING: tuple[Stage, ...] = ("read_train", "read_val")
 # Recorded weights are enough for these.
 UNTRAINED: tuple[Stage, ...] = ("read_val", "forward")
-# The effect of the references of some stages, beyond what is confirmed; None where it cannot be measured (any more).
-Try = Callable[[Sequence[Stage]], Effect | None]
+# (stages, groups of that size, number of the look, seeds) -> the effect of their references, beyond what is confirmed, its
+# p-values corrected for groups and looks; None where it cannot be measured (any more).
+Try = Callable[[Sequence[Stage], int, int, int], Effect | None]
 
 
 @dataclass(frozen=True)
@@ -39,25 +44,52 @@ def screen(stages: Sequence[Stage], tried: Try) -> Screened:
     waiting = [tuple(stages)] if stages else []
     while waiting:
         group = waiting.pop(0)
-        effect = tried(group)
+        effect = _decided(group, -(-len(stages) // len(group)), tried)
         if effect is None:
             continue
         points = Measured(effect.value, effect.low, effect.high)
-        real = effect.p_value < UNSUSPECTED_LEVEL and abs(effect.value) >= MEANINGFUL_POINTS
-        if real and len(group) > 1:
+        direction = _direction(effect)
+        if direction and len(group) > 1:
             half = len(group) // 2
             waiting += [group[:half], group[half:]]
-        elif real:
+        elif direction:
             alone[group[0]] = effect
-            shares.append(StageShare(group[0], points, effect.nats, "cost" if effect.value > 0 else "gain"))
-        elif effect.low > -MEANINGFUL_POINTS and effect.high < MEANINGFUL_POINTS:
+            shares.append(StageShare(group[0], points, effect.nats, "cost" if direction > 0 else "gain"))
+        elif _is_none(effect):
             shares += [StageShare(s, points, effect.nats, "none", group if len(group) > 1 else ()) for s in group]
     return Screened(tuple(shares), alone)
 
 
-def most_tries(stages: Sequence[Stage]) -> int:
-    """How many groups can be tried at most: what chance is corrected for."""
-    return max(1, 2 * len(stages) - 1)
+def _decided(group: Sequence[Stage], alike: int, tried: Try) -> Effect | None:
+    """The effect of a group's references, with as many seeds as decide it or as there is time for."""
+    effect = None
+    for look, seeds in enumerate(LOOKS, 1):
+        new = tried(group, alike, look, seeds)
+        if new is None or (effect is not None and new.seeds <= effect.seeds):
+            break
+        effect = new
+        if _direction(effect) or _is_none(effect):
+            break
+    return effect
+
+
+def _direction(effect: Effect) -> int:
+    """1: the references do better; -1: worse; 0: not to be told.
+
+    Accuracy says how much, and accuracy or loss that it is no chance: a sharper or softer loss alone is no stage at fault.
+    """
+    if abs(effect.value) < MEANINGFUL_POINTS:
+        return 0
+    sign = 1 if effect.value > 0 else -1
+    p_values = [effect.p_value]
+    if effect.nats is not None and effect.nats_p_value is not None and effect.nats.value * sign >= LEAST_NATS:
+        p_values.append(effect.nats_p_value)
+    return sign if min(p_values) < UNSUSPECTED_LEVEL else 0
+
+
+def _is_none(effect: Effect) -> bool:
+    """Whether the references change no answers that matter."""
+    return effect.low > -MEANINGFUL_POINTS and effect.high < MEANINGFUL_POINTS
 
 
 def references(stages: CaseStages | None, confirmed: Sequence[Stage | None], trained: bool) -> dict[Stage, Intervention]:
