@@ -17,6 +17,7 @@ from valgap.checks.seen_part import not_seen
 from valgap.confidence import calibrated
 from valgap.errors import NothingRecordedError, ValgapError
 from valgap.features import Measurements, images_of_run, rows_of_path
+from valgap.features.feature_rows import with_feature_rows
 from valgap.features.loop_files import with_loop_files
 from valgap.gap import gap_parts
 from valgap.record.known_samples import with_seen_labels
@@ -103,7 +104,8 @@ def diagnose(
         seconds = 0.0 if unmeasured == INTERRUPTED else seconds  # who stops it does not want re-runs either
     elif record.closing is not None and record.closing.cut and not cut_short:
         unmeasured = "some measurements did not fit after the run; valgap diagnose makes them"
-    record = with_loop_files(with_seen_labels(record)) if images > 0 else with_seen_labels(record)
+    record = with_seen_labels(record)
+    record = with_loop_files(with_feature_rows(record)) if images > 0 else record
     taken = time.monotonic() - begun
     looked_at = images_of_run(record, images)
     stages = Stages(record, looked_at, ask)

@@ -85,9 +85,11 @@ def loop_files(run: RunRecord, train: Pass, val: Pass) -> LoopFiles | None:
         return None
     whole = len(train.samples) == sum(counts.values())  # every target of training is known
     folders = {folder: images_in_order(folder) for folder in image_folders(run)}
+    opened: set[Path] = set()
     for count in dict.fromkeys((len(order), len(train.samples))):
         rows = [r for r in opened_in_a_row(run, count) if r not in folders.values()]
-        folders |= {Path(os.path.commonpath(r)) / f"#{count}-{i}": r for i, r in enumerate(rows)}
+        more = {Path(os.path.commonpath(r)) / f"#{count}-{i}": r for i, r in enumerate(rows)}
+        folders, opened = folders | more, opened | set(more)
     likely: list[tuple[float, bool, Path, dict[str, int]]] = []
     for folder, files in folders.items():
         classes = _classes([Path(f).parent.name for f in files], order) if len(files) == len(order) else None
@@ -99,7 +101,10 @@ def loop_files(run: RunRecord, train: Pass, val: Pass) -> LoopFiles | None:
     for _, all_shown, folder, classes in likely:
         for other, theirs in folders.items():
             labels = [classes.get(Path(f).parent.name, -1) for f in theirs]
-            fits = Counter(labels) == counts if whole else len(theirs) == len(train.samples) and min(labels) >= 0
+            as_many = len(theirs) == len(train.samples) and min(labels) >= 0
+            fits = Counter(labels) == counts if whole else as_many
+            # Wrong targets have other counts than the folders: then looks must tell that these files are the images.
+            fits = fits or (as_many and other in opened and _looks_like(run, theirs, all_shown))
             if other != folder and 0 < len(theirs) <= MOST_FILES and fits:
                 val_files = tuple(zip(folders[folder], order.tolist(), strict=True))
                 return LoopFiles(tuple(zip(theirs, labels, strict=True)), val_files, all_shown)
@@ -125,6 +130,12 @@ def _likeness(run: RunRecord, val: Pass, files: list[str], whole: bool) -> float
     values = kept.values
     ours = flat(np.stack([small(values[i].mean(0)) for i, _ in rows]))
     return float((ours * pictures[own]).sum(1).mean())
+
+
+def _looks_like(run: RunRecord, files: list[str], whole: bool) -> bool:
+    """Whether most of the kept training images are told to be one of these files by their looks."""
+    kept = next((k for k in reversed(run.kept) if run.passes[k.pass_index].phase == "train"), None)
+    return kept is not None and len(kept.sample) > 0 and float((likest(kept, pictures_of(files, whole)) >= 0).mean()) >= MOSTLY
 
 
 def _classes(folders: list[str], order: IntArray) -> dict[str, int] | None:

@@ -284,6 +284,12 @@ def _record(
             for k in p.record.kept
             if k.pass_index in p.merged
         ),
+        rows=tuple(
+            replace(r, pass_index=p.merged[r.pass_index], sample=np.where(r.sample >= 0, _numbers(p).samples[r.sample], -1))
+            for p in leading
+            for r in p.record.rows
+            if r.pass_index in p.merged
+        ),
         seen=tuple(
             replace(s, pass_index=p.merged[s.pass_index]) for p in leading for s in p.record.seen if s.pass_index in p.merged
         ),

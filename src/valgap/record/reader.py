@@ -24,6 +24,7 @@ from valgap.types import (
     Closing,
     GradientStats,
     KeptInputs,
+    KeptRows,
     LoaderInfo,
     LossStats,
     ModelInfo,
@@ -164,6 +165,7 @@ class _Assembler:
             seconds=float(end["seconds"]) if "seconds" in end else max(float(e.get("at", 0.0)) for e in self.events),
             provenance={e["dataset"]: Provenance(**fields_of(Provenance, e)) for e in self.of("provenance")},
             kept=tuple(self._kept(e, passes) for e in self.of("kept") if int(e["pass"]) in self.positions),
+            rows=tuple(self._rows(e, passes) for e in self.of("rows") if int(e["pass"]) in self.positions),
             seen=tuple(self._seen(e) for e in self.of("seen") if int(e["pass"]) in self.positions),
             shortened=shortened_of(self.of("shortened"), self.of("cut"), self.positions),
         )
@@ -178,6 +180,14 @@ class _Assembler:
         if sample.shape != images.shape[:1]:
             raise ValueError(f"{len(sample)} samples have {len(images)} images")
         return KeptInputs(position, sample, images, low, high)
+
+    def _rows(self, event: dict[str, Any], passes: Sequence[Pass]) -> KeptRows:
+        position = self.positions[int(event["pass"])]
+        sample = with_new_ids(np.asarray(event["sample"]), self.renamed.get(passes[position].dataset, {}))
+        values = np.asarray(event["values"])
+        if values.ndim != 2 or sample.shape != values.shape[:1]:
+            raise ValueError(f"{len(sample)} samples have rows of shape {values.shape}")
+        return KeptRows(position, sample, values, int(event["width"]), bool(event["made"]))
 
     def _names(self) -> tuple[str, ...]:
         names: list[str] = []

@@ -16,7 +16,7 @@ import numpy as np
 
 from valgap.features import Measurements
 from valgap.features.source import class_names
-from valgap.reference.positions import rows_by_position
+from valgap.reference.positions import MADE_ONCE, rows_by_position
 from valgap.reference.probing import MIN_IMAGES, answers, gained, held_out, likely_above
 from valgap.stats import best_label_permutation, paired_difference
 from valgap.types import Compared, Evidence, ImageRows, IntArray, Intervention, Measured, RunRecord, Untreatable
@@ -105,6 +105,8 @@ def _own_answers(run: RunRecord, rows: ImageRows, mapped: IntArray) -> Measured 
 
 def _treatment(run: RunRecord, rows: ImageRows, mapped: IntArray, faulty: Sequence[bool]) -> Intervention | Untreatable:
     """The targets of the sides at fault by their files' folders."""
+    if run.made_once:
+        return Untreatable(MADE_ONCE)
     train, val = run.last_train, run.last_validation
     indices = list(class_names(run, train)) if train is not None else []  # the program's, of the classes of ``rows``
     targets: dict[str, list[int]] = {}

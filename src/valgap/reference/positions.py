@@ -6,6 +6,8 @@ import numpy as np
 
 from valgap.types import ImageRows, IntArray, RunRecord
 
+MADE_ONCE = "the program makes its features once, before it trains: its images are not there to be exchanged while it runs"
+
 
 def rows_by_position(run: RunRecord, rows: ImageRows, dataset: int, is_val: bool) -> IntArray | None:
     """(N,) the row of each position of a data set, among the images of one side; -1 for none. None where none is known."""

@@ -32,7 +32,7 @@ from valgap.reference.finished_model import (
     odd_side,
     used_to_another,
 )
-from valgap.reference.positions import files_by_position
+from valgap.reference.positions import MADE_ONCE, files_by_position
 from valgap.reference.probing import MIN_IMAGES, Answers, above_chance, answers, gained, likely_above
 from valgap.reference.seen_images import Colours, Side, cosines, kept_of, sides_of, with_files, with_files_of_their_class
 from valgap.types import (
@@ -269,6 +269,8 @@ def _treatment(
 
     Where training is read wrongly, its colours are no guide: pretrained weights know theirs, and fresh ones take any.
     """
+    if run.made_once:
+        return Untreatable(MADE_ONCE)
     files: dict[str, list[str]] = {}
     for one, is_val in ((run.last_train, False), (run.last_validation, True)):
         own = files_by_position(run, rows, one.dataset, is_val) if one is not None else None

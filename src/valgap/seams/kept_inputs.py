@@ -24,25 +24,26 @@ class KeptPasses:
 
     def __init__(self, writer: RecordWriter) -> None:
         self.writer = writer
-        self._last: dict[tuple[int, str], dict[str, Any] | None] = {}  # by data set and kind, what is still to be written
+        self._last: dict[tuple[str, int, str], dict[str, Any] | None] = {}  # by event, data set and kind: still to be written
 
-    def add(self, index: int, dataset: int, kind: str, keeper: InputKeeper) -> None:
-        """A pass of this kind ("train" or "eval") is over."""
-        place = (dataset, kind)
-        kept = keeper.result()
-        if kept is None or (place not in self._last and len(self._last) >= MAX_PASSES):
+    def add(self, index: int, dataset: int, kind: str, event: str, kept: dict[str, Any] | None) -> None:
+        """A pass of this kind ("train" or "eval") is over; the event's name ("kept", "rows") and its body."""
+        place = (event, dataset, kind)
+        of_event = sum(p[0] == event for p in self._last)
+        if kept is None or (place not in self._last and of_event >= MAX_PASSES):
             return
         body = {"pass": index, **kept}
         if place in self._last:
             self._last[place] = body
         else:
-            self.writer.write("kept", body)
+            self.writer.write(event, body)
             self._last[place] = None
 
     def finish(self) -> None:
         """The program has ended."""
-        for body in filter(None, self._last.values()):
-            self.writer.write("kept", body)
+        for (event, _, _), body in self._last.items():
+            if body is not None:
+                self.writer.write(event, body)
         self._last = dict.fromkeys(self._last)
 
 

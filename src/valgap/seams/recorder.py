@@ -255,6 +255,8 @@ class Recorder:
             self._current.functions = functions_given(images)
         walk.inputs.add(images.detach(), walk.num_batches)
         walk.kept.add(images, walk.num_batches)
+        if images.ndim == 2:
+            walk.rows.add(images)
         if walk.held is not None:
             walk.held.add(images, len(self.samples.names))
         if walk.given is not None and not walk.num_batches:
@@ -449,7 +451,8 @@ class Recorder:
         if walk.seen is not None:
             self.writer.write("seen", {"pass": walk.index, **quantized(walk.seen)})
             walk.seen = None
-        self._kept.add(walk.index, walk.dataset_id, kind, walk.kept)
+        self._kept.add(walk.index, walk.dataset_id, kind, "kept", walk.kept.result())
+        self._kept.add(walk.index, walk.dataset_id, kind, "rows", walk.rows.result())
         if model is None:
             return
         if walk.steps:

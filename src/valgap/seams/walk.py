@@ -20,6 +20,7 @@ from valgap.seams.datasets import length_of, safe_len
 from valgap.seams.held_images import HeldImages
 from valgap.seams.inputs import InputCollector, LossCollector
 from valgap.seams.kept_inputs import InputKeeper
+from valgap.seams.kept_rows import RowKeeper
 from valgap.seams.logit_gradients import against_cross_entropy
 from valgap.seams.open_batch import OpenBatch
 from valgap.seams.routes import Route
@@ -85,6 +86,7 @@ class Walk:
         self.mode_rows: list[tuple[float, float, float, float]] = []
         self.inputs = InputCollector()
         self.kept = InputKeeper(self.length)
+        self.rows = RowKeeper()
         self.held = HeldImages() if loader_id < 0 else None
         self.gradients: list[tuple[torch.Tensor, torch.Tensor]] = []  # of each sampled batch, see ``against_cross_entropy``
         self._written_samples = 0
@@ -182,6 +184,9 @@ class Walk:
                 call.model.num_outputs = _columns(logits)
         if logits is not None:
             self.outputs = _columns(logits)
+        if len(batch.shape) > 1:
+            self.rows.made = True
+            self.rows.add(logits if batch.loss_logits is None else None)
         target = self._target(batch, target_keys)
         if target is None and self.loader_id < 0 and call is not None and call.gradient is not None:
             target = call.gradient.pulled_up()
@@ -325,6 +330,7 @@ class Walk:
             for name, parts in columns.items()
         }
         self.kept.name(table["sample"], self._written_samples)
+        self.rows.name(table["sample"])
         if self.held is not None:
             self.held.name(table["sample"], table["target"])
         self._written_samples += len(table["sample"])

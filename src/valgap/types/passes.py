@@ -209,6 +209,17 @@ class SeenInputs:
 
 
 @dataclass(frozen=True)
+class KeptRows:
+    """Rows of numbers of one pass, in its order: what the model was given, or (``made``) what it made of images."""
+
+    pass_index: int  # position in RunRecord.passes
+    sample: IntArray  # (n,) int32 sample ids, -1 unknown
+    values: FloatArray  # (n, d) float16: d of the ``width`` numbers of each row, evenly spaced
+    width: int
+    made: bool
+
+
+@dataclass(frozen=True)
 class KeptInputs:
     """Images of one pass as the model was given them, spread over its batches: what a stage's reading is judged by."""
 

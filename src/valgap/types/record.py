@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from valgap.types.arrays import Phase
 from valgap.types.closing import Closing
-from valgap.types.passes import KeptInputs, Pass, SeenInputs
+from valgap.types.passes import KeptInputs, KeptRows, Pass, SeenInputs
 from valgap.types.program import (
     DatasetInfo,
     LoaderInfo,
@@ -70,6 +70,8 @@ class RunRecord:
     seconds: float
     seen: tuple[SeenInputs, ...] = ()  # of the first pass over each data set
     kept: tuple[KeptInputs, ...] = ()  # of the first and the last pass over each data set, with and without gradients
+    rows: tuple[KeptRows, ...] = ()  # features that a model made, or was given; of the same passes
+    made_once: bool = False  # training learned from features that were made of the images before; see features/feature_rows.py
     schedules: tuple[ScheduleState, ...] = ()
     ranks: tuple[RankInfo, ...] = ()  # the processes of a program of several; empty for a process alone
     unseen: tuple[str, ...] = ()  # what keeps a sound result from being told sound, a sentence each; see record/whole.py
