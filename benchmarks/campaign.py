@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--label", default="after")
     parser.add_argument("--seeds", type=int, choices=(1, 2), default=2, help="seeds that a true cost is measured over")
     parser.add_argument("--only", default="", help="names of programs, kinds or stages, separated by commas")
+    parser.add_argument("--budget", default="", help="of re-runs, such as 1x or 60s; none: the record alone. Give it a --label")
     parser.add_argument("--again", action="store_true", help="run what valgap says of them once more")
     parser.add_argument("--keep", type=Path, default=Path(".bench-campaign"))
     parser.add_argument("--table", action="store_true", help="only write the table")
@@ -107,7 +108,7 @@ def work(chosen: list[Program], given: argparse.Namespace, keep: Path) -> None:
                 print("time is up", flush=True)
                 return
             label, each, seed = job
-            row = bare(each, seed, keep) if label == "bare" else asked(each, label, keep)
+            row = bare(each, seed, keep) if label == "bare" else asked(each, label, keep, given.budget)
             add(row)
             rows[label, each.name, seed] = row
             print(label, each.name, seed, each.base.name, *(k.name for k in each.kinds), told(row), flush=True)

@@ -25,6 +25,7 @@ PROBE = {
 }
 SECOND_SEED_S = 12.0
 SURE = 0.5
+OF_STAGES = ("stage", "points", "nats", "verdict", "confidence", "proved", "causes")
 
 
 def write(draft: Draft, folder: Path, seed: int, probed: bool) -> Path:
@@ -96,8 +97,8 @@ def bare(program: Program, seed: int, keep: Path) -> Row:
         shutil.rmtree(where)
 
 
-def asked(program: Program, label: str, keep: Path) -> Row:
-    """What valgap says of a program: its record is made and judged."""
+def asked(program: Program, label: str, keep: Path, budget: str = "") -> Row:
+    """What valgap says of a program: its record is made and judged, with re-runs where there is a budget."""
     where = Path(tempfile.mkdtemp())
     try:
         file = write(program.draft, where / "program", program.base.seed, probed=False)
@@ -105,7 +106,8 @@ def asked(program: Program, label: str, keep: Path) -> Row:
         command = ["-m", "valgap", "run", "--out", str(record), *arguments(program, file, keep)]
         status, out, err, record_s = timed(command, where)
         row: Row = {"label": label, "name": program.name, "status": status, "printed": printed(program, out)}
-        _, out, complaint, diagnose_s = timed(["-m", "valgap", "diagnose", str(record), "--json"], where)
+        more = ["--budget", budget] if budget else []
+        _, out, complaint, diagnose_s = timed(["-m", "valgap", "diagnose", str(record), "--json", *more], where)
         row["seconds"] = {"record": record_s, "diagnose": diagnose_s}
         row["map"] = list(confidence.MAP)  # of confidences, see campaign_fit.py
         try:
@@ -128,9 +130,7 @@ def answer(said: Row) -> Row:
     return {
         "top": findings[0] if findings else None,
         "findings": [f for f in findings if (f["confidence"] or 0) >= SURE],
-        "stages": [{k: s.get(k) for k in ("stage", "points", "nats", "verdict", "confidence", "causes")} for s in said["stages"]]
-        if said.get("stages") is not None
-        else None,
+        "stages": [{k: s.get(k) for k in OF_STAGES} for s in said["stages"]] if said.get("stages") is not None else None,
         "val": val.get("value"),
     }
 

@@ -19,6 +19,8 @@ UNSOUND = 5.0
 NEAR_POINTS, NEAR_SHARE = 5.0, 0.2
 EDGES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.01)
 NOTHING = "nothing"
+RECORD_ALONE = "after"  # the label of the rows without re-runs
+ALL_HAVE = ("programs, of them healthy", "no answer")
 COLUMNS = (*HALVES, APART)
 Row = Mapping[str, Any]
 Rows = Mapping[tuple[str, str, int], Row]
@@ -228,6 +230,16 @@ def by_kind(of: Sequence[Case]) -> list[str]:
     return table(["kind", "stage", "right", "points lost", "told"], [line for _, line in lines])
 
 
+def beside(halves: Mapping[str, Sequence[Case]], alone: Mapping[str, Sequence[Case]]) -> list[str]:
+    """The figures of the same programs by the record alone."""
+    told = {}
+    for half, of in halves.items():
+        names = {c.program.name for c in of}
+        told[half] = figures([c for c in alone[half] if c.program.name in names])
+    lines = [[what, *(told[h][what] for h in COLUMNS)] for what in told[COLUMNS[0]] if what not in ALL_HAVE]
+    return ["The same programs from the record alone:", "", *table(["", *COLUMNS], lines)]
+
+
 def write_table(programs: Sequence[Program], rows: Rows, to: Path) -> None:
     """The whole report."""
     text = ["# Campaign", "", INTRODUCTION, ""]
@@ -236,6 +248,8 @@ def write_table(programs: Sequence[Program], rows: Rows, to: Path) -> None:
         told = {half: figures(of) for half, of in halves.items()}
         text += [f"## {label}", ""]
         text += table(["", *COLUMNS], [[what, *(told[h][what] for h in COLUMNS)] for what in told[COLUMNS[0]]])
+        if label != RECORD_ALONE:
+            text += beside(halves, {half: cases([p for p in programs if p.half == half], rows, RECORD_ALONE) for half in COLUMNS})
         for half, of in halves.items():
             if of:
                 text += [f"### {label}, {half}: confidence, and stages", ""]

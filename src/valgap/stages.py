@@ -210,7 +210,7 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
         points,
         nats,
         verdict,
-        confidence,
+        confidence if verdict == "at fault" else min(HINT, confidence),
         bool(proved),
         causes,
         summary,

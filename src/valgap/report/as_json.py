@@ -116,6 +116,7 @@ def _stage(line: StageLine) -> dict[str, Any]:
         "proved": line.proved,
         "causes": list(line.causes),
         "summary": line.summary,
+        "missing": line.missing,
         "evidence": [asdict(e) for e in line.evidence],
     }
 
