@@ -23,6 +23,7 @@ from typing import Any
 
 from campaign.harness import answer, last_line, timed
 
+from valgap import confidence
 from valgap.stats import wilson_interval
 
 HERE = Path(__file__).resolve().parent
@@ -31,8 +32,8 @@ ROWS = HERE / "results" / "strangers.jsonl"
 TABLE = HERE / "results" / "strangers.md"
 SEEDS = (0, 1)
 SURE = 0.5
-# The first of them were asked while mechanisms were mended for them; the later ones only once those were done.
-FRESH = "p41"
+# From which program on, and what was done before they were asked.
+GROUPS = (("p01", "mechanisms were mended for these"), ("p41", "asked once those were done"), ("p52", "asked for the first time"))
 LEAST_COST = 6.0
 NEAR_POINTS, NEAR_SHARE = 5.0, 0.2
 READ = ("read_train", "read_val")
@@ -103,7 +104,7 @@ def asked(one: Stranger, label: str, data: Path) -> Row:
         _, out, complaint, diagnose_s = timed(["-m", "valgap", "diagnose", "record", "--json"], where)
         row: Row = {"label": label, "name": one.name, "seed": 0, "seconds": {"record": record_s, "diagnose": diagnose_s}}
         try:
-            return row | answer(json.loads(out))
+            return row | {"map": list(confidence.MAP)} | answer(json.loads(out))
         except json.JSONDecodeError:
             return row | {"findings": [], "top": None, "stages": [], "error": last_line(complaint) or last_line(err)}
     finally:
@@ -152,10 +153,11 @@ def write_table(rows: dict[tuple[str, str, int], Row]) -> None:
     every = strangers()
     labels = [x for x in ("first asked", "after") if any(k[0] == x for k in rows)]
     lines = ["# Strangers' programs", "", INTRODUCTION, ""]
-    for title, chosen in (
-        ("mechanisms were mended for these", [s for s in every if s.name < FRESH]),
-        ("asked once those were done", [s for s in every if s.name >= FRESH]),
-    ):
+    ends = [*(first for first, _ in GROUPS[1:]), "q"]
+    for (first_name, title), end in zip(GROUPS, ends, strict=True):
+        chosen = [s for s in every if first_name <= s.name < end]
+        if not chosen:
+            continue
         lines += [f"## {chosen[0].name} .. {chosen[-1].name}: {title}", "", "| | " + " | ".join(labels) + " |"]
         lines += ["|---" * (len(labels) + 1) + "|"]
         faulty = [s for s in chosen if s.stages and (c := cost(s, rows)) is not None and c >= LEAST_COST]

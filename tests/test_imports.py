@@ -28,7 +28,7 @@ ALLOWED = {
     "training": BASE | {"data", "engine", "models", "recipe"},
     "features": BASE | {"data", "engine", "models"},
     "checks": {"types", "stats"},
-    "stages": BASE,
+    "stages": BASE | {"confidence"},
     "confidence": set(),
     "reference": BASE | {"data", "features", "checks", "recipe"},
     "report": {"types"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 from campaign.kind import APART, HALVES, STAGES
 from campaign.plan import Program, digest
+from valgap.confidence import calibrated, log_odds
 from valgap.stats import wilson_interval
 
 SURE = 0.5
@@ -57,11 +59,16 @@ class Case:
         if self.row.get("stages") is not None:
             at_fault = [s for s in self.row["stages"] if s["verdict"] == "at fault"]
             return [
-                Verdict(s["stage"], s["confidence"] or 0.0, value(s["points"]), s["stage"] in self.program.stages)
+                Verdict(s["stage"], self.sureness(s["confidence"]), value(s["points"]), s["stage"] in self.program.stages)
                 for s in at_fault
             ]
         told = self.row["findings"] or ([self.row["top"]] if self.row["top"] else [])
-        return [Verdict(f["stage"], f["confidence"] or 0.0, f["points"], self.met(f)) for f in told]
+        return [Verdict(f["stage"], self.sureness(f["confidence"]), f["points"], self.met(f)) for f in told]
+
+    def sureness(self, told: float | None) -> float:
+        """The confidence as it would be told today: rows may be older than the line that is in force."""
+        claims = claimed(told or 0.0, self.row.get("map", (0.0, 1.0)))
+        return calibrated(claims)
 
     def met(self, finding: Row) -> bool:
         """The finding has a right stage; or a right name, whose stage our list of codes may see elsewhere."""
@@ -94,6 +101,13 @@ class Case:
     def demanded(self) -> bool:
         """It is faulty, and the fault costs something."""
         return not self.program.healthy and self.points >= HARMLESS
+
+
+def claimed(told: float, line: Sequence[float]) -> float:
+    """What the checks claimed, where ``line`` (offset, slope) made that confidence of it; hints as they are."""
+    if told < SURE or tuple(line) == (0.0, 1.0):
+        return told
+    return 1 / (1 + math.exp(-(log_odds(told) - line[0]) / line[1]))
 
 
 def value(points: Any) -> float | None:

@@ -1,7 +1,8 @@
 """How sure a finding is told to be: what its check claims, mapped so that of findings told with p, a share p is right.
 
-The map (Platt 1999: a line between the log odds) is fitted on the calibration half of the campaign by ``make fit-confidences``,
-which writes it into this file; see docs/campaign.md. Only what is told is mapped: a hint stays one, and nothing becomes a hint.
+The map (Platt 1999: a line between the log odds) is fitted on strangers' programs as they were asked for the first time, by
+``make fit-confidences``, which writes it into this file; see docs/campaign.md. Only what is told is mapped: a hint stays one, and
+nothing becomes a hint.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from valgap.confidence import calibrated
 from valgap.types import STAGES, CaseStages, Clear, Compared, Evidence, Finding, Judged, Measured, Stage, StageLine, StageShare
 
 # A finding at or above this confidence is one we would bet on; below it is a hint.
@@ -195,7 +196,7 @@ def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
     if leading is not None and isinstance(leading.outcome, Finding):
         verdict, summary = "at fault", leading.outcome.summary
         # Of the stage, not of the name.
-        confidence = max(leading.outcome.confidence, found.confidence if found.verdict == "at fault" else 0.0)
+        confidence = max(leading.outcome.confidence, calibrated(found.confidence) if found.verdict == "at fault" else 0.0)
         evidence = (*leading.outcome.evidence, *evidence)
         if leading.effect is not None:
             points = Measured(leading.effect.value, leading.effect.low, leading.effect.high)
