@@ -39,7 +39,7 @@ def with_feature_rows(run: RunRecord) -> RunRecord:
                 if found is not None and len(found) == len(run.passes[i].samples):
                     tables[i], sources[last.phase] = found, source
                     break
-    return _told_by_images(run, tables, sources) if len(sources) == 2 else run
+    return _told_by_images(run, tables, sources) if sources else run
 
 
 def images_of_rows(rows: KeptRows, made: KeptRows) -> IntArray | None:

@@ -35,6 +35,7 @@ from valgap.reference.finished_model import (
 from valgap.reference.positions import MADE_ONCE, files_by_position
 from valgap.reference.probing import MIN_IMAGES, Answers, above_chance, answers, gained, likely_above
 from valgap.reference.seen_images import Colours, Side, cosines, kept_of, sides_of, with_files, with_files_of_their_class
+from valgap.reference.undone import Undone, undone
 from valgap.types import (
     AskAgain,
     AskedAgain,
@@ -186,6 +187,9 @@ def compare_train(sides: Sides | str) -> Compared:
     told = sides.told
     if not told:
         return Compared("unknown", "", missing="classes that a pretrained network tells apart at this size")
+    done = _done_to_all(sides)
+    if done is not None:
+        return _undone(sides, done)
     own = max(("seen", "seen"), ("seen", "sound"), key=lambda k: told[k].accuracy)
     where = "as seen" if own[1] == "seen" else "from its files"
     excused = sides.train.random and not _shrinks(sides.train)
@@ -218,6 +222,39 @@ def compare_train(sides: Sides | str) -> Compared:
         kind=kind,
         treatment=sides.treat_train,
     )
+
+
+def _done_to_all(sides: Sides) -> Undone | None:
+    """What is done to all training images alike, and not to those of validation."""
+    points, _ = gained(sides.told["seen", "seen"], sides.told["sound", "sound"])
+    if points.value < LEAST_POINTS:
+        return None
+    train, val = sides.train, sides.val
+    found = undone(train.under, train.labels, (val.sound, val.labels))
+    same = undone(val.under, val.labels, (train.sound, train.labels)) if found is not None else None
+    return found if same is None or found is None or same.what != found.what else None
+
+
+def _undone(sides: Sides, done: Undone) -> Compared:
+    """The fault of training images that are better known once something is undone that was done to all of them."""
+    train, val = sides.train, sides.val
+    classes = int(max(train.labels.max(), val.labels.max())) + 1
+    before = sides.told["seen", "seen"]
+    after = answers(train.under(done.undo), train.labels, {"val": (val.seen, val.labels)}, classes)["val"]
+    points, nats = gained(before, after)
+    facts = (
+        _evidence("a probe taught by the files of val, asked about training images as seen", done.before),
+        _evidence("the same probe, asked about training images with that undone", done.after),
+        _evidence("a probe taught by training images as seen, asked about val as seen", before),
+        _evidence("a probe taught by training images with that undone, asked about val as seen", after),
+        *_about("train", train),
+    )
+    told = f"training images {done.what} as the network sees them, validation images do not"
+    remedy = "look at some training images as the network is given them; compare the order of axes and channels on both sides"
+    return Compared(
+        "at fault", told, points, nats, SURE * done.likely, facts, remedy,
+        pictures=_few(train.names), kind="turned", treatment=sides.treat_train,
+    )  # fmt: skip
 
 
 def _as_strong_augmentation_does(seen: Answers, sound: Answers, sides: Sides) -> bool:

@@ -89,6 +89,7 @@ class Side:
     sound: FloatArray  # (n, D)
     varied: FloatArray  # (n, D) as read here, then, where the seen ones change at random, cropped, mirrored and lit at random
     turned: Callable[[], FloatArray]  # (3, m, D) the first m as read here, by one, two and three quarter turns to the left
+    under: Callable[[Callable[[Pixels], Pixels]], FloatArray]  # (n, D) as the network saw them, under a change of their pixels
     native: Callable[[], FloatArray]  # (n, D) as the network saw them, at the size that it did
     spread: float  # of the seen values beyond the colour map, of that of the files'
     changed: float  # spread of the same images in the last pass over that in the first; nan where not known
@@ -159,13 +160,16 @@ def sides_of(kept: Sequence[KeptInputs], known: Sequence[Known], first: KeptInpu
         changed, random = _change(first, one) if side == 0 and first is not one else (float("nan"), True)
         varied = network.plain(_sized(_varied(files))) if side == 0 and random else own
         turned = functools.partial(_turned, network, files[:TURNED])
+        under = functools.partial(_under, network, shown)
         native = functools.partial(network.plain, shown)
         scale = float(np.std(shown.astype(np.float32), axis=(0, 1, 2)).mean())
         spread = scale / max(1e-6, float(np.std(files.astype(np.float32), axis=(0, 1, 2)).mean()))
         colours = _colours_given(values, files)
         frame = _frame([path for _, path in places[1]], values)
         out.append(
-            Side(tuple(places[1]), places[2], features, own, varied, turned, native, spread, changed, random, colours, frame)
+            Side(
+                tuple(places[1]), places[2], features, own, varied, turned, under, native, spread, changed, random, colours, frame
+            )
         )
     return out[0], out[1]
 
@@ -200,6 +204,10 @@ def _varied(files: Pixels) -> list[Pixels]:
 
 def _turned(network: Backbone, files: Pixels) -> FloatArray:
     return np.stack([network.plain(_sized(np.rot90(files, k, axes=(1, 2)))) for k in (1, 2, 3)])
+
+
+def _under(network: Backbone, shown: Pixels, change: Callable[[Pixels], Pixels]) -> FloatArray:
+    return network.plain(_sized(change(shown)))
 
 
 def _change(first: KeptInputs, last: KeptInputs) -> tuple[float, bool]:

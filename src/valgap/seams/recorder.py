@@ -236,14 +236,7 @@ class Recorder:
         self._close_current()
         tracked = self._track(module)
         if walk.index < 0:
-            walk.index = self.num_passes
-            self.num_passes += 1
-            walk.started = time.perf_counter()
-            self._newest = walk
-            self.walks.append(walk)
-            self._ranks.pass_begun()
-            place = {"pass": walk.index, "loader": walk.loader_id, "dataset": walk.dataset_id}
-            self.writer.write("pass_begin", {**place, "loops": self._loops.turns()})
+            self._begin_pass(walk)
         self._start(tracked, grad_enabled)
         size, shape = int(images.shape[0]), tuple(images.shape[1:])
         self._current = OpenBatch(walk, walk.num_batches, size, loaded, fingerprint(images), shape=shape)
@@ -253,16 +246,36 @@ class Recorder:
         if walk.num_batches == 0 and not tracked.modes()[0]:
             self._current.images = images[:KEPT_IMAGES].detach().clone()
             self._current.functions = functions_given(images)
-        walk.inputs.add(images.detach(), walk.num_batches)
-        walk.kept.add(images, walk.num_batches)
-        if images.ndim == 2:
-            walk.rows.add(images)
-        if walk.held is not None:
-            walk.held.add(images, len(self.samples.names))
+        walk.look_at(images, len(self.samples.names))
         if walk.given is not None and not walk.num_batches:
             walk.given.used = images[: len(walk.given.loaded)].detach().clone()
         self._see(walk, images, grad_enabled)
         walk.num_batches += 1
+
+    def _begin_pass(self, walk: Walk) -> None:
+        """The first batch of this walk is used."""
+        walk.index = self.num_passes
+        self.num_passes += 1
+        walk.started = time.perf_counter()
+        self._newest = walk
+        self.walks.append(walk)
+        self._ranks.pass_begun()
+        place = {"pass": walk.index, "loader": walk.loader_id, "dataset": walk.dataset_id}
+        self.writer.write("pass_begin", {**place, "loops": self._loops.turns()})
+
+    def _begin_anew(self, walk: Walk, batch: OpenBatch) -> None:
+        """The open batch is the first of a training: what was in its walk before gave nothing that can learn."""
+        walk.exhausted = True
+        walk.num_batches -= 1
+        other = walk.another()
+        self._begin_pass(other)
+        batch.walk, batch.number = other, 0
+        if batch.loaded is not None:
+            batch.loaded.walk = other
+            other.meet(batch.loaded.marks())
+            if batch.loaded.origin is not None:
+                other.look_at(batch.loaded.origin, len(self.samples.names))
+        other.num_batches = 1
 
     def _call(self, batch: OpenBatch, model: TrackedModel, images: torch.Tensor, grad_enabled: bool) -> Call:
         """Open a call on a batch."""
@@ -365,6 +378,9 @@ class Recorder:
     def backward_started(self, tensors: Any) -> None:
         """``backward`` begins."""
         call = self._current.chosen() if self._current is not None else None
+        walk = self._open_walk()
+        if walk is not None and self._current is not None and self._current.walk is walk and walk.only_looked:
+            self._begin_anew(walk, self._current)
         scale = self._steps.backward_started(tensors, self._open_walk(), call.model if call is not None else None)
         if call is not None and call.gradient is not None:
             call.gradient.scale = scale

@@ -141,6 +141,26 @@ class Walk:
             loaded.keys = None
         return loaded
 
+    def look_at(self, images: torch.Tensor, num_names: int) -> None:
+        """The images (N, ...) of its next batch, as the model is given them; ``num_names``: of all samples known by now."""
+        self.inputs.add(images.detach(), self.num_batches)
+        self.kept.add(images, self.num_batches)
+        if images.ndim == 2:
+            self.rows.add(images)
+        if self.held is not None:
+            self.held.add(images, num_names)
+
+    @property
+    def only_looked(self) -> bool:
+        """Whether the batches so far, from no loader, had gradients recorded and yet no answers that can learn.
+
+        A frozen network without ``no_grad`` that makes features, before the training that begins now.
+        """
+        if self.loader_id >= 0 or self.backwards or self.steps or self.part or not self._rows:
+            return False
+        calls = [c for batch, _, _ in self._rows for c in batch.calls]
+        return len(self._rows) == self.num_batches - 1 and bool(calls) and not any(c.requires_grad for c in calls)
+
     @property
     def is_over(self) -> bool:
         """Whether the loader has no more to give: it said so, or it has given what it holds."""
