@@ -34,6 +34,7 @@ ALLOWED = {
     "report": {"types"},
     "edits": BASE,
     "exhibits": BASE | {"data"},
+    "comparison": BASE | {"exhibits"},
     "review": BASE | {"data", "exhibits"},
     "experiments": BASE | {"record", "seams"},
     "diagnosis": BASE | {"gap", "record", "features", "reference", "stages", "confidence", "checks", "experiments"},

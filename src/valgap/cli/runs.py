@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from valgap.cli.app import app
+from valgap.cli.app import FOUND, app
 from valgap.cli.console import PAGE, holds_verdicts, page_of, say, write_new
 from valgap.errors import ValgapError
 
@@ -72,17 +72,20 @@ def report(
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="RUN")],
-    second: Annotated[Path, typer.Argument(metavar="RUN")],
+    first: Annotated[Path, typer.Argument(metavar="GOOD")],
+    second: Annotated[Path, typer.Argument(metavar="BAD")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """Compare two runs: what differs in settings, data and result, and whether the result differs beyond chance.
+    """Hold two runs side by side: the first step and quantity in which they part, what explains it, and what it costs.
 
-    Example:  valgap compare runs/20261124-130043-train runs/last
+    Runs that differ in nothing, or in nothing but rounding or another seed, are told to be so. The exit status is 0 for
+    these, and 1 where the programs, their data or their settings part in substance.
+
+    Examples:  valgap compare runs/last-week runs/last     valgap compare runs/a runs/b --json
     """
     from rich.console import Console
 
-    from valgap.exhibits.comparison import compare as compare_runs
+    from valgap.comparison.result import compare as compare_runs
     from valgap.record.reader import read_record
     from valgap.report.compare_view import comparison_to_json, show_comparison
 
@@ -91,3 +94,5 @@ def compare(
         print(json.dumps(comparison_to_json(comparison), indent=1))
     else:
         show_comparison(comparison, Console())
+    if comparison.verdict == "parted":
+        raise typer.Exit(FOUND)

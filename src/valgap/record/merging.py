@@ -298,6 +298,7 @@ def _record(
             for p in reversed(ordered)
             for d, known_by in p.record.provenance.items()
         },
+        traced=(),  # of several processes no batch is seen whole
     )
 
 

@@ -21,6 +21,7 @@ from valgap.record.phases import PassFacts, infer_phases
 from valgap.record.printed import Spoken, numbers_of
 from valgap.record.whole import whole
 from valgap.types import (
+    QUANTITIES,
     Closing,
     GradientStats,
     KeptInputs,
@@ -36,8 +37,10 @@ from valgap.types import (
     SampleTable,
     ScheduleState,
     SeenInputs,
+    SourceFile,
     StateSnapshot,
     StepTable,
+    TracedBatches,
     Twin,
     WeightsLoaded,
 )
@@ -168,6 +171,8 @@ class _Assembler:
             rows=tuple(self._rows(e, passes) for e in self.of("rows") if int(e["pass"]) in self.positions),
             seen=tuple(self._seen(e) for e in self.of("seen") if int(e["pass"]) in self.positions),
             shortened=shortened_of(self.of("shortened"), self.of("cut"), self.positions),
+            traced=tuple(self._traced(e) for e in self.of("traced") if int(e["pass"]) in self.positions),
+            sources=tuple(SourceFile(**fields_of(SourceFile, e)) for e in self.of("source")),
         )
 
     def _seen(self, event: dict[str, Any]) -> SeenInputs:
@@ -188,6 +193,13 @@ class _Assembler:
         if values.ndim != 2 or sample.shape != values.shape[:1]:
             raise ValueError(f"{len(sample)} samples have rows of shape {values.shape}")
         return KeptRows(position, sample, values, int(event["width"]), bool(event["made"]))
+
+    def _traced(self, event: dict[str, Any]) -> TracedBatches:
+        columns = {k: np.asarray(v) for k, v in fields_of(TracedBatches, event).items()}
+        known = columns["quantity"] < len(QUANTITIES)  # a later version may take more
+        if any(len(v) != len(known) for v in columns.values()) or columns["few"].ndim != 2:
+            raise ValueError("the columns of traced batches differ in length")
+        return TracedBatches(self.positions[int(event["pass"])], **{k: v[known] for k, v in columns.items()})
 
     def _names(self) -> tuple[str, ...]:
         names: list[str] = []

@@ -108,7 +108,12 @@ class OptimizerSteps:
         if walk is None:
             return
         rates = [as_float(g.get("lr")) for g in optimizer.param_groups]
-        row = StepRow(optimizer_id, self._backwards_since, rates, self._loss, self._stale, self._meter.after())
+        norms = self._meter.after()
+        if norms is not None:
+            walk.traced.add("gradient", norms.every_grad)
+            walk.traced.add("update", norms.every_update)
+            norms.every_grad = norms.every_update = None
+        row = StepRow(optimizer_id, self._backwards_since, rates, self._loss, self._stale, norms)
         walk.step_rows.append(row)
         walk.steps += 1
         if new or optimizer_id not in self._trainings:

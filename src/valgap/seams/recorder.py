@@ -14,6 +14,7 @@ import torch
 from valgap.record.writer import RecordWriter
 from valgap.seams.batches import as_class_index, find_images, find_logits, logit_heads, tensors_in
 from valgap.seams.described import loader_settings, own_loader, without_workers
+from valgap.seams.fingerprints import Chosen
 from valgap.seams.inputs import fingerprint, is_sampled, miniatures, quantized
 from valgap.seams.kept_inputs import KeptPasses
 from valgap.seams.known_models import KnownModels
@@ -64,6 +65,7 @@ class Recorder:
         self._states = ModelStates(writer)
         self._ranks = Ranks(writer)
         self._loops = Loops()
+        self._chosen = Chosen()
         self._seen: set[tuple[int, bool]] = set()
         self._kept = KeptPasses(writer)
         self._looked_into: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -242,6 +244,7 @@ class Recorder:
         self._current = OpenBatch(walk, walk.num_batches, size, loaded, fingerprint(images), shape=shape)
         self._current.steps_before = walk.steps
         self.work += size * (LEARNING_WORK if grad_enabled else 1)
+        walk.traced.begin(walk.num_batches if self._chosen.next(grad_enabled) else None, images)
         self._call(self._current, tracked, images, grad_enabled)
         if walk.num_batches == 0 and not tracked.modes()[0]:
             self._current.images = images[:KEPT_IMAGES].detach().clone()
@@ -326,6 +329,7 @@ class Recorder:
         if batch.walk.wants_flush and not batch.walk.written:
             self._steps.settle(batch.walk)
             self.writer.write("part", batch.walk.take())
+            self._write_traced(batch.walk)
 
     # -- loss and step ------------------------------------------------------------------------
 
@@ -464,6 +468,7 @@ class Recorder:
         model = walk.model
         kind = "train" if walk.backwards or walk.steps else "eval"
         self.writer.write("pass_end", body)
+        self._write_traced(walk)
         if walk.seen is not None:
             self.writer.write("seen", {"pass": walk.index, **quantized(walk.seen)})
             walk.seen = None
@@ -487,6 +492,11 @@ class Recorder:
             self.last.trained(walk, loader, facts)
         elif loader is not None:
             self.last.evaluated(walk, loader, facts)
+
+    def _write_traced(self, walk: Walk) -> None:
+        traced = walk.traced.take(walk.index)
+        if traced is not None:
+            self.writer.write("traced", traced)
 
     def finish(self) -> None:
         """Write everything that is still open; the program has ended."""

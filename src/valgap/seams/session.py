@@ -17,6 +17,7 @@ from valgap.seams import environment
 from valgap.seams.children import Children, Origin
 from valgap.seams.images_opened import ImagesOpened
 from valgap.seams.prints import Moment, PrintTap
+from valgap.seams.program_text import ProgramText
 
 if TYPE_CHECKING:
     from valgap.seams.acting import Acting
@@ -75,6 +76,9 @@ class Session:
         self.ended = False
         self._first = origin is None and (place is None or place.rank == 0)
         self.writer.write("environment", {**environment.describe(argv, script), "module": module})
+        self._text = ProgramText(script, module) if self._first and make_acting is None else None
+        for line in self._text.first() if self._text is not None else ():
+            self.writer.write("source", line)
 
     @property
     def leads(self) -> bool:
@@ -202,6 +206,8 @@ class Session:
                 self.recorder.failed("finish", failure)
             if not self.writer.waiting:
                 self.writer.write("environment", {**environment.torch_facts(), **self._images_opened.facts()})
+        for line in self._text.rest() if self._text is not None and not self.writer.waiting else ():
+            self.writer.write("source", line)
         self.writer.write("end", {"exit_status": exit_status, "error": error, "seconds": round(seconds, 3)})
         return seconds
 

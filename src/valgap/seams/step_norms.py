@@ -24,6 +24,8 @@ class StepNorms:
     update_ratio: torch.Tensor | None = None
     group_update_ratio: torch.Tensor | None = None
     outside_ratio: torch.Tensor | None = None  # known when the next backward begins
+    every_grad: torch.Tensor | None = None  # (P,) of each parameter, only until the step has been noted
+    every_update: torch.Tensor | None = None
 
 
 class StepMeter:
@@ -52,7 +54,7 @@ class StepMeter:
                 owner = owner or model
         place = self._group_places(owner, parameters, norms.device) if owner is not None else None
         count = len(owner.layer_groups) if owner is not None else 0
-        measured = StepNorms(norms.norm(), _grouped(norms, place, count))
+        measured = StepNorms(norms.norm(), _grouped(norms, place, count), every_grad=norms)
         self._open = (measured, parameters, [_part(p).clone() for p in parameters], place, count)
 
     def after(self) -> StepNorms | None:
@@ -65,6 +67,7 @@ class StepMeter:
         change = _norms(torch._foreach_sub([_part(p) for p in parameters], old), scale)
         size = _norms(old, scale)
         measured.update_ratio = change.norm() / size.norm()
+        measured.every_update = change
         moved, all_of_it = _grouped(change, place, count), _grouped(size, place, count)
         if moved is not None and all_of_it is not None:
             measured.group_update_ratio = moved / all_of_it

@@ -17,6 +17,7 @@ from torch.utils.data import IterableDataset
 from valgap.seams.batches import LoadedBatch, as_class_index, find_images, read_batch
 from valgap.seams.channel_change import KEPT, FirstImages
 from valgap.seams.datasets import length_of, safe_len
+from valgap.seams.fingerprints import Fingerprints
 from valgap.seams.held_images import HeldImages
 from valgap.seams.inputs import InputCollector, LossCollector
 from valgap.seams.kept_inputs import InputKeeper
@@ -87,6 +88,7 @@ class Walk:
         self.inputs = InputCollector()
         self.kept = InputKeeper(self.length)
         self.rows = RowKeeper()
+        self.traced = Fingerprints()
         self.held = HeldImages() if loader_id < 0 else None
         self.gradients: list[tuple[torch.Tensor, torch.Tensor]] = []  # of each sampled batch, see ``against_cross_entropy``
         self._written_samples = 0
@@ -211,6 +213,11 @@ class Walk:
         if target is None and self.loader_id < 0 and call is not None and call.gradient is not None:
             target = call.gradient.pulled_up()
             self.blind = True
+        if self.traced.batch == batch.number:
+            self.traced.add("target", target)
+            self.traced.add("logits", logits)
+            if call is not None:
+                self.traced.statistics(call.model, batch.number)
         if call is not None and call.gradient is not None and call.logits is not None:
             compared = against_cross_entropy(call.gradient, call.logits, target)
             self.gradients += [] if compared is None else [compared]

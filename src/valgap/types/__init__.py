@@ -7,6 +7,16 @@ accuracy. A sample id is an index into ``RunRecord.sample_names``; -1 means that
 
 from valgap.types.arrays import FloatArray, IntArray, Phase, RestsOn, Verdict
 from valgap.types.closing import Closing, Twin
+from valgap.types.comparison import (
+    Comparison,
+    DataDifference,
+    Departure,
+    Nature,
+    Proved,
+    Quantity,
+    RunsVerdict,
+    SourceDifference,
+)
 from valgap.types.diagnosis import (
     SOUND,
     Accuracy,
@@ -31,9 +41,7 @@ from valgap.types.exhibits import (
     Calibration,
     CalibrationBin,
     ClassResult,
-    Comparison,
     Confusion,
-    DataDifference,
     Difference,
     Exhibits,
     Gallery,
@@ -97,9 +105,12 @@ from valgap.types.stages import (
     StageVerdict,
     TwiceAnswered,
 )
+from valgap.types.traced import FEW_VALUES, QUANTITIES, SourceFile, TracedBatches
 
 __all__ = [
+    "FEW_VALUES",
     "MAX_LOSS",
+    "QUANTITIES",
     "SOUND",
     "STAGES",
     "STAGE_WORDS",
@@ -124,6 +135,7 @@ __all__ = [
     "CutPass",
     "DataDifference",
     "DatasetInfo",
+    "Departure",
     "Diagnosis",
     "Difference",
     "Effect",
@@ -153,6 +165,7 @@ __all__ = [
     "Measured",
     "ModeStats",
     "ModelInfo",
+    "Nature",
     "NotApplicable",
     "OptimizerInfo",
     "OtherKinds",
@@ -164,12 +177,15 @@ __all__ = [
     "PrintedNumber",
     "Projection",
     "Proposal",
+    "Proved",
     "Provenance",
+    "Quantity",
     "RankInfo",
     "RankPass",
     "Ranked",
     "RestsOn",
     "RunRecord",
+    "RunsVerdict",
     "SampleTable",
     "ScheduleState",
     "ScriptEnd",
@@ -178,6 +194,8 @@ __all__ = [
     "Setting",
     "Shift",
     "Shortened",
+    "SourceDifference",
+    "SourceFile",
     "SourcePlace",
     "Stage",
     "StageLine",
@@ -185,6 +203,7 @@ __all__ = [
     "StageVerdict",
     "StateSnapshot",
     "StepTable",
+    "TracedBatches",
     "TransformStep",
     "TwiceAnswered",
     "Twin",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from valgap.types.arrays import IntArray, Phase
-from valgap.types.diagnosis import Accuracy, Effect
+from valgap.types.arrays import IntArray
+from valgap.types.diagnosis import Accuracy
 
 
 @dataclass(frozen=True)
@@ -112,27 +112,3 @@ class Difference:
     name: str
     first: str | None
     second: str | None
-
-
-@dataclass(frozen=True)
-class DataDifference:
-    """How the samples of one phase differ between two runs. Examples are names, at most a handful."""
-
-    phase: Phase
-    common: int
-    only_first: int
-    only_second: int
-    other_label: int  # common samples whose label differs
-    examples: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two runs side by side; gains are second minus first, on the validation samples that both have, in points."""
-
-    paths: tuple[str, str]
-    accuracy: tuple[Accuracy | None, Accuracy | None]
-    settings: tuple[Difference, ...]
-    data: tuple[DataDifference, ...]
-    gain: Effect | None  # paired over common validation samples; None where there are none
-    why_no_gain: str

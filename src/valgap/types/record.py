@@ -20,6 +20,7 @@ from valgap.types.program import (
 )
 from valgap.types.ranks import RankInfo
 from valgap.types.shortened import Shortened
+from valgap.types.traced import SourceFile, TracedBatches
 
 # What the records of `valgap train` have for a script.
 TRAINED = "valgap train"
@@ -80,6 +81,8 @@ class RunRecord:
     unlisted: tuple[tuple[str, int], ...] = ()
     unlisted_told: int = 0  # of them, those that were told by their looks: their targets are what the loss saw
     shortened: Shortened | None = None  # cut short on purpose: it is no whole training
+    traced: tuple[TracedBatches, ...] = ()  # of a process alone; empty in records of before
+    sources: tuple[SourceFile, ...] = ()  # the program's own files; empty in records of before
 
     def __repr__(self) -> str:
         return f"RunRecord({self.path!r}: {len(self.passes)} passes, exit status {self.exit_status})"

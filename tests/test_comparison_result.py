@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.checks.cases import dataset, healthy
-from valgap.exhibits.comparison import compare
+from valgap.comparison.result import compare
 from valgap.report.compare_view import comparison_to_json, show_comparison
 from valgap.types import RunRecord
 
