@@ -34,7 +34,7 @@ ALLOWED = {
     "report": {"types"},
     "edits": BASE,
     "exhibits": BASE | {"data"},
-    "comparison": BASE | {"exhibits"},
+    "comparison": BASE | {"exhibits", "experiments"},
     "review": BASE | {"data", "exhibits"},
     "experiments": BASE | {"record", "seams"},
     "diagnosis": BASE | {"gap", "record", "features", "reference", "stages", "confidence", "checks", "experiments"},

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from valgap.cli.app import FOUND, app
-from valgap.cli.console import PAGE, holds_verdicts, page_of, say, write_new
+from valgap.cli.console import PAGE, holds_verdicts, page_of, reruns_bar, say, write_new
 from valgap.errors import ValgapError
 
 
@@ -74,6 +74,7 @@ def report(
 def compare(
     first: Annotated[Path, typer.Argument(metavar="GOOD")],
     second: Annotated[Path, typer.Argument(metavar="BAD")],
+    budget: Annotated[str, typer.Option(help="Time for the proof by re-runs, such as 10m; 0: none.")] = "0",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Hold two runs side by side: the first step and quantity in which they part, what explains it, and what it costs.
@@ -81,15 +82,26 @@ def compare(
     Runs that differ in nothing, or in nothing but rounding or another seed, are told to be so. The exit status is 0 for
     these, and 1 where the programs, their data or their settings part in substance.
 
-    Examples:  valgap compare runs/last-week runs/last     valgap compare runs/a runs/b --json
+    With a budget, the whole of GOOD's program, and one piece of it after another (a changed place of the source, an argument, a
+    setting), are put into BAD's in re-runs of several seeds; nothing of yours is changed.
+
+    Examples:  valgap compare runs/last-week runs/last     valgap compare runs/a runs/b --budget 10m --json
     """
     from rich.console import Console
 
     from valgap.comparison.result import compare as compare_runs
+    from valgap.experiments.plan import parse_budget
     from valgap.record.reader import read_record
     from valgap.report.compare_view import comparison_to_json, show_comparison
 
-    comparison = compare_runs(read_record(first), read_record(second))
+    good, bad = read_record(first), read_record(second)
+    comparison = compare_runs(good, bad)
+    seconds = parse_budget(budget, bad.seconds)
+    if seconds:
+        from valgap.comparison.proof import prove
+
+        with reruns_bar() as progress:
+            comparison = prove(comparison, good, bad, seconds, progress)
     if as_json:
         print(json.dumps(comparison_to_json(comparison), indent=1))
     else:

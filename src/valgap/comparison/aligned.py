@@ -56,8 +56,13 @@ class Aligned:
         names = [{i: name_of(run, i) for i in own} for run, own in zip(self.runs, ids, strict=True)]
         if not _overlap(names):
             bare = [{i: CONTENT.sub("", n) for i, n in own.items()} for own in names]
+            places = [_places(run, phase) for run in self.runs]
             if _overlap(bare):
                 names = bare
+                self.by_place.add(phase)
+            elif places[0] and len(places[0]) == len(places[1]):
+                # One record has learnt its samples' files, the other one was closed before.
+                names = places
                 self.by_place.add(phase)
         known: dict[str, int] = {}
         for side, own in enumerate(names):
@@ -74,6 +79,14 @@ def _ids(run: RunRecord, phase: Phase) -> list[int]:
         if data is not None and data.sample is not None:
             found.update(data.sample.tolist())
     return sorted(i for i in found if i >= 0)
+
+
+def _places(run: RunRecord, phase: Phase) -> dict[int, str]:
+    """Ids by their places in the phase's data set; empty where it has several, or does not list its samples."""
+    data = [run.datasets.get(i) for i in {p.dataset for p in run.of_phase(phase)}]
+    if len(data) != 1 or data[0] is None or data[0].sample is None:
+        return {}
+    return {i: f"{data[0].kind}[{place}]" for place, i in enumerate(data[0].sample.tolist())}
 
 
 def _overlap(names: list[dict[int, str]]) -> bool:

@@ -37,10 +37,10 @@ def _difference(x: SourceFile | None, y: SourceFile | None) -> SourceDifference:
     lines = list(difflib.unified_diff(texts[0].splitlines(), texts[1].splitlines(), names[0], names[1], n=1, lineterm=""))
     if len(lines) > MAX_LINES:
         lines = [*lines[:MAX_LINES], f"({len(lines) - MAX_LINES} more lines)"]
-    return SourceDifference(path, tuple(lines), bool(x and y) and _same_code(texts[0], texts[1]))
+    return SourceDifference(path, tuple(lines), bool(x and y) and same_code(texts[0], texts[1]))
 
 
-def _same_code(a: str, b: str) -> bool:
+def same_code(a: str, b: str) -> bool:
     """Whether only comments, layout and docstrings differ."""
     try:
         trees = [ast.parse(text) for text in (a, b)]
