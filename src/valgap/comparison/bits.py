@@ -148,6 +148,7 @@ def _by_step(a: Pass, b: Pass) -> Iterator[tuple[Quantity, int, float, bool]]:
         apart = np.flatnonzero(batches[0] != batches[1])
         at = int(batches[0][apart[0]]) if len(apart) else a.num_batches
         yield "update", at, float("nan"), False
+        return  # steps of other batches are not held side by side
     rates = [p.steps.learning_rate[:n] for p in (a, b)]
     if rates[0].shape == rates[1].shape:
         other = ~((rates[0] == rates[1]) | (np.isnan(rates[0]) & np.isnan(rates[1])))

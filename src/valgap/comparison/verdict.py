@@ -60,6 +60,8 @@ QUANTITY_WORDS: dict[Quantity, str] = {
     "length": "the length of the training",
     "metric": "the printed metric",
 }
+# Of these there is one.
+ONE = {"mode", "loss", "optimizer", "rate", "update", "val mode", "length", "metric"}
 assert set(QUANTITY_WORDS) == set(get_args(Quantity))
 # What is measured is a sign of the one setting, mostly: a difference of the same place that the program tells itself.
 EXPLAINED_BY: dict[Quantity, tuple[Quantity, ...]] = {
@@ -67,7 +69,7 @@ EXPLAINED_BY: dict[Quantity, tuple[Quantity, ...]] = {
     "val data": ("val data",),
     "logits": ("mode", "weights"),
     "update": ("gradients", "optimizer", "rate", "loss"),
-    "gradients": ("loss",),
+    "gradients": ("loss", "optimizer"),
     "val logits": ("val mode",),
 }
 
@@ -141,7 +143,7 @@ def _as_departure(parted: Parted, first: RunRecord, second: RunRecord, told: Seq
     quantity = VAL.get(parted.quantity, parted.quantity) if one.phase != "train" else parted.quantity
     nature = _nature(parted, first, second, told)
     size = f", relative difference {parted.size:.2g}" if parted.size == parted.size else ""
-    text = parted.text or f"{QUANTITY_WORDS[quantity]} differ{size}"
+    text = parted.text or f"{QUANTITY_WORDS[quantity]} {'differs' if quantity in ONE else 'differ'}{size}"
     stage = "read_val" if quantity == "val images" else STAGE_OF[quantity]
     evidence = ("torch's random numbers stood elsewhere as the batch began",) if parted.other_random else ()
     return Departure(
@@ -191,7 +193,13 @@ def _workers(first: RunRecord, second: RunRecord) -> bool:
 
 def _ranked(departures: Sequence[Departure]) -> tuple[Departure, ...]:
     """In causal order; what a program does not tell itself follows from what comes before it."""
-    ordered = sorted(departures, key=lambda d: (ORDER.index(d.quantity), not d.told))
+    told = {d.quantity for d in departures if d.told}
+
+    def rank(one: Departure) -> tuple[int, bool]:
+        causes = [] if one.told else [q for q in EXPLAINED_BY.get(one.quantity, ()) if q in told]
+        return max(ORDER.index(q) for q in (one.quantity, *causes)), not one.told
+
+    ordered = sorted(departures, key=rank)
     out: list[Departure] = []
     for one in ordered:
         explained = not one.told and any(o.quantity in (one.quantity, *EXPLAINED_BY.get(one.quantity, ())) for o in out)
