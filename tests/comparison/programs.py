@@ -77,6 +77,7 @@ class Program:
     accumulate: int = 1
     draw_before: bool = False  # a random number that serves nothing
     off: float = 0.0  # the printed accuracy
+    half: bool = False  # forward in bfloat16
     halve_after: int = 0  # epochs after which the learning rate is halved
 
     def network(self) -> nn.Sequential:
@@ -110,7 +111,9 @@ class Program:
             for number, (x, y) in enumerate(loaders[0]):
                 if self.clear and number % self.accumulate == 0:
                     optimizer.zero_grad()
-                self.loss(model(x), y).backward()
+                with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+                    logits = model(x)
+                self.loss(logits, y).backward()
                 if self.clip:
                     nn.utils.clip_grad_norm_(model.parameters(), self.clip)
                 if number % self.accumulate == self.accumulate - 1:

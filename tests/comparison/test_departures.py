@@ -36,6 +36,7 @@ PARTED: list[tuple[dict[str, Any], str]] = [
     ({"head_times": 5.0}, "weights"),
     ({"gelu": True}, "logits"),
     ({"dropout": 0.3}, "mode"),
+    ({"half": True}, "mode"),
     ({"smoothing": 0.2}, "loss"),
     ({"times": 3.0}, "loss"),
     ({"clear": False}, "gradients"),

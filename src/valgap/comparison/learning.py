@@ -8,7 +8,7 @@ import numpy as np
 
 from valgap.comparison.aligned import WORDS
 from valgap.comparison.weights import first_weights
-from valgap.types import Departure, FloatArray, LossStats, OptimizerInfo, Pass, Phase, Quantity, RunRecord
+from valgap.types import QUANTITIES, Departure, FloatArray, LossStats, OptimizerInfo, Pass, Phase, Quantity, RunRecord
 
 # Bookkeeping of optimizers, and ways to compute the same.
 IGNORED = {"initial_lr", "foreign", "fused", "capturable", "differentiable", "maximize", "lr", "decoupled_weight_decay"}
@@ -44,6 +44,12 @@ def mode_departures(first: RunRecord, second: RunRecord) -> Iterator[Departure]:
         text = f"dropout is another one: {layers[0]}, then {layers[1]}"
         yield Departure("mode", "forward", "substance", text, told=True)
     phases: tuple[Phase, ...] = ("train", "validation")
+    precision = [_half(run) for run in (first, second)]
+    if None not in precision and precision[0] != precision[1]:
+        words_of = [f"{16 if half else 32} bits" for half in precision]
+        yield Departure(
+            "mode", "forward", "substance", f"the logits are numbers of {words_of[0]}, then of {words_of[1]}", told=True
+        )
     for phase in phases:
         passes = [run.of_phase(phase) for run in (first, second)]
         for k, (a, b) in enumerate(zip(*passes, strict=False)):
@@ -53,6 +59,14 @@ def mode_departures(first: RunRecord, second: RunRecord) -> Iterator[Departure]:
                 words = f"in {WORDS[phase]} {text}"
                 yield Departure(quantity, "forward", "substance", words, where=f"epoch {k + 1}", told=True)
                 break
+
+
+def _half(run: RunRecord) -> bool | None:
+    """Whether the first logits of training are numbers of 16 bits; None where no fingerprint tells."""
+    number = QUANTITIES.index("logits")
+    training = {p.index for p in run.of_phase("train")}
+    rows = (t.half[t.quantity == number] for t in run.traced if t.pass_index in training)
+    return next((bool(half[0]) for half in rows if len(half)), None)
 
 
 def _modes(a: Pass, b: Pass) -> str:

@@ -102,8 +102,10 @@ def judge(
         )
     parted = first_parting(first, second, aligned)
     told = _of_substance(first, second, aligned, data)
-    bit = _as_departure(parted, first, second, told) if parted is not None else None
-    departures = _ranked([*told, *([bit] if bit is not None and bit.nature == "substance" else [])])
+    bit = _as_departure(parted, first, second) if parted is not None else None
+    # A first bit in what the program tells itself is the same difference once more.
+    alone = bit is not None and bit.nature == "substance" and all(d.quantity != bit.quantity for d in told)
+    departures = _ranked([*told, *([bit] if bit is not None and alone else [])])
     headline = departures[0] if departures else None
     if headline is not None:
         return Judgement("parted", _why_parted(headline, bit), headline, departures, bit, missing)
@@ -113,10 +115,18 @@ def judge(
     why = (
         f"they are equal to the last bit until {bit.where}; from there on they differ by rounding (relative {bit.size:.1g} in "
         f"{QUANTITY_WORDS[bit.quantity]}), which grows as every training magnifies it. Nothing of substance differs"
+        f"{_surroundings(settings)}"
     )
     if bit.nature == "chance":
         verdict, why = "chance", _why_chance(bit)
     return Judgement(verdict, why, None, (), bit, missing)
+
+
+def _surroundings(settings: Sequence[Difference]) -> str:
+    """What may round otherwise: versions, the machine, the number of threads."""
+    names = ("python", "platform", "threads", "cuda")
+    told = [f"{s.name} {s.first}, then {s.second}" for s in settings if s.group == "packages" or s.name in names]
+    return f". What may round otherwise: {'; '.join(told)}" if told else ""
 
 
 def _of_substance(first: RunRecord, second: RunRecord, aligned: Aligned, data: Sequence[DataDifference]) -> list[Departure]:
@@ -137,11 +147,11 @@ def _of_substance(first: RunRecord, second: RunRecord, aligned: Aligned, data: S
     return found
 
 
-def _as_departure(parted: Parted, first: RunRecord, second: RunRecord, told: Sequence[Departure]) -> Departure:
+def _as_departure(parted: Parted, first: RunRecord, second: RunRecord) -> Departure:
     """The first difference in any bit, with its nature and its place in words."""
     one = first.passes[min(parted.place.pass_index, len(first.passes) - 1)]
     quantity = VAL.get(parted.quantity, parted.quantity) if one.phase != "train" else parted.quantity
-    nature = _nature(parted, first, second, told)
+    nature = _nature(parted, first, second)
     size = f", relative difference {parted.size:.2g}" if parted.size == parted.size else ""
     text = parted.text or f"{QUANTITY_WORDS[quantity]} {'differs' if quantity in ONE else 'differ'}{size}"
     stage = "read_val" if quantity == "val images" else STAGE_OF[quantity]
@@ -161,7 +171,7 @@ def _where(parted: Parted, run: RunRecord) -> str:
     return f"the end of {epochs}" if parted.end else f"batch {parted.place.batch + 1} of {epochs}"
 
 
-def _nature(parted: Parted, first: RunRecord, second: RunRecord, told: Sequence[Departure]) -> Nature:
+def _nature(parted: Parted, first: RunRecord, second: RunRecord) -> Nature:
     """Whether a difference in bits is rounding, another draw of chance, or one of substance."""
     if parted.nature is not None and not parted.end:
         return parted.nature
@@ -175,8 +185,6 @@ def _nature(parted: Parted, first: RunRecord, second: RunRecord, told: Sequence[
         return "chance"
     if quantity == "logits" and one.modes.dropout_training > 0 and parted.other_random:
         return "chance"
-    if quantity == "length" and any(d.quantity == "length" for d in told):
-        return "chance"  # told as what it is elsewhere
     return "substance"
 
 
