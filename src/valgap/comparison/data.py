@@ -54,7 +54,7 @@ def _held(run: RunRecord, aligned: Aligned, side: int, phase: Phase) -> dict[int
             targets = data.targets if data.targets is not None else np.full(len(data.sample), -1)
             for i, t in zip(data.sample.tolist(), np.asarray(targets).tolist(), strict=False):
                 held.update(dict.fromkeys(aligned.of_ids(side, phase, np.array([i])), t) if i >= 0 else {})
-    for one in reversed(passes) if not run.mixes(passes[-1]) else ():
+    for one in passes if not run.mixes(passes[-1]) else ():
         seen = zip(aligned.keys(side, one).tolist(), one.samples.target.tolist(), strict=True)
         held.update({k: t for k, t in seen if k >= 0 and (t >= 0 or k not in held)})
     if run.mixes(passes[-1]):

@@ -113,8 +113,8 @@ def _of_arguments(good: RunRecord, bad: RunRecord) -> Iterator[Piece]:
         argv = [_program(bad)]
         for option, given in changed.items():
             argv += [*([option] if option else []), *given]
-        told = " ".join([*([name] if name else []), *(values or ())]) if values is not None else f"without {name}"
-        yield Piece(f"called with {told[:MAX_NAME]}", argv=tuple(argv))
+        told = f"with {' '.join([*([name] if name else []), *values])}" if values is not None else f"without {name}"
+        yield Piece(f"called {told[:MAX_NAME]}", argv=tuple(argv))
 
 
 def _call(run: RunRecord) -> dict[str, tuple[str, ...]] | None:

@@ -121,8 +121,16 @@ def _departure(one: Departure) -> str:
 
 
 def _proof(proof: Proved) -> str:
-    told = f": {_gain(proof.gain, '')}" if proof.gain is not None else ""
-    return f"{safe(proof.name)} [bold]{safe(proof.verdict)}[/]{told} {safe(proof.text)}"
+    told = f": {_with_it(proof.gain)}" if proof.gain is not None else ""
+    return f"{safe(proof.name)} [bold]{safe(proof.verdict)}[/]{told}; {safe(proof.text)}"
+
+
+def _with_it(gain: Effect) -> str:
+    nats = ""
+    if gain.nats is not None:
+        nats = f", loss {-gain.nats.value:+.3f} nats ({-gain.nats.high:+.3f} .. {-gain.nats.low:+.3f})"
+    points = f"{gain.value:+.1f} points ({gain.low:+.1f} .. {gain.high:+.1f})"
+    return f"in the second program it gives {points}{nats} in {gain.seeds} seeds"
 
 
 def _next(comparison: Comparison) -> Iterator[str]:
@@ -149,11 +157,10 @@ def _gain(gain: Effect | None, why: str) -> str:
         told = "within chance"
     nats = ""
     if gain.nats is not None:
-        nats = f"; loss lower by {gain.nats.value:+.3f} nats ({gain.nats.low:+.3f} .. {gain.nats.high:+.3f})"
-    seeds = f", {gain.seeds} seeds" if gain.seeds > 1 else ""
+        nats = f"; loss {-gain.nats.value:+.3f} nats ({-gain.nats.high:+.3f} .. {-gain.nats.low:+.3f})"
     return (
         f"second minus first: {gain.value:+.1f} points ({gain.low:+.1f} .. {gain.high:+.1f}) on {gain.samples} common "
-        f"images{seeds}, p = {gain.p_value:.2g}: {told}{nats}"
+        f"images, p = {gain.p_value:.2g}: {told}{nats}"
     )
 
 
