@@ -78,6 +78,9 @@ class Program:
     draw_before: bool = False  # a random number that serves nothing
     off: float = 0.0  # the printed accuracy
     half: bool = False  # forward in bfloat16
+    split: bool = False  # one data set, shared out at random
+    good_enough: float = 2.0  # it stops at this accuracy
+    plateau: bool = False  # the rate falls where accuracy does not rise
     halve_after: int = 0  # epochs after which the learning rate is halved
 
     def network(self) -> nn.Sequential:
@@ -98,12 +101,16 @@ class Program:
     def train(self) -> nn.Module:
         """The whole training."""
         torch.manual_seed(self.seed)
-        loaders = [DataLoader(Pictures(p, self), self.batch if p == 0 else 16, shuffle=self.shuffle and p == 0) for p in (0, 1)]
+        data: list[Dataset[Any]] = [Pictures(0, self), Pictures(1, self)]
+        if self.split:
+            data = list(torch.utils.data.random_split(data[0], [32, 16]))
+        loaders = [DataLoader(d, self.batch if p == 0 else 16, shuffle=self.shuffle and p == 0) for p, d in enumerate(data)]
         model = self.network()
         if self.draw_before:
             torch.rand(1)
         make = getattr(torch.optim, self.optimizer)
         optimizer = make(model.parameters(), self.rate, weight_decay=self.decay)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", patience=0) if self.plateau else None
         for epoch in range(self.epochs):
             if self.halve_after and epoch == self.halve_after:
                 optimizer.param_groups[0]["lr"] /= 2
@@ -122,6 +129,10 @@ class Program:
                 model.eval()
             with torch.no_grad():
                 right = sum(int((model(x).argmax(1) == y).sum()) for x, y in loaders[1])
+            if schedule is not None:
+                schedule.step(right)
+            if right >= self.good_enough * len(data[1]):  # type: ignore[arg-type]
+                break
             print(f"epoch {epoch} val accuracy {right / PER_CLASS / CLASSES + self.off:.4f}")
         return model
 

@@ -106,6 +106,23 @@ def test_random_reading_under_another_seed_is_chance(tmp_path: Path) -> None:
     assert stronger.headline is not None and stronger.headline.quantity == "images"
 
 
+ALIKE = (
+    {"split": True},
+    {"plateau": True, "epochs": 5},
+    {"good_enough": 0.45, "epochs": 6},
+    {"noise": 0.5, "dropout": 0.3},
+    {"clip": 0.5},
+)
+
+
+@pytest.mark.parametrize("changes", ALIKE, ids=lambda c: next(iter(c)))
+def test_no_seed_makes_a_difference_of_substance(tmp_path: Path, changes: dict[str, Any]) -> None:
+    runs = [recorded(tmp_path / str(seed), seed=seed, **changes) for seed in range(5)]
+    told = [compare(runs[0], other) for other in runs[1:]]
+    assert [t.verdict for t in told] == ["chance"] * 4, [t.why for t in told]
+    assert all(d.follows for t in told for d in t.departures)
+
+
 def test_records_of_before_are_compared_by_what_they_hold(plain: RunRecord, tmp_path: Path) -> None:
     old = replace(plain, traced=(), sources=())
     told = compare(old, replace(recorded(tmp_path / "r", rate=0.2), traced=(), sources=()))

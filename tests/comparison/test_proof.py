@@ -78,7 +78,7 @@ def test_parts_are_programs_by_themselves() -> None:
     good = "def f():\n    a = 1\n    b = 2\n    return a\n# one\nx = f()\n"
     bad = "def f():\n    a = 5\n    b = 2\n    return a\n# two\nx = f(\n)\ny = 3\n"
     parts = parts_of(good, bad)
-    assert [name for name, _ in parts] == ["line 2: a = 1", "lines 6 to 8: x = f()"]
+    assert [name for name, _ in parts] == ["line 2: a = 1", "lines 5 to 8: x = f()"]
     assert parts[0][1] == bad.replace("a = 5", "a = 1")
     assert parts_of(good, good.replace("# one", "# another")) == []
     many = "".join(f"v{i} = {i}\nw{i} = 0\n" for i in range(20))

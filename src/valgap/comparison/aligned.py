@@ -34,6 +34,7 @@ class Aligned:
         self._numbers: dict[tuple[int, Phase], dict[int, int]] = {}
         self.names: dict[Phase, list[str]] = {}
         self.by_place: set[Phase] = set()  # phases whose samples have no name in common
+        self.disordered: set[Phase] = set()  # of them, those whose places hold other images in either run
         for phase in WORDS:
             self._align(phase)
 
@@ -41,6 +42,13 @@ class Aligned:
         """(N,) the number of each sample that the pass saw, -1 where it is not known. ``side``: 0 the first run, 1 the second."""
         numbers = self._numbers[side, one.phase]
         return np.array([numbers.get(s, -1) for s in one.samples.sample.tolist()], np.int64)
+
+    @property
+    def same_split(self) -> bool:
+        """Whether both runs share the same named images out between training and validation, in whatever way."""
+        names = [{name_of(run, i) for p in ("train", "validation") for i in _ids(run, p)} for run in self.runs]
+        counts = [[len(_ids(run, p)) for p in ("train", "validation")] for run in self.runs]
+        return not self.by_place and names[0] == names[1] and counts[0] == counts[1]
 
     def of_ids(self, side: int, phase: Phase, ids: IntArray) -> set[int]:
         """The numbers of samples by their ids."""

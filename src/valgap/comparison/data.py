@@ -92,6 +92,8 @@ def data_departures(difference: DataDifference) -> Iterator[Departure]:
 
 def target_departures(first: RunRecord, second: RunRecord, aligned: Aligned, phase: Phase) -> Iterator[Departure]:
     """Targets of the same samples; where one numbering of the classes stands for the other throughout, none."""
+    if phase in aligned.disordered:
+        return
     tables = [_targets(run, aligned, side, phase) for side, run in enumerate((first, second))]
     common = sorted(tables[0].keys() & tables[1].keys())
     pairs = Counter((tables[0][k], tables[1][k]) for k in common)

@@ -15,6 +15,8 @@ ROUNDING = 1e-4
 MOVES = 1e-3
 # Means and spreads over sampled batches differ by more than chance and by more than these shares of the spread.
 SIGNS, MEAN_APART, SPREAD_APART = 6.0, 0.05, 0.08
+# The spread of so few images is less sure: this over the root of the images looked at.
+SPREAD_ERROR, LOOKED_AT = 0.6, 16
 # How far random reading moves an image differs by more than this factor, and by more than chance.
 STRENGTH_APART = 1.25
 FEWEST = 30
@@ -31,6 +33,9 @@ def image_departures(first: RunRecord, second: RunRecord, aligned: Aligned, phas
     if not found:
         sides = _Fingerprints(aligned, 0, passes[0]), _Fingerprints(aligned, 1, passes[1])
         beside = all(s.fixed and s.repeated for s in sides) and not _same_random(first, second, passes)
+        if beside and phase in aligned.by_place and _same_in_another_order(*sides):
+            aligned.disordered.add(phase)
+            return
         found = _by_image(*sides) if beside else _by_statistics(*sides, stats[0], stats[1])
     if not found:
         return
@@ -67,6 +72,12 @@ class _Fingerprints:
         self.fixed = not again or float(np.median(again)) <= MOVES * max(self.spread, 1e-12)
 
 
+def _same_in_another_order(a: _Fingerprints, b: _Fingerprints) -> bool:
+    """Whether samples without a name are the same images at other places: a folder is listed otherwise elsewhere."""
+    x, y = (np.sort([v[0] for v in side.seen.values()]) for side in (a, b))
+    return len(x) == len(y) and bool((np.abs(x - y) <= ROUNDING * max(a.spread, 1e-12)).all()) and bool(_by_image(a, b))
+
+
 def _by_image(a: _Fingerprints, b: _Fingerprints) -> str:
     """Both read an image in one way: each image beside itself."""
     common = sorted(a.seen.keys() & b.seen.keys())
@@ -91,7 +102,8 @@ def _by_statistics(a: _Fingerprints, b: _Fingerprints, x: InputStats, y: InputSt
     apart = np.abs(x.mean - y.mean)
     if x.mean.shape == y.mean.shape and (apart > np.maximum(SIGNS * error, MEAN_APART * scale)).any():
         return "their mean is another one"
-    if x.std.shape == y.std.shape and (np.abs(np.log(np.maximum(x.std, 1e-9) / np.maximum(y.std, 1e-9))) > SPREAD_APART).any():
+    sure = SPREAD_APART + SPREAD_ERROR / np.sqrt(LOOKED_AT * max(1, min(x.sampled_batches, y.sampled_batches)))
+    if x.std.shape == y.std.shape and (np.abs(np.log(np.maximum(x.std, 1e-9) / np.maximum(y.std, 1e-9))) > sure).any():
         few = min(len(x.batch_means), len(y.batch_means)) < 2
         return "" if few else "their spread is another one"
     ratio, error_of_ratio = _strength(a, b)

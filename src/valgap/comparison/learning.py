@@ -12,12 +12,12 @@ from valgap.types import QUANTITIES, Departure, FloatArray, LossStats, Optimizer
 
 # Bookkeeping of optimizers, and ways to compute the same.
 IGNORED = {"initial_lr", "foreign", "fused", "capturable", "differentiable", "maximize", "lr", "decoupled_weight_decay"}
-# A loss that is written otherwise is the same one where its gradient at the logits lies so near.
-COSINE_APART, RATIO_APART = 0.005, 0.05
+# A loss is the same one where its gradient at the logits lies so near; losses of one's own, and mixed targets, vary by chance.
+COSINE_APART, RATIO_APART = 0.02, 0.2
 # The value that is back-propagated over the cross-entropy of its batch, by its median, and so many standard errors.
 VALUE_APART, SIGNS = 0.1, 5.0
 # Norms of gradients that are equal to this share in so many steps: they are clipped there.
-CLIPPED_ALIKE, CLIPPED_STEPS = 1e-3, 3
+CLIPPED_ALIKE, CLIPPED_STEPS, BEYOND = 1e-3, 3, 0.01
 RATE_APART = 1e-5
 PLATEAU = "ReduceLROnPlateau"
 
@@ -154,7 +154,8 @@ def gradient_departures(first: RunRecord, second: RunRecord) -> Iterator[Departu
     x, y = clipped_at(first), clipped_at(second)
     if x != y:
         words_of = [f"clipped to a norm of {c:.4g}" if c is not None else "not clipped" for c in (x, y)]
-        if x is None or y is None or abs(np.log(x / y)) > CLIPPED_ALIKE:
+        beyond = _largest(second if y is None else first)  # one that never came so far says nothing
+        if (x and y and abs(np.log(x / y)) > CLIPPED_ALIKE) or beyond > (1 + BEYOND) * (x or y or np.inf):
             yield _gradients(f"gradients are {words_of[0]}, then {words_of[1]}")
 
 
@@ -170,6 +171,11 @@ def clipped_at(run: RunRecord) -> float | None:
         return None
     top = float(norms.max())
     return top if int((norms >= top * (1 - CLIPPED_ALIKE)).sum()) >= CLIPPED_STEPS else None
+
+
+def _largest(run: RunRecord) -> float:
+    norms = np.concatenate([p.steps.grad_norm for p in run.of_phase("train")] or [np.zeros(0)])
+    return float(np.nanmax(norms, initial=0.0))
 
 
 def optimizer_departures(first: RunRecord, second: RunRecord) -> Iterator[Departure]:
@@ -228,7 +234,8 @@ def _learns(first: RunRecord, second: RunRecord) -> str:
 def _rates(first: RunRecord, second: RunRecord) -> Iterator[Departure]:
     """The learning rate by step, or by the share of an epoch where epochs have other numbers of steps."""
     passes = [run.of_phase("train") for run in (first, second)]
-    follows = any(s.kind == PLATEAU for run in (first, second) for s in run.schedules)
+    # Without a schedule of torch's, or with one that looks at results, a later change may be the results' doing.
+    by_results = any(not run.schedules or any(s.kind == PLATEAU for s in run.schedules) for run in (first, second))
     for k, (a, b) in enumerate(zip(*passes, strict=False)):
         rates = [_highest(p) for p in (a, b)]
         if not len(rates[0]) or not len(rates[1]):
@@ -241,7 +248,7 @@ def _rates(first: RunRecord, second: RunRecord) -> Iterator[Departure]:
             at = int(apart.argmax())
             text = f"the learning rate is {x[at]:.4g}, then {y[at]:.4g}"
             where = f"epoch {k + 1}, step {at + 1}" if k or at else ""
-            yield Departure("rate", "update", "substance", text, where, a.index, at, told=not follows)
+            yield Departure("rate", "update", "substance", text, where, a.index, at, told=not (k and by_results))
             return
 
 

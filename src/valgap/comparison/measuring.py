@@ -21,11 +21,21 @@ def length_departures(first: RunRecord, second: RunRecord) -> Iterator[Departure
         ended = (("first", first.exit_status), ("second", second.exit_status))
         ends += [f"{w} run ended with status {status}" for w, status in ended if status]
         where = f"epoch {min(counts) + 1}"
-        yield Departure("length", "choose", "substance", text, where, evidence=tuple(ends), told=True)
+        planned = [_planned(run) for run in (first, second)]
+        ends += [f"{n} epochs were planned, then {m}" for n, m in [planned] if None not in planned and n != m]
+        # Who stops by results trains longer or shorter under another seed.
+        told = bool(ends) or (None in planned and min(counts) == 0)
+        yield Departure("length", "choose", "substance", text, where, evidence=tuple(ends), told=told)
     validations = [len(run.of_phase("validation")) for run in (first, second)]
     if counts[0] == counts[1] and validations[0] != validations[1] and min(validations) >= 0:
         text = f"{validations[0]} validation passes, then {validations[1]}"
         yield Departure("length", "choose", "substance", text, told=True)
+
+
+def _planned(run: RunRecord) -> int | None:
+    """Turns of the outermost counted loop around the training passes; None where there is none."""
+    loops = [p.loops for p in run.of_phase("train") if p.loops]
+    return loops[0][-1][1] if loops else None
 
 
 def metric_departures(first: RunRecord, second: RunRecord) -> Iterator[Departure]:

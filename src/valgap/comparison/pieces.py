@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,10 +93,15 @@ def _name(a: Sequence[str], b: Sequence[str], changes: Sequence[tuple[int, int, 
     """The lines of the second text, and the first line that comes in or goes."""
     first, last = changes[0][2] + 1, max(changes[-1][3], changes[0][2] + 1)
     where = f"line {first}" if first == last else f"lines {first} to {last}"
-    new = [line.strip() for i1, i2, _, _ in changes for line in a[i1:i2] if line.strip()]
-    old = [line.strip() for _, _, j1, j2 in changes for line in b[j1:j2] if line.strip()]
+    new = _code(line for i1, i2, _, _ in changes for line in a[i1:i2])
+    old = _code(line for _, _, j1, j2 in changes for line in b[j1:j2])
     told = f"{new[0][:MAX_NAME]}" if new else f"without {(old or [''])[0][:MAX_NAME]}"
     return f"{where}: {told}"
+
+
+def _code(lines: Iterable[str]) -> list[str]:
+    """Lines that are not empty, comments last."""
+    return sorted((line.strip() for line in lines if line.strip()), key=lambda line: line.startswith("#"))
 
 
 def _of_arguments(good: RunRecord, bad: RunRecord) -> Iterator[Piece]:

@@ -106,7 +106,9 @@ def judge(
     # A first bit in what the program tells itself is the same difference once more.
     alone = bit is not None and bit.nature == "substance" and all(d.quantity != bit.quantity for d in told)
     departures = _ranked([*told, *([bit] if bit is not None and alone else [])])
-    headline = departures[0] if departures else None
+    # Under chance, what a program does by its results (how long it trains, say) is no difference of the program.
+    by_chance = bit is not None and bit.nature != "substance"
+    headline = next((d for d in departures if d.told or not by_chance), None)
     if headline is not None:
         return Judgement("parted", _why_parted(headline, bit), headline, departures, bit, missing)
     if bit is None:
@@ -118,8 +120,10 @@ def judge(
         f"{_surroundings(settings)}"
     )
     if bit.nature == "chance":
-        verdict, why = "chance", _why_chance(bit)
-    return Judgement(verdict, why, None, (), bit, missing)
+        verdict, why = "chance", _why_chance(bit, any(d.only_first or d.only_second for d in data))
+    if departures:
+        why += f". It follows: {'; '.join(d.text for d in departures)}"
+    return Judgement(verdict, why, None, tuple(replace(d, follows=True) for d in departures), bit, missing)
 
 
 def _surroundings(settings: Sequence[Difference]) -> str:
@@ -132,7 +136,7 @@ def _surroundings(settings: Sequence[Difference]) -> str:
 def _of_substance(first: RunRecord, second: RunRecord, aligned: Aligned, data: Sequence[DataDifference]) -> list[Departure]:
     phases: tuple[Phase, ...] = ("train", "validation")
     found = [
-        *(d for one in data for d in data_departures(one)),
+        *(d for one in data for d in data_departures(one) if not aligned.same_split),
         *drawing_departures(first, second, aligned),
         *(d for phase in phases for d in image_departures(first, second, aligned, phase)),
         *(d for phase in phases for d in target_departures(first, second, aligned, phase)),
@@ -235,14 +239,17 @@ def _why_equal(first: RunRecord, second: RunRecord, source: Sequence[SourceDiffe
     return why
 
 
-def _why_chance(bit: Departure) -> str:
+def _why_chance(bit: Departure, split_anew: bool) -> str:
     what = {
         "drawn": "the same images are drawn in another order",
         "images": "images are changed at random in another way",
         "targets": "targets are mixed at random in another way",
         "weights": "the first weights are drawn anew from the same distribution",
         "logits": "dropout draws other numbers",
+        "val data": "validation images are drawn in another order",
     }.get(bit.quantity, f"{QUANTITY_WORDS[bit.quantity]} differ")
+    if split_anew:
+        what = "the same images are shared out anew between training and validation"
     return (
         f"two draws of the same program: from {bit.where} on {what} (another seed, none, or other random numbers drawn before). "
         "Nothing of substance differs"
