@@ -26,6 +26,7 @@ Examples:
   valgap run train.py --epochs 20         record your own script, unmodified
   valgap preflight train.py --epochs 20   what is wrong, before it costs hours
   valgap diagnose runs/last --budget 10m  prove each cause by a re-run without it
+  valgap compare runs/good runs/last      where a bad run parts from a good one
   valgap train photos/                    train properly on a folder
   valgap check photos/                    wrong labels, leaks, shift, damage
   valgap explain MOD302                   what a cause means, how to mend it

@@ -114,7 +114,7 @@ def _of_arguments(good: RunRecord, bad: RunRecord) -> Iterator[Piece]:
         values = a.get(name)
         changed = {**b, name: values} if values is not None else {k: v for k, v in b.items() if k != name}
         if name == "":
-            changed = {"": tuple(_absolute(v, good) for v in values or ()), **{k: v for k, v in b.items() if k}}
+            changed = {"": tuple(absolute(v, good) for v in values or ()), **{k: v for k, v in b.items() if k}}
         argv = [_program(bad)]
         for option, given in changed.items():
             argv += [*([option] if option else []), *given]
@@ -143,7 +143,7 @@ def _program(run: RunRecord) -> str:
     return str(argv[0]) if isinstance(argv, list) and argv else ""
 
 
-def _absolute(word: str, run: RunRecord) -> str:
+def absolute(word: str, run: RunRecord) -> str:
     """The path that a word was for the run, where there is something; else the word."""
     path = Path(str(run.header.get("cwd", "."))) / word
     return str(path) if path.exists() else word

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from valgap.comparison.pieces import Piece, pieces_of, texts_of
+from valgap.comparison.pieces import Piece, absolute, pieces_of, texts_of
 from valgap.comparison.result import compare
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.plan import SEEDS, Length, arm_memory, arms_in_parallel, choose_length, epoch_seconds, least_budget
@@ -40,7 +40,8 @@ def prove(
     begun = time.monotonic()
     folder = Path(bad.path) / FOLDER
     try:
-        base, whole = _base(bad, folder, "bad"), _base(good, folder, "good")
+        base = _base(bad, folder, "bad")
+        whole = _whole(good, bad, base, folder)
     except NotRepeatableError as why:
         return replace(comparison, proofs=(Proved(WHOLE, None, WORDS["untested"], str(why)),))
     named = {WHOLE: whole, **{p.name: _with_piece(base, p, bad, folder) for p in pieces}}
@@ -74,6 +75,18 @@ def _base(run: RunRecord, folder: Path, name: str) -> ArmSpec:
     spec = base_spec(run)
     texts = texts_of(run)
     return replace(spec, edited=_edited(run, spec, texts, folder / f"{name}-source")) if texts is not None else spec
+
+
+def _whole(good: RunRecord, bad: RunRecord, base: ArmSpec, folder: Path) -> ArmSpec:
+    """The first program; where it is no longer there, or was on another machine, its text in the second one's place."""
+    try:
+        return _base(good, folder, "good")
+    except NotRepeatableError:
+        texts, argv = texts_of(good), good.header.get("argv")
+        if texts is None or not isinstance(argv, list):
+            raise
+        given = [absolute(str(word), good) for word in argv[1:]]
+        return replace(base, edited=_edited(bad, base, texts, folder / "good-source"), argv=[*base.argv[:1], *given])
 
 
 def _with_piece(base: ArmSpec, piece: Piece, bad: RunRecord, folder: Path) -> ArmSpec:
