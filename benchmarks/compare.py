@@ -24,7 +24,8 @@ HEAD = """# Comparisons
 
 Made by `make bench-compare`; what is compared: benchmarks/compare_pairs.py, written before any pair was run. *right*: the first
 thing told is one of those that were changed, or, of pairs that are alike, nothing is blamed. *exactly*: the verdict is that of
-the kind of pair (equal, rounding, chance). *proved*: the change is put back by re-runs and told to make the difference.
+the kind of pair (equal, rounding, chance). *proved*: where the whole first program makes a difference in re-runs, a single piece
+of it does; then the pairs whose change makes none, and those that the budget leaves undecided.
 """
 
 
@@ -51,6 +52,7 @@ def main() -> None:
             print("time is up", flush=True)
             break
         row = row_of(pair, keep, given.budget if not pair.alike else "")
+        row["proofs"] = done.get("proofs") if row["proofs"] is None else row["proofs"]  # made anew only with a budget
         with ROWS.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(pair.name, row["verdict"], row["quantity"], "right" if row["right"] else "WRONG", row["why"], flush=True)
@@ -129,7 +131,9 @@ def table(done: list[dict[str, Any]]) -> str:
         for alike, word in ((False, "parted"), (True, "alike")):
             some = [r for r in own if r["alike"] == alike]
             tried = [r for r in some if r["proofs"] is not None]
-            proved = f"{sum(is_proved(r) for r in tried)} of {len(tried)}" if tried else "-"
+            sure, none = ([r for r in tried if whole(r) == v] for v in ("makes the difference", "makes none"))
+            told = f"{sum(is_proved(r) for r in sure)} of {len(sure)}; makes none {len(none)}"
+            proved = f"{told}; undecided {len(tried) - len(sure) - len(none)}" if tried else "-"
             right, exact = (f"{sum(r[k] for r in some)} of {len(some)}" for k in ("right", "exactly"))
             lines.append(f"| {half} | {word} | {right} | {exact} | {proved} |")
     lines += ["", "| pair | half | changed | verdict | first | where | points | proofs |", "|---|---|---|---|---|---|---|---|"]
@@ -142,6 +146,11 @@ def table(done: list[dict[str, Any]]) -> str:
             f"| {r['name']} | {r['half']} | {r['what']} | {r['verdict']} | {first} | {r['where'] or '-'} | {points} | {proofs} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def whole(row: dict[str, Any]) -> str:
+    """What re-runs say of the whole first program in the second one's place."""
+    return next((verdict for name, verdict in row["proofs"] if name.startswith("the whole")), "")
 
 
 def is_proved(row: dict[str, Any]) -> bool:
