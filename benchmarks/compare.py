@@ -77,7 +77,7 @@ def row_of(pair: Pair, keep: Path, budget: str) -> dict[str, Any]:
     told = json.loads(done.stdout)
     quantity = (told["headline"] or {}).get("quantity")
     right = told["verdict"] in ("equal", "rounding", "chance") if pair.alike else quantity in pair.quantities
-    proofs = [(p["name"], p["verdict"]) for p in told["proofs"]] if budget else None
+    proofs = [(p["name"].replace(f"{keep}/", ""), p["verdict"]) for p in told["proofs"]] if budget else None
     return {
         "name": pair.name,
         "half": pair.half,

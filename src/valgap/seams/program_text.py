@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 # A file of a program is rarely longer; of a longer one the digest is kept.
@@ -34,7 +35,8 @@ class ProgramText:
 
     def rest(self) -> Iterator[dict[str, Any]]:
         """Those of its own modules."""
-        files = [getattr(m, "__file__", None) for m in list(sys.modules.values())]
+        # Not getattr: some modules load others when they are asked for what they do not have.
+        files = [vars(m).get("__file__") for m in list(sys.modules.values()) if isinstance(m, ModuleType)]
         inside = self._folder.rstrip(os.sep) + os.sep
         for file in sorted({f for f in files if isinstance(f, str)}):
             path = os.path.abspath(file)  # noqa: PTH100 (resolving links would name another place)
