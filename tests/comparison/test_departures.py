@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from tests.comparison.programs import recorded
+from valgap.cli import app
 from valgap.comparison.result import compare
 from valgap.report.compare_view import comparison_to_json, show_comparison
 from valgap.types import Comparison, RunRecord
@@ -139,3 +141,15 @@ def test_both_views_hold_the_verdict(plain: RunRecord, tmp_path: Path) -> None:
     show_comparison(told, Console(file=stream, width=140))
     text = stream.getvalue()
     assert text.startswith("Verdict  parted") and "reading validation images" in text and "--budget" in text
+
+
+def test_the_exit_status_tells_whether_they_part(plain: RunRecord, tmp_path: Path) -> None:
+    other, same = recorded(tmp_path / "rate", rate=0.2), recorded(tmp_path / "same")
+    runner = CliRunner()
+    parted = runner.invoke(app, ["compare", plain.path, other.path, "--json"])
+    assert parted.exit_code == 1 and json.loads(parted.stdout)["headline"]["quantity"] == "rate"
+    equal = runner.invoke(app, ["compare", plain.path, same.path])
+    assert equal.exit_code == 0 and "equal to the last bit" in " ".join(equal.stdout.split())
+    # What was not recorded by `valgap run` cannot be run again, and says so.
+    unproved = runner.invoke(app, ["compare", plain.path, other.path, "--budget", "5s", "--json"])
+    assert [p["verdict"] for p in json.loads(unproved.stdout)["proofs"]] == ["not proved"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader
 import valgap
 from tests.comparison.programs import Pictures, Program, recorded
 from valgap.seams.fingerprints import FACTOR, OFFSET, WIDTH, Chosen, checksum
+from valgap.seams.program_text import MAX_TEXT, ProgramText
 from valgap.types import QUANTITIES
 
 NUMPY = {1: np.uint8, 2: np.int16, 4: np.int32, 8: np.int64}
@@ -106,3 +109,24 @@ def test_the_program_draws_and_computes_what_it_does_alone(tmp_path: Path) -> No
     assert torch.equal(torch.get_rng_state(), after)
     torch.set_rng_state(state)
     assert all(torch.equal(a, b) for a, b in zip(alone.state_dict().values(), watched.state_dict().values(), strict=True))
+
+
+def test_the_programs_own_files_are_kept_and_long_ones_by_their_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("print(1)\n")
+    (tmp_path / "own_long_module.py").write_text("# " + "x" * MAX_TEXT)
+    (tmp_path / "site-packages").mkdir()
+    (tmp_path / "site-packages" / "others_module.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
+    text = ProgramText(str(script), None)
+    first = list(text.first())
+    script.write_text("print(2)\n")  # edited while it runs: the text is the one that runs
+    importlib.import_module("own_long_module")
+    importlib.import_module("others_module")
+    rest = list(text.rest())
+    assert [(f["path"], f["text"], f["entry"]) for f in first] == [("train.py", "print(1)\n", True)]
+    assert [(f["path"], f["text"], f["entry"]) for f in rest] == [("own_long_module.py", None, False)]
+    for name in ("own_long_module", "others_module"):
+        del sys.modules[name]
+    assert list(ProgramText("no such file", None).first()) == []
