@@ -52,7 +52,7 @@ def run(folder: Path, text: str, *arguments: str, helper: str = HELPER) -> RunRe
     return read_record(folder / "run")
 
 
-@pytest.mark.takes(12)
+@pytest.mark.slow
 def test_what_makes_the_difference_is_found_among_what_makes_none(tmp_path: Path) -> None:
     good = run(tmp_path / "good", GOOD)
     text = GOOD.replace("model.eval()", "pass").replace("small training", "little training")
