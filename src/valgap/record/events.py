@@ -42,6 +42,25 @@ def read_events(folder: Path, file: Path) -> tuple[list[dict[str, Any]], str | N
     return events, damaged
 
 
+def ended_passes(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events without those of passes that have not ended, and without what was printed since these began.
+
+    Where none has ended, all of them.
+    """
+    ended = {e.get("pass") for e in events if e.get("t") == "pass_end"}
+    if not ended:
+        return events
+    going = {e.get("pass") for e in events if e.get("t") == "pass_begin"} - ended
+    last = max(e for e in ended if isinstance(e, int))
+
+    def counts(event: Mapping[str, Any]) -> bool:
+        if event.get("t") == "printed":
+            return bool(event.get("after_pass", -1) <= last)
+        return event.get("t") not in ("part", "pass_begin") or event.get("pass") not in going
+
+    return [e for e in events if counts(e)]
+
+
 def _check_header(folder: Path, event: Mapping[str, Any]) -> None:
     if event.get("t") != "header" or not isinstance(event.get("schema"), int):
         raise RecordError(f"{folder / EVENTS_FILE} does not begin with a header: this is no record of valgap")

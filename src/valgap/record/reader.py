@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from valgap.errors import RecordError
 from valgap.record.bodies import dataset_of, fields_of, inputs_of, joined, model_of, optimizer_of, shortened_of, small_images
 from valgap.record.encoding import EVENTS_FILE, decode
-from valgap.record.events import edited_is_said, has_header, read_events
+from valgap.record.events import edited_is_said, ended_passes, has_header, read_events
 from valgap.record.known_samples import renamed_samples, with_class_folders, with_new_ids
 from valgap.record.location import part_files
 from valgap.record.merging import Part, merge
@@ -36,6 +36,7 @@ from valgap.types import (
     SampleTable,
     ScheduleState,
     SeenInputs,
+    Shortened,
     StateSnapshot,
     StepTable,
     Twin,
@@ -44,6 +45,8 @@ from valgap.types import (
 
 # These draw all that there is.
 WHOLE_SAMPLERS = ("RandomSampler", "SequentialSampler")
+# Reads the file of one process: its events, and what is damaged.
+_Events = Callable[[Path, Path], tuple[list[dict[str, Any]], str | None]]
 
 
 def read_record(path: Path | str) -> RunRecord:
@@ -53,21 +56,55 @@ def read_record(path: Path | str) -> RunRecord:
         RecordError: there is none, or none that this version reads.
     """
     folder = Path(path)
+    first, others = _files(folder)
+    return _of_parts(folder, _parts(folder, first, others, read_events))
+
+
+def read_running(path: Path | str) -> RunRecord:
+    """The record of a program that still runs, as far as its passes have ended; of the first one, what is there of it.
+
+    Half a pass is no small one: a validation in the order of its classes shows some of them only. It is told cut short.
+
+    Raises:
+        RecordError: there is none, or none that this version reads.
+    """
+    folder = Path(path)
+    first, others = _files(folder)
+    record = _of_parts(folder, _parts(folder, first, others, _ended))
+    return replace(record, stopped=None, unseen=(), shortened=Shortened(0, 0, 0.0, ended_by="running"))
+
+
+def _ended(folder: Path, file: Path) -> tuple[list[dict[str, Any]], str | None]:
+    """The events of one process without those of passes that go on."""
+    events, damaged = read_events(folder, file)
+    return ended_passes(events), damaged
+
+
+def _files(folder: Path) -> tuple[Path, list[Path]]:
+    """(the file of the first process, those of the others)."""
     first = folder / EVENTS_FILE
     others = [f for f in part_files(folder) if has_header(f)]
     if not first.is_file() and others:
         first = others.pop(0)  # the first process never wrote anything
-    parts = [_part(folder, first)]
-    for part in (_part(folder, file) for file in others):
+    return first, others
+
+
+def _parts(folder: Path, first: Path, others: Sequence[Path], events_of: _Events) -> list[Part]:
+    parts = [_part(folder, first, events_of)]
+    for part in (_part(folder, file, events_of) for file in others):
         if _belongs(part, parts):
             parts.append(part)
+    return parts
+
+
+def _of_parts(folder: Path, parts: Sequence[Part]) -> RunRecord:
     with edited_is_said(folder):
         alone = len(parts) == 1 and parts[0].rank is None
         return whole(parts[0].record if alone else merge(parts), parts)
 
 
-def _part(folder: Path, file: Path) -> Part:
-    events, damaged = read_events(folder, file)
+def _part(folder: Path, file: Path, events_of: _Events) -> Part:
+    events, damaged = events_of(folder, file)
     return _Assembler(folder, events, damaged).part("" if file.name == EVENTS_FILE else file.stem)
 
 

@@ -72,6 +72,9 @@ class Recorder:
         self._inside_loss: torch.Tensor | None = None  # what went into a loss inside the open call
         # Told of each batch that a model is called on, and whether with gradients: what cuts a program short may end it there.
         self.used: Callable[[Walk, Any, bool], None] | None = None
+        # Called before each call of a model: what looks at a running program may speak to its user there, or end it.
+        self.between: Callable[[], None] | None = None
+        self.early = 0  # after so many batches the first pass that learns is written as far as it has come; 0: it waits
 
     @property
     def pass_running(self) -> bool:
@@ -125,6 +128,8 @@ class Recorder:
 
     def model_called(self, module: Any, args: tuple[Any, ...], grad_enabled: bool) -> None:
         """An outermost module call begins."""
+        if self.between is not None:
+            self.between()
         self._ranks.model_called(module, grad_enabled)
         self._steps.look()
         self._open_call = None
@@ -323,7 +328,9 @@ class Recorder:
         if batch is None:
             return
         batch.walk.close_batch(batch, self.target_keys)
-        if batch.walk.wants_flush and not batch.walk.written:
+        early = 0 < self.early <= batch.walk.num_batches and batch.walk.backwards > 0
+        self.early = 0 if early else self.early
+        if (batch.walk.wants_flush or early) and not batch.walk.written:
             self._steps.settle(batch.walk)
             self.writer.write("part", batch.walk.take())
 

@@ -53,6 +53,7 @@ from valgap.types.images import (
     Shift,
 )
 from valgap.types.interventions import Intervention, Untreatable
+from valgap.types.live import LiveWarning
 from valgap.types.passes import (
     MAX_LOSS,
     GradientStats,
@@ -147,6 +148,7 @@ __all__ = [
     "LabelErrors",
     "LearningCurve",
     "LedgerLine",
+    "LiveWarning",
     "LoaderInfo",
     "LossParts",
     "LossStats",
