@@ -83,6 +83,7 @@ class Follower:
             if growth.ended:
                 return  # what there is to be said is said by the program's own process
             if now > self._judged and (gone or self._may()):
+                time.sleep(POLL_S)  # the state at the end of a pass is written right after it
                 self._judged = now
                 self._judge()
             if gone:

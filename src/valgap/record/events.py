@@ -43,20 +43,21 @@ def read_events(folder: Path, file: Path) -> tuple[list[dict[str, Any]], str | N
 
 
 def ended_passes(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The events without those of passes that have not ended, and without what was printed since these began.
+    """The events up to the first pass that goes on: without what was seen in it, or printed since it began, and in later ones.
 
-    Where none has ended, all of them.
+    Where that is the first pass of all, what is there of it stays.
     """
-    ended = {e.get("pass") for e in events if e.get("t") == "pass_end"}
-    if not ended:
+    ended = {int(e["pass"]) for e in events if e.get("t") == "pass_end"}
+    going = {int(e["pass"]) for e in events if e.get("t") in ("pass_begin", "part")} - ended
+    if not going:
         return events
-    going = {e.get("pass") for e in events if e.get("t") == "pass_begin"} - ended
-    last = max(e for e in ended if isinstance(e, int))
+    first = min(going)
+    last = first if not any(number < first for number in ended) else first - 1
 
     def counts(event: Mapping[str, Any]) -> bool:
         if event.get("t") == "printed":
-            return bool(event.get("after_pass", -1) <= last)
-        return event.get("t") not in ("part", "pass_begin") or event.get("pass") not in going
+            return bool(int(event["after_pass"]) <= last)
+        return "pass" not in event or int(event["pass"]) <= last
 
     return [e for e in events if counts(e)]
 

@@ -77,7 +77,8 @@ def read_running(path: Path | str) -> RunRecord:
 def _ended(folder: Path, file: Path) -> tuple[list[dict[str, Any]], str | None]:
     """The events of one process without those of passes that go on."""
     events, damaged = read_events(folder, file)
-    return ended_passes(events), damaged
+    with edited_is_said(folder):
+        return ended_passes(events), damaged
 
 
 def _files(folder: Path) -> tuple[Path, list[Path]]:

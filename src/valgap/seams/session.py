@@ -14,7 +14,7 @@ from valgap.record.location import has_parts
 from valgap.record.place import Place
 from valgap.record.writer import RecordWriter
 from valgap.seams import environment
-from valgap.seams.between_lines import write_between
+from valgap.seams.between_lines import between_lines, write_between
 from valgap.seams.children import Children, Origin
 from valgap.seams.images_opened import ImagesOpened
 from valgap.seams.live import Live, words_of
@@ -142,6 +142,15 @@ class Session:
     def warn(self, warning: Mapping[str, Any]) -> None:
         """Write a warning between the program's own lines."""
         write_between(self._prints, words_of(warning))
+
+    def tell_live(self, tell: Callable[[str], None]) -> Callable[[Mapping[str, Any]], None]:
+        """What hands a warning as text to ``tell``, which may write it to where the program's lines go."""
+
+        def told(warning: Mapping[str, Any]) -> None:
+            with between_lines(self._prints):
+                tell("\n".join(words_of(warning)))
+
+        return told
 
     def _forked(self) -> Recorder | None:
         """The recorder of a forked process that works with torch; None where such processes are not followed."""
