@@ -312,6 +312,7 @@ class _Assembler:
                     modes=ModeStats(**event["modes"]),
                     state=states.get(number, -1),
                     gradient=GradientStats(**event["gradient"]) if event.get("gradient") else None,
+                    spent={str(k): float(s) for k, s in (event.get("spent") or {}).items()},
                     loops=loops.get(number, ()),
                 )
             )
