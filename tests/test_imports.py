@@ -39,7 +39,7 @@ ALLOWED = {
     "diagnosis": BASE | {"gap", "record", "features", "reference", "stages", "confidence", "checks", "experiments"},
     "fix": BASE | {"data", "record", "edits", "exhibits", "review", "experiments", "diagnosis"},
     "preflight": BASE | {"record", "checks", "edits", "stages", "experiments", "diagnosis", "fix"},
-    "live": BASE | {"record", "stages", "diagnosis"},
+    "live": BASE | {"record", "stages", "diagnosis", "checks", "review"},
     "integrations": BASE | {"seams"},
     "demo_data": BASE,
     "doctor": BASE | {"engine", "models", "experiments"},

@@ -53,7 +53,7 @@ from valgap.types.images import (
     Shift,
 )
 from valgap.types.interventions import Intervention, Untreatable
-from valgap.types.live import LiveWarning
+from valgap.types.live import EpochView, LiveWarning, RunState, RunView, SideView
 from valgap.types.passes import (
     MAX_LOSS,
     GradientStats,
@@ -128,6 +128,7 @@ __all__ = [
     "Diagnosis",
     "Difference",
     "Effect",
+    "EpochView",
     "Evidence",
     "Exhibits",
     "Experiments",
@@ -172,6 +173,8 @@ __all__ = [
     "Ranked",
     "RestsOn",
     "RunRecord",
+    "RunState",
+    "RunView",
     "SampleTable",
     "ScheduleState",
     "ScriptEnd",
@@ -180,6 +183,7 @@ __all__ = [
     "Setting",
     "Shift",
     "Shortened",
+    "SideView",
     "SourcePlace",
     "Stage",
     "StageLine",
