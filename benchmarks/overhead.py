@@ -1,6 +1,6 @@
-"""Whole-process time of the reference script recorded against bare: paired, in turn, on the same data.
+"""Whole-process time of the reference script recorded, and watched live, against bare: in turn, on the same data.
 
-Usage: python benchmarks/overhead.py [DATA] [--pairs 5] [--epochs 2] [--size 160]
+Usage: python benchmarks/overhead.py [DATA] [--rounds 5] [--epochs 2] [--size 160]
 Writes benchmarks/results/overhead.md.
 """
 
@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+RUN = ["-m", "valgap.cli", "run", "--closing", "0"]
+ARMS: dict[str, list[str]] = {"bare": [], "recorded": RUN, "live": [*RUN, "--live"]}
 SCRIPT = ROOT / "examples" / "reference_resnet50.py"
 
 
@@ -27,7 +29,7 @@ def seconds(command: list[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="?")
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", default="2")
     parser.add_argument("--size", default="224")
     options = parser.parse_args()
@@ -39,23 +41,27 @@ def main() -> None:
             data = str(make_demo_data(Path(scratch) / "data"))
         arguments = [str(SCRIPT), data, "--backbone", "efficientnet_lite0"]
         arguments += ["--epochs", options.epochs, "--size", options.size]
-        bare = [sys.executable, *arguments]
-        ratios = []
-        for pair in range(options.pairs):
-            recorded = [sys.executable, "-m", "valgap.cli", "run", "--closing", "0", "--out", f"{scratch}/{pair}"]
-            first, second = (bare, [*recorded, *arguments])[:: 1 if pair % 2 == 0 else -1]
-            times = seconds(first), seconds(second)
-            own, plain = (times[1], times[0]) if pair % 2 == 0 else times
-            ratios.append(own / plain)
-            print(f"pair {pair}: bare {plain:.2f} s, recorded {own:.2f} s, ratio {own / plain:.4f}", flush=True)
-    line = f"median {statistics.median(ratios):.4f}, min {min(ratios):.4f}, max {max(ratios):.4f} of {len(ratios)} pairs"
-    print(line)
+        times: dict[str, list[float]] = {name: [] for name in ARMS}
+        for turn in range(options.rounds):
+            # Each arm comes first, second and last in turn.
+            for name in [*ARMS][turn % len(ARMS) :] + [*ARMS][: turn % len(ARMS)]:
+                ours = [*ARMS[name], "--out", f"{scratch}/{turn}-{name}"] if ARMS[name] else []
+                times[name].append(seconds([sys.executable, *ours, *arguments]))
+            print(f"round {turn}: " + ", ".join(f"{name} {of[-1]:.2f} s" for name, of in times.items()), flush=True)
+    lines = []
+    for name in ("recorded", "live"):
+        ratios = [own / bare for own, bare in zip(times[name], times["bare"], strict=True)]
+        spread = f"min {min(ratios):.4f}, max {max(ratios):.4f} of {len(ratios)} rounds"
+        lines.append(f"| {name} | {statistics.median(ratios):.4f} | {spread} |")
+    print("\n".join(lines))
     result = ROOT / "benchmarks" / "results" / "overhead.md"
     result.parent.mkdir(exist_ok=True)
     result.write_text(
-        "# Overhead of the recorder\n\nWhole process, recorded (closing off, findings printed) / bare, "
-        f"reference script, {options.epochs} epochs, {options.size} px: {line}.\n\n"
-        "Command: `make bench`.\n"
+        "# Overhead of the recorder\n\nWhole process / bare, closing measurements off, findings printed; *live*: with `--live`, "
+        f"whose judging process runs beside it.\nReference script, {options.epochs} epochs, {options.size} px, "
+        f"{statistics.median(times['bare']):.0f} s bare.\n\n| | median | |\n|---|---|---|\n"
+        + "\n".join(lines)
+        + "\n\nCommand: `make bench`.\n"
     )
 
 

@@ -24,7 +24,7 @@ function curve(svg, epochs, value, interval, words) {
   const left = 46, right = 470, top = 10, bottom = 180, sides = ["train", "validation"];
   const points = {}, all = [];
   for (const side of sides) {
-    points[side] = epochs.filter((e) => e[side] && value(e[side]) !== null).map((e) => [e.epoch, value(e[side]), interval(e[side])]);
+    points[side] = epochs.filter((e) => e[side] && value(e[side]) !== null).map((e) => [e.epoch, value(e[side]), side === "validation" ? interval(e[side]) : null]);
     for (const [, v, range] of points[side]) all.push(v, ...(range || []));
   }
   svg.replaceChildren();
