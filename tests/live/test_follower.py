@@ -25,8 +25,8 @@ def test_growth_counts_what_is_worth_a_judgement(tmp_path: Path) -> None:
     second.parent.mkdir()
     steps = [
         (first, line("header") + line("pass_begin"), 0), (first, line("part"), 1), (first, line("part"), 1),
-        (first, line("pass_end")[:-5], 1), (first, line("pass_end")[-5:], 2), (second, line("header"), 1),
-        (second, line("pass_end") * 2, 2), (first, line("pass_end"), 3),
+        (first, line("pass_end")[:-5], 1), (first, line("pass_end")[-5:], 2), (second, line("header"), 2),
+        (second, line("pass_begin"), 1), (second, line("pass_end") * 2, 2), (first, line("pass_end"), 3),
         (tmp_path / "parts" / "child-7.jsonl", line("pass_end"), 4),
     ]  # fmt: skip
     for file, text, expected in steps:

@@ -32,8 +32,12 @@ def run(
     valgap's own lines go to standard error, warnings also to RUN/live.jsonl. All that follows SCRIPT or -m MODULE is the
     program's.
 
-    Examples:  valgap run train.py --epochs 20     valgap run --out runs/a -m package.train --lr 0.1
-    valgap run --live train.py     valgap run --stop-on suspected train.py
+    \b
+    Examples:
+      valgap run train.py --epochs 20
+      valgap run --out runs/a -m package.train --lr 0.1
+      valgap run --live train.py
+      valgap run --stop-on suspected train.py
     """
     from valgap.cli import launch
 

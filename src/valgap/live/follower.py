@@ -33,7 +33,7 @@ class Growth:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._read: dict[Path, int] = {}
-        self.passes: dict[Path, int] = {}  # ended ones, of each process
+        self.passes: dict[Path, int] = {}  # ended ones, of each process that has begun one
         self.started = False  # whether the first batches of the first training pass are there
         self.ended = False
 
@@ -41,7 +41,7 @@ class Growth:
         """Passes that have ended in every process, and one more as soon as the first batches are there."""
         for file in (self._folder / EVENTS_FILE, *part_files(self._folder)):
             self._read_on(file)
-        ranks = [n for file, n in self.passes.items() if file.stem.startswith("rank-") or file.name == EVENTS_FILE]
+        ranks = [n for file, n in self.passes.items() if not file.stem.startswith("child-")]
         # Of several ranks a pass counts when all of them have ended it: a part of its samples is no small pass.
         least = min(ranks, default=0)
         others = sum(n for file, n in self.passes.items() if file.stem.startswith("child-"))
@@ -55,10 +55,10 @@ class Growth:
         except OSError:
             return
         self._read[file] = self._read.get(file, 0) + sum(len(line) + 1 for line in lines)
-        self.passes.setdefault(file, 0)
         for line in lines:
             kind = line[:40]
-            self.passes[file] += b'"t":"pass_end"' in kind
+            if b'"t":"pass_' in kind:
+                self.passes[file] = self.passes.get(file, 0) + (b'"t":"pass_end"' in kind)
             self.started |= b'"t":"part"' in kind
             self.ended |= file.name == EVENTS_FILE and b'"t":"end"' in kind
 
