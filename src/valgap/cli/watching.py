@@ -11,8 +11,6 @@ import typer
 from valgap.cli.app import app
 
 EVERY_S = 1.0
-# A long record takes seconds to read; this share of the time at most goes into that.
-READING = 0.1
 
 
 @app.command()
@@ -47,7 +45,7 @@ def view(
 
     with Live(live_view(now), console=console, auto_refresh=False) as shown:
         while now.state == "running":
-            time.sleep(max(EVERY_S, watched.read_s / READING))
+            time.sleep(EVERY_S)
             now = watched.now()
             shown.update(live_view(now), refresh=True)
 

@@ -19,25 +19,30 @@ from valgap.types import Accuracy, EpochView, Pass, RunRecord, RunState, RunView
 # A process number comes again: one that began so much later than its record is another one.
 LATER_S = 30.0
 SHOWN = ("train", "validation")
+READING = 0.1
 
 
 class Watched:
-    """A run directory that is looked at again and again; its record is read anew where it has grown."""
+    """A run directory that is looked at again and again; its record is read anew where it has grown.
+
+    Reading a long record takes seconds: at most ``READING`` of the time goes into that.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._sizes: tuple[int, ...] = ()
         self._record: RunRecord | None = None
-        self.read_s = 0.0  # that the last reading took
+        self._next = 0.0  # not read again before
 
     def now(self) -> RunView:
         """The run as it is now. Raises RecordError where there is no record."""
         files = [self._folder / EVENTS_FILE, *part_files(self._folder)]
         sizes = tuple(f.stat().st_size if f.is_file() else -1 for f in files)
-        if self._record is None or sizes != self._sizes:
-            begun = time.monotonic()
+        begun = time.monotonic()
+        if self._record is None or (sizes != self._sizes and begun >= self._next):
             self._record, self._sizes = read_record(self._folder), sizes
-            self.read_s = time.monotonic() - begun
+            ended = time.monotonic()
+            self._next = ended + (ended - begun) / READING
         return view_of(self._record, self._folder)
 
 
