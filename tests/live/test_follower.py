@@ -70,6 +70,8 @@ def test_a_record_that_goes_on_ends_before_its_first_open_pass() -> None:
     more = events(("pass_begin", 1), ("part", 1), ("printed", 1), ("pass_begin", 2), ("pass_end", 2), ("printed", 2))
     assert ended_passes([*one, *more]) == one
     assert ended_passes(one) == one
+    two = [*one, *events(("pass_begin", 1), ("pass_end", 1), ("state", 1), ("printed", 1))]
+    assert ended_passes(two, 2) == two and ended_passes(two, 1) == one and ended_passes(two, 0) == one[:0]
     late = events(("pass_begin", 0), ("part", 0), ("pass_begin", 1), ("pass_end", 1), ("printed", 1))
     assert ended_passes(late) == late[:2]
 

@@ -13,7 +13,7 @@ import numpy as np
 from valgap.errors import RecordError
 from valgap.record.bodies import dataset_of, fields_of, inputs_of, joined, model_of, optimizer_of, shortened_of, small_images
 from valgap.record.encoding import EVENTS_FILE, decode
-from valgap.record.events import edited_is_said, ended_passes, has_header, read_events
+from valgap.record.events import edited_is_said, ended_in, ended_passes, has_header, read_events
 from valgap.record.known_samples import renamed_samples, with_class_folders, with_new_ids
 from valgap.record.location import part_files
 from valgap.record.merging import Part, merge
@@ -70,15 +70,17 @@ def read_running(path: Path | str) -> RunRecord:
     """
     folder = Path(path)
     first, others = _files(folder)
-    record = _of_parts(folder, _parts(folder, first, others, _ended))
-    return replace(record, stopped=None, unseen=(), shortened=Shortened(0, 0, 0.0, ended_by="running"))
-
-
-def _ended(folder: Path, file: Path) -> tuple[list[dict[str, Any]], str | None]:
-    """The events of one process without those of passes that go on."""
-    events, damaged = read_events(folder, file)
+    events = {file: read_events(folder, file) for file in (first, *others)}
     with edited_is_said(folder):
-        return ended_passes(events), damaged
+        counts = {
+            file: len(ended_in(read)) for file, (read, _) in events.items() if any(e.get("t") == "pass_begin" for e in read)
+        }
+        # Of a pass that some ranks have not ended, the others hold a part of the samples.
+        least = min((n for file, n in counts.items() if not file.stem.startswith("child-")), default=None)
+        for file, (read, damaged) in events.items():
+            events[file] = ended_passes(read, None if file.stem.startswith("child-") else least), damaged
+    record = _of_parts(folder, _parts(folder, first, others, lambda _, file: events[file]))
+    return replace(record, stopped=None, unseen=(), shortened=Shortened(0, 0, 0.0, ended_by="running"))
 
 
 def _files(folder: Path) -> tuple[Path, list[Path]]:
