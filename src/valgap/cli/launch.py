@@ -168,16 +168,14 @@ def _close(session: Session, ending: Ending, closing: float, words: LastWords) -
 
 def _note_stop(session: Session, ending: Ending, words: LastWords) -> None:
     """Give the ending the status of a program that was ended after a warning, whatever it made of that."""
-    from valgap.seams.ending import STOPPED
-
     live = session.live
     if live is None:
         return
     if live.problem:
         words.say(live.problem)
     if live.stopped_by:
-        words.say(f"the script was ended after the warning {live.stopped_by} (--stop-on): exit status {STOPPED}")
-        ending.code, ending.interrupted = STOPPED, False
+        words.say(f"the script was ended after the warning {live.stopped_by} (--stop-on): exit status {live.status}")
+        ending.code, ending.interrupted = live.status, False
         ending.error = ending.error or f"stopped after the warning {live.stopped_by}"
 
 

@@ -11,11 +11,9 @@ from types import ModuleType, TracebackType
 from typing import Any, NoReturn
 
 from valgap.seams.backstage import Backstage
-from valgap.seams.live import StoppedOnWarning
+from valgap.seams.live import STOPPED, StoppedOnWarning
 
 INTERRUPTED = 130
-# Of a program that was ended after a warning, as was asked; 1 to 4 are other commands' of valgap.
-STOPPED = 5
 OUR_FILES = Path(__file__).parent
 
 

@@ -19,6 +19,8 @@ from typing import Any
 from valgap.record.location import LIVE
 
 POLL_S = 0.3
+# The exit status of a program that was ended after a warning, as was asked; 1 to 4 are other commands' of valgap.
+STOPPED = 5
 PACKAGE_HOME = str(Path(__file__).parents[2])
 # The forked process belongs to nobody: a program that waits for its children, or counts them, must not meet it.
 CODE = """
@@ -48,6 +50,8 @@ class Live:
         tell: given each warning (the fields of ``types.LiveWarning``), in the program's main thread, between two batches.
         stop: whether the program is ended after its first warning.
     """
+
+    status = STOPPED
 
     def __init__(self, folder: Path, tell: Callable[[Mapping[str, Any]], None], stop: bool = False) -> None:
         self.stopped_by = ""  # the code of the cause after which the program was ended
