@@ -29,6 +29,15 @@ from valgap.live.judging import warnings_of
 from valgap.seams.session import FIRST_BATCHES, Session
 
 RESULTS = Path(__file__).parent / "results" / "live.md"
+HEAD = """# Warnings while programs run
+
+Made by `make bench-live DATA=FOLDER`: records cut after their first batches and after each pass, judged as `valgap run --live`
+judges them. *short*: the programs of `short_runs.py`, a few steps each; not counted is EVA507 (the validation set itself is that
+small). *campaign*: generated programs of the calibration half. *suspected at the end*: by the record alone, without measurements
+on the finished model and without the image files. Schedules (TRN414) rest on a whole training and are never warned of. Two false
+positives of checks (MOD301, STG606) were mended while looking at these programs.
+
+"""
 
 
 def main() -> None:
@@ -111,31 +120,31 @@ def replayed(run: Path) -> dict[str, Any]:
 
 
 def report(rows: list[dict[str, Any]]) -> None:
-    """Print what was told of healthy programs and what was not of faulty ones, and write the page."""
-    sound = [r for r in rows if r["name"].startswith("healthy")]
-    spoilt = [r for r in rows if r["name"].startswith("faulty")]
-    alarms = [(r["name"], t) for r in sound for t in r["told"] if t[0] not in ALLOWED]
-    for name, what in alarms:
-        print("ALARM", name, what)
-    with_end = [r for r in spoilt if r["at_end"]]
-    same = [r for r in with_end if r["told"] and r["told"][0][1] in [s for _, s in r["at_end"]]]
-    early = [r for r in spoilt if any(t[3] <= 2 for t in r["told"])]
-    print(Counter(t[0] for _, t in alarms))
-    by_name = {r["name"]: r for r in spoilt}
-    for name in sorted({r["name"] for r in with_end} - {r["name"] for r in same}):
-        print("NOT AS THE END", name, by_name[name]["told"], by_name[name]["at_end"])
-    lines = [
-        f"- healthy programs: {len(sound)}; warned of: {len({n for n, _ in alarms})}",
-        f"- faulty programs: {len(spoilt)}; warned of by the end of the first epoch: {len(early)}",
-        f"- of {len(with_end)} of them the end suspects something by the record alone; "
-        f"the first warning names one of its stages in {len(same)}",
+    """Print what was told of healthy programs, and what was not of faulty ones, and write the page."""
+    table = [
+        "| programs | healthy | warned of | faulty | warned of in the first epoch | suspected at the end | same stage warned of |"
     ]
-    print("\n".join(lines))
-    RESULTS.write_text(
-        "# Warnings while programs run\n\nMade by `make bench-live DATA=FOLDER`: records cut after their first batches and after "
-        "each pass, judged as `valgap run --live` judges them.\nThe programs are those of `short_runs.py`, and generated ones of "
-        "the campaign's calibration half.\n\n" + "\n".join(lines) + "\n"
-    )
+    table.append("|---|---|---|---|---|---|---|")
+    for name, of in (("short", [r for r in rows if " campaign " not in r["name"]]), ("campaign", rows_of_campaign(rows))):
+        sound, spoilt = ([r for r in of if r["name"].startswith(sort)] for sort in ("healthy", "faulty"))
+        alarms = [(r["name"], t) for r in sound for t in r["told"] if t[0] not in ALLOWED]
+        ended = [r for r in spoilt if r["at_end"]]
+        same = [r for r in ended if {t[1] for t in r["told"]} & {stage for _, stage in r["at_end"]}]
+        early = [r for r in spoilt if any(t[3] <= 2 for t in r["told"])]
+        counts = (len(sound), len({n for n, _ in alarms}), len(spoilt), len(early), len(ended), len(same))
+        table.append(f"| {name} | " + " | ".join(map(str, counts)) + " |")
+        for alarm in alarms:
+            print("ALARM", *alarm)
+        for row in ended:
+            if row not in same:
+                print("NOT AS THE END", row["name"], row["told"], row["at_end"])
+    print("\n".join(table))
+    RESULTS.write_text(HEAD + "\n".join(table) + "\n")
+
+
+def rows_of_campaign(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of generated programs."""
+    return [r for r in rows if " campaign " in r["name"]]
 
 
 if __name__ == "__main__":
