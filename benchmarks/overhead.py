@@ -81,17 +81,17 @@ def main() -> None:
                 times[name].append(took([sys.executable, *ours, *arguments]))
             print(f"round {turn}: " + ", ".join(f"{name} {of[-1]}" for name, of in times.items()), flush=True)
     lines = []
-    for name in ("recorded", "live"):
-        of = list(zip(times[name], times["bare"], strict=True))
+    for name, against in (("recorded", "bare"), ("live", "bare"), ("live", "recorded")):
+        of = list(zip(times[name], times[against], strict=True))
         wall = [own.wall / bare.wall for own, bare in of]
         processor = [(own.processor + own.judging) / bare.processor for own, bare in of]
-        lines.append(f"| {name} | {spread(processor)} | {spread(wall)} |")
+        lines.append(f"| {name} / {against} | {spread(processor)} | {spread(wall)} |")
     judged = f"The judging process took {statistics.median(t.judging for t in times['live']):.1f} s of the processor."
     print("\n".join(lines), judged, sep="\n")
     result = ROOT / "benchmarks" / "results" / "overhead.md"
     result.parent.mkdir(exist_ok=True)
     result.write_text(
-        "# Overhead of the recorder\n\nWhole process / bare, closing measurements off, findings printed; *live*: with `--live`, "
+        "# Overhead of the recorder\n\nWhole processes, closing measurements off, findings printed; *live*: with `--live`, "
         "whose judging process runs beside it\n(its processor time is counted). Reference script, "
         f"{options.epochs} epochs, {options.size} px, {statistics.median(t.wall for t in times['bare']):.0f} s bare; "
         f"median (min .. max) of {options.rounds} rounds.\n\n| | processor time | clock |\n|---|---|---|\n"

@@ -80,6 +80,6 @@ def test_recording_starts_without_torch_and_numpy() -> None:
 
 def test_a_running_program_is_judged_without_torch() -> None:
     """It would be three quarters of what the process beside the program takes to start."""
-    code = "import sys; import valgap.live.judging, valgap.live.follower; print(sorted({'torch', 'timm', 'rich'} & set(sys.modules)))"
+    code = "import sys; import valgap.live.judging; print(sorted({'torch', 'timm', 'rich'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
