@@ -8,8 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
 
+import valgap
 from tests.processes import forked
+from valgap.errors import SuspectedWarning
 from valgap.live.judging import warnings_of
 from valgap.record.location import LIVE
 from valgap.record.reader import read_record
@@ -111,3 +115,23 @@ def test_stop_on_ends_the_script_as_ctrl_c_does_with_a_status_of_its_own(how: st
 def test_stop_on_takes_one_word(tmp_path: Path) -> None:
     done = run(tmp_path, ["--stop-on", "confirmed"], "")
     assert done.returncode == 2 and "--stop-on takes suspected" in done.stderr
+
+
+def test_watch_gives_warnings_as_python_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VALGAP_LIVE_NICE", "0")
+    images = torch.nn.functional.interpolate(torch.randn(64, 3, 3, 3, generator=torch.Generator().manual_seed(0)), 8)
+    data = TensorDataset(images, torch.arange(64) % 2)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2), torch.nn.Softmax(1))
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    out = tmp_path / "run"
+    with pytest.warns(SuspectedWarning, match="MOD306 squashed_logits") as caught, valgap.watch(out, closing=0, live=True):
+        for epoch in range(2):
+            for x, y in DataLoader(data, 4, shuffle=True):
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(net(x), y).backward()
+                optimizer.step()
+            if epoch == 0:
+                wait_for(tmp_path / "run" / LIVE)
+                time.sleep(0.4)
+    assert len(caught) == 1
+    assert read_record(tmp_path / "run").recorder_errors == ()
