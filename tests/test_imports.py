@@ -40,6 +40,7 @@ ALLOWED = {
     "diagnosis": BASE | {"gap", "record", "features", "reference", "stages", "confidence", "checks", "experiments"},
     "fix": BASE | {"data", "record", "edits", "exhibits", "review", "experiments", "diagnosis"},
     "preflight": BASE | {"record", "checks", "edits", "stages", "experiments", "diagnosis", "fix"},
+    "live": BASE | {"record", "stages", "diagnosis", "checks", "review"},
     "integrations": BASE | {"seams"},
     "demo_data": BASE,
     "doctor": BASE | {"engine", "models", "experiments"},
@@ -74,5 +75,12 @@ def test_recording_starts_without_torch_and_numpy() -> None:
         "import sys; import valgap, valgap.seams.host, valgap.record.writer, valgap.cli;"
         "print(sorted({'torch', 'numpy', 'timm'} & set(sys.modules)))"
     )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_running_program_is_judged_without_torch() -> None:
+    """It would be three quarters of what the process beside the program takes to start."""
+    code = "import sys; import valgap.live.judging; print(sorted({'torch', 'timm', 'rich'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -136,6 +136,20 @@ def diagnose(
     return replace(proved, budget_s=seconds, judged=tuple(order(proved.judged)), stages=lines)
 
 
+def judge_running(record: RunRecord) -> list[Judged]:
+    """The outcomes for a program that still runs, by its record so far (``read_running``) and nothing else, findings first.
+
+    Nothing is run and no image file is opened. Checks that rest on a whole training are not asked.
+
+    Raises:
+        NothingRecordedError: the record holds nothing to judge yet.
+    """
+    _require_passes(record)
+    record = with_seen_labels(record)
+    stages = Stages(record, None, None)
+    return order(_as_told(settle(judge(Case(record, None, stages), CATALOGUE), stages)))
+
+
 def check(
     data: str | os.PathLike[str],
     *,

@@ -38,3 +38,7 @@ class ScriptError(ValgapError):
 
 class NothingRecordedError(ValgapError):
     """The script ran to its end but passed no loader, no model or no validation."""
+
+
+class SuspectedWarning(UserWarning):
+    """What a running program is suspected of. No error: nothing is ended by it."""

@@ -64,3 +64,11 @@ def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
     unknown = model(pretrained=None, fresh_batchnorm=float("nan"), loaded_fraction=float("nan"))
     assert isinstance(CHECK.detect(healthy(models={0: unknown})), NotApplicable)
+
+
+def test_before_any_step_was_seen_nobody_knows_what_is_in_an_optimizer() -> None:
+    newness = np.where(HEAD, 1, 0).astype(np.int8)
+    new_head = model(fresh_batchnorm=0.3, newness=newness, in_optimizer=np.zeros(len(TENSORS), bool))
+    assert quiet(CHECK.detect(healthy(models={0: new_head}, weights_loaded=(load(80, given=80),))))
+    held = replace(new_head, requires_grad=~HEAD)
+    assert found(CHECK.detect(healthy(models={0: held}, weights_loaded=(load(80, given=80),))))

@@ -12,6 +12,7 @@ from tests.features.pictures import photo_folder
 from tests.processes import forked, fresh
 from valgap.diagnosis import diagnose
 from valgap.record.reader import read_record
+from valgap.record.told import told
 
 pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -75,6 +76,28 @@ def test_a_training_that_fails(name: str, photos: Path, tmp_path: Path) -> None:
     assert record.exit_status == 1 and record.closing is None
     events = (tmp_path / "run" / "events.jsonl").read_text()
     assert ("KeyError" if name == "lightning" else "UnfinishedError: the program ended before the fit had") in events
+
+
+# Where each library's own user looks for warnings.
+TOLD_IN = {"lightning": "stderr", "trainer": "stderr", "fastai": "stdout"}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_a_live_warning_goes_where_the_library_tells_its_own(name: str, photos: Path, tmp_path: Path) -> None:
+    """The example with a softmax before cross_entropy, and images that take their time."""
+    require(name)
+    text = (EXAMPLES / f"with_{name}.py").read_text()
+    text = re.sub(r"(nn\.Linear\(256, .*\)),\n", r"\1, nn.Softmax(1),\n", text)
+    text = text.replace("ResNetForImageClassification(config)", "softened(ResNetForImageClassification(config))")
+    text = text.replace("transforms.ToTensor()", "transforms.Lambda(late), transforms.ToTensor()")
+    text = text.replace("out=args.out", "out=args.out, live=True")
+    spoilt = "import time\ndef softened(m):\n    m.classifier.append(torch.nn.Softmax(1))\n    return m\n"
+    script = tmp_path / "spoiled.py"
+    script.write_text(f"{spoilt}def late(image):\n    time.sleep(0.04)\n    return image\n{text}")
+    done = forked([script, photos, "--out", "run", "--epochs", "6"], tmp_path, {"VALGAP_LIVE_NICE": "0"})
+    assert done.returncode == 0, done.stderr
+    assert [w.code for w in told(tmp_path / "run")][:1] == ["MOD306"]
+    assert "valgap: warning" in getattr(done, TOLD_IN[name]) and "softmax before cross_entropy" in getattr(done, TOLD_IN[name])
 
 
 def test_fastais_own_loaders_and_optimizer_are_recorded(photos: Path, tmp_path: Path) -> None:

@@ -42,6 +42,16 @@ def test_classes_that_are_never_drawn_cost_what_a_probe_says(seen: tuple[RunReco
     assert "2 of 4 classes" in found.summary and "24 of 48" in found.summary
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_loops_that_break_off_within_the_first_epoch_draw_few_classes_by_that(
+    complete: bool, seen: tuple[RunRecord, Measurements]
+) -> None:
+    run = with_train(seen[0], [*range(2 * EACH)])
+    trained = run.of_phase("train")[:1]
+    run = replace(run, passes=(*(replace(p, complete=complete) for p in trained), *run.of_phase("validation")))
+    assert Stages(run, None).compared("draw").verdict == ("at fault" if complete else "unknown")
+
+
 def test_what_is_drawn_in_its_place_leaves_out_what_others_draw(seen: tuple[RunRecord, Measurements]) -> None:
     """One data set serves both phases: validation's samples are not trained on."""
     run = with_train(seen[0], [*range(2 * EACH)] * 2)

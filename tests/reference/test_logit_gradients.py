@@ -50,3 +50,17 @@ def test_logits_that_no_gradient_comes_back_to_disturb_nothing() -> None:
     loss.backward()
     assert weight.grad is not None and seen.value is None
     assert against_cross_entropy(seen, inner.detach(), torch.arange(4) % 2) is None
+
+
+@pytest.mark.parametrize("scale", [65536.0, float("inf")])
+def test_a_scaled_loss_that_overflows_says_nothing_of_its_gradient(scale: float) -> None:
+    logits = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    target = torch.arange(8) % 4
+    seen = LogitGradient(logits)
+    (functional.cross_entropy(logits, target) * 65536.0).backward()
+    seen.scale = torch.tensor(scale)
+    compared = against_cross_entropy(seen, logits.detach(), target)
+    assert compared is not None
+    cosine, ratio, silent, _ = compared[0].tolist()
+    assert silent == 0
+    assert (cosine, ratio) == pytest.approx((1.0, 1.0) if scale < float("inf") else (float("nan"),) * 2, nan_ok=True)

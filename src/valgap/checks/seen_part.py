@@ -33,7 +33,7 @@ def optimizer_steps(run: RunRecord) -> int:
 def few_steps(run: RunRecord, least: int) -> str | None:
     """What is missing, in words, where fewer optimizer steps were seen."""
     steps = optimizer_steps(run)
-    if run.shortened is not None:
+    if run.shortened is not None and not run.running:
         return f"a whole training: this one was cut short after {steps} optimizer steps"
     return None if steps >= least else f"more steps: only {steps} optimizer steps were seen; at least {least} are needed to tell"
 
@@ -149,7 +149,7 @@ def unfinished(run: RunRecord) -> str | None:
         return None
     last = trained[-1]
     if run.shortened is not None:
-        return "it was cut short on purpose"
+        return "it goes on" if run.running else "it was cut short on purpose"
     if not is_whole(run, last) and not last.complete:
         return f"the last training pass broke off after {part_seen(run, last)}"
     if run.stopped is not None:

@@ -110,7 +110,8 @@ def _new_and_frozen(model: ModelInfo) -> bool:
     if not len(model.newness):
         return False
     own = model.is_parameter & (model.newness == 1)
-    learns = model.requires_grad & model.in_optimizer
+    # Before any step was seen (gradients gathered over more batches than there were, a run that goes on) nobody's are known.
+    learns = model.requires_grad & (model.in_optimizer | ~model.in_optimizer.any())
     return bool((~learns[own]).mean() > FITTING_SHARE) if own.any() else False
 
 

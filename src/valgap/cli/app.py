@@ -25,6 +25,7 @@ Examples:
 \b
   valgap run train.py --epochs 20         record your own script, unmodified
   valgap preflight train.py --epochs 20   what is wrong, before it costs hours
+  valgap run --live train.py              warn while it trains; valgap view runs/last
   valgap diagnose runs/last --budget 10m  prove each cause by a re-run without it
   valgap compare runs/good runs/last      where a bad run parts from a good one
   valgap train photos/                    train properly on a folder

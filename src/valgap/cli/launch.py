@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 WRONG_USE, INTERRUPTED = 2, 130
 MAX_CLOSING = 10.0
+SUSPICION = "suspected"  # what --stop-on takes
 PARTS_S = 10.0  # other ranks end with the first one; what they still have to write takes less than this
 
 
@@ -33,25 +34,35 @@ class Call(NamedTuple):
     arguments: list[str]
     out: Path | None = None
     closing: float = 0.2
+    live: bool = False  # warnings while it runs
+    stop: bool = False  # and an end after the first of them
 
 
 def read(argv: Sequence[str]) -> Call | None:
     """The call, if it is a plain `run ...`; None for other commands, help, completion and mistakes, which are typer's."""
     if list(argv[:1]) != ["run"] or "_VALGAP_COMPLETE" in os.environ:
         return None
-    rest, out, closing = list(argv[1:]), None, 0.2
+    rest, out, closing, live, stop = list(argv[1:]), None, 0.2, False, False
     while rest:
         first = rest.pop(0)
         name, joined, value = first.partition("=")
         if first == "--" and rest:
-            return Call(rest[0], None, rest[1:], out, closing)
+            return Call(rest[0], None, rest[1:], out, closing, live, stop)
         if first == "-" or not first.startswith("-"):
-            return Call(first, None, rest, out, closing)
+            return Call(first, None, rest, out, closing, live, stop)
         if first.startswith("-m") and (first != "-m" or rest):
-            return Call(None, first[2:] or rest.pop(0), rest, out, closing)
-        if name not in ("--out", "--closing") or not (joined or rest):
+            return Call(None, first[2:] or rest.pop(0), rest, out, closing, live, stop)
+        if first == "--live":
+            live = True
+            continue
+        if name not in ("--out", "--closing", "--stop-on") or not (joined or rest):
             return None
         value = value if joined else rest.pop(0)
+        if name == "--stop-on":
+            if value != SUSPICION:
+                return None
+            live = stop = True
+            continue
         if name == "--out":
             out = Path(value)
             continue
@@ -95,6 +106,7 @@ def run(call: Call) -> NoReturn:
     """Run the program, record it, and end as it ended."""
     from valgap.record.place import place_of, shared_run_directory
     from valgap.seams import host
+    from valgap.seams.live import Live
     from valgap.seams.session import Session
 
     words = LastWords()
@@ -108,6 +120,8 @@ def run(call: Call) -> NoReturn:
         folder = shared_run_directory(call.out, call.module or Path(name).resolve().stem, place)
         session = Session(folder, target.argv, name, call.module, place=place)
         session.closing = call.closing
+        if call.live:
+            session.live = Live(folder, session.warn, call.stop)
     except ValgapError as error:
         words.say(str(error))
         raise SystemExit(WRONG_USE) from None
@@ -127,6 +141,7 @@ def run(call: Call) -> NoReturn:
 
 def _close(session: Session, ending: Ending, closing: float, words: LastWords) -> None:
     """End the record, measure, and say what there is to be said of the run."""
+    _note_stop(session, ending, words)
     status, folder = ending.status, session.writer.path.absolute()
     with ending.once_more():
         seconds = session.finish(status, ending.error)
@@ -149,6 +164,19 @@ def _close(session: Session, ending: Ending, closing: float, words: LastWords) -
     if unjudged is not None:
         words.say(unjudged)
     words.say(f"recorded in {session.writer.path}")
+
+
+def _note_stop(session: Session, ending: Ending, words: LastWords) -> None:
+    """Give the ending the status of a program that was ended after a warning, whatever it made of that."""
+    live = session.live
+    if live is None:
+        return
+    if live.problem:
+        words.say(live.problem)
+    if live.stopped_by:
+        words.say(f"the script was ended after the warning {live.stopped_by} (--stop-on): exit status {live.status}")
+        ending.code, ending.interrupted = live.status, False
+        ending.error = ending.error or f"stopped after the warning {live.stopped_by}"
 
 
 def _say_now(text: str) -> None:

@@ -21,22 +21,34 @@ def run(
     closing: Annotated[
         float, typer.Option(min=0.0, max=10.0, help="Closing measurements: at most this share of the script's time.")
     ] = 0.2,
+    live: Annotated[bool, typer.Option("--live", help="Warn while it runs, as soon as a cause shows.")] = False,
+    stop_on: Annotated[
+        str, typer.Option("--stop-on", metavar="suspected", help="End the script after the first such warning; status 5.")
+    ] = "",
 ) -> None:
     """Run SCRIPT unmodified, record it, and print the findings that need no re-run.
 
-    The exit status is the script's; 2 where it ended well and nothing could be recorded. valgap's own lines go to
-    standard error. All that follows SCRIPT or -m MODULE is the program's.
+    The exit status is the script's; 2 where it ended well and nothing could be recorded, 5 where --stop-on ended it.
+    valgap's own lines go to standard error, warnings also to RUN/live.jsonl. All that follows SCRIPT or -m MODULE is the
+    program's.
 
-    Examples:  valgap run train.py --epochs 20     valgap run --out runs/a -m package.train --lr 0.1
+    \b
+    Examples:
+      valgap run train.py --epochs 20
+      valgap run --out runs/a -m package.train --lr 0.1
+      valgap run --live train.py
+      valgap run --stop-on suspected train.py
     """
     from valgap.cli import launch
 
     given = list(arguments or [])
+    if stop_on not in ("", launch.SUSPICION):
+        raise ValgapError(f"--stop-on takes {launch.SUSPICION}")
     if module is None and not given:
         raise ValgapError("no script given: valgap run SCRIPT [ARGS], or valgap run -m MODULE [ARGS]")
     if module is None:
-        launch.run(launch.Call(given[0], None, given[1:], out, closing))
-    launch.run(launch.Call(None, module, given, out, closing))
+        launch.run(launch.Call(given[0], None, given[1:], out, closing, live or bool(stop_on), bool(stop_on)))
+    launch.run(launch.Call(None, module, given, out, closing, live or bool(stop_on), bool(stop_on)))
 
 
 @app.command()

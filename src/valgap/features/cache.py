@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from valgap.engine.store import cache_folder
 from valgap.features.looking import THUMB_SIDE, Look
 
 FILE = "images-1.sqlite"
@@ -23,6 +22,8 @@ class LookCache:
     """Looks with their features by content and backbone. A cache that cannot be used is none; nothing fails for it."""
 
     def __init__(self, key: str) -> None:
+        from valgap.engine.store import cache_folder  # with it comes torch, which who looks at no image has no need of
+
         self._key = key
         self._database = _open(cache_folder())
 

@@ -10,6 +10,10 @@ from valgap.integrations.recording import Recording
 from valgap.seams.session import CLOSING_SHARE
 
 
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
 class ValgapCallback(Callback):
     """Records each fit, with fastai's own loaders and optimizer or with torch's; ``lr_find`` and ``get_preds`` are no fit.
 
@@ -20,14 +24,15 @@ class ValgapCallback(Callback):
     Args:
         out: the run directory, default ``runs/DATE-TIME-watch``; that of a second fit is ``out-2``.
         closing: share of the fit's time that the closing measurements may take; 0 turns them off.
+        live: warn while it runs, as soon as a cause shows; the warnings are printed.
     """
 
     # After the callbacks that put model and data on their device, and before those that show progress.
     order = 5
 
-    def __init__(self, out: str | os.PathLike[str] | None = None, *, closing: float = CLOSING_SHARE) -> None:
+    def __init__(self, out: str | os.PathLike[str] | None = None, *, closing: float = CLOSING_SHARE, live: bool = False) -> None:
         super().__init__()
-        self.recording = Recording(out, closing)
+        self.recording = Recording(out, closing, live, _print)
 
     def before_fit(self) -> None:
         """Before the first batch is read."""

@@ -10,8 +10,10 @@ from valgap.seams.session import CLOSING_SHARE
 
 try:
     from lightning.pytorch import Callback
+    from lightning.pytorch.utilities import rank_zero_warn
 except ModuleNotFoundError:
     from pytorch_lightning import Callback
+    from pytorch_lightning.utilities import rank_zero_warn
 
 
 class ValgapCallback(Callback):
@@ -20,11 +22,12 @@ class ValgapCallback(Callback):
     Args:
         out: the run directory, default ``runs/DATE-TIME-watch``; that of a second fit is ``out-2``.
         closing: share of the fit's time that the closing measurements may take; 0 turns them off.
+        live: warn while it runs, as soon as a cause shows; the warnings are given by Lightning's ``rank_zero_warn``.
     """
 
-    def __init__(self, out: str | os.PathLike[str] | None = None, *, closing: float = CLOSING_SHARE) -> None:
+    def __init__(self, out: str | os.PathLike[str] | None = None, *, closing: float = CLOSING_SHARE, live: bool = False) -> None:
         super().__init__()
-        self.recording = Recording(out, closing)
+        self.recording = Recording(out, closing, live, rank_zero_warn)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Before optimizers and loaders are made."""

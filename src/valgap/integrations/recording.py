@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from valgap.seams.session import CLOSING_SHARE
-from valgap.seams.watch import watch
+from valgap.seams.watch import warn, watch
 
 
 class UnfinishedError(RuntimeError):
@@ -18,9 +19,15 @@ class UnfinishedError(RuntimeError):
 class Recording:
     """What the callbacks share. A second fit is another run: ``out``, ``out-2``, ``out-3``."""
 
-    def __init__(self, out: str | os.PathLike[str] | None = None, closing: float = CLOSING_SHARE) -> None:
+    def __init__(
+        self,
+        out: str | os.PathLike[str] | None = None,
+        closing: float = CLOSING_SHARE,
+        live: bool = False,
+        tell: Callable[[str], None] = warn,
+    ) -> None:
         self.folders: list[Path] = []
-        self._out, self._closing = out, closing
+        self._out, self._closing, self._live, self._tell = out, closing, live, tell
         self._open: AbstractContextManager[Path] | None = None
 
     def begin(self) -> None:
@@ -29,7 +36,7 @@ class Recording:
         out = self._out
         if out is not None and self.folders:
             out = f"{os.fspath(out)}-{len(self.folders) + 1}"
-        watching = watch(out, closing=self._closing)
+        watching = watch(out, closing=self._closing, live=self._live, tell=self._tell)
         self.folders.append(watching.__enter__())
         self._open = watching
         atexit.register(self._abandon)

@@ -6,9 +6,12 @@ import os
 from typing import Any
 
 from transformers import TrainerCallback
+from transformers.utils import logging
 
 from valgap.integrations.recording import Recording
 from valgap.seams.session import CLOSING_SHARE
+
+logger = logging.get_logger("transformers.valgap")  # below the library's own, whose level and handlers count
 
 
 class ValgapCallback(TrainerCallback):
@@ -21,10 +24,11 @@ class ValgapCallback(TrainerCallback):
     Args:
         out: the run directory, default ``runs/DATE-TIME-watch``; that of a second training is ``out-2``.
         closing: share of the training's time that the closing measurements may take; 0 turns them off.
+        live: warn while it runs, as soon as a cause shows; the warnings are lines of transformers' logger.
     """
 
-    def __init__(self, out: str | os.PathLike[str] | None = None, *, closing: float = CLOSING_SHARE) -> None:
-        self.recording = Recording(out, closing)
+    def __init__(self, out: str | os.PathLike[str] | None = None, *, closing: float = CLOSING_SHARE, live: bool = False) -> None:
+        self.recording = Recording(out, closing, live, logger.warning)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Before the first batch is read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,32 @@ def read_events(folder: Path, file: Path) -> tuple[list[dict[str, Any]], str | N
     if not events:
         raise RecordError(f"{file} holds no header: this is no record of valgap")
     return events, damaged
+
+
+def ended_in(events: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Numbers of the passes that have ended, in order."""
+    return sorted({int(e["pass"]) for e in events if e.get("t") == "pass_end"})
+
+
+def ended_passes(events: list[dict[str, Any]], most: int | None = None) -> list[dict[str, Any]]:
+    """The events up to the first pass that goes on: without what was seen in it, or printed since it began, and in later ones.
+
+    Where that is the first pass of all, what is there of it stays. ``most``: so many passes that have ended at most.
+    """
+    ended = ended_in(events)
+    going = {int(e["pass"]) for e in events if e.get("t") in ("pass_begin", "part")} - set(ended)
+    beyond = ended[most:] if most is not None else []
+    if not going and not beyond:
+        return events
+    first = min((*going, *beyond))
+    last = first if first in going and not any(number < first for number in ended) else first - 1
+
+    def counts(event: Mapping[str, Any]) -> bool:
+        if event.get("t") == "printed":
+            return bool(int(event["after_pass"]) <= last)
+        return "pass" not in event or int(event["pass"]) <= last
+
+    return [e for e in events if counts(e)]
 
 
 def _check_header(folder: Path, event: Mapping[str, Any]) -> None:

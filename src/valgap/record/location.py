@@ -13,6 +13,7 @@ from valgap.record.encoding import EVENTS_FILE, PARTS
 
 RUNS = "runs"
 LAST = "last"
+LIVE = "live.jsonl"  # the warnings of a run that is watched, one JSON object a line
 POLL_S = 0.05
 LAST_BYTES = 4096  # hold a part's last line, and what closing measurements that were skipped add to it
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from valgap.errors import RecordError
 from valgap.record.bodies import dataset_of, fields_of, inputs_of, joined, model_of, optimizer_of, shortened_of, small_images
 from valgap.record.encoding import EVENTS_FILE, decode
-from valgap.record.events import edited_is_said, has_header, read_events
+from valgap.record.events import edited_is_said, ended_in, ended_passes, has_header, read_events
 from valgap.record.known_samples import renamed_samples, with_class_folders, with_new_ids
 from valgap.record.location import part_files
 from valgap.record.merging import Part, merge
@@ -37,6 +37,7 @@ from valgap.types import (
     SampleTable,
     ScheduleState,
     SeenInputs,
+    Shortened,
     SourceFile,
     StateSnapshot,
     StepTable,
@@ -47,6 +48,8 @@ from valgap.types import (
 
 # These draw all that there is.
 WHOLE_SAMPLERS = ("RandomSampler", "SequentialSampler")
+# Reads the file of one process: its events, and what is damaged.
+_Events = Callable[[Path, Path], tuple[list[dict[str, Any]], str | None]]
 
 
 def read_record(path: Path | str) -> RunRecord:
@@ -56,21 +59,58 @@ def read_record(path: Path | str) -> RunRecord:
         RecordError: there is none, or none that this version reads.
     """
     folder = Path(path)
+    first, others = _files(folder)
+    return _of_parts(folder, _parts(folder, first, others, read_events))
+
+
+def read_running(path: Path | str) -> RunRecord:
+    """The record of a program that still runs, as far as its passes have ended; of the first one, what is there of it.
+
+    Half a pass is no small one: a validation in the order of its classes shows some of them only. It is told cut short.
+
+    Raises:
+        RecordError: there is none, or none that this version reads.
+    """
+    folder = Path(path)
+    first, others = _files(folder)
+    events = {file: read_events(folder, file) for file in (first, *others)}
+    with edited_is_said(folder):
+        counts = {
+            file: len(ended_in(read)) for file, (read, _) in events.items() if any(e.get("t") == "pass_begin" for e in read)
+        }
+        # Of a pass that some ranks have not ended, the others hold a part of the samples.
+        least = min((n for file, n in counts.items() if not file.stem.startswith("child-")), default=None)
+        for file, (read, damaged) in events.items():
+            events[file] = ended_passes(read, None if file.stem.startswith("child-") else least), damaged
+    record = _of_parts(folder, _parts(folder, first, others, lambda _, file: events[file]))
+    return replace(record, stopped=None, unseen=(), shortened=Shortened(0, 0, 0.0, ended_by="running"))
+
+
+def _files(folder: Path) -> tuple[Path, list[Path]]:
+    """(the file of the first process, those of the others)."""
     first = folder / EVENTS_FILE
     others = [f for f in part_files(folder) if has_header(f)]
     if not first.is_file() and others:
         first = others.pop(0)  # the first process never wrote anything
-    parts = [_part(folder, first)]
-    for part in (_part(folder, file) for file in others):
+    return first, others
+
+
+def _parts(folder: Path, first: Path, others: Sequence[Path], events_of: _Events) -> list[Part]:
+    parts = [_part(folder, first, events_of)]
+    for part in (_part(folder, file, events_of) for file in others):
         if _belongs(part, parts):
             parts.append(part)
+    return parts
+
+
+def _of_parts(folder: Path, parts: Sequence[Part]) -> RunRecord:
     with edited_is_said(folder):
         alone = len(parts) == 1 and parts[0].rank is None
         return whole(parts[0].record if alone else merge(parts), parts)
 
 
-def _part(folder: Path, file: Path) -> Part:
-    events, damaged = read_events(folder, file)
+def _part(folder: Path, file: Path, events_of: _Events) -> Part:
+    events, damaged = events_of(folder, file)
     return _Assembler(folder, events, damaged).part("" if file.name == EVENTS_FILE else file.stem)
 
 
@@ -286,6 +326,7 @@ class _Assembler:
                     modes=ModeStats(**event["modes"]),
                     state=states.get(number, -1),
                     gradient=GradientStats(**event["gradient"]) if event.get("gradient") else None,
+                    spent={str(k): float(s) for k, s in (event.get("spent") or {}).items()},
                     loops=loops.get(number, ()),
                 )
             )

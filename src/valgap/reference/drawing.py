@@ -70,6 +70,9 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     complete = share >= COMPLETE and classes[0] >= classes[1]
     if complete and even >= EVEN:
         return Compared("sound", "training draws (nearly) every sample that it has", evidence=tuple(facts))
+    if share >= COMPLETE and len(known) < size and not any(p.complete for p in passes):
+        # Loops that broke off within the first epoch: each sample once, and of few samples few classes.
+        return Compared("unknown", "", evidence=tuple(facts), missing="an epoch of training")
     facts.append(Evidence("effective number of samples drawn, of those in the training set", even * size, size, "samples"))
     rows = rows_of_declared(run, passes[-1], MAX_IMAGES) if images is not None else None
     measured = _measured(run, rows, passes) if rows is not None else None

@@ -11,6 +11,7 @@ from types import ModuleType, TracebackType
 from typing import Any, NoReturn
 
 from valgap.seams.backstage import Backstage
+from valgap.seams.live import STOPPED, StoppedOnWarning
 
 INTERRUPTED = 130
 OUR_FILES = Path(__file__).parent
@@ -80,6 +81,8 @@ def ended_by(error: BaseException | None) -> Ending:
     if error is None:
         return Ending()
     place = _place(error)
+    if isinstance(error, StoppedOnWarning):
+        return Ending(STOPPED, str(error))  # no traceback: it is no fault of the program's
     if isinstance(error, SystemExit):
         ending = _exited(error)
     else:

@@ -13,6 +13,7 @@ import functools
 import os
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -157,6 +158,7 @@ class Seams:
         def make_next(original: Any) -> Any:
             def __next__(iterator: Any) -> Any:
                 seams._enter()
+                asked = time.perf_counter()
                 try:
                     batch = original(iterator)
                 except StopIteration:
@@ -167,6 +169,7 @@ class Seams:
                     seams._leave()
                     raise
                 seams._leave()
+                iterator.__dict__["_valgap_waited"] = time.perf_counter() - asked
                 queue = iterator.__dict__.get("_valgap_indices")
                 in_order = getattr(iterator, "_in_order", True)
                 indices = queue.pop(0) if queue and in_order else None

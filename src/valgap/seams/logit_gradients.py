@@ -68,7 +68,9 @@ def against_cross_entropy(
     share = logits.float().sigmoid() if single else logits.float().softmax(1)
     every = torch.nn.functional.one_hot(target.clamp(0, classes - 1), classes).float()
     expected = torch.where(known[:, None], share - every[:, -own.shape[1] :], torch.zeros_like(share)) / known.sum().clamp_min(1)
-    own = own / gradient.scale
+    # A scaled loss that overflows says nothing of its gradient: what is no number is left out by whoever reads it.
+    scale = torch.as_tensor(gradient.scale, dtype=own.dtype, device=own.device)
+    own = own / torch.where(torch.isfinite(scale), scale, torch.full_like(scale, torch.nan))
     norms = own.norm().clamp_min(1e-30), expected.norm().clamp_min(1e-30)
     rows, wanted = own.norm(dim=1), expected.norm(dim=1)
     counts = known & (wanted > NOTICEABLE * wanted.max())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from valgap.record.drawn import last_state
@@ -35,6 +36,24 @@ class PrintTap:
         self._moment = moment
         self._ears: list[_Ear] = []
         self._undo: list[Callable[[], None]] = []
+        self._deaf = False
+        self._within: dict[int, bool] = {}  # by id() of a stream: whether what was written last has no end of line
+
+    def within_line(self, stream: Any) -> bool:
+        """Whether a line of the program's is under way where this stream is shown."""
+        streams = [stream]
+        with contextlib.suppress(Exception):  # a stream of the program's own making
+            streams += [s for s in (sys.stdout, sys.stderr) if s.isatty() and stream.isatty()]
+        return any(self._within.get(id(s), False) for s in streams)
+
+    @contextlib.contextmanager
+    def deaf(self) -> Iterator[None]:
+        """Inside, nothing is heard: what is written is not the program's."""
+        self._deaf = True
+        try:
+            yield
+        finally:
+            self._deaf = False
 
     def attach(self) -> None:
         """Wrap ``write`` of both streams, on the stream objects themselves: handlers of ``logging`` hold these too."""
@@ -48,7 +67,8 @@ class PrintTap:
         def write(text: str) -> Any:
             result = original(text)
             try:
-                if isinstance(text, str):
+                if isinstance(text, str) and not self._deaf:
+                    self._within[id(stream)] = not text.endswith("\n") if text else self._within.get(id(stream), False)
                     ear.hear(text)
             except Exception:
                 ear.rest = ""  # the program's own printing must never fail because of us

@@ -28,6 +28,7 @@ from valgap.seams.ranks import Ranks
 from valgap.seams.routes import KEPT_IMAGES, Given, functions_given, given
 from valgap.seams.samples import Registry, Samples
 from valgap.seams.schedules import Schedules
+from valgap.seams.time_spent import BACKWARD, FORWARD, LOADING, STEP, TimeSpent
 from valgap.seams.traces import Trace
 from valgap.seams.tracked import TrackedModel, unwrap
 from valgap.seams.waiting_batches import WaitingBatches
@@ -68,12 +69,16 @@ class Recorder:
         self._chosen = Chosen()
         self._seen: set[tuple[int, bool]] = set()
         self._kept = KeptPasses(writer)
+        self._spent = TimeSpent()
         self._looked_into: weakref.WeakSet[Any] = weakref.WeakSet()
         self._inner: list[tuple[Given, torch.Tensor, list[torch.Tensor]]] = []  # see ``inner_returned``
         self._at_work: dict[int, Any] = {}  # by id(): each module that returned inside the open call
         self._inside_loss: torch.Tensor | None = None  # what went into a loss inside the open call
         # Told of each batch that a model is called on, and whether with gradients: what cuts a program short may end it there.
         self.used: Callable[[Walk, Any, bool], None] | None = None
+        # Called before each call of a model: what looks at a running program may speak to its user there, or end it.
+        self.between: Callable[[], None] | None = None
+        self.early = 0  # after so many batches the first pass that learns is written as far as it has come; 0: it waits
 
     @property
     def pass_running(self) -> bool:
@@ -107,12 +112,15 @@ class Recorder:
 
     def batch_loaded(self, iterator: Any, indices: Any, batch: Any) -> None:
         """A loader's iterator returned a batch."""
+        self._spent.ends(self._open_walk())
         walk = self._walks.drawn(iterator)
         if walk is not None:
+            walk.spent[LOADING] += getattr(iterator, "_valgap_waited", 0.0)
             self._waiting.add(walk.read(indices, batch))
 
     def iteration_ended(self, iterator: Any) -> None:
         """A loader's iterator is exhausted."""
+        self._spent.ends(self._open_walk())
         walk = self._walks.of(iterator)
         if self._current is not None:
             self._current.forget_graphs()
@@ -127,6 +135,13 @@ class Recorder:
 
     def model_called(self, module: Any, args: tuple[Any, ...], grad_enabled: bool) -> None:
         """An outermost module call begins."""
+        self._spent.ends(self._open_walk())
+        if self.between is not None:
+            self.between()
+        self._call_begins(module, args, grad_enabled)
+        self._spent.begins(FORWARD)
+
+    def _call_begins(self, module: Any, args: tuple[Any, ...], grad_enabled: bool) -> None:
         self._ranks.model_called(module, grad_enabled)
         self._steps.look()
         self._open_call = None
@@ -160,6 +175,7 @@ class Recorder:
 
     def model_returned(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """An outermost module call has ended."""
+        self._spent.ends(self._open_walk())
         waiting, self._deferred = self._deferred, None
         if self._open_call is None and waiting is not None:
             images = find_images(kwargs)
@@ -326,7 +342,9 @@ class Recorder:
         if batch is None:
             return
         batch.walk.close_batch(batch, self.target_keys)
-        if batch.walk.wants_flush and not batch.walk.written:
+        early = 0 < self.early <= batch.walk.num_batches and batch.walk.backwards > 0
+        self.early = 0 if early else self.early
+        if (batch.walk.wants_flush or early) and not batch.walk.written:
             self._steps.settle(batch.walk)
             self.writer.write("part", batch.walk.take())
             self._write_traced(batch.walk)
@@ -381,6 +399,7 @@ class Recorder:
 
     def backward_started(self, tensors: Any) -> None:
         """``backward`` begins."""
+        self._spent.ends(self._open_walk())
         call = self._current.chosen() if self._current is not None else None
         walk = self._open_walk()
         if walk is not None and self._current is not None and self._current.walk is walk and walk.only_looked:
@@ -388,6 +407,7 @@ class Recorder:
         scale = self._steps.backward_started(tensors, self._open_walk(), call.model if call is not None else None)
         if call is not None and call.gradient is not None:
             call.gradient.scale = scale
+        self._spent.begins(BACKWARD)
 
     def gradients_zeroed(self) -> None:
         """``zero_grad`` was called on an optimizer or a module."""
@@ -397,10 +417,13 @@ class Recorder:
 
     def step_started(self, optimizer: torch.optim.Optimizer, has_closure: bool) -> None:
         """An optimizer is about to step; with a closure its gradients are yet to come and are not read."""
+        self._spent.ends(self._open_walk())
         self._steps.step_started(optimizer, has_closure, self._open_walk(), self.models.all)
+        self._spent.begins(STEP)
 
     def step_ended(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer has stepped."""
+        self._spent.ends(self._open_walk())
         if self._current is not None:
             self._current.forget_graphs()
         self._steps.step_ended(optimizer, self._open_walk(), self.models.all)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,10 @@ from valgap.record.location import has_parts
 from valgap.record.place import Place
 from valgap.record.writer import RecordWriter
 from valgap.seams import environment
+from valgap.seams.between_lines import between_lines, write_between
 from valgap.seams.children import Children, Origin
 from valgap.seams.images_opened import ImagesOpened
+from valgap.seams.live import Live, words_of
 from valgap.seams.prints import Moment, PrintTap
 from valgap.seams.program_text import ProgramText
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 CLOSING_SHARE = 0.2
 # Nor, unless more was asked for, longer than this: after ten hours of training nobody waits two more.
 MOST_CLOSING_S = 300.0
+# So many batches of the first training pass are written at once where a run is judged while it goes on.
+FIRST_BATCHES = 8
 # What a forked process has of its parent's: it must neither use nor free it.
 _inherited: list[Any] = []
 
@@ -45,6 +49,7 @@ class Session:
         make_shortening: for a program that is cut short, likewise.
         place: of this process in its job, where it is one of several.
         origin: for a process that a recorded one has started.
+        live: told of warnings while the program runs; of several processes only the first one's is used.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class Session:
         place: Place | None = None,
         origin: Origin | None = None,
         make_shortening: Callable[[], Shortening] | None = None,
+        live: Live | None = None,
     ) -> None:
         self.place = place
         self.root = origin.root if origin is not None else os.getpid()
@@ -65,6 +71,7 @@ class Session:
         self.recorder: Recorder | None = None
         self.acting: Acting | None = None
         self.shortening: Shortening | None = None
+        self.live = live
         self._make_acting, self._make_shortening = make_acting, make_shortening
         self._seams: Seams | None = None
         self._prints = PrintTap(self._printed, self._moment)
@@ -115,6 +122,7 @@ class Session:
         if os.getpid() == self._pid:
             self.writer.write("environment", environment.surroundings(with_git=self._first))
             self.recorder = Recorder(self.writer)
+            self._watch_live(self.recorder)
         elif (own := self._forked()) is None:
             return
         else:
@@ -129,6 +137,24 @@ class Session:
         self._seams.attach()
         if self.acting is not None:
             self.acting.attach_outside()
+
+    def _watch_live(self, recorder: Recorder) -> None:
+        if self.live is not None and self.leads:
+            self.live.start()
+            recorder.between, recorder.early = self.live.look, FIRST_BATCHES
+
+    def warn(self, warning: Mapping[str, Any]) -> None:
+        """Write a warning between the program's own lines."""
+        write_between(self._prints, words_of(warning))
+
+    def tell_live(self, tell: Callable[[str], None]) -> Callable[[Mapping[str, Any]], None]:
+        """What hands a warning as text to ``tell``, which may write it to where the program's lines go."""
+
+        def told(warning: Mapping[str, Any]) -> None:
+            with between_lines(self._prints):
+                tell("\n".join(words_of(warning)))
+
+        return told
 
     def _forked(self) -> Recorder | None:
         """The recorder of a forked process that works with torch; None where such processes are not followed."""
@@ -185,6 +211,8 @@ class Session:
         """Stop listening and write the end; returns the program's seconds."""
         seconds = time.perf_counter() - self._started
         self.ended = True
+        if self.live is not None:
+            self.live.end()
         self._prints.detach()
         self._images_opened.stop()
         if self.acting is not None:

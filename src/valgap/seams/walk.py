@@ -27,6 +27,7 @@ from valgap.seams.open_batch import OpenBatch
 from valgap.seams.routes import Route
 from valgap.seams.step_rows import StepRow, step_table
 from valgap.seams.tables import SAMPLE_COLUMNS, score
+from valgap.seams.time_spent import KINDS
 from valgap.seams.tracked import TrackedModel
 
 FLUSH_BYTES = 4 << 20
@@ -81,6 +82,7 @@ class Walk:
         self.backwards = 0
         self.steps = 0
         self.zero_grads = 0
+        self.spent = dict.fromkeys(KINDS, 0.0)  # seconds
         self.positions = 0  # images seen, for loaders that give no indices
         self.votes: Counter[int] = Counter()
         self.models: dict[int, TrackedModel] = {}
@@ -279,6 +281,7 @@ class Walk:
             "model": self.model.id if self.model else -1,
             "complete": (self.exhausted and not self.dead and self.loader_id >= 0) or self.num_batches == self.length,
             "seconds": round(self.ended - self.started, 4),
+            "spent": {kind: round(seconds, 4) for kind, seconds in self.spent.items()},
             "num_batches": self.num_batches,
             "backwards": self.backwards,
             "steps": self.steps,

@@ -61,6 +61,7 @@ from valgap.types.images import (
     Shift,
 )
 from valgap.types.interventions import Intervention, Untreatable
+from valgap.types.live import EpochView, LiveWarning, RunState, RunView, SideView
 from valgap.types.passes import (
     MAX_LOSS,
     GradientStats,
@@ -139,6 +140,7 @@ __all__ = [
     "Diagnosis",
     "Difference",
     "Effect",
+    "EpochView",
     "Evidence",
     "Exhibits",
     "Experiments",
@@ -159,6 +161,7 @@ __all__ = [
     "LabelErrors",
     "LearningCurve",
     "LedgerLine",
+    "LiveWarning",
     "LoaderInfo",
     "LossParts",
     "LossStats",
@@ -185,6 +188,8 @@ __all__ = [
     "Ranked",
     "RestsOn",
     "RunRecord",
+    "RunState",
+    "RunView",
     "RunsVerdict",
     "SampleTable",
     "ScheduleState",
@@ -194,6 +199,7 @@ __all__ = [
     "Setting",
     "Shift",
     "Shortened",
+    "SideView",
     "SourceDifference",
     "SourceFile",
     "SourcePlace",

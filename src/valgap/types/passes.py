@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -189,6 +189,9 @@ class Pass:
     gradient: GradientStats | None = None  # None: none was seen at the logits
     processes: int = 1  # that shared it; `samples` then holds each known sample of theirs once
     repeated: int = 0  # samples left out of `samples` because another process, or padding, had shown them before
+    # Seconds of it that went into "loading" (waiting for batches), "forward", "backward" (to the step) and "step", as the
+    # program's thread sees them; empty where the record does not tell. The rest is the program's own.
+    spent: Mapping[str, float] = field(default_factory=dict)
     loops: tuple[tuple[int, int], ...] = ()  # (turn from 0, turns) of the counted loops around it, innermost first
 
 

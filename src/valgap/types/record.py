@@ -97,6 +97,11 @@ class RunRecord:
         return tuple(p for p in self.passes if p.phase == phase)
 
     @property
+    def running(self) -> bool:
+        """Whether it is judged while it goes on: what it has not shown yet may still come."""
+        return self.shortened is not None and self.shortened.ended_by == "running"
+
+    @property
     def own_updates(self) -> bool:
         """Whether the program changes its weights itself, or by another library's optimizer: rates and settings are not known."""
         return any(o.kind == "own update" for o in self.optimizers.values())

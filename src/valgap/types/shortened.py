@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-# How a shortened program ended: by itself, at the start of an epoch that was not wanted, when its time was up, or by a failure.
-EndedBy = Literal["itself", "epoch", "time", "failure"]
+# How a shortened program ended: by itself, at the start of an epoch that was not wanted, when its time was up, or by a failure;
+# "running": it was not cut, it is judged while it goes on.
+EndedBy = Literal["itself", "epoch", "time", "failure", "running"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,137 @@
+"""`valgap run --live`: warnings while a script runs, an end after them, and a script that feels nothing of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+import valgap
+from tests.processes import forked
+from valgap.errors import SuspectedWarning
+from valgap.live.judging import warnings_of
+from valgap.record.location import LIVE
+from valgap.record.reader import read_record
+from valgap.record.told import told
+
+pytestmark = pytest.mark.takes(25)
+PROGRAM = Path(__file__).with_name("program.py")
+WAITS_S = 60.0
+
+
+def run(folder: Path, options: list[str], *how: str) -> subprocess.CompletedProcess[str]:
+    out = folder / "run"
+    command = ["-m", "valgap.cli", "run", *options, "--closing", "0", "--out", out, PROGRAM, out, *how]
+    return forked([str(c) for c in command], folder, {"VALGAP_LIVE_NICE": "0"})
+
+
+def wait_for(file: Path) -> None:
+    until = time.monotonic() + WAITS_S
+    while not file.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def judges(folder: Path) -> list[str]:
+    """The processes that judge this run."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = place.read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if "valgap.live.follower" in line and str(folder) in line:
+            found.append(line)
+    return found
+
+
+def test_a_fault_is_told_in_the_first_epoch_and_the_script_feels_nothing(tmp_path: Path) -> None:
+    watched, bare = tmp_path / "watched", tmp_path / "bare"
+    for folder in (watched, bare):
+        folder.mkdir()
+    done = run(watched, ["--live"], "no_eval", "no_head", "wait")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (watched / "run" / LIVE).read_text().splitlines()]
+    first = next(line for line in lines if line["code"] == "EVA501")
+    assert first["epoch"] == 1 and first["stage"] == "forward" and first["confidence"] >= 0.5
+    assert first["what"] and first["remedy"] and "BatchNorm layers in training mode" in first["why"][0]
+    assert "MOD303" in {line["code"] for line in lines}
+    assert len({line["code"] for line in lines}) == len(lines), "each cause is told once"
+    assert done.stderr.count("valgap: warning after epoch 1: EVA501 train_mode_at_validation") == 1
+    assert not any("warning after" in n.line for n in read_record(watched / "run").printed), "our lines are not the script's"
+
+    plain = forked([PROGRAM, bare / "run", "no_eval", "no_head"], bare)
+    assert plain.returncode == 0 and plain.stdout == done.stdout, "losses, weights and the next random number, to the last bit"
+    until = time.monotonic() + WAITS_S
+    while judges(watched) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert judges(watched) == []
+
+
+def test_of_a_healthy_script_nothing_is_told(tmp_path: Path) -> None:
+    done = run(tmp_path, ["--live"], "")
+    assert done.returncode == 0 and "warning" not in done.stderr
+    assert not (tmp_path / "run" / LIVE).exists()
+    events = (tmp_path / "run" / "events.jsonl").read_bytes().splitlines(keepends=True)
+    ends = [i for i, line in enumerate(events) if b'"t":"pass_end"' in line[:20] or b'"t":"part"' in line[:20]]
+    assert len(ends) == 9, "the first batches, and four epochs"
+    for number in ends:  # whenever it had been asked
+        cut = tmp_path / f"cut{number}"
+        cut.mkdir()
+        (cut / "events.jsonl").write_bytes(b"".join(events[: number + 1]))
+        assert warnings_of(cut) == []
+
+
+def test_a_script_that_is_killed_in_its_third_epoch_had_its_warning_in_the_first(tmp_path: Path) -> None:
+    done = run(tmp_path, ["--live"], "no_eval", "wait", "dies_late")
+    assert done.returncode == -9
+    (warning,) = told(tmp_path / "run")
+    assert (warning.code, warning.epoch) == ("EVA501", 1)
+    assert "warning after epoch 1: EVA501" in done.stderr
+
+
+def test_what_a_script_had_shown_when_it_was_killed_is_still_judged(tmp_path: Path) -> None:
+    done = run(tmp_path, ["--live"], "no_eval", "dies_early")
+    assert done.returncode == -9
+    wait_for(tmp_path / "run" / LIVE)
+    assert [w.code for w in told(tmp_path / "run")] == ["EVA501"]
+
+
+@pytest.mark.parametrize("how", ["saves", "ends"])
+def test_stop_on_ends_the_script_as_ctrl_c_does_with_a_status_of_its_own(how: str, tmp_path: Path) -> None:
+    done = run(tmp_path, ["--stop-on", "suspected"], "no_eval", "wait", how)
+    assert done.returncode == 5, done.stderr
+    assert "Traceback" not in done.stderr and "--stop-on" in done.stderr
+    assert ("saved on the interrupt" in done.stdout) == (how == "saves")
+    assert "epoch 0" in done.stdout and "epoch 2" not in done.stdout
+    record = read_record(tmp_path / "run")
+    assert record.exit_status == 5 and record.stopped is None, "the record has its end"
+
+
+def test_stop_on_takes_one_word(tmp_path: Path) -> None:
+    done = run(tmp_path, ["--stop-on", "confirmed"], "")
+    assert done.returncode == 2 and "--stop-on takes suspected" in done.stderr
+
+
+def test_watch_gives_warnings_as_python_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VALGAP_LIVE_NICE", "0")
+    images = torch.nn.functional.interpolate(torch.randn(64, 3, 3, 3, generator=torch.Generator().manual_seed(0)), 8)
+    data = TensorDataset(images, torch.arange(64) % 2)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2), torch.nn.Softmax(1))
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    out = tmp_path / "run"
+    with pytest.warns(SuspectedWarning, match="MOD306 squashed_logits") as caught, valgap.watch(out, closing=0, live=True):
+        for epoch in range(2):
+            for x, y in DataLoader(data, 4, shuffle=True):
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(net(x), y).backward()
+                optimizer.step()
+            if epoch == 0:
+                wait_for(tmp_path / "run" / LIVE)
+                time.sleep(0.4)
+    assert len(caught) == 1
+    assert read_record(tmp_path / "run").recorder_errors == ()
