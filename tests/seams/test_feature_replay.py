@@ -13,7 +13,8 @@ from torch import nn
 
 from valgap.record.writer import RecordWriter
 from valgap.seams.acting import Acting
-from valgap.seams.feature_replay import VERIFIED_CALLS, FeatureReplay, _divide, _Parts, _walk
+from valgap.seams.feature_replay import VERIFIED_CALLS, FeatureReplay
+from valgap.seams.frozen_parts import Parts, divide, walk
 from valgap.seams.hooks import Seams
 from valgap.seams.recorder import Recorder
 
@@ -131,11 +132,10 @@ def test_other_weights_are_another_key(tmp_path: Path) -> None:
         assert same(train(again), plain)
 
 
-@pytest.mark.parametrize("mode", ["batchnorm", "dropout"])
-def test_what_is_not_pure_is_computed(tmp_path: Path, mode: str) -> None:
+def test_what_draws_random_numbers_is_computed(tmp_path: Path) -> None:
     def made() -> Net:
-        net = build(drop=0.5 if mode == "dropout" else 0.0).eval()
-        (net.norm if mode == "batchnorm" else net.drop).train()
+        net = build(drop=0.5).eval()
+        net.drop.train()
         return net
 
     plain = train(made())
@@ -143,6 +143,38 @@ def test_what_is_not_pure_is_computed(tmp_path: Path, mode: str) -> None:
         with acting(tmp_path / "f", tmp_path / place) as replay:
             assert same(train(made()), plain)
         assert replay.replayed == 0
+
+
+def made_to_train() -> Net:
+    """Frozen, but its BatchNorm goes by the batch and moves its statistics."""
+    net = build().eval()
+    net.norm.train()
+    return net
+
+
+def test_statistics_that_a_frozen_part_moves_are_moved_by_its_replay(tmp_path: Path) -> None:
+    plain = train(made_to_train())
+    replayed = []
+    for place in ("a", "b", "c"):
+        with acting(tmp_path / "f", tmp_path / place) as replay:
+            net = made_to_train()
+            assert same(train(net), plain)
+            assert int(net.norm.num_batches_tracked) == 8
+        replayed.append(replay.replayed)
+    assert replayed == [0, 8 - VERIFIED_CALLS, 8 - VERIFIED_CALLS]  # no batch comes again with the same statistics in one arm
+
+
+def test_other_statistics_are_another_key(tmp_path: Path) -> None:
+    with acting(tmp_path / "f", tmp_path / "a"):
+        train(made_to_train())
+    other = made_to_train()
+    other.norm.running_mean.add_(1e-3)
+    plain = train(other)
+    again = made_to_train()
+    again.norm.running_mean.add_(1e-3)
+    with acting(tmp_path / "f", tmp_path / "b") as replay:
+        assert same(train(again), plain)
+    assert replay.replayed == 0
 
 
 def test_an_output_that_bypasses_the_head_is_found(tmp_path: Path) -> None:
@@ -164,11 +196,12 @@ def test_a_trained_body_is_left_alone(tmp_path: Path) -> None:
 def test_a_network_is_divided_as_its_parameters_say() -> None:
     frozen, half, shared = Net().requires_grad_(False), Net(), nn.Linear(2, 2).requires_grad_(False)
     whole = nn.Sequential(frozen, half, nn.ReLU(), nn.Sequential(shared, nn.Sequential()), shared, nn.Linear(3, 3))
-    assert list(_walk(whole)) == list(whole.modules())
-    parts = _Parts()
-    _divide(whole, parts)
+    assert list(walk(whole)) == list(whole.modules())
+    parts = Parts()
+    divide(whole, parts)
     assert parts.trained == {id(half.fc), id(whole[5])}
     wanted = [frozen, half.conv, half.norm, half.relu, half.pool, half.second, half.drop, whole[2], whole[3], shared]
     assert parts.modules == wanted
     tensors = {id(t) for m in wanted for t in (*m.parameters(), *m.buffers())}
-    assert {id(t) for t in parts.tensors} == tensors
+    assert {id(t) for t in (*parts.tensors, *parts.moving)} == tensors
+    assert {id(t) for t in parts.moving} == {id(b) for m in (frozen.norm, half.norm) for b in m.buffers()}

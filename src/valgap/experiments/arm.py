@@ -152,12 +152,24 @@ def _acting(spec: ArmSpec, features: Path, nest: Nest | None) -> Acting:
     from valgap.seams.acting import Acting
     from valgap.seams.decoded import DecodedFiles
     from valgap.seams.feature_replay import FeatureReplay
+    from valgap.seams.shared_batches import SharedBatches
 
-    shared = features.is_dir()
-    replay, decoded = (FeatureReplay(features), DecodedFiles(features)) if shared else (None, None)
+    replay, decoded, batches = (
+        (FeatureReplay(features), DecodedFiles(features), SharedBatches(features)) if features.is_dir() else (None, None, None)
+    )
     at_first_loader = nest.wait if nest is not None else None
-    acts = make_acts(spec)
-    return Acting(acts, spec.train, spec.validation, spec.seed, spec.epochs, spec.fraction, replay, at_first_loader, decoded)
+    return Acting(
+        make_acts(spec),
+        spec.train,
+        spec.validation,
+        spec.seed,
+        spec.epochs,
+        spec.fraction,
+        replay,
+        at_first_loader,
+        decoded,
+        batches,
+    )
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import torch.nn.functional as functional
 from torch import nn
 from torch.optim import optimizer as optimizer_hooks
 from torch.utils.data import BatchSampler, DataLoader, dataloader
+from torch.utils.data._utils import fetch as fetching
 
 from valgap.seams import datasets as ds
 from valgap.seams.act import Act
@@ -28,6 +29,7 @@ from valgap.seams.loader_acts import Chosen, ChosenOfBatches
 from valgap.seams.recorder import Recorder
 from valgap.seams.schedule_acts import attach_schedules
 from valgap.seams.seeds import Seeds
+from valgap.seams.shared_batches import SharedBatches
 
 NO_LOADER = frozenset({-1})  # the data sets of a phase whose images no loader gives
 
@@ -44,6 +46,7 @@ class Acting:
         fraction: share of the training samples that is drawn, 0..1, the same ones in every arm.
         replay: features of frozen parts that arms share; None: every arm computes its own.
         decoded: what was decoded of files, which arms share as well; None: every arm decodes for itself.
+        batches: batches that arms draw alike; None: every arm loads its own.
         at_first_loader: called once, before the first loader begins; the arm may be another one afterwards (``become``).
     """
 
@@ -58,9 +61,10 @@ class Acting:
         replay: FeatureReplay | None = None,
         at_first_loader: Callable[[], None] | None = None,
         decoded: DecodedFiles | None = None,
+        batches: SharedBatches | None = None,
     ) -> None:
         self.acts = list(acts)
-        self.replay, self.decoded = replay, decoded
+        self.replay, self.decoded, self.batches = replay, decoded, batches
         self.train, self.validation = frozenset(train), frozenset(validation)
         self.seeds, self.fraction = Seeds(seed), fraction
         self._at_first_loader = at_first_loader
@@ -199,6 +203,8 @@ class Acting:
         self._patch(dataloader._BaseDataLoaderIter, "__next__", make_next)
         self._patch(dataloader._BaseDataLoaderIter, "__init__", make_init)
         self._patch(DataLoader, "_index_sampler", make_index)
+        if self.batches is not None:
+            self._patch(fetching._MapDatasetFetcher, "fetch", self.batches.make_fetch)
 
     def _iterating(self, loader: Any) -> int:
         """A walk over a loader begins; returns the number of its data set. Raises StopProgram."""
