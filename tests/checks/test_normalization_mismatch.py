@@ -24,7 +24,7 @@ from tests.checks.cases import (
     without,
 )
 from valgap.checks.normalization_mismatch import CHECK, level_ratio
-from valgap.types import Case, Clear, InputStats, NotApplicable
+from valgap.types import Case, Clear, InputStats, Intervention, NotApplicable, Untreatable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
 
@@ -127,3 +127,36 @@ def test_light_that_is_drawn_anew_in_every_pass_is_no_other_normalisation() -> N
     )
     assert sum(p.phase == "train" for p in passes) > 1
     assert isinstance(CHECK.detect(Case(replace(case.run, passes=passes))), Clear)
+
+
+TWICE = inputs(np.array(MEAN) + np.array(MEAN) * np.array(STD), np.array(STD) ** 2)
+
+
+def with_steps(case: Case, steps: tuple[Any, ...] | None) -> Case:
+    """The same with these transform steps in all data sets; None: not known."""
+    return Case(replace(case.run, datasets={i: replace(d, transform=steps) for i, d in case.run.datasets.items()}))
+
+
+@pytest.mark.parametrize("steps", [None, (), (NORMALIZE,)], ids=["unknown", "none", "once"])
+def test_normalised_twice_where_no_transform_says_so(steps: tuple[Any, ...] | None) -> None:
+    case = with_steps(both(TWICE), steps)
+    finding = found(CHECK.detect(case))
+    assert CHECK.treat is not None
+    treatment = CHECK.treat(case, finding)
+    assert isinstance(treatment, Intervention) and treatment.settings["phase"] == "both"
+    scale, shift = (np.array(treatment.settings[k], np.float64) for k in ("scale", "shift"))
+    assert np.allclose(np.asarray(TWICE.mean) * scale + shift, 0, atol=1e-6) and np.allclose(np.asarray(TWICE.std) * scale, 1)
+
+
+def test_normalised_twice_by_the_transform_is_undone_as_it_says() -> None:
+    case = with_steps(both(TWICE), (NORMALIZE, NORMALIZE))
+    assert CHECK.treat is not None
+    treatment = CHECK.treat(case, found(CHECK.detect(case)))
+    assert isinstance(treatment, Intervention)
+    assert np.allclose(np.array(treatment.settings["scale"], np.float64), np.array(STD))  # once is undone
+
+
+def test_without_a_known_transform_other_differences_cannot_be_tried() -> None:
+    case = with_steps(with_phase(healthy(), "validation", inputs=inputs((0.0,) * 3, (1.0,) * 3)), None)
+    assert CHECK.treat is not None
+    assert isinstance(CHECK.treat(case, found(CHECK.detect(case))), Untreatable)

@@ -122,4 +122,29 @@ def test_the_program_that_waits_decodes_what_an_arm_has_decoded(by_name: bool, t
     waits.forked()
     pixels(file)
     waits.detach()
-    assert waits.copied == 1 and not list((tmp_path / "lists").iterdir())
+    assert waits.copied == 1
+
+
+def test_two_programs_that_wait_read_the_same_lists(tmp_path: Path) -> None:
+    files = [photograph(tmp_path / f"{k}.jpg", seed=k) for k in range(3)]
+    (tmp_path / "lists").mkdir()
+    arm = DecodedFiles(tmp_path / "lists")
+    (tmp_path / "lists" / "decoded.gone").symlink_to(tmp_path / "nothing")  # one that goes away between two looks
+    arm.attach()
+    waiting = [DecodedFiles(tmp_path / "lists") for _ in range(2)]
+    for file in files:
+        pixels(file)
+        arm.tell()
+        for one in waiting:
+            one.attach()
+            while one.decode_like_arms(60.0):
+                pass
+            one.detach()
+    arm.detach()
+    for one in waiting:
+        one.forked()
+        one.attach()
+        for file in files:
+            pixels(file)
+        one.detach()
+    assert [one.copied for one in waiting] == [3, 3]

@@ -255,11 +255,18 @@ def _beyond(inputs: InputStats) -> bool:
 
 
 def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
-    """Validation images normalised as training images; else both as the weights expect."""
+    """Validation images normalised as training images; else both as the weights expect.
+
+    Where the values are none that any normalisation gives, and the transform does not explain them (a loop or a collate function
+    has normalised, too): both by the training images' own mean and standard deviation.
+    """
     train, val, model = case.run.last_train, case.run.last_validation, case.run.trained_model
     if train is None or val is None or model is None:
         return Untreatable("a training and a validation pass are missing")
     ours, theirs = declared(case, train), declared(case, val)
+    if train.inputs is not None and beyond_all(case.run) and not (ours is not None and gives_pixels(ours, train.inputs)):
+        measured = np.asarray(train.inputs.mean, np.float64), np.maximum(train.inputs.std.astype(np.float64), 1e-6)
+        return renormalize((np.zeros_like(measured[0]), np.ones_like(measured[1])), measured, "both")
     if ours is None or theirs is None:
         return Untreatable("the normalisation is no step of a transform that is known")
     if not same(ours, theirs):
@@ -267,6 +274,12 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     if model.expected_mean is None or model.expected_std is None:
         return Untreatable("the normalisation that the weights expect is not known")
     return renormalize(ours, (np.array(model.expected_mean), np.array(model.expected_std)), "both")
+
+
+def gives_pixels(norm: Norm, inputs: InputStats) -> bool:
+    """Whether images so normalised were pixels of 0..1 before: their mean, undone, is one."""
+    before = inputs.mean * norm[1] + norm[0]
+    return bool(((before > 0) & (before < 1)).all())
 
 
 def renormalize(old: Norm, new: Norm, phase: str) -> Intervention:

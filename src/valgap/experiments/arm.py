@@ -55,6 +55,15 @@ class ArmSpec:
     measured_for: str = ""
     planned: int = 0
 
+    @property
+    def answers_only(self) -> bool:
+        """Whether its answers are all that is read of it: a treated arm whose finished model is asked nothing more.
+
+        Without loaders, kept images may tell the passes apart.
+        """
+        asked = self.closing or self.rescore or self.weights or self.measured_for or self.edited
+        return bool(self.interventions) and not asked and -1 not in (*self.train, *self.validation)
+
     def to_json(self) -> dict[str, Any]:
         """As it is written for the arm's process."""
         return asdict(self)
@@ -169,6 +178,7 @@ def _acting(spec: ArmSpec, features: Path, nest: Nest | None) -> Acting:
         at_first_loader,
         decoded,
         batches,
+        spec.answers_only,
     )
 
 

@@ -28,7 +28,7 @@ from valgap.experiments.terminal import StandardInput
 from valgap.record.reader import read_record
 from valgap.types import Pass, RunRecord, SampleTable
 
-POLL_S = 0.2
+POLL_S = 0.03
 FORK_S = 20.0  # in which a waiting program must have forked
 # glibc gives every large tensor back to the kernel and takes it anew: on the reference script that was half of an arm's
 # time (37 s against 18 s an epoch on one thread, the same numbers to the last bit). Other systems ignore these.

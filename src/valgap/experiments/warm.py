@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from valgap.seams.session import Session
 
 ARMS = "arms"  # below the folder of the program that waits
-POLL_S = 0.05
+POLL_S = 0.02
 LEADER_S = 2.0
 DECODE_S = 0.03  # for which the program that waits decodes what its arms have decoded before it listens again
 MAX_WORLD_BYTES = 256 << 20  # of what the program wrote before it is forked, and every fork copies
@@ -161,7 +161,7 @@ class Nest:
         torch.set_rng_state(state)
         if acting.decoded is not None:
             acting.decoded.forked()
-        acting.become(acts, spec.seed, spec.epochs, spec.fraction)
+        acting.become(acts, spec.seed, spec.epochs, spec.fraction, spec.answers_only)
         self.arm = (spec, folder)
 
     def _reap(self) -> None:

@@ -62,12 +62,15 @@ class Acting:
         at_first_loader: Callable[[], None] | None = None,
         decoded: DecodedFiles | None = None,
         batches: SharedBatches | None = None,
+        answers_only: bool = False,
     ) -> None:
         self.acts = list(acts)
         self.replay, self.decoded, self.batches = replay, decoded, batches
         self.train, self.validation = frozenset(train), frozenset(validation)
         self.seeds, self.fraction = Seeds(seed), fraction
         self._at_first_loader = at_first_loader
+        self._answers_only = answers_only
+        self._recorder: Recorder | None = None
         self.early: set[str] = set()  # what an intervention might have acted on before that
         self.number: Callable[[Any], int] = lambda dataset: -1  # the recorder's
         self._replaced: Callable[[Any, Any], None] = lambda old, new: None
@@ -85,9 +88,11 @@ class Acting:
         self._subsets: dict[tuple[int, int], frozenset[int]] = {}
         self._drawn = DrawnPositions()
 
-    def become(self, acts: Sequence[Act], seed: int, epochs: int, fraction: float) -> None:
+    def become(self, acts: Sequence[Act], seed: int, epochs: int, fraction: float, answers_only: bool = False) -> None:
         """Be another arm from now on, of a program that has not drawn from a loader yet."""
-        self.acts = list(acts)
+        self.acts, self._answers_only = list(acts), answers_only
+        if self._recorder is not None:
+            self._recorder.keeps_images = not answers_only
         self.seeds.number, self.fraction = seed, fraction
         self._length.most = epochs
         self._alias()
@@ -116,6 +121,7 @@ class Acting:
 
     def attach(self, recorder: Recorder) -> None:
         """Put the interventions in place; the recorder's hooks come after, so that it sees what they did."""
+        self._recorder, recorder.keeps_images = recorder, not self._answers_only
         self.number = recorder.samples.dataset_id
         self._replaced = recorder.samples.datasets.alias
         self._alias()

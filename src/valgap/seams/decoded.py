@@ -61,6 +61,7 @@ class DecodedFiles:
         self._kept: dict[Any, Any] = {}
         self._names: list[str] = []  # of files that this process decoded itself
         self._told = 0
+        self._heard: dict[Path, int] = {}  # lists of arms, and when each was written as it was gone through
         self._now = threading.local()
         self._undo: list[Callable[[], None]] = []
 
@@ -145,7 +146,13 @@ class DecodedFiles:
             return False
         end, have = time.monotonic() + seconds, set(self._names)
         for file in sorted(self.folder.glob(f"{LIST}*")):
-            for name in file.read_text().split("\0"):
+            # Another program waits on the same lists: each reads all of them, and none is in its way.
+            try:
+                written = file.stat().st_mtime_ns
+                names = file.read_text().split("\0") if self._heard.get(file) != written else []
+            except OSError:
+                continue
+            for name in names:
                 if name in have:
                     continue
                 if time.monotonic() > end:
@@ -158,5 +165,5 @@ class DecodedFiles:
                         picture.load()
                 if len(self._names) == before:  # no room, or another file by now
                     self._names.append(name)
-            file.unlink(missing_ok=True)
+            self._heard[file] = written
         return False

@@ -74,6 +74,8 @@ class Recorder:
         self._inner: list[tuple[Given, torch.Tensor, list[torch.Tensor]]] = []  # see ``inner_returned``
         self._at_work: dict[int, Any] = {}  # by id(): each module that returned inside the open call
         self._inside_loss: torch.Tensor | None = None  # what went into a loss inside the open call
+        # Whether images and statistics of them are kept: an arm of which only the answers are read needs none.
+        self.keeps_images = True
         # Told of each batch that a model is called on, and whether with gradients: what cuts a program short may end it there.
         self.used: Callable[[Walk, Any, bool], None] | None = None
         # Called before each call of a model: what looks at a running program may speak to its user there, or end it.
@@ -265,10 +267,10 @@ class Recorder:
         if walk.num_batches == 0 and not tracked.modes()[0]:
             self._current.images = images[:KEPT_IMAGES].detach().clone()
             self._current.functions = functions_given(images)
-        walk.look_at(images, len(self.samples.names))
-        if walk.given is not None and not walk.num_batches:
-            walk.given.used = images[: len(walk.given.loaded)].detach().clone()
-        self._see(walk, images, grad_enabled)
+        if self.keeps_images:
+            self._look_at(walk, images, grad_enabled)
+        elif images.ndim == 2:
+            walk.rows.add(images)
         walk.num_batches += 1
 
     def _begin_pass(self, walk: Walk) -> None:
@@ -320,6 +322,13 @@ class Recorder:
             source.model = model
         self._start(model, grad_enabled)
         self._call(batch, model, inputs, grad_enabled).sources = sources
+
+    def _look_at(self, walk: Walk, images: torch.Tensor, grad_enabled: bool) -> None:
+        """Statistics of a batch, and copies of some of its images."""
+        walk.look_at(images, len(self.samples.names))
+        if walk.given is not None and not walk.num_batches:
+            walk.given.used = images[: len(walk.given.loaded)].detach().clone()
+        self._see(walk, images, grad_enabled)
 
     def _see(self, walk: Walk, images: torch.Tensor, grad_enabled: bool) -> None:
         """Keep small copies of the first images of the first pass over each data set."""
@@ -510,6 +519,8 @@ class Recorder:
         if walk.held is not None:
             loader = walk.held.loader(self.last.train is not None)
         walk.drop_loader()
+        if not self.keeps_images:
+            return
         facts = {"model": model, "walk": walk, "dataset": walk.dataset_id, "state": state}
         if kind == "train":
             self.last.trained(walk, loader, facts)
