@@ -1,6 +1,10 @@
 """Arms per minute: forked at the first loader, and each begun anew, with this valgap and an older one.
 
-python benchmarks/proof_arms.py DATA [--program reference] [--arms 6] [--epochs 1] [--size 64] [--before SRC] [--rounds 2]
+python benchmarks/proof_arms.py DATA [--program reference] [--seeds 3] [--causes 2] [--epochs 1] [--size 64] [--before SRC]
+                                [--rounds 2]
+
+The arms are those of a diagnosis: the control and as many treatments as --causes says (another learning rate: images and their
+order are the control's), each in so many seeds; --causes 0: the control alone, whose arms have no order in common.
 
 --program takes the name of a program of the campaign as well (its data are made in .bench-campaign). --before: src of an older
 checkout, whose cold arms are run in turn with ours, since a machine may be busy with other things.
@@ -23,6 +27,7 @@ from typing import Any
 
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.runner import Runner
+from valgap.types import Intervention
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = HERE.parent / "examples" / "reference_resnet50.py"
@@ -30,7 +35,7 @@ FORKED, COLD, OLD = "forked", "begun anew", "begun anew, before"
 
 
 def specs_of(args: argparse.Namespace) -> list[ArmSpec]:
-    """The arms: the same program under as many seeds."""
+    """The arms: the program and its treatments, seed by seed."""
     if args.program == "reference":
         given = [str(args.data.resolve()), "--backbone", "efficientnet_lite0", "--epochs", str(args.epochs)]
         argv = [str(SCRIPT), *given, "--size", str(args.size)]
@@ -44,33 +49,44 @@ def specs_of(args: argparse.Namespace) -> list[ArmSpec]:
         program = next(p for p in programs() if p.name == args.program)
         file = write(program.draft, keep / "arms" / program.name, program.base.seed, probed=False)
         argv = arguments(program, file, keep)
-    return [ArmSpec(argv[0], None, argv, str(Path.cwd()), s, 0, 1.0, [0], [1]) for s in range(args.arms)]
+    treated = [[Intervention("scale_rate", {"factor": 0.5**k})] if k else [] for k in range(1 + args.causes)]
+    seeds = [s for s in range(args.seeds) for _ in treated]
+    acts = treated * args.seeds  # seed by seed, as a diagnosis runs them
+    return [ArmSpec(argv[0], None, argv, str(Path.cwd()), s, 0, 1.0, [0], [1], a) for s, a in zip(seeds, acts, strict=True)]
 
 
 def measured(specs: list[ArmSpec], warm: bool, parallel: int) -> dict[str, Any]:
     """Seconds until the last arm has ended, those of the start that all share, of the processor, and each arm's losses."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
-        runner = Runner(Path(folder), parallel, time.monotonic() + 3600, warm=warm)
+        runner = Runner(Path(folder), parallel, time.monotonic() + 3600, **({"warm": True} if warm else {}))
         begun = time.monotonic()
-        runner.wait_at_loaders(specs if warm else [])
+        if warm:
+            runner.wait_at_loaders(specs)
         shared = time.monotonic() - begun
         results = runner.run(specs)
         seconds = time.monotonic() - begun
-        runner.close()
+        if hasattr(runner, "close"):  # older ones have nothing to end
+            runner.close()
     assert all(r.error is None for r in results), [r.error for r in results]
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     losses = [hashlib.sha256(r.samples.loss.tobytes()).hexdigest()[:16] for r in results if r.samples is not None]
-    return {"seconds": seconds, "shared": shared, "processor": processor, "losses": losses, "cold": "; ".join(runner.cold)}
+    return {
+        "seconds": seconds,
+        "shared": shared,
+        "processor": processor,
+        "losses": losses,
+        "cold": "; ".join(getattr(runner, "cold", [])),
+    }
 
 
 def elsewhere(args: argparse.Namespace) -> dict[str, Any]:
     """The same of cold arms, with the valgap of another checkout."""
-    given = [f"--{k}={getattr(args, k)}" for k in ("program", "arms", "parallel", "epochs", "size")]
+    given = [f"--{k}={getattr(args, k)}" for k in ("program", "seeds", "causes", "parallel", "epochs", "size")]
     command = [sys.executable, __file__, str(args.data), *given, "--cold-only"]
     variables = {**os.environ, "PYTHONPATH": str(args.before.resolve())}
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -79,7 +95,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--program", default="reference")
-    parser.add_argument("--arms", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--causes", type=int, default=2)
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--size", type=int, default=64)
@@ -106,10 +123,10 @@ def main() -> None:
             told = (
                 f"{found['seconds']:.0f} s, {found['shared']:.0f} s of them shared {found['cold']}, load {os.getloadavg()[0]:.1f}"
             )
-            print(f"{name}: {args.arms} arms in {told}", flush=True)
+            print(f"{name}: {len(specs)} arms in {told}", flush=True)
     for name, seconds in took.items():
-        pace = 60 * args.arms * len(seconds) / sum(seconds)
-        each = sum(spent[name]) / len(seconds) / args.arms
+        pace = 60 * len(specs) * len(seconds) / sum(seconds)
+        each = sum(spent[name]) / len(seconds) / len(specs)
         print(f"{name}: {pace:.1f} arms a minute, {each:.1f} s of the processor each")
         ratios = sum(seconds) / sum(took[FORKED]), sum(spent[name]) / sum(spent[FORKED])
         print("    forked ones are {:.2f} times as many, {:.2f} by the processor".format(*ratios))

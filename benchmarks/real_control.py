@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from valgap.experiments.arm_result import last_scored
 from valgap.experiments.lab import Group, Lab, named_as_in
 from valgap.experiments.plan import Length, choose_length
 from valgap.experiments.rebuild import completed
-from valgap.experiments.runner import Limits, Runner, last_scored
+from valgap.experiments.runner import Limits, Runner
 from valgap.experiments.suspects import NotRepeatableError, base_spec
 from valgap.record.reader import read_record
 from valgap.types import RunRecord

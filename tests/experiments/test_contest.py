@@ -14,12 +14,12 @@ from tests.checks.cases import healthy
 from tests.experiments.test_joint import table
 from valgap.checks import CATALOGUE
 from valgap.experiments.arm import ArmSpec
+from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.contest import FIRST_SEEDS, LOOKS, Contest, decide, first_looks, of_first_looks
 from valgap.experiments.lab import LEAST_SEEDS, OUT_OF_TIME, Group, Lab
 from valgap.experiments.plan import SEEDS, Length
-from valgap.experiments.prove import Trial
-from valgap.experiments.runner import ArmResult
 from valgap.experiments.suspects import EVAL_MODE, Suspect, number_of_arms, sort_out
+from valgap.experiments.trial import Trial
 from valgap.reference import Stages
 from valgap.types import Compared, Diagnosis, Finding, Intervention, Judged, Proposal, Stage, Untreatable
 

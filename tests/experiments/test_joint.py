@@ -14,14 +14,14 @@ import pytest
 from tests.checks.cases import healthy
 from valgap.checks import CATALOGUE
 from valgap.experiments.arm import ArmSpec
+from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.joint import Answer, Confirmed, Joint
 from valgap.experiments.lab import Group
 from valgap.experiments.ledger import CONFIDENCE, UNEXPLAINED, account
 from valgap.experiments.plan import Length
-from valgap.experiments.prove import Trial, _merge
-from valgap.experiments.runner import ArmResult
 from valgap.experiments.scoring import best_epoch, renamed, without
 from valgap.experiments.screening import in_place, references, screen
+from valgap.experiments.trial import Trial, merged
 from valgap.experiments.verdicts import compared, measure
 from valgap.stats import grouped_orders, paired_effect, paired_mean, sampled_shapley_values, shapley_values
 from valgap.types import (
@@ -376,5 +376,5 @@ def test_a_confirmed_cause_no_longer_shows_the_cost_that_was_assumed() -> None:
     effect = Effect(22.0, 16.0, 28.0, 1e-4, 3, 500)
     for verdict, names in (("confirmed", ["active Dropout layers"]), ("inconclusive", [e.name for e in facts])):
         settled = replace(judged, verdict=verdict, effect=effect)
-        outcome = _merge(replace(diagnosed(), judged=(judged,)), [settled])[0].outcome
+        outcome = merged(replace(diagnosed(), judged=(judged,)), [settled])[0].outcome
         assert isinstance(outcome, Finding) and [e.name for e in outcome.evidence] == names

@@ -13,9 +13,10 @@ from tests.checks.cases import healthy
 from tests.checks.ranks import rank, share
 from valgap.checks import CATALOGUE
 from valgap.experiments.arm import ArmSpec
+from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.lab import Lab, trained_at_once
 from valgap.experiments.plan import Length
-from valgap.experiments.runner import ArmResult, Runner
+from valgap.experiments.runner import Runner
 from valgap.experiments.suspects import Suspect
 from valgap.reference import Stages
 from valgap.types import Finding, Intervention, Judged, RunRecord

@@ -12,7 +12,7 @@ from tests.checks.test_miscomputed_metric import TABLE, TRUTH, printed
 from tests.processes import forked
 from valgap.checks.miscomputed_metric import CHECK
 from valgap.experiments.arm import ArmSpec
-from valgap.experiments.runner import ArmResult
+from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.seen_again import seen_again
 
 SPEC = ArmSpec("a.py", None, ["a.py"], "here", 0, 0, 1.0, [0], [1])

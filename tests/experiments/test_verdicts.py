@@ -17,6 +17,7 @@ from tests.checks.cases import healthy
 from valgap.checks import CATALOGUE
 from valgap.errors import ValgapError
 from valgap.experiments.arm import ArmSpec
+from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.joint import Confirmed
 from valgap.experiments.ledger import UNEXPLAINED, account
 from valgap.experiments.placebo import has_placebo, placebo
@@ -33,11 +34,11 @@ from valgap.experiments.plan import (
     recorded_epochs,
     rest_of_fork,
 )
-from valgap.experiments.prove import EASY, Trial, trains_easily
-from valgap.experiments.runner import ArmResult
+from valgap.experiments.prove import EASY, trains_easily
 from valgap.experiments.scoring import rescored
 from valgap.experiments.sequential import spent, spread
 from valgap.experiments.suspects import Suspect, like_before
+from valgap.experiments.trial import Trial
 from valgap.experiments.verdicts import Compared, beats_placebo, judge_effect, measure
 from valgap.stats import grouped_orders, paired_effect, sampled_shapley_values, shapley_values
 from valgap.types import Accuracy, Closing, Diagnosis, Effect, Finding, Intervention, Judged, SampleTable

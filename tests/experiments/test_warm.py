@@ -19,8 +19,9 @@ from PIL import Image
 from tests.experiments.test_interventions import spec
 from tests.processes import ForkedPopen
 from valgap.experiments.arm import ArmSpec
+from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.forks import can_fork
-from valgap.experiments.runner import ArmResult, Runner
+from valgap.experiments.runner import Runner
 from valgap.types import Intervention
 
 pytestmark = [pytest.mark.takes(40), pytest.mark.skipif(not can_fork(), reason="arms are forked on Linux alone")]

@@ -20,8 +20,8 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 
 import valgap
 from valgap.experiments.arm import ArmSpec
+from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.lab import named_as_in
-from valgap.experiments.runner import ArmResult
 from valgap.experiments.scoring import same_answers
 from valgap.features import rows_of_run
 from valgap.record.identities import Identities

@@ -54,15 +54,7 @@ class ArmSpec:
     # The run directory whose closing measurements are made here in its program's place, and the images planned for them.
     measured_for: str = ""
     planned: int = 0
-
-    @property
-    def answers_only(self) -> bool:
-        """Whether its answers are all that is read of it: a treated arm whose finished model is asked nothing more.
-
-        Without loaders, kept images may tell the passes apart.
-        """
-        asked = self.closing or self.rescore or self.weights or self.measured_for or self.edited
-        return bool(self.interventions) and not asked and -1 not in (*self.train, *self.validation)
+    answers_only: bool = False  # answers are all that is read of it: no images are kept
 
     def to_json(self) -> dict[str, Any]:
         """As it is written for the arm's process."""

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from valgap.experiments.arm import WEIGHTS_FILE, ArmSpec
+from valgap.experiments.arm_result import ArmResult, last_scored
 from valgap.experiments.lab import named_as_in
 from valgap.experiments.plan import arm_memory, can_stop_early, epoch_seconds, recorded_epochs
-from valgap.experiments.runner import ArmResult, Limits, Runner, last_scored
+from valgap.experiments.runner import Limits, Runner
 from valgap.experiments.scoring import SAME_ANSWERS, same_accuracy, same_answers
 from valgap.experiments.suspects import NotRepeatableError, base_spec
 from valgap.types import AskedAgain, Intervention, RunRecord, SampleTable, TwiceAnswered

@@ -7,9 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from valgap.experiments.arm_result import ArmResult
+from valgap.experiments.halved import as_cost, is_halved
+from valgap.experiments.halved import told as told_of_half
 from valgap.experiments.lab import LEAST_SEEDS, OUT_OF_TIME, Group, Lab
 from valgap.experiments.placebo import has_placebo
-from valgap.experiments.runner import ArmResult
 from valgap.experiments.scoring import without
 from valgap.experiments.seen_again import is_seen_again, seen_again
 from valgap.experiments.sequential import Spread
@@ -112,6 +114,8 @@ class Contest:
         verdict, reason = told.verdict, told.reason
         if suspect.by_stage:
             verdict, reason = _of_stage(verdict, reason)
+        if is_halved(suspect.treatment):
+            reason = told_of_half(reason)
         if verdict == "confirmed" and has_placebo(suspect.treatment):
             verdict, reason = self._against_placebo(effect, reason, treated)
         self._settle(effect, told, verdict, reason)
@@ -219,6 +223,8 @@ class Contest:
         self.done = True
 
     def _settle(self, effect: Effect, told: Judgement, verdict: Verdict, reason: str) -> None:
+        if is_halved(self.suspect.treatment):
+            effect = as_cost(effect)
         self.judged = replace(
             self.suspect.judged,
             verdict=verdict,

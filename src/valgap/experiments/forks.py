@@ -35,7 +35,7 @@ def waiting_spec(spec: ArmSpec) -> ArmSpec:
     """The program that an arm of this kind can be forked from: with what acts before its first loader, and nothing else."""
     early = [i for i in spec.interventions if i.name in EARLY]
     plain = replace(spec, seed=0, epochs=0, fraction=1.0, interventions=early, closing=0.0, rescore=[])
-    return replace(plain, weights="", ask_training=False)
+    return replace(plain, weights="", ask_training=False, answers_only=False)
 
 
 class Fork:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from valgap.experiments.arm import ArmSpec
+from valgap.experiments.arm_result import OUT_OF_TIME as OUT_OF_TIME
+from valgap.experiments.arm_result import ArmResult, below, last_scored
+from valgap.experiments.halved import of_seed
 from valgap.experiments.joint import Answer
 from valgap.experiments.placebo import placebo
 from valgap.experiments.plan import SEEDS, Length, recorded_threads
-from valgap.experiments.runner import OUT_OF_TIME as OUT_OF_TIME
-from valgap.experiments.runner import ArmResult, Runner, below, last_scored
+from valgap.experiments.runner import Runner
 from valgap.experiments.scoring import (
     PLAIN,
     SAME_ANSWERS,
@@ -102,6 +104,7 @@ class Lab:
         self.notes: list[str] = []
         self.rescores = list(rescores)
         self.compare = compare
+        self.reads_controls = True  # whether checks are asked about the records of unchanged arms
         self._done: dict[str, list[ArmResult]] = {}
 
     @property
@@ -117,13 +120,17 @@ class Lab:
         closing = CONTROL_CLOSING if shortened and not treatments else 0.0
         for treatment in treatments:
             base = called_with(base, treatment)
+        # Without loaders, kept images may tell the passes apart.
+        plain = not base.weights and PLAIN not in self.rescores and -1 not in (*base.train, *base.validation)
+        looked_at = not treatments and (self.reads_controls or bool(self.rescores))
         made = [
             replace(
                 base,
                 seed=seed,
-                interventions=[t for t in treatments if not is_arguments(t)],
+                interventions=[of_seed(t, seed) for t in treatments if not is_arguments(t)],
                 closing=closing if seed == 0 else 0.0,
                 rescore=[r for r in self.rescores if not treatments or r == PLAIN],
+                answers_only=plain and not looked_at and not (closing and seed == 0),
             )
             for seed in range(group.seeds)
         ]

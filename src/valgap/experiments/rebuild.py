@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from valgap.experiments.arm import RESULT_FILE, WEIGHTS_FILE, ArmSpec
+from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.lab import Lab
 from valgap.experiments.plan import Length, arm_memory, can_stop_early, epoch_seconds
-from valgap.experiments.runner import ArmResult, Limits, Runner
+from valgap.experiments.runner import Limits, Runner
 from valgap.experiments.scoring import SAME_ANSWERS
 from valgap.experiments.suspects import NotRepeatableError, base_spec
 from valgap.record.identities import Identities

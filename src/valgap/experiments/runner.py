@@ -14,19 +14,17 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import psutil
 
 from valgap.experiments.arm import FEATURES, RESULT_FILE, SPEC_FILE, ArmSpec
+from valgap.experiments.arm_result import OUT_OF_TIME, ArmResult, failed, read_arm
 from valgap.experiments.forks import Fork, WaitingProgram, can_fork, waiting_spec
 from valgap.experiments.janitor import FOLDER, GROUP, Janitor
 from valgap.experiments.offline import environment
 from valgap.experiments.plan import recorded_terminal, recorded_threads
 from valgap.experiments.terminal import StandardInput
-from valgap.record.reader import read_record
-from valgap.types import Pass, RunRecord, SampleTable
+from valgap.types import RunRecord
 
 POLL_S = 0.03
 FORK_S = 20.0  # in which a waiting program must have forked
@@ -34,66 +32,10 @@ FORK_S = 20.0  # in which a waiting program must have forked
 # time (37 s against 18 s an epoch on one thread, the same numbers to the last bit). Other systems ignore these.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2 << 30), "MALLOC_TRIM_THRESHOLD_": str(4 << 30)}
 GRACE_S = 3.0
-# How the reason of an arm begins that had no time to end.
-OUT_OF_TIME = "the time budget ended"
 MEMORY_POLL_S = 1.0
 # An arm that takes this many times what is expected of it hangs.
 PATIENCE = 5.0
 PATIENCE_S = 120.0
-
-
-@dataclass(frozen=True)
-class ArmResult:
-    """A finished arm: the validation samples that it saw last."""
-
-    spec: ArmSpec
-    record: RunRecord | None
-    samples: SampleTable | None  # of its last validation pass
-    acted: tuple[int, ...]
-    seconds: float
-    error: str | None  # why it says nothing; None when it does
-    reused: bool = False
-    replayed: int = 0  # model calls whose frozen part was read and not computed
-    names: tuple[str, ...] | None = None  # of its samples by id as the recorded run calls them, where it has learnt other names
-    loss_known: bool = True  # False where it is scored under labels whose loss no pass computed
-
-    def placed(self) -> list[str]:
-        """The name of each sample of the last validation pass, in its order; its position where names are not known.
-
-        Names are taken below their data set's folder: a program may make a copy of its data in a new folder each time.
-        """
-        if self.samples is None or self.record is None:
-            return []
-        roots = {d.root for d in self.record.datasets.values() if d.root}
-        names = self.names if self.names is not None else self.record.sample_names
-        return [below(names[s], roots) if s >= 0 else f"position {i}" for i, s in enumerate(self.samples.sample.tolist())]
-
-    def correct(self) -> dict[str, bool]:
-        """By sample name, whether the last validation pass was right, for labelled samples."""
-        if self.samples is None:
-            return {}
-        rows = zip(self.placed(), self.samples.target.tolist(), self.samples.prediction.tolist(), strict=True)
-        return {name: prediction == target for name, target, prediction in rows if target >= 0}
-
-    def losses(self) -> dict[str, float]:
-        """By sample name, the bounded loss (``SampleTable.bounded_loss``) of the same samples; nan where it is not known."""
-        if self.samples is None:
-            return {}
-        names = [n for n, labelled in zip(self.placed(), self.samples.labelled.tolist(), strict=True) if labelled]
-        loss = self.samples.bounded_loss.tolist() if self.loss_known else [float("nan")] * len(names)
-        return dict(zip(names, loss, strict=True))
-
-    @property
-    def accuracy(self) -> float:
-        """Validation accuracy, 0..1; nan without result."""
-        values = list(self.correct().values())
-        return float(np.mean(values)) if values else float("nan")
-
-
-def below(name: str, roots: Collection[str]) -> str:
-    """The path below the deepest of ``roots`` that holds it, else the whole name."""
-    holding = [r.rstrip(os.sep) + os.sep for r in roots if name.startswith(r.rstrip(os.sep) + os.sep)]
-    return name[len(max(holding, key=len)) :] if holding else name
 
 
 @dataclass(frozen=True)
@@ -168,7 +110,7 @@ class Runner:
         folder = self.place(spec)
         if not (folder / "record" / RESULT_FILE).is_file():
             return None
-        old = _read(spec, folder, reused=True)
+        old = read_arm(spec, folder, reused=True)
         return old if old.error is None else None  # what failed is tried again
 
     def run(self, specs: Sequence[ArmSpec]) -> list[ArmResult]:
@@ -185,18 +127,18 @@ class Runner:
             self.wait_at_loaders([specs[i] for i in waiting])
             while waiting or running:
                 while waiting and len(running) < self.parallel and time.monotonic() < self.deadline:
-                    i = waiting.pop(0)
+                    i = waiting.pop(_next(specs, waiting, running))
                     slot = next(k for k in range(self.parallel) if all(r.slot != k for r in running.values()))
                     running[i] = _Running(self._start(specs[i], slot), time.monotonic(), slot)
                 if time.monotonic() >= self.deadline:
                     for i in waiting:
-                        results[i] = _failed(specs[i], f"{OUT_OF_TIME} before it began")
+                        results[i] = failed(specs[i], f"{OUT_OF_TIME} before it began")
                     waiting = []
                 if time.monotonic() >= self.deadline + self.grace:
                     for i, one in running.items():
                         _stop(one.process)
                         self._tidy(self.place(specs[i]))
-                        results[i] = _failed(specs[i], f"{OUT_OF_TIME} while it ran")
+                        results[i] = failed(specs[i], f"{OUT_OF_TIME} while it ran")
                     break
                 ended: dict[int, str | None] = {i: None for i, one in running.items() if one.process.poll() is not None}
                 ended |= self._beyond_limits({i: one for i, one in running.items() if i not in ended})
@@ -211,7 +153,7 @@ class Runner:
                     else:
                         _stop(process)
                         self._tidy(self.place(specs[i]))
-                        results[i] = _failed(specs[i], reason)
+                        results[i] = failed(specs[i], reason)
                     self._done += 1
                     self._tell(len(waiting) + len(running))
                 if not ended:
@@ -346,8 +288,8 @@ class Runner:
         folder = self.place(spec)
         self._tidy(folder)
         if not (folder / "record" / RESULT_FILE).is_file():
-            return _failed(spec, f"its process ended with status {status}: {last_line(folder / 'output.txt')}")
-        return _read(spec, folder, reused=False)
+            return failed(spec, f"its process ended with status {status}: {last_line(folder / 'output.txt')}")
+        return read_arm(spec, folder, reused=False)
 
     def _tidy(self, folder: Path) -> None:
         """Remove what an arm wrote in its world; its record stays."""
@@ -364,31 +306,6 @@ class Runner:
             self._janitor.forgets(FOLDER, temporary)
 
 
-def _read(spec: ArmSpec, folder: Path, reused: bool) -> ArmResult:
-    told: dict[str, Any] = json.loads((folder / "record" / RESULT_FILE).read_text())
-    if told["status"] != 0:
-        return _failed(spec, f"the program ended with status {told['status']}: {told['error'] or ''}".strip(), reused)
-    record = read_record(os.fspath(folder / "record"))
-    last = last_scored(record, spec.validation)
-    if last is None:
-        return _failed(spec, "no validation pass with labels was seen", reused)
-    return ArmResult(spec, record, last.samples, tuple(told["acted"]), told["seconds"], None, reused, told.get("replayed", 0))
-
-
-def last_scored(record: RunRecord, validation: Collection[int], epochs: int = 0) -> Pass | None:
-    """The last labelled pass over a validation data set, within the first ``epochs`` training passes (0: all)."""
-    seen, last = 0, None
-    for one in record.passes:
-        loaded = one.loader >= 0
-        if one.dataset in validation if loaded else -1 in validation and one.phase == "validation":
-            last = one if one.samples.labelled.any() else last
-        elif one.phase == "train":
-            seen += 1
-            if epochs and seen > epochs:
-                break
-    return last
-
-
 @dataclass(frozen=True)
 class _Running:
     """An arm under way; ``begun`` by ``time.monotonic()``."""
@@ -396,6 +313,15 @@ class _Running:
     process: subprocess.Popen[bytes] | Fork
     begun: float
     slot: int
+
+
+def _next(specs: Sequence[ArmSpec], waiting: Sequence[int], running: Collection[int]) -> int:
+    """Which of the arms that wait begins: the first of a seed that no arm under way has.
+
+    Arms of one seed have batches and features in common; side by side each would compute them for itself.
+    """
+    seeds = {specs[i].seed for i in running}
+    return next((place for place, i in enumerate(waiting) if specs[i].seed not in seeds), 0)
 
 
 def resident_bytes(pid: int) -> int:
@@ -436,10 +362,6 @@ def _make(folder: Path, spec: ArmSpec) -> None:
     (folder / "scratch").mkdir(parents=True)
     (folder / "record").mkdir()
     (folder / SPEC_FILE).write_text(json.dumps(spec.to_json()))
-
-
-def _failed(spec: ArmSpec, error: str, reused: bool = False) -> ArmResult:
-    return ArmResult(spec, None, None, (), 0.0, error, reused)
 
 
 def last_line(file: Path) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valgap.experiments.arm import ArmSpec
-from valgap.experiments.runner import ArmResult
+from valgap.experiments.arm_result import ArmResult
 from valgap.stats import rows_cross_fitted
 from valgap.types import Effect, Intervention, Measured, SampleTable
 

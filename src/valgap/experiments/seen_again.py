@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from valgap.experiments.runner import ArmResult
+from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.sequential import quantile
 from valgap.types import Case, CaseStages, Check, Effect, Finding, Intervention, RunRecord, Verdict
 

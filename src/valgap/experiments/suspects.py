@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
+from valgap.experiments.halved import HALF, can_be_halved, is_halved
 from valgap.experiments.placebo import has_placebo
 from valgap.experiments.plan import SEEDS, Length, choose_length, least_budget
 from valgap.experiments.scoring import PLAIN, is_arguments, is_rescore, is_score
@@ -44,8 +45,8 @@ class Suspect:
 
     @property
     def expected(self) -> float:
-        """Sign of the effect: -1 where validation is too good."""
-        return -1.0 if self.finding.severity_points < 0 else 1.0
+        """Sign of the effect: -1 where validation is too good, and where what is tried makes it worse."""
+        return -1.0 if self.finding.severity_points < 0 or is_halved(self.treatment) else 1.0
 
 
 class NotRepeatableError(Exception):
@@ -79,6 +80,8 @@ def sort_out(diagnosis: Diagnosis, stages: CaseStages | None = None) -> tuple[li
             by_stage.append(Suspect(judged, finding, whole, by_stage=True))
         elif treatment is None and can_be_seen_again(judged.check, finding):
             suspects.append(Suspect(judged, finding, SEE_AGAIN))
+        elif treatment is None and can_be_halved(judged.check):
+            suspects.append(Suspect(judged, finding, HALF))
         elif treatment is None:
             settled.append(replace(judged, reason=judged.reason or NO_TREATMENT))
         else:
@@ -176,7 +179,7 @@ def like_before(folder: Path, base: ArmSpec, length: Length, total: int) -> Leng
     best = length
     for file in sorted(folder.glob(f"*/{SPEC_FILE}")):
         spec = ArmSpec.from_json(json.loads(file.read_text()))
-        same = replace(spec, epochs=0, fraction=1.0, seed=0, closing=0.0, rescore=[]) == base
+        same = replace(spec, epochs=0, fraction=1.0, seed=0, closing=0.0, rescore=[], answers_only=False) == base
         if not same or spec.fraction != length.fraction or not (file.parent / "record" / RESULT_FILE).is_file():
             continue
         old, new = spec.epochs or total, length.epochs or total

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from valgap.experiments.runner import ArmResult
+from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.sequential import Spread, Table, spread
 from valgap.stats import paired_mean
 from valgap.types import MAX_LOSS, Effect, Measured, RestsOn, Verdict

@@ -6,20 +6,20 @@ says which data sets it trained on and which it validated on, and data sets are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import nn
-from torch.optim import optimizer as optimizer_hooks
 from torch.utils.data import BatchSampler, DataLoader, dataloader
 from torch.utils.data._utils import fetch as fetching
 
 from valgap.seams import datasets as ds
 from valgap.seams.act import Act
-from valgap.seams.batches import find_images
+from valgap.seams.acting_steps import ActingSteps
+from valgap.seams.batches import exchanged, find_images
 from valgap.seams.decoded import DecodedFiles
 from valgap.seams.described import own_loader
 from valgap.seams.drawn_positions import DrawnPositions, next_positions
@@ -81,10 +81,8 @@ class Acting:
         self._inside = 0  # how many of the changes stand inside the recorder's hooks
         self._depth = 0
         self._begun = False  # a program without loaders: whether a model was called
-        self._stepped: dict[int, torch.optim.Optimizer] = {}
-        self._first_backward = True
-        self._scale = 1.0  # of the loss that a GradScaler scaled last
-        self._model: nn.Module | None = None
+        self._steps = ActingSteps(self)
+        self.model: nn.Module | None = None
         self._subsets: dict[tuple[int, int], frozenset[int]] = {}
         self._drawn = DrawnPositions()
 
@@ -115,7 +113,8 @@ class Acting:
             return "validation"
         return "train" if which in self.train else "other"
 
-    def _now(self, phase: str | None = None) -> list[Act]:
+    def now(self, phase: str | None = None) -> list[Act]:
+        """What acts in this phase; None: in the one of the batch handed out last."""
         phase = self.phase() if phase is None else phase
         return [a for a in self.acts if a.wants(phase)]
 
@@ -128,8 +127,8 @@ class Acting:
         self._attach_loader()
         self._patch(nn.Module, "__call__", self._make_call)
         self._patch(nn.Module, "load_state_dict", self._make_load)
-        self._attach_steps()
-        attach_schedules(self._patch, self._now, self._note)
+        self._steps.attach(self._patch, self._undo)
+        attach_schedules(self._patch, self.now, self.note)
         if self.seeds.number or self._at_first_loader is not None:
             self.seeds.attach(self._patch)
 
@@ -141,9 +140,7 @@ class Acting:
         """What must stand outside the recorder's hooks: it comes before them on the way in, after them on the way out."""
         self._inside = len(self._undo)
         self._patch(functional, "cross_entropy", self._make_loss)
-        self._patch(torch.autograd, "backward", self._make_backward)
-        self._patch(torch.autograd, "grad", self._make_grad)
-        self._undo.append(optimizer_hooks.register_optimizer_step_post_hook(self._after_step).remove)
+        self._steps.attach_outside(self._patch, self._undo)
 
     def detach_outside(self) -> None:
         """Take off what stands outside the recorder's hooks."""
@@ -179,7 +176,7 @@ class Acting:
                 batch = original(iterator)
                 acting._dataset = iterator.__dict__.get("_valgap_dataset", acting._dataset)
                 acting._handed_out(iterator)
-                acts = acting._now()
+                acts = acting.now()
                 wanted = any(act.by_position for act in acts)
                 positions = next_positions(iterator) if wanted else None
                 for act in acts:
@@ -236,7 +233,7 @@ class Acting:
 
     def _walks(self, loader: Any, phase: str) -> None:
         self._length.begins(phase)
-        for act in self._now(phase):
+        for act in self.now(phase):
             act.training = phase == "train"
             act.iterating(loader)
 
@@ -250,7 +247,7 @@ class Acting:
             return original  # put there afterwards, such as one that never ends: its length is the program's
         base = original.sampler if isinstance(original, BatchSampler) else original
         chosen = base
-        for act in self._now(phase):
+        for act in self.now(phase):
             chosen = act.sampler(chosen, loader)
         if phase == "train" and self.fraction < 1.0:
             kept = self._subset(dataset, ds.safe_len(loader.dataset))
@@ -282,16 +279,16 @@ class Acting:
             trains = next(module.parameters(), None) is not None
             if images is None or images.ndim < 4 or not trains:
                 output = original(module, *args, **kwargs)
-                for act in acting._now() if trains else ():
+                for act in acting.now() if trains else ():
                     act.returned(output, False)
                 return output
             acting._begin_without_loader()
-            acting._note("called")
+            acting.note("called")
             acting._turn()
-            acts = acting._now()
+            acts = acting.now()
             for act in acts:
                 module = act.instead(module)
-            acting._model = module
+            acting.model = module
             changed = images
             drawn = acting._drawn.of(images) if any(act.by_position for act in acts) else None
             training = acting.phase() == "train"
@@ -300,7 +297,7 @@ class Acting:
                 act.before_call(module)
                 changed = act.inputs(changed)
             if changed is not images:
-                args, kwargs = _replace((args, kwargs), images, changed)
+                args, kwargs = exchanged((args, kwargs), images, changed)
             restore: list[tuple[nn.Module, bool]] = []
             for act in acts:
                 for part, mode in act.modes(module):
@@ -346,10 +343,11 @@ class Acting:
             return
         self._turned = self.phase()
         self._length.begins(self._turned)
-        for act in self._now():
+        for act in self.now():
             act.turning()
 
-    def _note(self, what: str) -> None:
+    def note(self, what: str) -> None:
+        """An intervention might have acted on this before the first loader."""
         if self._at_first_loader is not None:
             self.early.add(what)
 
@@ -357,7 +355,7 @@ class Acting:
         acting = self
 
         def load_state_dict(module: nn.Module, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
-            acting._note("loading")
+            acting.note("loading")
             for act in acting.acts:
                 state_dict = act.loading(module, state_dict)
             return original(module, state_dict, *args, **kwargs)
@@ -368,90 +366,13 @@ class Acting:
         acting = self
 
         def cross_entropy(input: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            for act in acting._now():
+            for act in acting.now():
                 input = act.loss_input(input)
             return original(input, *args, **kwargs)
 
         return cross_entropy
 
-    # -- step ---------------------------------------------------------------------------------
-
-    def _attach_steps(self) -> None:
-        acting = self
-
-        def before(optimizer: Any, args: Any, kwargs: Any) -> None:
-            acting._note("stepped")
-            for act in acting._now():
-                act.before_step(optimizer, acting._model)
-
-        def after(optimizer: Any, args: Any, kwargs: Any) -> None:
-            for act in acting._now():
-                act.after_step(optimizer)
-            acting._learns()
-            acting._stepped[id(optimizer)] = optimizer
-            acting._first_backward = True
-
-        def stepped(optimizer: Any, args: Any, kwargs: Any) -> None:
-            for act in acting._now():
-                act.stepped(optimizer)
-
-        def make_scale(original: Any) -> Any:
-            def scale(scaler: Any, outputs: Any) -> Any:
-                scaled = original(scaler, outputs)
-                acting._scale = float(scaler.get_scale())
-                return scaled
-
-            return scale
-
-        self._undo.append(optimizer_hooks.register_optimizer_step_pre_hook(before).remove)
-        self._undo.append(optimizer_hooks.register_optimizer_step_post_hook(stepped).remove)
-        self._patch(torch.amp.GradScaler, "scale", make_scale)
-        self._after_step = after
-
-    def _make_backward(self, original: Any) -> Any:
-        acting = self
-
-        def backward(*args: Any, **kwargs: Any) -> Any:
-            acting._learns()
-            acts = acting._now()
-            for act in acts:
-                act.loss_scale = acting._scale
-                act.before_backward(acting._first_backward, acting._stepped.values())
-            acting._first_backward, acting._scale = False, 1.0
-            try:
-                return original(*args, **kwargs)
-            finally:
-                for act in acts:
-                    act.after_backward(acting._model)
-
-        return backward
-
-    def _make_grad(self, original: Any) -> Any:
-        acting = self
-
-        def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            if not isinstance(inputs, torch.Tensor):
-                inputs = tuple(inputs)  # it may be an iterator
-            if any(isinstance(i, nn.Parameter) for i in ((inputs,) if isinstance(inputs, torch.Tensor) else inputs)):
-                acting._learns()
-            return original(outputs, inputs, *args, **kwargs)
-
-        return grad
-
-    def _learns(self) -> None:
+    def learns(self) -> None:
+        """Gradients are computed."""
         if self.phase() == "train":
             self._length.learns()
-
-
-def _replace(value: Any, old: torch.Tensor, new: torch.Tensor) -> Any:
-    """The nested arguments with one tensor exchanged."""
-    if value is old:
-        return new
-    if isinstance(value, tuple):
-        parts = [_replace(v, old, new) for v in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    if isinstance(value, list):
-        return [_replace(v, old, new) for v in value]
-    if isinstance(value, Mapping):
-        return {k: _replace(v, old, new) for k, v in value.items()}
-    return value

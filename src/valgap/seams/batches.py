@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -169,3 +169,17 @@ def as_two_columns(logits: torch.Tensor, probabilities: bool) -> torch.Tensor:
     if logits.shape[1] == 1:
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
     return logits
+
+
+def exchanged(value: Any, old: torch.Tensor, new: torch.Tensor) -> Any:
+    """The nested arguments with one tensor exchanged."""
+    if value is old:
+        return new
+    if isinstance(value, tuple):
+        parts = [exchanged(v, old, new) for v in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if isinstance(value, list):
+        return [exchanged(v, old, new) for v in value]
+    if isinstance(value, Mapping):
+        return {k: exchanged(v, old, new) for k, v in value.items()}
+    return value

@@ -14,6 +14,7 @@ from valgap.seams.act import Act
 from valgap.seams.loader_acts import (
     BalancedSampling,
     DrawAll,
+    DrawHalf,
     DropSamples,
     FirstBatch,
     FixedTransform,
@@ -84,6 +85,7 @@ KINDS: dict[str, Callable[..., Act]] = {
     "shuffle": Shuffle,
     "train_longer": TrainLonger,
     "draw_all": DrawAll,
+    "draw_half": DrawHalf,
     "balanced_sampling": BalancedSampling,
     "load_weights": LoadWeights,
     "add_missing_parameters": AddMissingParameters,

@@ -175,17 +175,64 @@ class BalancedSampling(Act):
     """Every class drawn equally often, with replacement."""
 
     def sampler(self, sampler: Any, loader: Any) -> Any:
-        parts = ds.leaves(loader.dataset)
-        targets = np.full(len(loader.dataset), -1)
-        for leaf in parts:
-            declared = ds.targets_of(leaf.dataset)
-            if declared is not None:
-                targets[leaf.position] = declared[leaf.index]
+        targets = _declared_targets(loader.dataset)
         if (targets < 0).any():
             return sampler
         self.acted += 1
         counts = np.bincount(targets)
         return torch.utils.data.WeightedRandomSampler((1.0 / counts[targets]).tolist(), len(targets))
+
+
+class DrawHalf(Act):
+    """Half of the samples of every class (of all, where no classes are declared), each in its own place and in another's.
+
+    Steps, batches and random numbers stay those of the program. ``draw``: which half.
+    """
+
+    def __init__(self, draw: int = 0, phase: str = "train") -> None:
+        super().__init__(phase)
+        self.draw = int(draw)
+
+    def sampler(self, sampler: Any, loader: Any) -> Any:
+        if isinstance(loader.dataset, torch.utils.data.IterableDataset) or ds.safe_len(loader.dataset) < 2:
+            return sampler
+        self.acted += 1
+        return InPlace(sampler, half_for_whole(_declared_targets(loader.dataset), self.draw))
+
+
+def half_for_whole(targets: np.ndarray, draw: int) -> list[int]:
+    """Of each position (N,), the one that is drawn in its place: itself for half of each class, one of these for the others."""
+    rng = np.random.default_rng([draw, 78])
+    drawn = np.arange(len(targets))
+    for label in np.unique(targets):
+        own = rng.permutation(np.flatnonzero(targets == label))
+        kept, others = own[: -(-len(own) // 2)], own[-(-len(own) // 2) :]
+        drawn[others] = kept[: len(others)]
+    return drawn.tolist()
+
+
+def _declared_targets(dataset: Any) -> np.ndarray:
+    """(N,) by position; -1 where none is declared."""
+    targets = np.full(len(dataset), -1)
+    for leaf in ds.leaves(dataset):
+        declared = ds.targets_of(leaf.dataset)
+        if declared is not None:
+            targets[leaf.position] = declared[leaf.index]
+    return targets
+
+
+class InPlace:
+    """A sampler, of indices or of batches of them, with other indices in their places."""
+
+    def __init__(self, sampler: Any, others: Sequence[int]) -> None:
+        self.sampler, self.others = sampler, others
+
+    def __iter__(self) -> Iterator[Any]:
+        for drawn in self.sampler:
+            yield [self.others[int(i)] for i in drawn] if isinstance(drawn, (list, tuple)) else self.others[int(drawn)]
+
+    def __len__(self) -> int:
+        return len(self.sampler)
 
 
 class FirstBatch(Act):

@@ -188,7 +188,7 @@ def _identity(file: str) -> tuple[int, ...]:
 def _random_state() -> dict[str, torch.Tensor]:
     """The state of torch's, numpy's and Python's random numbers, as bytes."""
     kind, keys, place, has_gauss, gauss = np.random.get_state()
-    own = json.dumps([kind, place, has_gauss, gauss]).encode()  # type: ignore[misc]
+    own = json.dumps([kind, place, has_gauss, gauss]).encode()
     return {
         "torch": torch.get_rng_state(),
         "numpy": _bytes(np.asarray(keys).tobytes() + own),
