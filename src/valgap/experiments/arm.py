@@ -111,6 +111,7 @@ def run_arm(spec: ArmSpec, folder: Path, nest: Nest | None = None) -> int:
         "acted": session.acting.acted() if session.acting is not None else [],
         "replayed": session.acting.replayed() if session.acting is not None else 0,
         "copied": session.acting.decoded.copied if session.acting is not None and session.acting.decoded is not None else 0,
+        "batches": session.acting.batches.copied if session.acting is not None and session.acting.batches is not None else 0,
         "guarded": guarded,
         "seconds": round(seconds, 3),
     }
