@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,10 @@ def specs_of(args: argparse.Namespace) -> list[ArmSpec]:
     treated = [[Intervention("scale_rate", {"factor": 0.5**k})] if k else [] for k in range(1 + args.causes)]
     seeds = [s for s in range(args.seeds) for _ in treated]
     acts = treated * args.seeds  # seed by seed, as a diagnosis runs them
-    return [ArmSpec(argv[0], None, argv, str(Path.cwd()), s, 0, 1.0, [0], [1], a) for s, a in zip(seeds, acts, strict=True)]
+    arms = [ArmSpec(argv[0], None, argv, str(Path.cwd()), s, 0, 1.0, [0], [1], a) for s, a in zip(seeds, acts, strict=True)]
+    # As a diagnosis asks for them, where the valgap at work knows of it.
+    known = {f.name for f in fields(ArmSpec)}
+    return [replace(a, **({"answers_only": True} if "answers_only" in known else {})) for a in arms]
 
 
 def measured(specs: list[ArmSpec], warm: bool, parallel: int) -> dict[str, Any]:

@@ -162,6 +162,8 @@ class Nest:
         if acting.decoded is not None:
             acting.decoded.forked()
         acting.become(acts, spec.seed, spec.epochs, spec.fraction, spec.answers_only)
+        if spec.answers_only:
+            self.session.hear_no_files()
         self.arm = (spec, folder)
 
     def _reap(self) -> None:

@@ -182,6 +182,10 @@ class Session:
         if self._seams is not None:
             self._seams.move()
 
+    def hear_no_files(self) -> None:
+        """Which image files the program opens from now on is of no interest."""
+        self._images_opened.stop()
+
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Listen to nothing inside: for what a program that knows of its recorder does beside its training."""
