@@ -32,6 +32,11 @@ from valgap.types import Intervention
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = HERE.parent / "examples" / "reference_resnet50.py"
+ROWS, TABLE = HERE / "results" / "proof_arms.jsonl", HERE / "results" / "proof_arms.md"
+INTRODUCTION = """Made by `python benchmarks/proof_arms.py DATA --before SRC --label LABEL` (SRC: the sources as they were before
+arms were forked). As many arms at once as `parallel` says, each with one thread. `causes`: beside the control so many treatments
+whose images and order are the control's (another learning rate); 0: control arms alone, which have validation images in common.
+Forked ones share what they do alike; those that begin anew share it, too, but for imports, data sets and weights."""
 FORKED, COLD, OLD = "forked", "begun anew", "begun anew, before"
 
 
@@ -106,6 +111,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--before", type=Path)
+    parser.add_argument("--label", default="", help="under which the result is written to results/proof_arms.md")
     parser.add_argument("--cold-only", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     specs = specs_of(args)
@@ -115,6 +121,7 @@ def main() -> None:
     took: dict[str, list[float]] = defaultdict(list)
     spent: dict[str, list[float]] = defaultdict(list)
     losses = set()
+    loads: list[float] = []
     for _ in range(args.rounds):
         ways = {FORKED: lambda: measured(specs, True, args.parallel), COLD: lambda: measured(specs, False, args.parallel)}
         if args.before is not None:
@@ -124,17 +131,42 @@ def main() -> None:
             took[name].append(found["seconds"])
             spent[name].append(found["processor"])
             losses.add(tuple(found["losses"]))
+            loads.append(round(os.getloadavg()[0], 1))
             told = (
                 f"{found['seconds']:.0f} s, {found['shared']:.0f} s of them shared {found['cold']}, load {os.getloadavg()[0]:.1f}"
             )
             print(f"{name}: {len(specs)} arms in {told}", flush=True)
-    for name, seconds in took.items():
-        pace = 60 * len(specs) * len(seconds) / sum(seconds)
-        each = sum(spent[name]) / len(seconds) / len(specs)
-        print(f"{name}: {pace:.1f} arms a minute, {each:.1f} s of the processor each")
-        ratios = sum(seconds) / sum(took[FORKED]), sum(spent[name]) / sum(spent[FORKED])
-        print("    forked ones are {:.2f} times as many, {:.2f} by the processor".format(*ratios))
+    for line in lines(took, spent, len(specs)):
+        print(line)
     print(f"the same losses, bit by bit, however they began: {len(losses) == 1}")
+    if args.label:
+        rows = {"label": args.label, "arms": len(specs), "took": took, "spent": spent, "same": len(losses) == 1, "load": loads}
+        rows["asked"] = {k: getattr(args, k) for k in ("program", "seeds", "causes", "epochs", "size", "parallel")}
+        with ROWS.open("a") as file:
+            file.write(json.dumps(rows) + "\n")
+        write_table()
+
+
+def lines(took: dict[str, list[float]], spent: dict[str, list[float]], arms: int) -> list[str]:
+    """A row of the table for each way."""
+    return [
+        f"| {name} | {60 * arms * len(seconds) / sum(seconds):.1f} | {sum(spent[name]) / len(seconds) / arms:.1f} | "
+        f"{sum(seconds) / sum(took[FORKED]):.2f} | {sum(spent[name]) / sum(spent[FORKED]):.2f} |"
+        for name, seconds in took.items()
+    ]
+
+
+def write_table() -> None:
+    """results/proof_arms.md from the newest row of each label."""
+    rows = {r["label"]: r for r in map(json.loads, ROWS.read_text().splitlines())}
+    text = ["# Arms per minute", "", INTRODUCTION, ""]
+    for label, row in rows.items():
+        asked = ", ".join(f"{k} {v}" for k, v in row["asked"].items())
+        text += [f"## {label}: {row['arms']} arms ({asked})", ""]
+        text += [f"Load {min(row['load']):.1f} to {max(row['load']):.1f}. Losses are the same, bit by bit: {row['same']}.", ""]
+        text += ["| arms | a minute | seconds of the processor each | forked ones: times as many | by the processor |"]
+        text += ["|---|---|---|---|---|", *lines(row["took"], row["spent"], row["arms"]), ""]
+    TABLE.write_text("\n".join(text))
 
 
 if __name__ == "__main__":
