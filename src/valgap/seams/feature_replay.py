@@ -79,7 +79,7 @@ class FeatureReplay:
         self._open: _OpenCall | None = None
         self._refused: set[tuple[int, bytes]] = set()  # models with the modes of their modules
         self._verified: dict[tuple[int, bytes], int] = {}
-        self._digests: dict[int, tuple[Any, bytes]] = {}
+        self._digests: dict[tuple[int, bytes], tuple[Any, bytes]] = {}
         self._room = SharedRoom(folder, f"{NAME}*.safetensors", MAX_BYTES)
 
     def call(
@@ -241,10 +241,10 @@ class FeatureReplay:
         real = [t for t in parts.tensors if t.is_floating_point() and t.numel()]
         # Versions miss what is written through ``.data``; norms do not.
         norms = torch.stack([n.double() for n in torch._foreach_norm(real)]) if real else torch.zeros(0)
-        mark = (modes, tuple((t.data_ptr(), t._version) for t in parts.tensors), norms.numpy().tobytes())
-        known = self._digests.get(id(module))
+        mark = (tuple((t.data_ptr(), t._version) for t in parts.tensors), norms.numpy().tobytes())
+        known = self._digests.get((id(module), modes))
         if known is None or known[0] != mark:
-            known = self._digests[id(module)] = (mark, _digest(modes, parts.tensors))
+            known = self._digests[id(module), modes] = (mark, _digest(modes, parts.tensors))
         return _digest(known[1], parts.moving)
 
     def _store(self, file: Path, found: _Stored) -> None:
