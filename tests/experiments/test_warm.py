@@ -255,7 +255,8 @@ def test_nothing_is_left_of_a_diagnosis_that_was_killed(warm: bool, tmp_path: Pa
 
     def left() -> list[object]:
         try:
-            return [*arms_of(tmp_path), *temporary.iterdir(), *(tmp_path / "arms").glob("**/scratch")]
+            made = [*(tmp_path / "arms").glob("**/scratch"), *(tmp_path / "arms").glob("features")]
+            return [*arms_of(tmp_path), *temporary.iterdir(), *made]
         except FileNotFoundError as error:  # a folder that was still there is gone now
             return [error]
 

@@ -185,6 +185,11 @@ class Runner:
                 beyond[i] = f"it took more than {self.limits.memory_bytes / 2**30:.1f} GiB of memory"
         return beyond
 
+    def _share(self) -> None:
+        """Make the folder of what arms share; it goes with a diagnosis that is killed."""
+        (self.folder / FEATURES).mkdir(parents=True, exist_ok=True)
+        self._janitor.knows(FOLDER, self.folder / FEATURES)
+
     def forget_features(self) -> None:
         """Remove what arms shared."""
         shutil.rmtree(self.folder / FEATURES, ignore_errors=True)
@@ -194,6 +199,7 @@ class Runner:
         for program in self._programs.values():
             program.close()
         self._programs.clear()
+        self._janitor.forgets(FOLDER, self.folder / FEATURES)
         self._janitor.leave()
         self._input.close()
 
@@ -212,7 +218,7 @@ class Runner:
                 and kind not in self._programs
                 and time.monotonic() < self.deadline
             ):
-                (self.folder / FEATURES).mkdir(parents=True, exist_ok=True)
+                self._share()
                 folder, temporary = kind.with_name(f"warm-{kind.name}"), Path(tempfile.mkdtemp(prefix="valgap-"))
                 variables = self._variables(folder, temporary, threads=1)
                 self._programs[kind] = WaitingProgram(
@@ -266,7 +272,7 @@ class Runner:
             shutil.rmtree(program.place(folder.name), ignore_errors=True)
             if forked not in self.cold:
                 self.cold.append(forked)
-        (self.folder / FEATURES).mkdir(parents=True, exist_ok=True)
+        self._share()
         _make(folder, spec)
         self._janitor.knows(FOLDER, folder / "scratch")
         variables = self._variables(folder, self._temporary[folder], self.threads)
