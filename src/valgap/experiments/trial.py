@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.contest import Contest, decide, first_looks, of_first_looks
+from valgap.experiments.course import course
 from valgap.experiments.halved import is_halved
 from valgap.experiments.joint import Confirmed
 from valgap.experiments.lab import Group, Lab
@@ -83,6 +84,7 @@ class Trial:
                 found = account(diagnosis, lab, [*causes, *more], screened)
         if any(misleads_probe(s.treatment) for s, _ in confirmed):
             lab.notes.append("how much is left to gain is not known: the probe saw validation under the same fault")
+        self._tell_courses(control, causes)
         facts = self.facts(control, fidelity, reproduced, begun)
         return replace(
             diagnosis,
@@ -92,6 +94,15 @@ class Trial:
             experiments=facts,
             proposals=proposals,
         )
+
+    def _tell_courses(self, control: Sequence[ArmResult], causes: Sequence[Confirmed]) -> None:
+        """Of shortened arms, where each confirmed cause's effect leads."""
+        lab = self.lab
+        for one in causes if lab.length.fraction == 1.0 and not lab.base.weights else ():
+            if is_score(one.treatment) or one.treatment in lab.rescores:
+                continue
+            told = course(one.name, control, lab.arms((one.treatment,)), lab.length.epochs, recorded_epochs(lab.run))
+            lab.notes += [told] if told else []
 
     def proposals(self, contests: Sequence[Contest]) -> tuple[Proposal, ...]:
         """What more time would decide, the cheapest first."""
