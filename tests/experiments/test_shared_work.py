@@ -18,7 +18,7 @@ from tests.processes import ForkedPopen
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.forks import can_fork
-from valgap.experiments.runner import Runner
+from valgap.experiments.runner import Runner, next_arm
 from valgap.types import Intervention
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="arms are forked on Linux alone")
@@ -102,4 +102,18 @@ def test_records_of_answers_alone_have_the_same_answers(base: ArmSpec, tmp_path:
     sizes = [(runner.place(a.spec) / "record" / "events.jsonl").stat().st_size for a in (kept, light)]
     runner.close()
     assert kept.error is None and light.error is None and same(kept, light)
-    assert light.record is not None and light.record.kept == () and sizes[1] < sizes[0] / 2
+    assert light.record is not None and light.record.kept == () and not light.record.recorder_errors
+    assert sizes[1] < sizes[0] / 2
+
+
+@pytest.mark.parametrize(("seeds", "causes", "side_by_side"), [(3, 1, 0), (3, 2, 0), (4, 1, 0), (2, 3, 0), (1, 2, 1)])
+def test_arms_of_one_seed_follow_each_other(seeds: int, causes: int, side_by_side: int) -> None:
+    specs = [spec("", Intervention("nothing", {"k": k}), seed=s) for s in range(seeds) for k in range(1 + causes)]
+    waiting, running, done, together = list(range(len(specs))), [], [], 0
+    while waiting or running:
+        while waiting and len(running) < 2:
+            running.append(waiting.pop(next_arm(specs, waiting, running)))
+        first = [specs[i].seed for i in running if specs[i].seed not in {specs[k].seed for k in done}]
+        together += len(first) > len(set(first))  # two arms that both compute what neither finds
+        done.append(running.pop(0))
+    assert sorted(done) == list(range(len(specs))) and together == side_by_side

@@ -132,17 +132,37 @@ def test_other_weights_are_another_key(tmp_path: Path) -> None:
         assert same(train(again), plain)
 
 
-def test_what_draws_random_numbers_is_computed(tmp_path: Path) -> None:
-    def made() -> Net:
-        net = build(drop=0.5).eval()
-        net.drop.train()
-        return net
+def made_to_draw() -> Net:
+    """Dropout behind the frozen part's last module, and before the head."""
+    net = build(drop=0.5).eval()
+    net.drop.train()
+    return net
 
-    plain = train(made())
-    for place in ("a", "b"):
+
+def test_random_numbers_that_a_frozen_part_draws_go_on_after_its_replay(tmp_path: Path) -> None:
+    plain = train(made_to_draw())
+    replayed = []
+    for place in ("a", "b", "c"):
         with acting(tmp_path / "f", tmp_path / place) as replay:
-            assert same(train(made()), plain)
-        assert replay.replayed == 0
+            assert same(train(made_to_draw()), plain)
+        replayed.append(replay.replayed)
+    assert replayed == [0, 8 - 1 - VERIFIED_CALLS, 8 - 1 - VERIFIED_CALLS]  # with the first call it is learnt that it draws
+
+
+def test_other_random_numbers_are_another_key(tmp_path: Path) -> None:
+    def drawn_later() -> list[torch.Tensor]:
+        net = made_to_draw()
+        hold = torch.manual_seed
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "manual_seed", lambda seed: hold(seed + 1))
+            return train(net)
+
+    plain = drawn_later()
+    with acting(tmp_path / "f", tmp_path / "a"):
+        train(made_to_draw())
+    with acting(tmp_path / "f", tmp_path / "b") as replay:
+        assert same(drawn_later(), plain)
+    assert replay.replayed == 0
 
 
 def made_to_train() -> Net:

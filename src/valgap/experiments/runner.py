@@ -127,7 +127,7 @@ class Runner:
             self.wait_at_loaders([specs[i] for i in waiting])
             while waiting or running:
                 while waiting and len(running) < self.parallel and time.monotonic() < self.deadline:
-                    i = waiting.pop(_next(specs, waiting, running))
+                    i = waiting.pop(next_arm(specs, waiting, running))
                     slot = next(k for k in range(self.parallel) if all(r.slot != k for r in running.values()))
                     running[i] = _Running(self._start(specs[i], slot), time.monotonic(), slot)
                 if time.monotonic() >= self.deadline:
@@ -321,13 +321,17 @@ class _Running:
     slot: int
 
 
-def _next(specs: Sequence[ArmSpec], waiting: Sequence[int], running: Collection[int]) -> int:
-    """Which of the arms that wait begins: the first of a seed that no arm under way has.
+def next_arm(specs: Sequence[ArmSpec], waiting: Sequence[int], running: Collection[int]) -> int:
+    """Which of the arms that wait begins, as a place in ``waiting``: the first of a seed that no arm under way has.
 
-    Arms of one seed have batches and features in common; side by side each would compute them for itself.
+    Arms of one seed have batches and features in common; side by side each would compute them for itself. So the last seed of
+    all is begun early, while others have arms to run beside it.
     """
-    seeds = {specs[i].seed for i in running}
-    return next((place for place, i in enumerate(waiting) if specs[i].seed not in seeds), 0)
+    busy = {specs[i].seed for i in running}
+    begun = {s.seed for i, s in enumerate(specs) if i not in waiting}
+    new = {specs[i].seed for i in waiting} - begun
+    wanted = new if busy and len(new) == 1 else {specs[i].seed for i in waiting} - busy
+    return next((place for place, i in enumerate(waiting) if specs[i].seed in wanted), 0)
 
 
 def resident_bytes(pid: int) -> int:

@@ -1,14 +1,15 @@
 """Replays the features of a frozen part in eval state: what one arm computed of a batch, another reads.
 
-A model divides into a frozen part and what is trained behind it. Where the frozen part is a pure function of the batch and of
-its own tensors (no random number drawn), the input of the first trained module is stored under a digest of the batch, of
+A model divides into a frozen part and what is trained behind it. Where the frozen part is a pure function of the batch, of
+its own tensors and of torch's random numbers, the input of the first trained module is stored under a digest of the batch, of
 every frozen tensor, of the modes and of the arithmetic in use. When the same batch comes again, in this arm or another, the
 frozen modules return empty tensors of the right shape, and the first trained module is given the stored input: equal to the
 last bit, since it is what the same arithmetic on the same numbers gave.
 
 A frozen part in training mode moves buffers: BatchNorm's statistics. What they are after the call follows from what they were
-before it, which the digest holds, and is stored and put back like the features. Its batches come again in other arms of the same
-seed, whose treatment leaves images and modes alone.
+before it, which the digest holds, and is stored and put back like the features. So are random numbers where it draws some
+(dropout): the digest then holds their state. Such batches come again in other arms of the same seed, whose treatment leaves
+images and modes alone.
 
 Not taken on trust: before a model is replayed for the first times, the shortened call is compared with the whole one, and a
 model whose outputs differ in any bit (an output that bypasses the trained module, say) is never replayed.
@@ -52,6 +53,7 @@ class _Stored:
     feature: torch.Tensor
     outputs: list[list[Any]]  # of the frozen modules, in the order of their calls: [number, shape, stride, dtype]
     moved: dict[int, torch.Tensor]  # the buffers that the call moved, as they were after it, by their place in ``Parts.moving``
+    random: torch.Tensor | None  # the state of random numbers after it, where it drew some
 
 
 @dataclass
@@ -61,6 +63,7 @@ class _OpenCall:
     parts: Parts
     stored: _Stored | None  # what to replay; None: record
     pure: Callable[[], bool]
+    random: torch.Tensor  # the state of random numbers before the call
     outputs: list[list[Any]] = field(default_factory=list)
     before: list[torch.Tensor] = field(default_factory=list)  # copies of ``Parts.moving``
     place: int = 0  # how many of the outputs have been given back
@@ -78,6 +81,7 @@ class FeatureReplay:
         self.replayed = 0  # model calls
         self._open: _OpenCall | None = None
         self._refused: set[tuple[int, bytes]] = set()  # models with the modes of their modules
+        self._draws: set[tuple[int, bytes]] = set()  # models, with the modes, whose frozen part draws random numbers
         self._verified: dict[tuple[int, bytes], int] = {}
         self._digests: dict[tuple[int, bytes], tuple[Any, bytes]] = {}
         self._room = SharedRoom(folder, f"{NAME}*.safetensors", MAX_BYTES)
@@ -135,14 +139,18 @@ class FeatureReplay:
             with torch.no_grad():
                 for place, value in call.stored.moved.items():
                     call.parts.moving[place].copy_(value)
+            if call.stored.random is not None:
+                torch.set_rng_state(call.stored.random)
             return (call.stored.feature,)
         if plain and call.sound and call.pure():
+            state = torch.get_rng_state()
+            drawn = None if torch.equal(state, call.random) else state
             now = call.parts.moving
             # Not by versions: BatchNorm's kernel moves its statistics without them.
             moved = {
                 i: t.detach().clone() for i, (t, old) in enumerate(zip(now, call.before, strict=True)) if not torch.equal(t, old)
             }
-            call.found = _Stored(args[0].detach().clone(memory_format=torch.preserve_format), call.outputs, moved)
+            call.found = _Stored(args[0].detach().clone(memory_format=torch.preserve_format), call.outputs, moved, drawn)
         return args
 
     # -- recording and checking ---------------------------------------------------------------
@@ -154,8 +162,11 @@ class FeatureReplay:
             output = original(module, *args, **kwargs)
         before = [parts.modules[number] for number, *_ in call.outputs]
         saves = any(True for m in before for _ in m.parameters())  # else the trained module is given the images themselves
+        mode = (id(module), modes_of(module))
         if call.found is None or not call.sound or not saves:
-            self._refused.add((id(module), modes_of(module)))
+            self._refused.add(mode)
+        elif call.found.random is not None and mode not in self._draws:
+            self._draws.add(mode)  # from now on the key holds random numbers; this one did not
         else:
             self._store(file, call.found)
         return output
@@ -193,14 +204,12 @@ class FeatureReplay:
 
     @contextmanager
     def _opened(self, parts: Parts, stored: _Stored | None) -> Iterator[_OpenCall]:
-        random_state = torch.get_rng_state()
         versions = [t._version for t in parts.tensors]
 
         def pure() -> bool:
-            unmoved = versions == [t._version for t in parts.tensors]
-            return unmoved and torch.equal(random_state, torch.get_rng_state())
+            return versions == [t._version for t in parts.tensors]
 
-        self._open = _OpenCall(parts, stored, pure)
+        self._open = _OpenCall(parts, stored, pure, torch.get_rng_state())
         if stored is None:
             self._open.before = [t.detach().clone() for t in parts.moving]
         try:
@@ -233,6 +242,8 @@ class FeatureReplay:
         facts = tuple(images.shape), images.stride(), str(images.dtype), torch.is_grad_enabled(), autocast
         digest.update(repr((facts, torch.get_num_threads(), torch.get_default_dtype(), torch.__version__)).encode())
         digest.update(_bytes(images))
+        if (id(module), modes_of(module)) in self._draws:
+            digest.update(_bytes(torch.get_rng_state()))
         return digest.hexdigest()
 
     def _state(self, module: nn.Module, parts: Parts) -> bytes:
@@ -251,11 +262,17 @@ class FeatureReplay:
         from safetensors.torch import save_file
 
         tensors = {"feature": found.feature.contiguous(), **{f"{MOVED}{i}": t for i, t in found.moved.items()}}
+        tensors |= {"random": found.random} if found.random is not None else {}
         size = sum(t.numel() * t.element_size() for t in tensors.values())
         if not self._room.takes(size):
             return
         half = file.with_name(f"{file.name}.{os.getpid()}")
-        facts = {"stride": list(found.feature.stride()), "outputs": found.outputs, "moved": list(found.moved)}
+        facts = {
+            "stride": list(found.feature.stride()),
+            "outputs": found.outputs,
+            "moved": list(found.moved),
+            "drawn": found.random is not None,
+        }
         try:
             save_file(tensors, str(half), {k: json.dumps(v) for k, v in facts.items()})
             half.replace(file)
@@ -286,9 +303,10 @@ def _load(file: Path) -> _Stored | None:
         facts = opened.metadata()
         plain = opened.get_tensor("feature")
         moved = {place: opened.get_tensor(f"{MOVED}{place}") for place in json.loads(facts["moved"])}
+        state = opened.get_tensor("random").clone() if json.loads(facts["drawn"]) else None
     feature = torch.empty_strided(plain.shape, json.loads(facts["stride"]), dtype=plain.dtype)
     feature.copy_(plain)
-    return _Stored(feature, json.loads(facts["outputs"]), moved)
+    return _Stored(feature, json.loads(facts["outputs"]), moved, state)
 
 
 @contextmanager
@@ -304,9 +322,10 @@ def _unseen() -> Iterator[None]:
 
 
 def _agree(a: _Stored, b: _Stored) -> bool:
-    """Whether both hold the same features and the same moved buffers, to the last bit."""
+    """Whether both hold the same features, moved buffers and random numbers, to the last bit."""
     moved = a.moved.keys() == b.moved.keys() and all(_same(a.moved[k], b.moved[k]) for k in a.moved)
-    return moved and torch.equal(a.feature, b.feature)
+    drawn = torch.equal(a.random, b.random) if a.random is not None and b.random is not None else a.random is b.random
+    return moved and drawn and torch.equal(a.feature, b.feature)
 
 
 def _equal(a: Any, b: Any) -> bool:
