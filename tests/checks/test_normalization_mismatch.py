@@ -24,7 +24,7 @@ from tests.checks.cases import (
     without,
 )
 from valgap.checks.normalization_mismatch import CHECK, level_ratio
-from valgap.types import Case, Clear, InputStats, Intervention, NotApplicable, Untreatable
+from valgap.types import Case, Clear, InputStats, Intervention, NotApplicable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
 
@@ -156,7 +156,23 @@ def test_normalised_twice_by_the_transform_is_undone_as_it_says() -> None:
     assert np.allclose(np.array(treatment.settings["scale"], np.float64), np.array(STD))  # once is undone
 
 
-def test_without_a_known_transform_other_differences_cannot_be_tried() -> None:
-    case = with_steps(with_phase(healthy(), "validation", inputs=inputs((0.0,) * 3, (1.0,) * 3)), None)
+@pytest.mark.parametrize("steps", [None, (NORMALIZE,)], ids=["unknown", "the same"])
+def test_levels_that_no_transform_explains_are_brought_together(steps: tuple[Any, ...] | None) -> None:
+    twice = inputs(np.array(MEAN) + np.array(MEAN) * np.array(STD), np.array(STD) ** 2)
+    case = with_steps(with_phase(healthy(), "validation", inputs=twice), steps)
     assert CHECK.treat is not None
-    assert isinstance(CHECK.treat(case, found(CHECK.detect(case))), Untreatable)
+    treatment = CHECK.treat(case, found(CHECK.detect(case)))
+    assert isinstance(treatment, Intervention) and treatment.settings["phase"] == "validation"
+    assert np.allclose(np.array(treatment.settings["scale"], np.float64), STD, rtol=1e-4)
+    train = case.run.last_train
+    assert train is not None and train.inputs is not None
+    moved = np.asarray(twice.mean) * treatment.settings["scale"] + treatment.settings["shift"]
+    assert np.allclose(moved, train.inputs.mean, atol=1e-5)
+
+
+def test_what_the_transforms_explain_is_treated_as_they_say() -> None:
+    case = val_inputs(inputs((0.5,) * 3, (0.5,) * 3, pixel_mean=0.3), ((0.5,) * 3, (0.5,) * 3))
+    assert CHECK.treat is not None
+    treatment = CHECK.treat(case, found(CHECK.detect(case)))
+    assert isinstance(treatment, Intervention)
+    assert np.allclose(np.array(treatment.settings["shift"], np.float64), (0.5 - np.array(MEAN)) / np.array(STD))

@@ -257,8 +257,9 @@ def _beyond(inputs: InputStats) -> bool:
 def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     """Validation images normalised as training images; else both as the weights expect.
 
-    Where the values are none that any normalisation gives, and the transform does not explain them (a loop or a collate function
-    has normalised, too): both by the training images' own mean and standard deviation.
+    Transforms do not tell all: a loop or a collate function may normalise, too. Where the grey levels of the phases differ in a
+    way that the transforms do not explain, validation images are brought to the levels and the mean of training images. Where
+    the values are none that any normalisation gives: both by the training images' own mean and standard deviation.
     """
     train, val, model = case.run.last_train, case.run.last_validation, case.run.trained_model
     if train is None or val is None or model is None:
@@ -267,6 +268,11 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     if train.inputs is not None and beyond_all(case.run) and not (ours is not None and gives_pixels(ours, train.inputs)):
         measured = np.asarray(train.inputs.mean, np.float64), np.maximum(train.inputs.std.astype(np.float64), 1e-6)
         return renormalize((np.zeros_like(measured[0]), np.ones_like(measured[1])), measured, "both")
+    if train.inputs is not None and val.inputs is not None:
+        levels = differing_levels(case.run, train, train.inputs, val.inputs)
+        if levels is not None and not explained(levels, ours, theirs):
+            identity = np.zeros(len(train.inputs.mean)), np.ones(len(train.inputs.mean))
+            return renormalize(measured_between(train.inputs, val.inputs, levels), identity, "validation")
     if ours is None or theirs is None:
         return Untreatable("the normalisation is no step of a transform that is known")
     if not same(ours, theirs):
@@ -274,6 +280,22 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     if model.expected_mean is None or model.expected_std is None:
         return Untreatable("the normalisation that the weights expect is not known")
     return renormalize(ours, (np.array(model.expected_mean), np.array(model.expected_std)), "both")
+
+
+def differing_levels(run: RunRecord, train_pass: Pass, train: InputStats, val: InputStats) -> float | None:
+    """Distance of grey levels in val over that in train, where it is another in a way that normalisations are; else None."""
+    levels = level_ratio(train, val) if not levels_vary(run, train_pass) else None
+    if levels is None or abs(np.log(levels)) <= SAME_RATIO or not 1 / RANGE_RATIO < levels < RANGE_RATIO:
+        return None
+    return None if blended(train, val, levels) else levels
+
+
+def measured_between(train: InputStats, val: InputStats, levels: float) -> Norm:
+    """(shift, scale), each (C,), that bring val's values to train's grey levels and mean."""
+    ratio = val.quantum.astype(np.float64) / np.where(train.quantum > 0, train.quantum, np.nan)
+    near = np.isfinite(ratio) & (np.abs(np.log(np.where(ratio > 0, ratio, np.nan) / levels)) < np.log(LARGE_RATIO))
+    scale = 1 / np.where(near, ratio, levels)
+    return train.mean - scale * val.mean, scale
 
 
 def gives_pixels(norm: Norm, inputs: InputStats) -> bool:
