@@ -95,7 +95,7 @@ def test_what_has_changed_is_loaded(change: Callable[[datasets.ImageFolder], Non
     assert alike(again, plain) and not alike(again, before)
 
 
-@pytest.mark.parametrize("unknown", ["class", "function", "target", "collate", "workers"])
+@pytest.mark.parametrize("unknown", ["class", "function", "target", "collate", "workers", "method", "step"])
 def test_what_is_not_known_is_loaded(unknown: str, folder: Path) -> None:
     kind = Own if unknown == "class" else datasets.ImageFolder
     steps = [transforms.Lambda(lambda image: image), *PLAIN] if unknown == "function" else PLAIN
@@ -105,7 +105,12 @@ def test_what_is_not_known_is_loaded(unknown: str, folder: Path) -> None:
     if unknown == "collate":
         settings = {"collate_fn": lambda rows: default_collate(rows)}
     shared = SharedBatches(folder / "shared")
-    assert alike(drawn(made, shared, **settings), drawn(made, None, **settings))
+    with pytest.MonkeyPatch.context() as patch:
+        if unknown in ("method", "step"):
+            owner, name = (datasets.DatasetFolder, "__getitem__") if unknown == "method" else (transforms.CenterCrop, "forward")
+            whole = getattr(owner, name)
+            patch.setattr(owner, name, lambda *args: whole(*args))
+        assert alike(drawn(made, shared, **settings), drawn(made, None, **settings))
     assert shared.copied == 0 and not list((folder / "shared").iterdir())
 
 
@@ -113,7 +118,8 @@ def test_a_batch_that_is_not_the_one_loaded_ends_the_sharing(folder: Path) -> No
     made = datasets.ImageFolder(folder / "data", transforms.Compose(PLAIN))
     drawn(made, SharedBatches(folder / "shared"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transforms.ToTensor, "__call__", lambda step, image: transforms.functional.to_tensor(image) * 0.5)
+        real = transforms.functional.to_tensor
+        patch.setattr(transforms.functional, "to_tensor", lambda image: real(image) * 0.5)
         plain = drawn(made, None, 1)
         shared = SharedBatches(folder / "shared")
         assert alike(drawn(made, shared, 1), plain) and shared.copied == 0

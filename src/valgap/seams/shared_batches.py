@@ -147,8 +147,8 @@ def item_of(dataset: Any, index: int) -> tuple[tuple[str, int], Any]:
     folders = sys.modules.get("torchvision.datasets.folder")
     if folders is None or type(dataset) is not folders.ImageFolder or dataset.target_transform is not None:
         raise _UnknownError
-    if dataset.loader is not folders.default_loader:
-        raise _UnknownError
+    if dataset.loader is not folders.default_loader or dataset.__getitem__.__module__ != folders.__name__:
+        raise _UnknownError  # a method may have been exchanged by the program
     path, target = dataset.samples[index]
     return (str(path), int(target)), dataset.transform
 
@@ -169,8 +169,10 @@ def described(value: Any, depth: int = 0) -> str:
         return "set()"
     if type(value) is torch.Tensor and value.numel() <= 16:
         return repr(value.tolist())
-    if type(value).__module__ in TRANSFORMS:
-        return f"<{type(value).__name__} {described(vars(value), depth + 1)}>"
+    kind = type(value)
+    work = vars(kind).get("forward", vars(kind).get("__call__"))
+    if kind.__module__ in TRANSFORMS and getattr(work, "__module__", "") in TRANSFORMS:
+        return f"<{kind.__name__} {described(vars(value), depth + 1)}>"
     raise _UnknownError
 
 
