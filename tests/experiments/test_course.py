@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.checks.cases import healthy
@@ -11,6 +12,7 @@ from tests.experiments.test_joint import table
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.course import course
+from valgap.experiments.verdicts import compared
 
 IMAGES = 100
 SPEC = ArmSpec("train.py", None, ["train.py"], "here", 0, 4, 1.0, [0], [1])
@@ -48,3 +50,18 @@ def test_whole_arms_and_a_single_epoch_have_no_course() -> None:
     control, treated = [arm(0.5, 0.5)], [arm(0.6, 0.7)]
     assert course("cause", control, treated, 2, 2) == "" == course("cause", control, treated, 1, 4)
     assert course("cause", control, [replace(treated[0], record=None)], 2, 4) == ""
+
+
+def test_images_of_other_names_are_paired_by_their_place_where_labels_have_one_order() -> None:
+    def named(letter: str, *right: float) -> ArmResult:
+        one = arm(*right)
+        answers = table([i % 2 for i in range(IMAGES)], [int(i >= 60) for i in range(IMAGES)], [0.0] * IMAGES, [0.0] * IMAGES)
+        answers = replace(answers, sample=np.arange(IMAGES, dtype=np.int32))
+        return replace(one, samples=answers, names=tuple(f"{letter}{i}" for i in range(IMAGES)))
+
+    control, treated = named("a", 0.5), named("b", 0.5)
+    found = compared([control], [treated])
+    assert found is not None and found.right[0].shape == (1, IMAGES) and np.array_equal(*found.right)
+    assert treated.samples is not None
+    other = replace(treated, samples=replace(treated.samples, target=treated.samples.target[::-1].copy()))
+    assert compared([control], [other]) is None

@@ -43,7 +43,9 @@ class ArmResult:
             return []
         roots = {d.root for d in self.record.datasets.values() if d.root}
         names = self.names if self.names is not None else self.record.sample_names
-        return [below(names[s], roots) if s >= 0 else f"position {i}" for i, s in enumerate(self.samples.sample.tolist())]
+        return [
+            below(names[s], roots) if 0 <= s < len(names) else f"position {i}" for i, s in enumerate(self.samples.sample.tolist())
+        ]
 
     def correct(self) -> dict[str, bool]:
         """By sample name, whether the last validation pass was right, for labelled samples."""

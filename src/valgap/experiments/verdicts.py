@@ -48,13 +48,28 @@ class Judgement(NamedTuple):
 
 
 def compared(control: Sequence[ArmResult], treated: Sequence[ArmResult]) -> Compared | None:
-    """The answers of both on common samples; None where there are none."""
+    """The answers of both on common samples; None where there are none.
+
+    Images that no loader gives are named by what they hold, which a treatment of images changes: where no name is common, they
+    are paired by their place, if all arms have the same labels in the same order.
+    """
     right = _common([[a.correct() for a in arms] for arms in (control, treated)])
+    if right is None and _in_one_order([*control, *treated]):
+        control, treated = ([replace(a, names=()) for a in arms] for arms in (control, treated))
+        right = _common([[a.correct() for a in arms] for arms in (control, treated)])
     if right is None:
         return None
     loss = _common([[a.losses() for a in arms] for arms in (control, treated)])
     known = loss is not None and all(np.isfinite(table).all() for table in loss)
     return Compared(right, loss if known else None)
+
+
+def _in_one_order(arms: Sequence[ArmResult]) -> bool:
+    """Whether all validated as many samples, of several labels, in one order of these."""
+    targets = [a.samples.target for a in arms if a.samples is not None]
+    if len(targets) < len(arms) or not targets or len(np.unique(targets[0])) < 2:
+        return False
+    return all(np.array_equal(t, targets[0]) for t in targets)
 
 
 def _common(groups: Sequence[Sequence[dict[str, bool]] | Sequence[dict[str, float]]]) -> tuple[Table, Table] | None:
