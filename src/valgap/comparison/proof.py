@@ -11,8 +11,9 @@ from pathlib import Path
 from valgap.comparison.pieces import Piece, absolute, pieces_of, texts_of
 from valgap.comparison.result import compare
 from valgap.experiments.arm import ArmSpec
+from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.plan import SEEDS, Length, arm_memory, arms_in_parallel, choose_length, epoch_seconds, least_budget
-from valgap.experiments.runner import PATIENCE, PATIENCE_S, ArmResult, Limits, Runner
+from valgap.experiments.runner import PATIENCE, PATIENCE_S, Limits, Runner
 from valgap.experiments.suspects import NotRepeatableError, base_spec
 from valgap.experiments.verdicts import compared, judge_effect, measure
 from valgap.types import Comparison, Effect, Proved, RunRecord
