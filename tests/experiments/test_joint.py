@@ -234,7 +234,7 @@ def effects(
     def tried(stages: Sequence[Stage], alike: int, look: int, seeds: int) -> Effect:
         asked.append(tuple(stages))
         value, now = sum(worth.get(s, 0.0) for s in stages), noise * 3 / seeds
-        p_value = 0.001 if abs(value) > now else 0.6
+        p_value = 0.001 if abs(value) > now else 0.2 if abs(value) > now / 3 else 0.6
         return Effect(value, value - now, value + now, p_value, seeds, 99, Measured(0.01, -0.01, 0.03), looks=look)
 
     return tried, asked
@@ -269,6 +269,8 @@ def test_seeds_are_added_while_nothing_is_decided() -> None:
     found = screen(("draw", "choose"), tried)
     assert list(found.alone) == ["choose"] and found.alone["choose"].seeds == 6 > 3
     assert [s.told for s in found.shares] == ["none", "cost"] and asked.count(("draw", "choose")) == 3
+    hopeless, asked = effects({"choose": 1.0}, noise=12.0)
+    assert not screen(("draw", "choose"), hopeless).shares and len(asked) == 2
 
 
 @pytest.mark.parametrize(

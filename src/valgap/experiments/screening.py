@@ -20,6 +20,7 @@ from valgap.types import STAGES, CaseStages, Effect, Intervention, Measured, Sta
 
 # Nothing else speaks for them: chance may call one at fault once in a hundred diagnoses, over all groups, looks and outcomes.
 UNSUSPECTED_LEVEL = 0.01
+FUTILE = 0.5  # a p-value (after correction) above which a second look gives a group up: nothing speaks for more seeds
 # Their references change what is read; the one of training reads validation as well.
 READING: tuple[Stage, ...] = ("read_train", "read_val")
 # Recorded weights are enough for these.
@@ -68,7 +69,7 @@ def _decided(group: Sequence[Stage], alike: int, tried: Try) -> Effect | None:
         if new is None or (effect is not None and new.seeds <= effect.seeds):
             break
         effect = new
-        if _direction(effect) or _is_none(effect):
+        if _direction(effect) or _is_none(effect) or (look > 1 and min(_p_values(effect)) > FUTILE):
             break
     return effect
 
@@ -80,11 +81,15 @@ def _direction(effect: Effect) -> int:
     """
     if abs(effect.value) < MEANINGFUL_POINTS:
         return 0
+    return (1 if effect.value > 0 else -1) if min(_p_values(effect)) < UNSUSPECTED_LEVEL else 0
+
+
+def _p_values(effect: Effect) -> list[float]:
+    """Of accuracy; of the loss too, where it goes the same way."""
     sign = 1 if effect.value > 0 else -1
-    p_values = [effect.p_value]
-    if effect.nats is not None and effect.nats_p_value is not None and effect.nats.value * sign >= LEAST_NATS:
-        p_values.append(effect.nats_p_value)
-    return sign if min(p_values) < UNSUSPECTED_LEVEL else 0
+    if effect.nats is None or effect.nats_p_value is None or effect.nats.value * sign < LEAST_NATS:
+        return [effect.p_value]
+    return [effect.p_value, effect.nats_p_value]
 
 
 def _is_none(effect: Effect) -> bool:
