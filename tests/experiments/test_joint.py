@@ -268,7 +268,7 @@ def test_seeds_are_added_while_nothing_is_decided() -> None:
     tried, asked = effects({"choose": 9.0}, noise=12.0)
     found = screen(("draw", "choose"), tried)
     assert list(found.alone) == ["choose"] and found.alone["choose"].seeds == 6 > 3
-    assert [s.told for s in found.shares] == ["none", "cost"] and asked.count(("draw", "choose")) == 3
+    assert [s.told for s in found.shares] == ["cost"] and asked.count(("draw", "choose")) == 3
     hopeless, asked = effects({"choose": 1.0}, noise=12.0)
     assert not screen(("draw", "choose"), hopeless).shares and len(asked) == 2
 
