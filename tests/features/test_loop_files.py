@@ -172,3 +172,29 @@ def test_folders_are_walked_where_classes_lie_and_not_around_a_single_picture(tm
     found = set(image_folders(replace(run, header={"cwd": str(tmp_path), "opened": opened})))
     assert tmp_path / "data" / "train" in found and tmp_path / "home" in found
     assert tmp_path not in found and tmp_path / "data" not in found
+
+
+def test_arrays_with_copies_of_each_image_are_of_so_many_fewer_files(tmp_path: Path) -> None:
+    """Mirrored copies behind the images: their targets are told by their looks, as those of the images are."""
+    run, _ = from_arrays(tmp_path)
+    for wrong in (False, True):
+        passes, kept = [], list(run.kept)
+        for one in run.passes:
+            if one.phase == "train":
+                table = one.samples
+                more = {k: np.concatenate([v, v]) for k, v in vars(table).items()}
+                first = int(table.sample.max()) + 1_000
+                more["sample"] = np.concatenate([table.sample, table.sample + first]).astype(np.int32)
+                # Repeated one by one, not one after the other.
+                more["target"] = np.repeat(table.target, 2) if wrong else more["target"]
+                one = replace(one, samples=replace(table, **more))
+                own = next(k for k in kept if k.pass_index == one.index)
+                both = np.concatenate([own.images, own.images[:, :, :, ::-1]])
+                ids = np.concatenate([own.sample, own.sample + first]).astype(np.int32)
+                kept[kept.index(own)] = replace(own, images=both, sample=ids)
+            passes.append(one)
+        names = (*run.sample_names, *(f"content[{i:x}]" for i in range(2_000)))
+        found = with_loop_files(replace(run, passes=tuple(passes), kept=tuple(kept), sample_names=names))
+        assert len(found.unlisted) >= 20 and found.unlisted_told >= 20
+        pair = Stages(found, images_of_run(found, 1_000)).compared("pair")
+        assert pair.verdict == ("at fault" if wrong else "sound")

@@ -2,8 +2,8 @@
 
 Validation mostly walks through its images in order: where a folder that the program was given lists as many files, and their
 class folders in that order are the labels one by one, the n-th image is the n-th file. The training files then lie in a folder
-with the same class folders, as many images in each as training showed. Which of them an image of training is, is told by its
-looks, where that is clear; whether it has the target of its folder is seen by that.
+with the same class folders, as many images in each as training showed, or a whole number of times fewer (copies). Which of
+them an image of training is, is told by its looks, where that is clear; whether it has the target of its folder is seen by that.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from valgap.types import IntArray, KeptInputs, Pass, RunRecord
 MOST_FILES = 4_000
 # Of so many training images that are told by their looks, nearly all must have the target of their folder.
 LEAST_TOLD = 20
+MOST_COPIES = 8  # of an image, in the arrays of a program
 OTHERS = -2.0  # no correlation is as low
 # Where fewer of the images are told so, they may be shifted.
 MOSTLY = 0.5
@@ -102,7 +103,7 @@ def loop_files(run: RunRecord, train: Pass, val: Pass) -> LoopFiles | None:
         for other, theirs in folders.items():
             labels = [classes.get(Path(f).parent.name, -1) for f in theirs]
             as_many = len(theirs) == len(train.samples) and min(labels) >= 0
-            fits = Counter(labels) == counts if whole else as_many
+            fits = _times(Counter(labels), counts) > 0 if whole else as_many
             # Wrong targets have other counts than the folders: then looks must tell that these files are the images.
             fits = fits or (as_many and other in opened and _looks_like(run, theirs, all_shown))
             if other != folder and 0 < len(theirs) <= MOST_FILES and fits:
@@ -130,6 +131,13 @@ def _likeness(run: RunRecord, val: Pass, files: list[str], whole: bool) -> float
     values = kept.values
     ours = flat(np.stack([small(values[i].mean(0)) for i, _ in rows]))
     return float((ours * pictures[own]).sum(1).mean())
+
+
+def _times(files: Counter[int], shown: Counter[int]) -> int:
+    """How often training shows each file, by the counts of the classes (arrays may hold mirrored copies); 0 for none."""
+    times, rest = divmod(sum(shown.values()), max(1, sum(files.values())))
+    fits = not rest and 1 <= times <= MOST_COPIES and shown == Counter({k: times * n for k, n in files.items()})
+    return times if fits else 0
 
 
 def _looks_like(run: RunRecord, files: list[str], whole: bool) -> bool:
