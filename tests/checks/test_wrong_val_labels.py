@@ -37,3 +37,14 @@ def test_treatment_leaves_them_out_of_the_score() -> None:
     assert CHECK.treat is not None
     treatment = CHECK.treat(healthy(), Finding("", 1, 1, (), "", subjects=("a.jpg",)))
     assert treatment == Intervention("score_without", {"names": ["a.jpg"]})
+
+
+def test_training_labels_that_are_mostly_wrong_judge_nothing() -> None:
+    sound = pictures(400, 200, apart=5)
+    labels = sound.rows.labels.copy()
+    rng = np.random.default_rng(0)
+    labels[rng.permutation(400)[:300]] = rng.integers(0, 4, 300)
+    images = relabelled(sound, labels)
+    outcome = CHECK.detect(case(images))
+    assert images.label_errors is not None and images.label_errors.train_rate > 0.4
+    assert isinstance(outcome, Clear) and "cannot judge" in outcome.summary

@@ -34,6 +34,8 @@ MAX_RATE_OVER_TRAIN = 0.5
 # Share of train's noise rate that shows up as val's when val is sound: with ten classes never more than .01 at any rate, with two
 # up to .17 of it (.056 at .33), which stays below a bet (``benchmarks/labels.py DATA --rates``).
 INHERITED = 0.1
+# Beyond what was measured so, training labels teach a probe next to nothing that could judge others.
+MAX_TRAIN_RATE = 0.4
 # Validation images that a classifier tells from training images this well are not train's probe to judge:
 # without this, examples/faults/dark_blurred_validation.py is called mislabelled.
 SHIFTED_P, SHIFTED_AUC = 0.01, 0.7
@@ -56,6 +58,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
     if errors.val_rate - errors.train_rate > MAX_RATE_OVER_TRAIN:
         return Clear("most validation labels disagree with train's: a shift or other class indices", facts, ranking)
+    if errors.train_rate > MAX_TRAIN_RATE:
+        return Clear("most training labels look wrong: what learns from them cannot judge those of validation", facts, ranking)
     if lacks_classes(case):
         return Clear("validation lacks whole classes: its labels are judged once the split is mended", facts, ranking)
     shift = images.shift
