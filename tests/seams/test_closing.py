@@ -97,7 +97,8 @@ def test_they_end_with_their_time(tmp_path: Path) -> None:
     assert record.closing is not None and record.seconds is not None
     # 104 samples and more would take a second; one batch may be begun within the time and end after it.
     assert record.closing.seconds < 0.2 * record.seconds + 0.64 + 1.5
-    assert len(record.closing.rescores["val_eval"]) <= 64
+    # On a busy machine the time may be over before the first batch.
+    assert len(record.closing.rescores.get("val_eval", ())) <= 64
     assert len(record.closing.rescores.get("train_eval", ())) < 40
 
 
