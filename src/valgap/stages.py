@@ -180,7 +180,7 @@ def _as_shared(line: StageLine, share: StageShare) -> StageLine:
 
 
 def _line(stage: Stage, own: list[Judged], found: Compared) -> StageLine:
-    findings = [j for j in own if isinstance(j.outcome, Finding)]
+    findings = [j for j in own if isinstance(j.outcome, Finding) and not j.check.limit]
     likely = sorted((j for j in findings if _confidence(j) >= SUSPECTED and j.verdict != "refuted"), key=_weight, reverse=True)
     proved = [j for j in findings if j.verdict == "confirmed"]
     causes = tuple(j.check.code for j in (*proved, *(j for j in likely if j not in proved)))

@@ -7,7 +7,9 @@ import pytest
 
 from tests.checks.cases import TRAIN, dataset, found, healthy, quiet, samples, with_phase, without
 from valgap.checks.validation_too_small import CHECK
-from valgap.types import Case, NotApplicable
+from valgap.reference import Stages
+from valgap.stages import account
+from valgap.types import Case, Judged, NotApplicable
 
 
 @pytest.mark.parametrize("n", [10, 30, 60])
@@ -28,3 +30,13 @@ def test_enough_images_are_silent() -> None:
 
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)
+
+
+def test_no_stage_is_at_fault_for_it() -> None:
+    """What cannot be known is no fault of the measurement."""
+    ids = np.arange(TRAIN, TRAIN + 30)
+    case = with_phase(healthy(), "validation", samples=samples(ids, 0.7))
+    case = Case(replace(case.run, datasets={**case.run.datasets, 1: dataset(1, ids)}))
+    lines = account([Judged(CHECK, found(CHECK.detect(case)))], Stages(case.run, None))
+    (line,) = [x for x in lines if x.stage == "measure"]
+    assert line.verdict != "at fault" and not line.causes

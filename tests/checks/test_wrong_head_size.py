@@ -1,10 +1,12 @@
 """MOD307."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.checks.cases import dataset, found, healthy, loss_stats, with_phase, without
 from valgap.checks.wrong_head_size import CHECK
-from valgap.types import Clear, NotApplicable
+from valgap.types import Case, Clear, Finding, NotApplicable
 
 
 @pytest.mark.parametrize("outputs", [5, 10, 1000])
@@ -28,3 +30,17 @@ def test_sound_and_one_output_for_two_classes_are_silent() -> None:
 
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
+
+
+def test_a_second_task_with_a_new_last_layer_has_its_own_classes() -> None:
+    """Six classes with six outputs first, then four with four."""
+    case = healthy()
+    train = [p for p in case.run.passes if p.phase == "train"]
+    assert len(train) > 1 and train[0].loss is not None
+    first = train[0]
+    wide = replace(
+        first, loss=replace(first.loss, num_outputs=9), samples=replace(first.samples, target=first.samples.target + 5)
+    )
+    passes = tuple(wide if p is first else p for p in case.run.passes)
+    assert Case(replace(case.run, passes=passes)).num_classes == case.num_classes
+    assert not isinstance(CHECK.detect(Case(replace(case.run, passes=passes))), Finding)

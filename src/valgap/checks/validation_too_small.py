@@ -54,5 +54,6 @@ CHECK = Check(
     stage="measure",
     detect=detect,
     doc=__doc__ or "",
+    limit=True,
     needs_whole_run="how far training and validation part in the end",
 )

@@ -28,14 +28,19 @@ class Case:
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes by the training data set's map, else by the largest training target seen."""
+        """Number of classes by the training data set's map, else by the largest target of trainings with as many outputs.
+
+        A program may learn one task first, and then another with a new last layer.
+        """
         last = self.run.last_train
         if last is None:
             return None
         dataset = self.run.datasets.get(last.dataset)
         if dataset is not None and dataset.class_to_idx:
             return len(dataset.class_to_idx)
-        top = max((int(p.samples.target.max(initial=-1)) for p in self.run.of_phase("train")), default=-1)
+        outputs = last.loss.num_outputs if last.loss is not None else -1
+        alike = [p for p in self.run.of_phase("train") if p.loss is None or outputs in (-1, p.loss.num_outputs)]
+        top = max((int(p.samples.target.max(initial=-1)) for p in alike), default=-1)
         return top + 1 if top >= 0 else None
 
 
@@ -112,6 +117,8 @@ class Check:
     loss_alone: bool = False
     # Told by what the model answers to validation: where those images are read wrongly, it may be no more than that.
     by_answers: bool = False
+    # Whether it tells what limits all that can be known, and no fault: no stage is at fault for it.
+    limit: bool = False
     # What of a whole training it rests on: a run that was cut short on purpose cannot tell it. "" where it can.
     needs_whole_run: str = ""
 
