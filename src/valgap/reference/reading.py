@@ -188,8 +188,9 @@ def compare_train(sides: Sides | str) -> Compared:
     if not told:
         return Compared("unknown", "", missing="classes that a pretrained network tells apart at this size")
     done = _done_to_all(sides)
-    if done is not None:
-        return _undone(sides, done)
+    fault = _undone(sides, done) if done is not None else None
+    if fault is not None:
+        return fault
     own = max(("seen", "seen"), ("seen", "sound"), key=lambda k: told[k].accuracy)
     where = "as seen" if own[1] == "seen" else "from its files"
     excused = sides.train.random and not _shrinks(sides.train)
@@ -230,18 +231,20 @@ def _done_to_all(sides: Sides) -> Undone | None:
     if points.value < LEAST_POINTS:
         return None
     train, val = sides.train, sides.val
-    found = undone(train.under, train.labels, (val.sound, val.labels))
-    same = undone(val.under, val.labels, (train.sound, train.labels)) if found is not None else None
+    found = undone(train.under, train.files_under, train.labels, (val.sound, val.labels))
+    same = undone(val.under, val.files_under, val.labels, (train.sound, train.labels)) if found is not None else None
     return found if same is None or found is None or same.what != found.what else None
 
 
-def _undone(sides: Sides, done: Undone) -> Compared:
-    """The fault of training images that are better known once something is undone that was done to all of them."""
+def _undone(sides: Sides, done: Undone) -> Compared | None:
+    """The fault of training images that are better known, and teach more, once something that was done to all is undone."""
     train, val = sides.train, sides.val
     classes = int(max(train.labels.max(), val.labels.max())) + 1
     before = sides.told["seen", "seen"]
     after = answers(train.under(done.undo), train.labels, {"val": (val.seen, val.labels)}, classes)["val"]
     points, nats = gained(before, after)
+    if points.value <= 0 or nats.value <= 0:
+        return None
     facts = (
         _evidence("a probe taught by the files of val, asked about training images as seen", done.before),
         _evidence("the same probe, asked about training images with that undone", done.after),

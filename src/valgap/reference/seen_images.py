@@ -90,6 +90,7 @@ class Side:
     varied: FloatArray  # (n, D) as read here, then, where the seen ones change at random, cropped, mirrored and lit at random
     turned: Callable[[], FloatArray]  # (3, m, D) the first m as read here, by one, two and three quarter turns to the left
     under: Callable[[Callable[[Pixels], Pixels]], FloatArray]  # (n, D) as the network saw them, under a change of their pixels
+    files_under: Callable[[Callable[[Pixels], Pixels]], FloatArray]  # (n, D) as read here, under a change of their pixels
     native: Callable[[], FloatArray]  # (n, D) as the network saw them, at the size that it did
     spread: float  # of the seen values beyond the colour map, of that of the files'
     changed: float  # spread of the same images in the last pass over that in the first; nan where not known
@@ -161,16 +162,15 @@ def sides_of(kept: Sequence[KeptInputs], known: Sequence[Known], first: KeptInpu
         varied = network.plain(_sized(_varied(files))) if side == 0 and random else own
         turned = functools.partial(_turned, network, files[:TURNED])
         under = functools.partial(_under, network, shown)
+        of_files = functools.partial(_under, network, files)
         native = functools.partial(network.plain, shown)
         scale = float(np.std(shown.astype(np.float32), axis=(0, 1, 2)).mean())
         spread = scale / max(1e-6, float(np.std(files.astype(np.float32), axis=(0, 1, 2)).mean()))
         colours = _colours_given(values, files)
         frame = _frame([path for _, path in places[1]], values)
-        out.append(
-            Side(
-                tuple(places[1]), places[2], features, own, varied, turned, under, native, spread, changed, random, colours, frame
-            )
-        )
+        names, labels = tuple(places[1]), places[2]
+        looks = features, own, varied, turned, under, of_files, native
+        out.append(Side(names, labels, *looks, spread, changed, random, colours, frame))
     return out[0], out[1]
 
 

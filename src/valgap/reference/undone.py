@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valgap.reference.probing import Answers, answers, gained, likely_above
-from valgap.types import FloatArray, IntArray
+from valgap.types import FloatArray, IntArray, Measured
 
 Pixels = npt.NDArray[np.uint8]
 Change = Callable[[Pixels], Pixels]
@@ -25,9 +25,11 @@ WAYS: dict[str, Change] = {
     "come with red and blue exchanged": lambda x: x[..., ::-1],
     "come as negatives": lambda x: 255 - x,
 }
-# Points by which the probe must know the images better where it is undone.
+# Points by which the probe must know the images better where it is undone, beyond what it gains on the files so.
 LEAST_POINTS = 8.0
 LIKELY = 0.5
+# Of as many ways one may seem to help by chance: 95 % intervals are widened to 99 %.
+WIDER = 2.58 / 1.96
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,18 @@ class Undone:
     likely: float  # 0..1 that it truly knows them LEAST_POINTS better
 
 
-def undone(under: Callable[[Change], FloatArray], labels: IntArray, taught: tuple[FloatArray, IntArray]) -> Undone | None:
+def undone(
+    under: Callable[[Change], FloatArray],
+    files_under: Callable[[Change], FloatArray],
+    labels: IntArray,
+    taught: tuple[FloatArray, IntArray],
+) -> Undone | None:
     """The way that makes the images best known where it is undone, where it does so clearly.
 
     Args:
         under: features (n, D) of the images under a change of their pixels (n, h, w, 3).
+        files_under: the same of their files, or of files of their classes, read soundly: what a change does to these is no
+            fault of the program's.
         labels: (n,) of them.
         taught: features (m, D) and labels (m,) of other images, read soundly from their files.
     """
@@ -56,8 +65,14 @@ def undone(under: Callable[[Change], FloatArray], labels: IntArray, taught: tupl
     before = said.pop("")
     best = max(said, key=lambda what: said[what].accuracy)
     points, nats = gained(before, said[best])
-    likely = likely_above(points, LEAST_POINTS)
-    return Undone(best, WAYS[best], before, said[best], likely) if likely >= LIKELY and nats.value > 0 else None
+    if likely_above(points, LEAST_POINTS) <= LIKELY or nats.value <= 0:
+        return None
+    of_files = answers(*taught, {"": (files_under(_nothing), labels), best: (files_under(WAYS[best]), labels)}, classes)
+    same, _ = gained(of_files[""], of_files[best])
+    half = WIDER * float(np.hypot(points.high - points.value, same.high - same.value))
+    value = points.value - max(0.0, same.value)
+    likely = likely_above(Measured(value, value - half, value + half), LEAST_POINTS)
+    return Undone(best, WAYS[best], before, said[best], likely) if likely > LIKELY else None
 
 
 def _nothing(pixels: Pixels) -> Pixels:
