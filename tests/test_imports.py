@@ -41,6 +41,7 @@ ALLOWED = {
     "fix": BASE | {"data", "record", "edits", "exhibits", "review", "experiments", "diagnosis"},
     "preflight": BASE | {"record", "checks", "edits", "stages", "experiments", "diagnosis", "fix"},
     "live": BASE | {"record", "stages", "diagnosis", "checks", "review"},
+    "agents": BASE | {"record", "checks", "data", "experiments", "report"},
     "integrations": BASE | {"seams"},
     "demo_data": BASE,
     "doctor": BASE | {"engine", "models", "experiments"},

@@ -3,6 +3,6 @@
 from valgap.cli.app import app, main
 
 # isort: off
-from valgap.cli import runs, before, watching, causes, models, repair, upkeep
+from valgap.cli import runs, before, watching, causes, models, repair, serving, upkeep
 
-__all__ = ["app", "before", "causes", "main", "models", "repair", "runs", "upkeep", "watching"]
+__all__ = ["app", "before", "causes", "main", "models", "repair", "runs", "serving", "upkeep", "watching"]

@@ -41,9 +41,21 @@ def quick_imports() -> Iterator[None]:
 
 @contextmanager
 def reruns_bar() -> Iterator[Callable[[int, int, float], None]]:
-    """A progress bar for re-runs on standard error; nothing is shown before the first has finished."""
+    """A progress bar for re-runs on standard error, from the first that has finished on; in a file, a line for each."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    if not Console(stderr=True).is_terminal:
+        last = -1
+
+        def tell(done: int, total: int, left: float) -> None:
+            nonlocal last
+            if done != last:
+                last = done
+                say(f"re-runs {done} of {total}, about {left / 60:.0f} min {left % 60:.0f} s left")
+
+        yield tell
+        return
 
     columns = TextColumn("re-runs"), BarColumn(), MofNCompleteColumn(), TextColumn("about {task.fields[left]} left")
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -65,6 +66,7 @@ def fix(
     suspected: Annotated[bool, typer.Option("--suspected", help="Also what is likely, but not proved.")] = False,
     links: Annotated[bool, typer.Option("--links", help="Also a clean folder of links to the images.")] = False,
     retrain: Annotated[bool, typer.Option("--retrain/--no-retrain", help="Train the fixed program.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Apply the remedies: a manifest of the images, edits of the script, a retraining, before and after.
 
@@ -75,10 +77,13 @@ def fix(
     from rich.console import Console
 
     from valgap.fix import fix as fix_run
-    from valgap.report.fix_view import show_fix
+    from valgap.report.fix_view import fix_to_json, show_fix
 
     with reruns_bar() as progress:
         result = fix_run(
             run_directory, out, budget=budget, suspected=suspected, links=links, retrain=retrain, progress=progress, say=say
         )
-    show_fix(result, Console())
+    if as_json:
+        print(json.dumps(fix_to_json(result), indent=1))
+    else:
+        show_fix(result, Console())

@@ -34,6 +34,7 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
         },
         "unseen": list(diagnosis.unseen),
         "unmeasured": diagnosis.unmeasured or None,
+        "without_finding": "".join(diagnosis.without_finding),
         "findings": [_finding(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Finding)],
         "clear": [_clear(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Clear)],
         "not_applicable": [

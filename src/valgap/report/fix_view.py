@@ -1,14 +1,18 @@
-"""Before and after on the terminal."""
+"""Before and after, on the terminal and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 
+from valgap.report.as_json import finite
 from valgap.report.words import safe
 from valgap.types import Accuracy
+
+SCHEMA = 1
 
 
 def show_scores(scores: Sequence[Any], console: Console) -> None:
@@ -39,6 +43,25 @@ def show_fix(result: Any, console: Console) -> None:
         console.print(f"[yellow]still to be mended by hand[/] (edits.txt): {', '.join(result.by_hand)}", highlight=False)
     show_scores(result.scores, console)
     console.print(f"[dim]everything is in {safe(str(result.out))}[/]", highlight=False)
+
+
+def fix_to_json(result: Any) -> dict[str, Any]:
+    """JSON-ready object (schema 1): accuracies 0..1, gains in points."""
+    changed = [r for r in result.rows if not r.kept or r.label != r.given]
+    left_out = sum(not r.kept for r in changed)
+    body: dict[str, Any] = finite(
+        {
+            "schema": SCHEMA,
+            "out": str(result.out),
+            "run": str(result.run) if result.run is not None else None,
+            "remedied": list(result.remedied),
+            "by_hand": list(result.by_hand),
+            "images": {"left_out": left_out, "relabelled": len(changed) - left_out},
+            "edits": [{**asdict(e), "file": str(e.file)} for e in (result.patch.edits if result.patch is not None else ())],
+            "scores": [asdict(s) for s in result.scores],
+        }
+    )
+    return body
 
 
 def _text(accuracy: Accuracy) -> str:
