@@ -31,7 +31,7 @@ TAIL_BYTES = 16 << 10
 MAX_JSON_BYTES = 256 << 20
 MAX_LOOSE_BYTES = 8 << 20  # a script that prints without end does not fill the disk
 MARK = "valgap: "  # before the lines in which valgap says where it is
-Tell = Callable[[float, float, str], Awaitable[None]]  # seconds so far, seconds at most, where it is
+Tell = Callable[[str], Awaitable[None]]  # where it is, in words
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ async def _wait(
             told_at = now
             lines = [line for line in _tail(said, 2_000).splitlines() if line.startswith(MARK)]
             where = lines[-1].removeprefix(MARK) if lines else ("the script runs" if together else where)
-            await tell(now, limit_s, where)
+            await tell(where)
         await asyncio.sleep(POLL_S)
     return "itself"
 

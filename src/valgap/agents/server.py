@@ -93,24 +93,28 @@ class Tools:
         program, place = self.roots.script(script), self.roots.folder(folder)
         record = self._new_record(place, program)
         command = ["run", "--out", str(record), str(program), *(args or [])]
-        done = await child.call(command, place, timeout_s, _teller(ctx), together=True)
+        tell = _teller(ctx)
+        done = await child.call(command, place, timeout_s, tell, together=True)
         name = self._name(record)
         how = f"run {name}: the script ended with status {done.status} after {done.seconds:.0f} s. "
         if done.ended_by == "time":
             how = f"run {name}: ended after its timeout of {timeout_s} s. "
         output = _script_output(done.out)
         try:
-            body = await self._diagnosed(ctx, self.roots.record(str(record)), place)
+            body = await self._diagnosed(tell, self.roots.record(str(record)), place)
         except ValgapError as reason:
             steps = ["mend what the output shows, or give a longer timeout_s, and run again"]
             return Answer(f"{how}Nothing can be said of it: {reason}", (), steps, output).text()
-        return telling.of_diagnosis(body, name, head=how, output=output).text()
+        answer = telling.of_diagnosis(body, name, head=how, output=output)
+        if done.status != 0 and done.ended_by == "itself":
+            answer = replace(answer, next=["the script fails: mend what its output shows first, then run again", *answer.next])
+        return answer.text()
 
     async def diagnose(self, ctx: Context, run: Run) -> str:
         """Name the causes of a bad validation result from a record, without re-training. The recorded program may be rebuilt in
         the sandbox to ask its finished model about images. Causes are suspected, not proved."""
         record = self.roots.program(run)
-        return telling.of_diagnosis(await self._diagnosed(ctx, record, self.roots.folders[0]), run).text()
+        return telling.of_diagnosis(await self._diagnosed(_teller(ctx), record, self.roots.folders[0]), run).text()
 
     async def prove(self, ctx: Context, run: Run, budget_s: Budget = telling.PROVE_S) -> str:
         """Prove causes: re-run the recorded program in the sandbox, each suspected cause removed alone, with several seeds.
@@ -179,7 +183,7 @@ class Tools:
         if not code:
             data, lines = await anyio.to_thread.run_sync(_curves, record)
             return [_caption("curves; train blue, validation red", lines), Image(data=data, format="png")]
-        body = await self._diagnosed(ctx, record, self.roots.folders[0])
+        body = await self._diagnosed(_teller(ctx), record, self.roots.folders[0])
         found = next((f for f in body["findings"] if code.lower() in (f["code"].lower(), f["name"])), None)
         if found is None:
             raise ValgapError(
@@ -191,8 +195,8 @@ class Tools:
         data, lines = await anyio.to_thread.run_sync(picture.sheet, names, _folder_of(record), self.roots)
         return [_caption(f"images that {found['code']} {found['name']} names", lines), Image(data=data, format="jpeg")]
 
-    async def _diagnosed(self, ctx: Context, record: Path, place: Path) -> dict[str, Any]:
-        done = await child.call(["diagnose", str(record), "--json"], place, FAST_S, _teller(ctx))
+    async def _diagnosed(self, tell: child.Tell, record: Path, place: Path) -> dict[str, Any]:
+        done = await child.call(["diagnose", str(record), "--json"], place, FAST_S, tell)
         return _json(done, "diagnose")
 
     def _new_record(self, folder: Path, script: Path) -> Path:
@@ -233,8 +237,12 @@ def build(roots: Roots) -> MCPServer:
 
 
 def _teller(ctx: Context) -> child.Tell:
-    async def tell(seconds: float, limit_s: float, where: str) -> None:
-        await ctx.report_progress(seconds, limit_s, f"{clipped(where, 160)} ({seconds:.0f} s)")
+    """Reports progress in seconds since the call began: over all children of one call it only grows, as the protocol asks."""
+    begun = time.monotonic()
+
+    async def tell(where: str) -> None:
+        seconds = time.monotonic() - begun
+        await ctx.report_progress(seconds, None, f"{clipped(where, 160)} ({seconds:.0f} s)")
 
     return tell
 

@@ -121,7 +121,10 @@ def of_fix(body: Json, run: str) -> Answer:
         one = scores[0]
         verdict += f"; validation accuracy {one['before']['value']:.1%} -> {one['after']['value']:.1%}"
         verdict += f" ({_effect(one['gain'])} points on {one['after']['n']} images)"
-    elif body["run"] is None:
+    unproved = [name for name, told in body["verdicts"].items() if told != "confirmed"]
+    if unproved:
+        verdict += f"; likely but not proved: {', '.join(unproved)}"
+    if body["run"] is None:
         verdict += "; nothing was trained again"
     evidence = []
     for score in scores:

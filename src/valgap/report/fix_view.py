@@ -55,6 +55,7 @@ def fix_to_json(result: Any) -> dict[str, Any]:
             "out": str(result.out),
             "run": str(result.run) if result.run is not None else None,
             "remedied": list(result.remedied),
+            "verdicts": {j.check.name: j.verdict for j in result.diagnosis.findings if j.check.name in result.remedied},
             "by_hand": list(result.by_hand),
             "images": {"left_out": left_out, "relabelled": len(changed) - left_out},
             "edits": [{**asdict(e), "file": str(e.file)} for e in (result.patch.edits if result.patch is not None else ())],
