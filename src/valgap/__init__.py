@@ -18,6 +18,13 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "diagnose", "load", "read_record", "train", "watch"]
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext valgap` in a notebook: the cell magic ``%%valgap``."""
+    from valgap.notebook import add_magic
+
+    add_magic(shell)
+
+
 def __getattr__(name: str) -> Any:
     if name == "watch":
         from valgap.seams.watch import watch

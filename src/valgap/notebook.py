@@ -1,10 +1,13 @@
-"""How a Diagnosis and a RunRecord look in a notebook. Registered with IPython where it runs; imports nothing otherwise."""
+"""How a Diagnosis and a RunRecord look in a notebook, and its cell magic. Registered with IPython; imports nothing otherwise."""
 
 from __future__ import annotations
 
+import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
+from valgap.errors import NothingRecordedError, ValgapError
 from valgap.types import Diagnosis, RunRecord
 
 PICTURE_BYTES = 300_000  # the page goes into the notebook's file
@@ -21,6 +24,65 @@ def register() -> bool:
     html.for_type(Diagnosis, diagnosis_to_frame)
     html.for_type(RunRecord, record_to_table)
     return True
+
+
+def add_magic(shell: Any) -> None:
+    """``%%valgap [--out DIR] [--live]``: the cell recorded under `valgap.watch`, its diagnosis after it."""
+
+    def magic(line: str, cell: str) -> Diagnosis | None:
+        return run_cell(shell, line, cell)
+
+    register()
+    shell.register_magic_function(magic, magic_kind="cell", magic_name="valgap")
+
+
+def run_cell(shell: Any, line: str, cell: str) -> Diagnosis | None:
+    """Run a cell as the notebook would, recorded; returns what is to be said of it, None where it fails or holds no training."""
+    from valgap.diagnosis import diagnose
+    from valgap.seams.watch import watch
+
+    def say(text: str) -> None:
+        print(f"valgap: {text}", file=sys.stderr)
+
+    failed: BaseException | None = None
+    try:
+        out, live = _options(line)
+        with watch(out, live=live) as folder:
+            result = shell.run_cell(cell)
+            failed = result.error_before_exec or result.error_in_exec
+            if failed is not None:
+                raise failed  # the record ends with it
+    except BaseException as reason:
+        if reason is failed:  # the notebook has shown it already
+            say(f"the cell failed; what it did until then is recorded in {folder}")
+        elif isinstance(reason, ValgapError):
+            say(str(reason))
+        else:
+            raise
+        return None
+    say(f"recorded in {folder}")
+    try:
+        return diagnose(folder, say=say)
+    except NothingRecordedError as nothing:
+        say(str(nothing))
+        return None
+
+
+def _options(line: str) -> tuple[Path | None, bool]:
+    """The line of the magic: (where to record, whether to warn while it runs)."""
+    try:
+        words, out, live = shlex.split(line), None, False
+    except ValueError as mistake:
+        raise ValgapError(f"%%valgap {line}: {mistake}") from mistake
+    while words:
+        word = words.pop(0)
+        if word == "--live":
+            live = True
+        elif word == "--out" and words:
+            out = Path(words.pop(0))
+        else:
+            raise ValgapError(f"%%valgap takes --out DIR and --live, not {word!r}")
+    return out, live
 
 
 def diagnosis_to_frame(diagnosis: Diagnosis) -> str:

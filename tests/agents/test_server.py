@@ -150,7 +150,7 @@ def test_a_cancelled_run_ends_its_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_from_a_faulty_script_to_its_twins_accuracy_in_three_calls(tmp_path: Path) -> None:
+def test_from_a_faulty_script_to_its_twins_accuracy_in_four_calls(tmp_path: Path) -> None:
     bright_sides(tmp_path / "data", {"train": 80, "val": 60})
     (tmp_path / "train.py").write_text(PROGRAM)
     twin = PROGRAM.replace(
@@ -162,6 +162,10 @@ def test_from_a_faulty_script_to_its_twins_accuracy_in_three_calls(tmp_path: Pat
     sound = float(reached.stdout.split()[-1])
 
     async def talk(client: Any) -> None:
+        early = await said(client, "preflight", script="train.py", budget_s=30)
+        assert "PRE201 normalization_mismatch (suspected" in early.splitlines()[0] and "train.py:9 PRE201" in early
+        cut = early.split("recorded in ")[1].splitlines()[0]
+        assert "is the record of a preflight" in await said(client, "prove", error=True, run=cut)
         first = await said(client, "run", script="train.py")
         assert "PRE201 normalization_mismatch (suspected" in first.splitlines()[0]
         run = first.splitlines()[0].split(": ")[1].removeprefix("run ")

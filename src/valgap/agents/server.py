@@ -119,7 +119,7 @@ class Tools:
     async def prove(self, ctx: Context, run: Run, budget_s: Budget = telling.PROVE_S) -> str:
         """Prove causes: re-run the recorded program in the sandbox, each suspected cause removed alone, with several seeds.
         Verdicts: confirmed, refuted, inconclusive. A second call goes on from the re-runs that are there."""
-        record = self.roots.program(run)
+        record = await anyio.to_thread.run_sync(_whole, self.roots.program(run))
         command = ["diagnose", str(record), "--json", "--budget", f"{budget_s}s"]
         done = await child.call(command, self.roots.folders[0], 2 * budget_s + SLACK_S, _teller(ctx))
         return telling.of_diagnosis(_json(done, f"prove of {run}"), run, proved=True).text()
@@ -134,7 +134,8 @@ class Tools:
     ) -> str:
         """Apply the remedies of confirmed causes to a copy, train it again in the sandbox, and give accuracy before and after.
         The user's files are not changed: the edits are in out/fix.patch."""
-        record, target = self.roots.program(run), self.roots.fresh(out)
+        target = self.roots.fresh(out)
+        record = await anyio.to_thread.run_sync(_whole, self.roots.program(run))
         command = ["fix", str(record), "--json", "--out", str(target), "--budget", f"{budget_s}s"]
         command += ["--suspected"] if suspected else []
         done = await child.call(command, self.roots.folders[0], 2 * budget_s + FAST_S + SLACK_S, _teller(ctx))
@@ -278,6 +279,17 @@ def _curves(record: Path) -> tuple[bytes, list[str]]:
     from valgap.record.reader import read_record
 
     return picture.curves(read_record(record))
+
+
+def _whole(record: Path) -> Path:
+    """The record, of a training that was not cut short on purpose: re-runs have nothing else to be held against."""
+    from valgap.record.reader import read_record
+
+    if read_record(record).shortened is not None:
+        raise ValgapError(
+            f"{record.name} is the record of a preflight: run(script=...) in full first, then prove and fix that record"
+        )
+    return record
 
 
 def _folder_of(record: Path) -> Path:

@@ -67,7 +67,7 @@ def of_preflight(body: Json) -> Answer:
     elif sure:
         steps = [
             f"explain(code='{sure[0]['code']}') says what it means and what looks alike",
-            "mend it in the script and call preflight again, or run the script, then prove and fix the record",
+            "mend it in the script and call preflight again; or run(script=...) in full, then prove and fix that record",
             HONEST,
         ]
     else:
@@ -226,6 +226,11 @@ def _limits(body: Json) -> list[str]:
 def _next(body: Json, sure: Sequence[Json], run: str, proved: bool) -> list[str]:
     if any(f["verdict"] == "confirmed" for f in sure):
         return [f"fix(run='{run}', out='fixed') applies the confirmed remedies and trains again in the sandbox", HONEST]
+    if proved and sure and not body.get("experiments"):
+        return [
+            f"no re-run could be made: run the script in full with a longer timeout_s, or mend {sure[0]['code']} and run again",
+            HONEST,
+        ]
     if proved and sure:
         seconds = [p["seconds"] for p in body.get("proposals", ())]
         more = min(MOST_S, int(PROVE_S + (min(seconds) if seconds else PROVE_S)))
