@@ -67,7 +67,12 @@ def test_suspected_is_told_apart_from_confirmed(tmp_path: Path) -> None:
     text = telling.of_diagnosis(proved, "r").text()
     assert "suspected, 95% sure, not proved" in text and "- prove(run='r'" in text and "fix(" not in text
     for one in proved["findings"]:  # type: ignore[attr-defined]
-        one["confidence"] = 0.3
+        one["verdict"] = "inconclusive"
+    text = telling.of_diagnosis(proved, "r", proved=True).text()
+    assert "suspected, 95% sure, re-runs inconclusive, re-runs measured +12.4 (+7.5 .. +17.8) points" in text
+    assert "- prove(run='r', budget_s=1200) goes on" in text and "suspected=True" in text
+    for one in proved["findings"]:  # type: ignore[attr-defined]
+        one |= {"confidence": 0.3, "verdict": "untested"}
     text = telling.of_diagnosis(proved, "r").text()
     assert "MOD302" not in text.splitlines()[0] and "weak hints, nothing to act on: " in text and "prove(" not in text
     for one in proved["findings"]:  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from valgap.agents import child
+from valgap.errors import ValgapError
 from valgap.record.reader import read_record
 
 pytestmark = pytest.mark.takes(20)
@@ -110,6 +111,13 @@ def test_a_call_that_takes_too_long_is_ended_and_its_output_held(tmp_path: Path,
     done = asyncio.run(child.call(["run", "--out", "r", "train.py"], tmp_path, 1.5, tell, together=True))
     assert done.ended_by == "time" and "loud" in done.out and len(done.out) <= child.TAIL_BYTES
     assert told == ["the script runs"] * 2
+
+
+@pytest.mark.parametrize("word", ["a\0b", "\ud800"])
+def test_what_is_no_argument_is_refused(tmp_path: Path, word: str) -> None:
+    with pytest.raises(ValgapError, match="no command line takes"):
+        asyncio.run(child.call(["run", "--out", "r", "train.py", word], tmp_path, 60, silent))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_reason_is_the_last_line_of_ours(tmp_path: Path) -> None:

@@ -25,7 +25,18 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "path", ["../rooted/train.py", "way/train.py", "link.py", "way/../../rooted/train.py", "/etc/passwd", "", "a\0b", "~/x.py"]
+    "path",
+    [
+        "../rooted/train.py",
+        "way/train.py",
+        "link.py",
+        "way/../../rooted/train.py",
+        "/etc/passwd",
+        "",
+        "a\0b",
+        "~/x.py",
+        "\ud800.py",
+    ],
 )
 def test_a_way_out_is_refused(home: Path, path: str) -> None:
     with pytest.raises(ValgapError):

@@ -60,9 +60,14 @@ async def call(command: Sequence[str], folder: Path, limit_s: float, tell: Tell,
         together: both streams as one, of which only the end is kept; for scripts, which may print without end.
 
     Raises:
-        ValgapError: more was printed than any answer of ours holds.
+        ValgapError: an argument cannot be one, or more was printed than any answer of ours holds.
         asyncio.CancelledError: the call was cancelled; the child is being ended.
     """
+    try:
+        if any(b"\0" in word.encode() for word in command):
+            raise ValueError("NUL")
+    except ValueError as error:  # half a character is one too
+        raise ValgapError("an argument holds a character that no command line takes: leave it out") from error
     with tempfile.TemporaryFile("a+b") as out, tempfile.TemporaryFile("a+b") as err:
         process = subprocess.Popen(
             [sys.executable, "-m", "valgap", *command],

@@ -39,8 +39,8 @@ class Roots:
             raise ValgapError(f"{what}: this is no path; give one below {self._named()}")
         try:
             path = (self.folders[0] / text).resolve()
-        except (OSError, RuntimeError) as error:  # a loop of links
-            raise ValgapError(f"{what} {str(text)!r} cannot be resolved: {error}") from error
+        except (OSError, RuntimeError, ValueError) as error:  # a loop of links, half a character
+            raise ValgapError(f"{what} {str(text)!r} is no path that can be looked up: give one below {self._named()}") from error
         if not any(path.is_relative_to(root) for root in self.folders):
             raise ValgapError(
                 f"{what} {str(text)!r} lies outside the allowed folders: give a path below {self._named()}, "

@@ -165,7 +165,8 @@ def _verdict(body: Json, sure: Sequence[Json]) -> str:
         return f"{body.get('without_finding') or 'Nothing is suspected.'}{crashed}"
     confirmed = [f for f in sure if f["verdict"] == "confirmed"]
     first = sure[0]
-    how = "confirmed by re-runs" if confirmed else f"suspected, {first['confidence']:.0%} sure, not proved"
+    tried = "re-runs inconclusive" if first["verdict"] == "inconclusive" else "not proved"
+    how = "confirmed by re-runs" if confirmed else f"suspected, {first['confidence']:.0%} sure, {tried}"
     more = len(confirmed or sure) - 1
     also = f"; {more} more {'confirmed' if confirmed else 'suspected'}" if more else ""
     return f"{first['code']} {first['name']} ({how}, {_cost(first)}): {first['summary']}{also}"
@@ -175,7 +176,8 @@ def _cost(finding: Json) -> str:
     effect, nats = finding["effect_points"], finding["effect_nats"]
     if effect and finding["verdict"] != "untested":
         loss = f", loss {-nats['value']:+.2f} nats" if nats else ""
-        return f"mending gives {_effect(effect)} points{loss}"
+        told = "mending gives" if finding["verdict"] == "confirmed" else "re-runs measured"
+        return f"{told} {_effect(effect)} points{loss}"
     return f"about {finding['severity_points']:+.1f} points expected"
 
 
