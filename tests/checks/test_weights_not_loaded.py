@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.checks.cases import TENSORS, found, healthy, model, modes, quiet, with_phase, without
+from tests.checks.cases import EPOCHS, TENSORS, found, healthy, model, modes, quiet, states, with_phase, without
 from valgap.checks.weights_not_loaded import CHECK
 from valgap.types import Case, Clear, NotApplicable, WeightsLoaded
 
@@ -27,7 +27,11 @@ def test_skipped_load(matched: int) -> None:
 @pytest.mark.parametrize("fresh", [0.8, 1.0])
 def test_frozen_layers_that_are_new(fresh: float) -> None:
     new = model(pretrained=False, fresh_batchnorm=fresh, requires_grad=HEAD)
-    assert found(CHECK.detect(healthy(models={0: new}))).evidence[0].value == fresh
+    still = states(HEAD.astype(float), 2 * EPOCHS + 1)
+    assert found(CHECK.detect(healthy(models={0: new}, states=still))).evidence[0].value == fresh
+    # They learned in an earlier task of the program, and were frozen then.
+    outcome = CHECK.detect(healthy(models={0: new}))
+    assert isinstance(outcome, Clear) and "trained these layers itself" in outcome.summary
 
 
 def test_sound_other_head_and_from_scratch_are_silent() -> None:

@@ -29,6 +29,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from valgap.checks.freezing import holding, share
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, RunRecord, WeightsLoaded
 
 # A load counts as skipped when fewer than this share of its keys exist in the module; a backbone with another head
@@ -70,6 +71,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return NotApplicable("BatchNorm layers, or a load_state_dict call, to tell new weights from given ones")
     if model.fresh_batchnorm < FITTING_SHARE:
         return Clear("the network began with given weights", facts)
+    if frozen_share(model) > FITTING_SHARE and _trained_before(case.run, model):
+        return Clear("the program trained these layers itself, before it froze them", facts)
     if frozen_share(model) > FITTING_SHARE:
         return _finding("most layers are frozen although their weights are new (random)", 0.95, facts, None)
     if model.expected_size is not None and held_in_eval(case.run):
@@ -124,6 +127,13 @@ def frozen_share(model: ModelInfo) -> float:
     size = model.numel[model.is_parameter]
     frozen = ~model.requires_grad[model.is_parameter]
     return float(size[frozen].sum() / max(1, size.sum()))
+
+
+def _trained_before(run: RunRecord, model: ModelInfo) -> bool:
+    """Whether most of what is frozen moved in this run: in a task before."""
+    held = holding(run)
+    frozen = model.is_parameter & ~model.requires_grad
+    return held is not None and len(held.moved) == len(frozen) and share(model, held.moved & frozen, frozen) > FITTING_SHARE
 
 
 def _finding(summary: str, confidence: float, facts: tuple[Evidence, ...], load: WeightsLoaded | None) -> Finding:
