@@ -23,6 +23,8 @@ from campaign.plan import Program, bases, digest, programs, stages_of
 from campaign.report import Case, expected_error, figures, reliability, true_cost
 from campaign.style import styles
 
+from valgap.confidence import MAP
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 # The slots that a fault of the stage may touch, beside imports, classes and what is kept between epochs.
 ANYWHERE = {"imports", "net_defs", "before_epochs"}
@@ -136,6 +138,7 @@ def test_a_fault_of_reading_is_at_the_stage_of_its_sides() -> None:
 def case(program: Program, points: float, findings: list[tuple[str, str, float, float]]) -> Case:
     told = [{"code": c, "stage": s, "confidence": p, "points": v} for c, s, p, v in findings]
     row = {"findings": [f for f in told if f["confidence"] >= 0.5], "top": told[0] if told else None, "stages": None}
+    row["map"] = list(MAP)  # told by the line that is in force
     return Case(program, points, 0.0, row)
 
 
