@@ -8,30 +8,24 @@ from __future__ import annotations
 import functools
 import io
 import json
-import secrets
 import threading
 from collections.abc import Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
 
 from valgap.data.images import read_small
 from valgap.errors import DataError
 from valgap.review.decisions import Decision, Decisions
+from valgap.review.private import PrivateHandler, PrivateServer, printable
 from valgap.review.suspects import Suspect
 
-LOOPBACK = "127.0.0.1"
 SIDE = 640  # pixels of the picture on the page
 MAX_BODY = 10_000
 CACHED = 256  # pictures: those around the place of review
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 PAGES = {"": ("index.html", "text/html"), "review.js": ("review.js", "text/javascript"), "review.css": ("review.css", "text/css")}
 
 
-class ReviewServer(ThreadingHTTPServer):
+class ReviewServer(PrivateServer):
     """Serves the suspects at ``address`` until ``shutdown``.
 
     Args:
@@ -41,17 +35,9 @@ class ReviewServer(ThreadingHTTPServer):
         port: 0 for any free one.
     """
 
-    daemon_threads = True
-
     def __init__(self, suspects: Sequence[Suspect], labels: Sequence[str], decisions: Decisions, port: int = 0) -> None:
-        try:
-            super().__init__((LOOPBACK, port), _Handler)
-        except OSError as error:
-            raise DataError(f"port {port} cannot be used: {error.strerror}; choose another with --port") from error
+        super().__init__(_Handler, port)
         self.suspects, self.labels, self.decisions = list(suspects), list(labels), decisions
-        self.token = secrets.token_urlsafe(24)
-        self.origin = f"http://{LOOPBACK}:{self.server_address[1]}"
-        self.address = f"{self.origin}/{self.token}/"
         self.picture = functools.lru_cache(maxsize=CACHED)(_picture)
         self.changing = threading.Lock()
 
@@ -90,13 +76,12 @@ class ReviewServer(ThreadingHTTPServer):
         return {"number": number, "decision": {"kind": now.kind, "label": now.label} if now is not None else None}
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """Answers one request; whatever is not exactly ours is refused."""
+class _Handler(PrivateHandler):
+    """Answers one request of the page."""
 
     server: ReviewServer
-    protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 (http.server calls it so)
         place = self._place()
         if place is None:
             return
@@ -110,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._refuse(404, "nothing here")
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 (http.server calls it so)
         place = self._place()
         if place is None:
             return
@@ -139,22 +124,6 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._refuse(404, "nothing here")
 
-    def _place(self) -> str | None:
-        """The part of the address after the token; None, refused, when host or token are not ours."""
-        host = self.headers.get("Host", "")
-        if host != self.server.origin.removeprefix("http://"):  # a foreign name that leads to this machine
-            self._refuse(403, "wrong host")
-            return None
-        site = self.headers.get("Sec-Fetch-Site", "none")
-        if site not in ("none", "same-origin"):
-            self._refuse(403, "another page asks")
-            return None
-        token, _, place = self.path.split("?")[0].removeprefix("/").partition("/")
-        if not secrets.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode()):
-            self._refuse(403, "the address is not whole: take the one that valgap printed")
-            return None
-        return place
-
     def _image(self, parts: list[str]) -> None:
         number = int(parts[0]) if parts[0].isdigit() and len(parts[0]) < 9 else -1
         if not 0 <= number < len(self.server.suspects):
@@ -171,38 +140,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _json(self, status: int, body: dict[str, Any]) -> None:
         self._send(status, "application/json", json.dumps(body).encode())
-
-    def _refuse(self, status: int, why: str) -> None:
-        self.close_connection = True  # what was not read must not be taken for the next request
-        self._send(status, "text/plain", why.encode("utf-8", "replace"))
-
-    def _send(self, status: int, kind: str, body: bytes, cache: str = "no-store") -> None:
-        self.send_response(status)
-        for name, value in (
-            ("Content-Type", kind if kind.startswith("image/") else f"{kind}; charset=utf-8"),
-            ("Content-Length", str(len(body))),
-            ("Content-Security-Policy", POLICY),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Referrer-Policy", "no-referrer"),
-            ("Cross-Origin-Resource-Policy", "same-origin"),
-            ("Cache-Control", cache),
-        ):
-            self.send_header(name, value)
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def version_string(self) -> str:
-        return "valgap"
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing is logged: the token would stand in it."""
-
-
-def printable(text: str) -> str:
-    """The text with what no character set knows replaced, so that it can go into JSON."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _picture(file: str) -> bytes:
