@@ -23,7 +23,7 @@ def test_points_are_what_less_decay_gains(gain: float) -> None:
     finding = found(CHECK.detect(case))
     assert finding.severity_points == pytest.approx(100 * gain)
     assert CHECK.treat is not None
-    assert CHECK.treat(case, finding) == Intervention("weight_decay", {"value": 0.1, "phase": "train"})
+    assert CHECK.treat(case, finding) == Intervention("optimizer_settings", {"values": {"weight_decay": 0.1}, "phase": "train"})
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5])

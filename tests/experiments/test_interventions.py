@@ -51,7 +51,7 @@ CASES: list[tuple[str, str, dict[str, Any], set[str]]] = [
     ("balanced_sampling", "unshuffled", {"phase": "train"}, {"train samples", "train inputs", "train targets"}),
     ("add_missing_parameters", "missing", {}, {"optimized"}),
     ("scale_rate", "", {"factor": 0.1}, {"rates"}),
-    ("weight_decay", "", {"value": 0.1}, {"decay"}),
+    ("optimizer_settings", "", {"values": {"weight_decay": 0.1}}, {"decay"}),
     ("zero_gradients", "no_zero_grad", {}, {"stale gradients"}),
     ("no_step", "steps_on_val", {"phase": "validation"}, {"validation moves weights"}),
     ("undo_softmax", "softmax", {"phase": "train"}, {"train loss input", "gradient at the logits"}),

@@ -96,7 +96,7 @@ def _finding(decay: float, points: float, confidence: float, facts: list[Evidenc
 def treat(case: Case, finding: Finding) -> Intervention:
     """A tenth of the decay."""
     decay = strongest(case.run)[0] if case.run.optimizers else 0.0
-    return Intervention("weight_decay", {"value": 0.1 * decay, "phase": "train"})
+    return Intervention("optimizer_settings", {"values": {"weight_decay": 0.1 * decay}, "phase": "train"})
 
 
 CHECK = Check(

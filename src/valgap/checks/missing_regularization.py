@@ -75,7 +75,8 @@ def regularizers(run: RunRecord) -> list[str]:
 def treat(case: Case, finding: Finding) -> Intervention:
     """Weight decay in every group."""
     kinds = {o.kind for o in case.run.optimizers.values()}
-    return Intervention("weight_decay", {"value": 5e-2 if "AdamW" in kinds else 1e-3, "phase": "train"})
+    decay = 5e-2 if "AdamW" in kinds else 1e-3
+    return Intervention("optimizer_settings", {"values": {"weight_decay": decay}, "phase": "train"})
 
 
 CHECK = Check(

@@ -82,7 +82,7 @@ def _finding(rate: float, points: float, confidence: float, facts: list[Evidence
 
 def treat(case: Case, finding: Finding) -> Intervention:
     """The same optimizer with momentum."""
-    return Intervention("momentum", {"value": 0.9, "phase": "train"})
+    return Intervention("optimizer_settings", {"values": {"momentum": 0.9}, "phase": "train"})
 
 
 CHECK = Check(

@@ -159,7 +159,8 @@ def _of_setting(departure: Departure, good: RunRecord, bad: RunRecord) -> Piece 
         for option in ("weight_decay", "momentum"):
             if f"optimizer's {option} " in departure.text:
                 value = next(iter(good.optimizers.values())).groups[0].get(option)
-                act = Intervention(option, {"value": float(value)}) if isinstance(value, (int, float)) else None
+                if isinstance(value, (int, float)):
+                    act = Intervention("optimizer_settings", {"values": {option: float(value)}})
     elif departure.quantity == "val mode":
         act = Intervention("eval_mode", {"phase": "validation"})
     elif departure.quantity == "gradients" and departure.text.endswith("then left over"):

@@ -45,7 +45,6 @@ from valgap.seams.sample_acts import PairByFile, ReadSoundly
 from valgap.seams.step_acts import (
     AddMissingParameters,
     FreezeBackbone,
-    Momentum,
     NoStep,
     OptimizerSettings,
     ScaleRate,
@@ -53,7 +52,6 @@ from valgap.seams.step_acts import (
     StepOnce,
     UndoSoftmax,
     UnfreezeLast,
-    WeightDecay,
     ZeroGradients,
 )
 from valgap.types import Intervention
@@ -90,12 +88,10 @@ KINDS: dict[str, Callable[..., Act]] = {
     "load_weights": LoadWeights,
     "add_missing_parameters": AddMissingParameters,
     "scale_rate": ScaleRate,
-    "weight_decay": WeightDecay,
     "zero_gradients": ZeroGradients,
     "no_step": NoStep,
     "undo_softmax": UndoSoftmax,
     "step_once": StepOnce,
-    "momentum": Momentum,
     "optimizer_settings": OptimizerSettings,
     "freeze_backbone": FreezeBackbone,
     "unfreeze_last": UnfreezeLast,

@@ -45,34 +45,6 @@ class ScaleRate(Act):
             group["lr"] = rate
 
 
-class WeightDecay(Act):
-    """Another weight decay in every parameter group."""
-
-    def __init__(self, value: float, phase: str = "train") -> None:
-        super().__init__(phase)
-        self.value = float(value)
-
-    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
-        for group in optimizer.param_groups:
-            if "weight_decay" in group:
-                group["weight_decay"] = self.value
-                self.acted += 1
-
-
-class Momentum(Act):
-    """Another momentum in every group of SGD."""
-
-    def __init__(self, value: float, phase: str = "train") -> None:
-        super().__init__(phase)
-        self.value = float(value)
-
-    def before_step(self, optimizer: torch.optim.Optimizer, model: nn.Module | None) -> None:
-        for group in optimizer.param_groups:
-            if "momentum" in group:
-                group["momentum"] = self.value
-                self.acted += 1
-
-
 class OptimizerSettings(Act):
     """Other values of settings in every group that has them; ``beta1`` and ``beta2`` are those of ``betas``."""
 
