@@ -17,7 +17,7 @@ from torchvision.datasets import FakeData
 from valgap.seams.loader_acts import DrawAll, WeightsTransform
 from valgap.seams.model_acts import Augment, NoDropout, RestoreStart
 from valgap.seams.sample_acts import ReadSoundly
-from valgap.seams.step_acts import FreezeBackbone, Momentum, StepOnce, UnfreezeLast
+from valgap.seams.step_acts import FreezeBackbone, OptimizerSettings, StepOnce, UnfreezeLast
 
 
 def network() -> nn.Sequential:
@@ -96,11 +96,20 @@ def test_the_last_part_is_unfrozen() -> None:
     assert act.acted == 1
 
 
-def test_momentum_and_dropout() -> None:
+def test_settings_of_every_group_that_has_them() -> None:
     model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    Momentum(0.9).before_step(optimizer, model)
-    assert optimizer.param_groups[0]["momentum"] == 0.9
+    sgd, adam = torch.optim.SGD(model.parameters(), lr=0.1), torch.optim.Adam(model.parameters())
+    act = OptimizerSettings({"momentum": 0.9, "beta1": 0.5, "weight_decay": 0.01})
+    act.before_step(sgd, model)
+    act.before_step(adam, model)
+    assert (sgd.param_groups[0]["momentum"], sgd.param_groups[0]["weight_decay"]) == (0.9, 0.01)
+    assert (adam.param_groups[0]["betas"], adam.param_groups[0]["weight_decay"]) == ((0.5, 0.999), 0.01)
+    assert "betas" not in sgd.param_groups[0] and "momentum" not in adam.param_groups[0]
+    assert act.acted == 4
+
+
+def test_no_dropout() -> None:
+    model = network()
     assert NoDropout("train").modes(model.train()) == [(model[2], False)]
     assert NoDropout("train").modes(model.eval()) == []
 
