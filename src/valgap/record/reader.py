@@ -28,6 +28,7 @@ from valgap.types import (
     KeptRows,
     LoaderInfo,
     LossStats,
+    MixStats,
     ModelInfo,
     ModeStats,
     Pass,
@@ -326,6 +327,7 @@ class _Assembler:
                     modes=ModeStats(**event["modes"]),
                     state=states.get(number, -1),
                     gradient=GradientStats(**event["gradient"]) if event.get("gradient") else None,
+                    mix=MixStats(**event["mix"]) if event.get("mix") else None,
                     spent={str(k): float(s) for k, s in (event.get("spent") or {}).items()},
                     loops=loops.get(number, ()),
                 )

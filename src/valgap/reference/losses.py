@@ -15,6 +15,7 @@ import numpy as np
 
 from valgap.checks.freezing import holding, share
 from valgap.checks.learning_rate_too_high import diverged
+from valgap.reference import mixing
 from valgap.types import Compared, Evidence, Intervention, LossParts, Measured, Pass, RunRecord, Untreatable
 
 # Cosines below this are of another direction. At fresh logits class weights of 1 to 5 give .91, smoothing and focal losses 1
@@ -42,6 +43,9 @@ HARDLY = 1e-4  # change of the weights in a step, of their size
 
 def compare(run: RunRecord, learned: Compared) -> Compared:
     """The gradient at the logits against the reference's; ``learned``: what the finished network leaves to a probe."""
+    mixed = mixing.compare_loss(run)
+    if mixed is not None:
+        return mixed
     passes = _with_gradients(run)
     seen = [p.gradient for p in passes if p.gradient is not None]
     if not seen:

@@ -16,6 +16,7 @@ import numpy as np
 
 from valgap.features import Measurements
 from valgap.features.source import class_names
+from valgap.reference import mixing
 from valgap.reference.positions import MADE_ONCE, rows_by_position
 from valgap.reference.probing import MIN_IMAGES, answers, gained, held_out, likely_above
 from valgap.stats import best_label_permutation, paired_difference
@@ -29,7 +30,10 @@ SURE = 0.97
 
 
 def compare(run: RunRecord, images: Measurements | None) -> Compared:
-    """The targets of both sides against the folders of their files."""
+    """The targets of both sides against the folders of their files; those of mixed images against what these are made of."""
+    mixed = mixing.compare_pair(run)
+    if mixed is not None:
+        return mixed
     if images is None:
         return Compared("unknown", "", missing="the image files of this run")
     if run.unlisted and run.unlisted_told < MIN_TOLD:

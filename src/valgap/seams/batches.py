@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from valgap.seams.content import content_keys
+from valgap.seams.mixing import Source
 
 MAX_LOGIT_COLUMNS = 65_536
 
@@ -74,6 +75,7 @@ class LoadedBatch:
     # Of images that no loader gave: the tensor itself, and the larger one that it is rows of, with the first row's number.
     origin: torch.Tensor | None = None
     row: tuple[torch.Tensor, int] | None = None
+    source: Source | None = None  # some values of its images, in the first batches of a pass
 
     def holds(self, tensor: torch.Tensor) -> bool:
         """Whether ``tensor`` is (a view of) one of this batch's tensors."""

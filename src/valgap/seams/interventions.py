@@ -40,7 +40,7 @@ from valgap.seams.model_acts import (
     TrainMode,
     Unscramble,
 )
-from valgap.seams.reference_acts import ReferenceLoss, ReferenceUpdate
+from valgap.seams.reference_acts import MixedTargets, ReferenceLoss, ReferenceUpdate
 from valgap.seams.sample_acts import PairByFile, ReadSoundly
 from valgap.seams.step_acts import (
     AddMissingParameters,
@@ -103,6 +103,7 @@ KINDS: dict[str, Callable[..., Act]] = {
     "keep_loaded": KeepLoaded,
     "plain_forward": PlainForward,
     "reference_loss": ReferenceLoss,
+    "mixed_targets": MixedTargets,
     "reference_update": ReferenceUpdate,
 }
 

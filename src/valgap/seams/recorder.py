@@ -21,6 +21,7 @@ from valgap.seams.known_models import KnownModels
 from valgap.seams.last_walks import LastWalks
 from valgap.seams.logit_gradients import LogitGradient
 from valgap.seams.loops import Loops
+from valgap.seams.mixing import mixed_of
 from valgap.seams.model_states import ModelStates
 from valgap.seams.open_batch import Call, OpenBatch
 from valgap.seams.optimizer_steps import OptimizerSteps
@@ -261,6 +262,8 @@ class Recorder:
         size, shape = int(images.shape[0]), tuple(images.shape[1:])
         self._current = OpenBatch(walk, walk.num_batches, size, loaded, fingerprint(images), shape=shape)
         self._current.steps_before = walk.steps
+        if grad_enabled and loaded.source is not None and not loaded.holds(images):
+            self._current.mixed = mixed_of(loaded.source, images)
         self.work += size * (LEARNING_WORK if grad_enabled else 1)
         walk.traced.begin(walk.num_batches if self._chosen.next(grad_enabled) else None, images)
         self._call(self._current, tracked, images, grad_enabled)

@@ -18,11 +18,12 @@ from valgap.seams.batches import LoadedBatch, as_class_index, find_images, read_
 from valgap.seams.channel_change import KEPT, FirstImages
 from valgap.seams.datasets import length_of, safe_len
 from valgap.seams.fingerprints import Fingerprints
+from valgap.seams.gradient_log import GradientLog
 from valgap.seams.held_images import HeldImages
 from valgap.seams.inputs import InputCollector, LossCollector
 from valgap.seams.kept_inputs import InputKeeper
 from valgap.seams.kept_rows import RowKeeper
-from valgap.seams.logit_gradients import against_cross_entropy
+from valgap.seams.mixing import source_of
 from valgap.seams.open_batch import OpenBatch
 from valgap.seams.routes import Route
 from valgap.seams.step_rows import StepRow, step_table
@@ -33,9 +34,9 @@ from valgap.seams.tracked import TrackedModel
 FLUSH_BYTES = 4 << 20
 FLUSH_SECONDS = 20.0
 MARKED = 256
-SEVERAL = 3  # samples of a class, of which none has a gradient by chance
 # The loss's target is looked for among the batch's tensors in so many batches of a pass: comparing waits for the device.
 KEY_BATCHES = 4
+MIXED_BATCHES = 2  # of a pass, whose images are looked for in those at the model
 # A batch begins a walk anew when this share of its samples has been in it.
 REPEATED_SHARE = 0.75
 # A loader that says it gives its data so many times over is taken for one that never ends.
@@ -92,7 +93,7 @@ class Walk:
         self.rows = RowKeeper()
         self.traced = Fingerprints()
         self.held = HeldImages() if loader_id < 0 else None
-        self.gradients: list[tuple[torch.Tensor, torch.Tensor]] = []  # of each sampled batch, see ``against_cross_entropy``
+        self.gradients = GradientLog()
         self._written_samples = 0
         self.loss = LossCollector()
         self.new_sizes: list[int] = []
@@ -137,9 +138,14 @@ class Walk:
         if self.given is None and self.drawn <= 1:
             images = find_images(batch)
             self.given = FirstImages(images[:KEPT].detach().clone()) if images is not None and images.ndim == 4 else None
+        images = find_images(batch) if self.drawn <= MIXED_BATCHES else None
+        source = source_of(images) if images is not None else None
         if self.order is None:
-            return read_batch(self, indices if self.sample_ids is not None else None, batch)
+            loaded = read_batch(self, indices if self.sample_ids is not None else None, batch)
+            loaded.source = source
+            return loaded
         loaded = read_batch(self, None, batch)
+        loaded.source = source
         loaded.indices, self.order = self.order[: loaded.size], self.order[loaded.size :]
         if len(loaded.indices) == loaded.size:
             loaded.keys = None
@@ -220,9 +226,8 @@ class Walk:
             self.traced.add("logits", logits)
             if call is not None:
                 self.traced.statistics(call.model, batch.number)
-        if call is not None and call.gradient is not None and call.logits is not None:
-            compared = against_cross_entropy(call.gradient, call.logits, target)
-            self.gradients += [] if compared is None else [compared]
+        if call is not None:
+            self.gradients.add(batch, call, target)
         for one in batch.calls:
             if one.gradient is not None:
                 one.gradient.let_go()
@@ -292,7 +297,8 @@ class Walk:
             "inputs": self.inputs.result(),
             "loss": self.loss.result(self.num_batches),
             "modes": self._modes(),
-            "gradient": self._gradient(),
+            "gradient": self.gradients.result(),
+            "mix": self.gradients.mix(),
             "outputs": self.outputs,
         }
         self.part += 1
@@ -311,27 +317,6 @@ class Walk:
             "batchnorm_layers": len(model.batchnorms) if model else 0,
             "dropout_layers": len(model.dropouts) if model else 0,
         }
-
-    def _gradient(self) -> dict[str, float] | None:
-        """The fields of GradientStats; None where no gradient was seen at the logits."""
-        if not self.gradients:
-            return None
-        rows = torch.stack([numbers for numbers, _ in self.gradients]).cpu().double()
-        finite = rows[torch.isfinite(rows).all(1)]
-        if not len(finite):
-            return None
-        cosine, _, silent, over_batch = finite.mean(0).tolist()
-        ratio = float(finite[:, 1].median())
-        told = {"cosine": cosine, "ratio": ratio, "silent": silent, "over_batch": over_batch, "batches": len(finite)}
-        return {**told, "unheard": self._unheard()}
-
-    def _unheard(self) -> float:
-        """Share of the samples that count, in the sampled batches, whose class has several and none with a gradient."""
-        width = max(classes.shape[1] for _, classes in self.gradients)
-        tables = [torch.nn.functional.pad(classes, (0, width - classes.shape[1])).cpu() for _, classes in self.gradients]
-        counts, silent = torch.stack(tables).sum(0)
-        unheard = (counts >= SEVERAL) & (silent == counts)
-        return float(counts[unheard].sum() / counts.sum().clamp_min(1))
 
     def _take_samples(self) -> dict[str, Any]:
         columns: dict[str, list[Any]] = {k: [] for k in SAMPLE_COLUMNS}

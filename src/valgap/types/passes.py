@@ -128,6 +128,18 @@ class GradientStats:
 
 
 @dataclass(frozen=True)
+class MixStats:
+    """Training images that are mixed of two classes' images of their batch, and what the loss asks for them, in some batches."""
+
+    images: float  # how many
+    neither: float  # of what is asked for, the part for classes of neither image, summed over them
+    uneven: float  # images one part of which is clearly larger
+    reversed: float  # of these, those for which the smaller part's class is asked for more
+    large: float  # images whose smaller part is large
+    single: float  # of these, those for which hardly anything is asked of its class
+
+
+@dataclass(frozen=True)
 class StepTable:
     """Per optimizer step of a training pass, in order."""
 
@@ -187,6 +199,7 @@ class Pass:
     modes: ModeStats
     state: int  # position in RunRecord.states of the snapshot at its end, -1 if none
     gradient: GradientStats | None = None  # None: none was seen at the logits
+    mix: MixStats | None = None  # None: no mixed images were seen beside what was asked for them
     processes: int = 1  # that shared it; `samples` then holds each known sample of theirs once
     repeated: int = 0  # samples left out of `samples` because another process, or padding, had shown them before
     # Seconds of it that went into "loading" (waiting for batches), "forward", "backward" (to the step) and "step", as the
