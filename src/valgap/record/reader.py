@@ -14,6 +14,7 @@ from valgap.errors import RecordError
 from valgap.record.bodies import dataset_of, fields_of, inputs_of, joined, model_of, optimizer_of, shortened_of, small_images
 from valgap.record.encoding import EVENTS_FILE, decode
 from valgap.record.events import edited_is_said, ended_in, ended_passes, has_header, read_events
+from valgap.record.kinds import check_kinds
 from valgap.record.known_samples import renamed_samples, with_class_folders, with_new_ids
 from valgap.record.location import part_files
 from valgap.record.merging import Part, merge
@@ -143,7 +144,9 @@ class _Assembler:
 
     def build(self) -> RunRecord:
         with edited_is_said(self.folder):
-            return self._build()
+            record = self._build()
+            check_kinds(record)
+            return record
 
     def part(self, name: str) -> Part:
         """The record with what it says of its process."""
