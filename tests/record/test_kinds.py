@@ -41,7 +41,7 @@ def test_a_column_of_another_kind_is_refused(column: str, value: Any) -> None:
         ("backwards", "<script>"),
         ("num_batches", None),
         ("seconds", [[1]]),
-        ("phase", "other"),
+        ("phase", "elsewhere"),
         ("spent", [1]),
         ("loops", ((1,),)),
     ],

@@ -70,11 +70,13 @@ def _elements_fit(value: Any, origin: type, inner: Sequence[Any], place: str) ->
     if fixed and len(value) != len(inner):
         return False
     hints = inner if fixed else itertools.repeat(inner[0])
-    return all(_fits_or_raises(v, h, f"{place}[{i}]") for i, (v, h) in enumerate(zip(itertools.islice(value, MOST), hints)))
+    return all(
+        _fits_or_raises(v, h, f"{place}[{i}]") for i, (v, h) in enumerate(zip(itertools.islice(value, MOST), hints, strict=False))
+    )
 
 
 def _fields_fit(value: Any, place: str) -> bool:
-    hints = _hints(type(value))
+    hints = _hints(value.__class__)
     fit = all(_fits_or_raises(getattr(value, name), hint, f"{place}.{name}".lstrip(".")) for name, hint in hints.items())
     return fit and not (isinstance(value, SampleTable) and len({len(getattr(value, name)) for name in hints}) > 1)
 
@@ -84,7 +86,7 @@ def _fits_or_raises(value: Any, hint: Any, place: str) -> bool:
     return True
 
 
-@functools.lru_cache(maxsize=256)
+@functools.cache
 def _hints(kind: type) -> Mapping[str, Any]:
     """The kind of each field of a dataclass."""
     known = typing.get_type_hints(kind)
