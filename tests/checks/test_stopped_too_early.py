@@ -20,7 +20,7 @@ from valgap.checks import faulty_choose, too_few_epochs
 from valgap.checks.stopped_too_early import CHECK
 from valgap.record.reader import read_record
 from valgap.stages import settle
-from valgap.types import Case, Clear, Finding, Intervention, Judged, NotApplicable, PrintedNumber, Untreatable
+from valgap.types import Case, Clear, Finding, Intervention, Judged, NotApplicable, PrintedNumber, SourceFile, Untreatable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
 SPREAD = np.random.default_rng(3).uniform(0.5, 1.5, VAL)
@@ -74,6 +74,12 @@ def test_what_ended_otherwise_is_silent() -> None:
     assert isinstance(CHECK.detect(stopped), Clear)  # by hand, or by an error
     rising = ended(RISING, FALLING, FIT)
     assert isinstance(CHECK.detect(rising), Clear)  # no epoch was waited for: a trial that breaks off
+    leave = "for epoch in range(50):\n    train()\n    if {}:\n        break\n"
+    for condition, told in (("epoch == 4", False), ("stopper.stop", True), ("time() > limit", False), ("bad >= patience", True)):
+        source = SourceFile("t.py", "0", leave.format(condition), entry=True)
+        outcome = CHECK.detect(Case(replace(rising.run, sources=(source,))))
+        assert isinstance(outcome, Finding) == told, condition
+        assert not told or "at the best one" in found(outcome).summary
     before = ended([0.4, 0.39, 0.55, 0.61, 0.66, 0.65], [*FALLING, 0.9], [*FIT, 0.88])
     assert isinstance(CHECK.detect(before), Clear)  # such a wait was no reason to stop earlier in the same run
     assert isinstance(CHECK.detect(ended([0.4, 0.45], [1.6, 1.4], [1.7, 1.5])), NotApplicable)

@@ -4,7 +4,8 @@ What it looks for
     A run that ended before the epochs that it was given (the loop over them, its printed "epoch 3/50", or its argument), after
     one to five epochs whose validation accuracy was no better than the best one before, and no worse beyond the noise of so few
     images. In these epochs more and more training images were answered right, no better than validation images are; and the
-    validation loss fell on, beyond noise. Or one that left its loop right after an epoch far better than the one before.
+    validation loss fell on, beyond noise. Or one that left its loop at the best epoch by accuracy and loss, after a rise of 10
+    points or more in its last epochs.
 
 Why it hurts validation
     An epoch is better or worse than the one before by chance: by some points where validation has 100 images. Who waits for
@@ -29,6 +30,7 @@ import re
 import numpy as np
 
 from valgap.checks.early_end import MIN_EPOCHS, Ended, Z, by_chance, ended_early, gain_of_more, goes_on, loss_slope
+from valgap.checks.left_loops import stops_by_measure
 from valgap.checks.progress import Course, Replay, course, replay
 from valgap.checks.seen_part import given_epochs, trained
 from valgap.stats import paired_difference
@@ -38,6 +40,7 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, No
 LEAST_GAIN = 0.02
 NOTABLE_POINTS, P_VALUE = 10.0, 0.05
 LEAST_RISE = 10.0  # smaller ones come every few epochs of a trial that is broken off by hand
+RISING = 3  # epochs at the end over which it rose so much
 KNOWN, LIKELY = 0.8, 0.65
 # Such ends of small trainings cost 12 points in the middle of them; the last epochs of one do not tell how much it is.
 UNMEASURED_POINTS = 5.0
@@ -74,19 +77,25 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
 
 
 def _left_while_rising(run: RunRecord, seen: Course, given: int, source: str) -> Finding | None:
-    """The finding of a loop that was left after an epoch far better than the one before: nobody means to stop there."""
-    n = seen.right.shape[1]
-    value, low, high = (100 * v for v in paired_difference(seen.right[-2], seen.right[-1]))
-    if low <= 0 or value < LEAST_RISE or seen.accuracy[-1] < max(seen.accuracy):
+    """The finding of a loop that was left at its best epoch, on the way up: nobody means to stop there."""
+    last, n = len(seen.passes) - 1, seen.right.shape[1]
+    loss = [p.samples.mean_loss for p in seen.passes]
+    if last < 1 or seen.accuracy[-1] < max(seen.accuracy) or loss[-1] > min(loss):
+        return None
+    # Where nothing says that it is left by what was measured, only the last epoch's own rise does: trials break off as well.
+    before = max(0, last - (RISING if stops_by_measure(run) else 1))
+    value, low, high = (100 * v for v in paired_difference(seen.right[before], seen.right[-1]))
+    if low <= 0 or value < LEAST_RISE:
         return None
     epochs = len(trained(run))
+    than = "the one before" if before == last - 1 else f"the epoch {last - before} before it"
     return Finding(
-        summary=f"training left its loop after {epochs} of {given} epochs, the last one {value:.0f} points better than before",
+        summary=f"training left its loop after {epochs} of {given} epochs, at the best one, {value:.0f} points above {than}",
         severity_points=UNMEASURED_POINTS,
         confidence=LIKELY,
         evidence=(
             Evidence(f"epochs trained, of those that {source} gave", epochs, given, "epochs"),
-            Evidence("val accuracy, last epoch minus the one before", value, 0.0, "points", n, low, high),
+            Evidence(f"val accuracy, last epoch minus {than}", value, 0.0, "points", n, low, high),
             Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points"),
         ),
         remedy="see which condition leaves the loop: a better epoch is a reason to go on; " + REMEDY,
