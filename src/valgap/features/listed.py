@@ -34,17 +34,24 @@ def listed_files(run: RunRecord, dataset: int) -> tuple[list[str], IntArray] | N
     if targets is None:
         return None
     ids, order = targets
-    as_many: list[list[str]] = []
-    for files in (*opened_in_a_row(run, len(order)), *map(images_in_order, image_folders(run))):
-        if len(files) != len(order):
-            continue
-        as_many.append(files)
-        parents = [os.path.dirname(f) for f in files]  # noqa: PTH120
-        known = {p: i for i, p in enumerate(dict.fromkeys(parents))}
-        if len(known) >= MIN_CLASSES and _same_parts(np.array([known[p] for p in parents]), order):
-            return files, ids
-    likely = next((files for files in as_many if len(order) <= MOST_PICTURES and _looks_so(run, dataset, ids, files)), None)
+    rows = (*opened_in_a_row(run, len(order)), *map(images_in_order, image_folders(run)))
+    as_many = [files for files in rows if len(files) == len(order)]
+    fitting = [files for files in as_many if _in_classes(files, order)]
+    few = len(order) <= MOST_PICTURES
+    if len({tuple(files) for files in fitting}) > 1 and few:
+        # Classes of as many images each: their looks tell which ones the program took.
+        return next((files for files in fitting if _looks_so(run, dataset, ids, files)), fitting[0]), ids
+    if fitting:
+        return fitting[0], ids
+    likely = next((files for files in as_many if few and _looks_so(run, dataset, ids, files)), None)
     return (likely, ids) if likely is not None else None
+
+
+def _in_classes(files: list[str], order: IntArray) -> bool:
+    """Whether the files' folders part them as the targets (N,) do."""
+    parents = [os.path.dirname(f) for f in files]  # noqa: PTH120
+    known = {p: i for i, p in enumerate(dict.fromkeys(parents))}
+    return len(known) >= MIN_CLASSES and _same_parts(np.array([known[p] for p in parents]), order)
 
 
 def _looks_so(run: RunRecord, dataset: int, ids: IntArray, files: list[str]) -> bool:
@@ -88,7 +95,9 @@ def opened_in_a_row(run: RunRecord, count: int) -> Iterator[list[str]]:
     files = _strings(run, "opened")
     roots = [os.path.dirname(os.path.dirname(f)) for f in files]  # noqa: PTH120
     begins = [i for i in range(len(files)) if i == 0 or roots[i] != roots[i - 1]]
-    for first in [*begins[:MOST_ROWS], len(files) - count]:
+    folders = [os.path.dirname(f) for f in files]  # noqa: PTH120
+    classes = [i for i in range(1, len(files)) if folders[i] != folders[i - 1]]  # a program may take some classes only
+    for first in dict.fromkeys([*begins[:MOST_ROWS], len(files) - count, *classes[:MOST_ROWS]]):
         if 0 <= first <= len(files) - count and count > 0:
             yield files[first : first + count]
 

@@ -37,6 +37,12 @@ class ModelStates:
                 model.describe()
             self.rewrite_start(model)
 
+    def training_begins(self, model: TrackedModel) -> None:
+        """The first call of a training pass is under way: of a model with new layers, what it begins with is another start."""
+        if model.start_taken and model.renew():
+            model.forget_start()
+            self.rewrite_start(model)
+
     def rewrite_start(self, model: TrackedModel) -> None:
         """The model's tensors are others than those of the start that stands in the record: write it again."""
         given = [(t, g) for _, t, _, _ in model.tensors if (g := self._given.get(id(t))) is not None and g.tensor() is t]

@@ -258,6 +258,8 @@ class Recorder:
         tracked = self._track(module)
         if walk.index < 0:
             self._begin_pass(walk)
+            if grad_enabled:
+                self._states.training_begins(tracked)
         self._start(tracked, grad_enabled)
         size, shape = int(images.shape[0]), tuple(images.shape[1:])
         self._current = OpenBatch(walk, walk.num_batches, size, loaded, fingerprint(images), shape=shape)

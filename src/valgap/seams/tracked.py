@@ -145,6 +145,27 @@ class TrackedModel:
             id(parameter) in self.position for p in self.parts for parameter in p.parameters()
         )
 
+    def renew(self) -> bool:
+        """List the tensors anew where some layers were replaced since; whether that was so.
+
+        Where nearly all are others, the program hands weights over at each call, and the module's own are not what it trains.
+        """
+        if self.is_current():
+            return False
+        before = {id(t): t for _, t, _, _ in self.tensors}
+        now = {id(t) for p in self.parts for t in p.parameters()}
+        if 2 * len(now & before.keys()) < len(now):
+            return False
+        self.describe()
+        gone = before.keys() - self.position.keys()  # a new tensor may come to have the number of an old one
+        for known in (self.first, self.rates, self.newness):
+            for number in gone & known.keys():
+                del known[number]
+        for numbers in (self.optimized, self.loaded, self.altered):
+            numbers -= gone
+        self.called = None
+        return True
+
     def join(self, module: nn.Module, owner: nn.Module | None = None, ahead: bool = False) -> None:
         """Take in a module that is called on what this model gave; ``ahead``: this model is called on what it gave."""
         if any(module is p for p in self.parts):
