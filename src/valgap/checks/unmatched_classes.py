@@ -95,7 +95,11 @@ def by_chance(train: IntArray, hit: npt.NDArray[np.bool_]) -> bool:
 
 
 def _seen(case: Case) -> IntArray:
-    targets = np.concatenate([p.samples.target for p in case.run.of_phase("train")])
+    passes = case.run.of_phase("train")
+    last = passes[-1].loss
+    # An earlier task of the same program, with another number of classes, names other things by the same numbers.
+    same = [p for p in passes if last is None or p.loss is None or p.loss.num_outputs == last.num_outputs]
+    targets = np.concatenate([p.samples.target for p in same])
     return np.unique(targets[targets >= 0])
 
 

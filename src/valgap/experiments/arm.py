@@ -103,7 +103,7 @@ def run_arm(spec: ArmSpec, folder: Path, nest: Nest | None = None) -> int:
         if status == 0 and spec.rescore:
             _rescore(session, spec.rescore)
         if spec.measured_for and session.recorder is not None:
-            session.recorder.trained_at(_rates(spec.measured_for))
+            session.recorder.passes.steps.rates_elsewhere = _rates(spec.measured_for)
         session.close(seconds, spec.closing if status == 0 else 0.0, planned=spec.planned)
     result = {
         "status": status,

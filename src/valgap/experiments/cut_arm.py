@@ -83,7 +83,7 @@ def run(spec: CutSpec, folder: Path) -> int:
             session.writer.write("shortened", {**told, "ended_by": ended_by, "files": files, "gpu_bytes": _gpu_bytes()})
         seconds = session.finish(ending.status, ending.error)
         status_file("measurements on the trained model")
-        passes = session.recorder.num_passes if session.recorder is not None else 0
+        passes = session.recorder.passes.count if session.recorder is not None else 0
         share = CLOSING_SHARE * spec.seconds / max(seconds, 0.1) if ending.status == 0 and passes else 0.0
         session.close(seconds, share)
     result = {

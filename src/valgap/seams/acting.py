@@ -90,7 +90,7 @@ class Acting:
         """Be another arm from now on, of a program that has not drawn from a loader yet."""
         self.acts, self._answers_only = list(acts), answers_only
         if self._recorder is not None:
-            self._recorder.keeps_images = not answers_only
+            self._recorder.passes.keeps_images = not answers_only
         self.seeds.number, self.fraction = seed, fraction
         self._length.most = epochs
         self._alias()
@@ -120,7 +120,7 @@ class Acting:
 
     def attach(self, recorder: Recorder) -> None:
         """Put the interventions in place; the recorder's hooks come after, so that it sees what they did."""
-        self._recorder, recorder.keeps_images = recorder, not self._answers_only
+        self._recorder, recorder.passes.keeps_images = recorder, not self._answers_only
         self.number = recorder.samples.dataset_id
         self._replaced = recorder.samples.datasets.alias
         self._alias()

@@ -275,7 +275,7 @@ class ClosingMeasurements:
             views.append(View("train_dropout", unchanged, "dropout", AUGMENTED_IMAGES))
         of_train = rescoring.gather(train, views, attempts.until(TRAIN_SHARE), after)
         batch_size = getattr(train_loader, "batch_size", None) or 32
-        measure_features(of_train, of_val, head, attempts, self.recorder.training_of, batch_size)
+        measure_features(of_train, of_val, head, attempts, self.recorder.passes.steps.training_of, batch_size)
         if dataset is not train_loader.dataset:
             augmented = functools.partial(self._augmented, rescoring, train_loader, train_facts, of_train)
             attempts.make("train_augmented", augmented)

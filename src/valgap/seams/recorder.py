@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import traceback
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,22 +12,17 @@ import torch
 
 from valgap.record.writer import RecordWriter
 from valgap.seams.batches import as_class_index, find_images, find_logits, logit_heads, tensors_in
-from valgap.seams.described import loader_settings, own_loader, without_workers
+from valgap.seams.described import loader_settings, own_loader
 from valgap.seams.fingerprints import Chosen
-from valgap.seams.inputs import fingerprint, is_sampled, miniatures, quantized
-from valgap.seams.kept_inputs import KeptPasses
+from valgap.seams.inner_calls import InnerCalls, core_of
+from valgap.seams.inputs import fingerprint, is_sampled, miniatures
 from valgap.seams.known_models import KnownModels
-from valgap.seams.last_walks import LastWalks
 from valgap.seams.logit_gradients import LogitGradient
-from valgap.seams.loops import Loops
 from valgap.seams.mixing import mixed_of
-from valgap.seams.model_states import ModelStates
 from valgap.seams.open_batch import Call, OpenBatch
-from valgap.seams.optimizer_steps import OptimizerSteps
-from valgap.seams.ranks import Ranks
+from valgap.seams.pass_writer import PassWriter
 from valgap.seams.routes import KEPT_IMAGES, Given, functions_given, given
 from valgap.seams.samples import Registry, Samples
-from valgap.seams.schedules import Schedules
 from valgap.seams.time_spent import BACKWARD, FORWARD, LOADING, STEP, TimeSpent
 from valgap.seams.traces import Trace
 from valgap.seams.tracked import TrackedModel, unwrap
@@ -51,9 +45,7 @@ class Recorder:
         self.samples = Samples(writer)
         self.models = KnownModels()
         self.walks: list[Walk] = []  # those that became passes and are not written yet
-        self.num_passes = 0
         self.target_keys: dict[int, str] = {}
-        self.last = LastWalks()
         self._waiting = WaitingBatches()
         self._walks = Walks(self.samples, self._waiting)
         self._current: OpenBatch | None = None
@@ -62,21 +54,14 @@ class Recorder:
         self._deferred: list[tuple[str, Any, Any, Any]] | None = None
         self._deferred_grad = False
         self.work = 0  # images through the models, those with gradients LEARNING_WORK times
-        self._steps = OptimizerSteps(writer)
-        self._schedules = Schedules(writer)
-        self._states = ModelStates(writer)
-        self._ranks = Ranks(writer)
-        self._loops = Loops()
+        self.passes = PassWriter(writer)
+        self.last = self.passes.last
+        self._steps, self._states, self._ranks = self.passes.steps, self.passes.states, self.passes.ranks
         self._chosen = Chosen()
         self._seen: set[tuple[int, bool]] = set()
-        self._kept = KeptPasses(writer)
         self._spent = TimeSpent()
-        self._looked_into: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._inner: list[tuple[Given, torch.Tensor, list[torch.Tensor]]] = []  # see ``inner_returned``
-        self._at_work: dict[int, Any] = {}  # by id(): each module that returned inside the open call
+        self._inner = InnerCalls()
         self._inside_loss: torch.Tensor | None = None  # what went into a loss inside the open call
-        # Whether images and statistics of them are kept: an arm of which only the answers are read needs none.
-        self.keeps_images = True
         # Told of each batch that a model is called on, and whether with gradients: what cuts a program short may end it there.
         self.used: Callable[[Walk, Any, bool], None] | None = None
         # Called before each call of a model: what looks at a running program may speak to its user there, or end it.
@@ -148,7 +133,7 @@ class Recorder:
         self._ranks.model_called(module, grad_enabled)
         self._steps.look()
         self._open_call = None
-        self._inner, self._at_work = [], {}
+        self._inner.clear()
         self._deferred_grad = grad_enabled
         images = find_images(args)
         if images is None:
@@ -161,20 +146,13 @@ class Recorder:
 
     def looks_inside(self, module: Any) -> bool:
         """Whether the call that has begun is a model's first: then what it calls is of interest."""
-        if (self._open_call is None and not (self._deferred is not None and self._waiting)) or module in self._looked_into:
+        if self._open_call is None and not (self._deferred is not None and self._waiting):
             return False
-        self._looked_into.add(module)
-        return True
+        return self._inner.first_of(module)
 
     def inner_returned(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """A module inside the open call has returned: kept if it was given the images themselves."""
-        self._at_work[id(module)] = module
-        given_to = [t for _, t in tensors_in((args, kwargs)) if t.ndim >= 2]
-        images = self._open_call.inputs if self._open_call is not None else None
-        if images is None:
-            images = self._inner[0][1] if self._inner else next((t for t in given_to if t.ndim >= 4), None)
-        if images is not None and any(t is images for t in given_to):
-            self._inner.append((given(module, args, kwargs, images, module), images, [t for _, t in tensors_in(output)]))
+        """A module inside the open call has returned."""
+        self._inner.returned(module, args, kwargs, output, self._open_call.inputs if self._open_call is not None else None)
 
     def model_returned(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """An outermost module call has ended."""
@@ -187,19 +165,18 @@ class Recorder:
             self._begin(module, (kwargs,), images, self._deferred_grad)
         call, batch = self._open_call, self._current
         self._open_call = None
-        inner, self._inner = self._inner, []
-        working, self._at_work = self._at_work, {}
+        working, inner = self._inner.take()
         if call is None or batch is None or call.inputs is None:
             return
         images, call.inputs = call.inputs, None
         if working:
-            call.model.called = (call.model.called or set()) | set(working)
-            call.model.note_strays(module, list(working.values()))
+            call.model.called = (call.model.called or set()) | {id(m) for m in working}
+            call.model.note_strays(module, working)
         heads = logit_heads(output, batch.size)
         logits = find_logits(output, batch.size, call.model.head)
         if inner:
             scores = logits if logits is not None else next((e[1][0] for e in waiting or [] if e[1]), self._inside_loss)
-            self._narrow(call.model, module, inner, scores)
+            self._narrow(call.model, module, core_of(inner, scores))
         self._inside_loss = None
         if logits is not None:
             call.requires_grad = logits.requires_grad
@@ -215,9 +192,8 @@ class Recorder:
             self.loss_computed(*event)
         self._open_call = None
 
-    def _narrow(self, model: TrackedModel, module: Any, inner: list[Any], scores: torch.Tensor | None) -> None:
-        """Keep of the called module what maps images to these scores: not a loss, a teacher or a copy beside it."""
-        core = next((g for g, _, outputs in inner if scores is not None and any(t is scores for t in outputs)), None)
+    def _narrow(self, model: TrackedModel, module: Any, core: Given | None) -> None:
+        """Keep of the called module what maps images to the scores: not a loss, a teacher or a copy beside it."""
         if core is None or core.holder is None or model.parts != [module] or next(core.holder.parameters(), None) is None:
             return
         model.core = core
@@ -272,7 +248,7 @@ class Recorder:
         if walk.num_batches == 0 and not tracked.modes()[0]:
             self._current.images = images[:KEPT_IMAGES].detach().clone()
             self._current.functions = functions_given(images)
-        if self.keeps_images:
+        if self.passes.keeps_images:
             self._look_at(walk, images, grad_enabled)
         elif images.ndim == 2:
             walk.rows.add(images)
@@ -280,14 +256,10 @@ class Recorder:
 
     def _begin_pass(self, walk: Walk) -> None:
         """The first batch of this walk is used."""
-        walk.index = self.num_passes
-        self.num_passes += 1
         walk.started = time.perf_counter()
         self._newest = walk
         self.walks.append(walk)
-        self._ranks.pass_begun()
-        place = {"pass": walk.index, "loader": walk.loader_id, "dataset": walk.dataset_id}
-        self.writer.write("pass_begin", {**place, "loops": self._loops.turns()})
+        self.passes.begin(walk)
 
     def _begin_anew(self, walk: Walk, batch: OpenBatch) -> None:
         """The open batch is the first of a training: what was in its walk before gave nothing that can learn."""
@@ -359,9 +331,7 @@ class Recorder:
         early = 0 < self.early <= batch.walk.num_batches and batch.walk.backwards > 0
         self.early = 0 if early else self.early
         if (batch.walk.wants_flush or early) and not batch.walk.written:
-            self._steps.settle(batch.walk)
-            self.writer.write("part", batch.walk.take())
-            self._write_traced(batch.walk)
+            self.passes.part(batch.walk)
 
     # -- loss and step ------------------------------------------------------------------------
 
@@ -443,26 +413,13 @@ class Recorder:
         self._steps.step_ended(optimizer, self._open_walk(), self.models.all)
         self._ranks.stepped()
 
-    def training_of(self, parameter: torch.Tensor) -> tuple[str, dict[str, Any], list[float]] | None:
-        """(optimizer class, settings of its group, learning rate of each step) of what trained a parameter last."""
-        return self._steps.training_of(parameter)
-
-    def trained_at(self, rates: dict[int, Any]) -> None:
-        """By optimizer number the rates (S, K) of every step, where another process has trained: ``training_of`` gives them."""
-        self._steps.rates_elsewhere = rates
-
-    @property
-    def rank(self) -> int | None:
-        """The program's rank in its group of processes; None where it has joined none."""
-        return self._ranks.rank
-
     def wrapper_made(self, wrapper: Any) -> None:
         """A model was wrapped in DistributedDataParallel."""
         self._ranks.wrapper_made(wrapper)
 
     def schedule_made(self, schedule: Any) -> None:
         """A learning-rate schedule was made."""
-        self._schedules.add(schedule)
+        self.passes.schedules.add(schedule)
 
     def _open_walk(self) -> Walk | None:
         return self._current.walk if self._current is not None else None
@@ -476,7 +433,7 @@ class Recorder:
 
     def weights_loaded(self, module: Any, state: Any, strict: bool, result: Any) -> None:
         """``load_state_dict`` returned."""
-        self._states.loaded(module, state, strict, result, self.models.all, self.num_passes - 1)
+        self._states.loaded(module, state, strict, result, self.models.all, self.passes.count - 1)
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -499,43 +456,7 @@ class Recorder:
             self._close_current()
         if walk in self.walks:
             self.walks.remove(walk)
-        self._steps.settle(walk)
-        body = walk.take()
-        walk.written = True
-        model = walk.model
-        kind = "train" if walk.backwards or walk.steps else "eval"
-        self.writer.write("pass_end", body)
-        self._write_traced(walk)
-        if walk.seen is not None:
-            self.writer.write("seen", {"pass": walk.index, **quantized(walk.seen)})
-            walk.seen = None
-        self._kept.add(walk.index, walk.dataset_id, kind, "kept", walk.kept.result())
-        self._kept.add(walk.index, walk.dataset_id, kind, "rows", walk.rows.result())
-        if model is None:
-            return
-        if walk.steps:
-            self._steps.describe(model)
-            self._states.write_model(model)
-        state = self._states.write_state(model, "pass", walk.index)
-        self._ranks.pass_written(walk.index, model, bool(walk.steps))
-        if walk.steps:
-            self._schedules.write(walk.index, self._steps.optimizers)
-        loader = without_workers(walk.loader)
-        if walk.held is not None:
-            loader = walk.held.loader(self.last.train is not None)
-        walk.drop_loader()
-        if not self.keeps_images:
-            return
-        facts = {"model": model, "walk": walk, "dataset": walk.dataset_id, "state": state}
-        if kind == "train":
-            self.last.trained(walk, loader, facts)
-        elif loader is not None:
-            self.last.evaluated(walk, loader, facts)
-
-    def _write_traced(self, walk: Walk) -> None:
-        traced = walk.traced.take(walk.index)
-        if traced is not None:
-            self.writer.write("traced", traced)
+        self.passes.end(walk)
 
     def finish(self) -> None:
         """Write everything that is still open; the program has ended."""
@@ -544,7 +465,7 @@ class Recorder:
             self._close_current()
             for walk in list(self.walks):
                 self._write_walk(walk)
-            self._kept.finish()
+            self.passes.finish()
 
     def failed(self, where: str, error: Exception) -> None:
         """One of the methods above raised: noted in the record, unseen by the program."""

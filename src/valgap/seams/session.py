@@ -205,7 +205,7 @@ class Session:
 
     def _moment(self) -> Moment:
         recorder = self.recorder
-        return (recorder.num_passes, recorder.pass_running) if recorder is not None else (0, False)
+        return (recorder.passes.count, recorder.pass_running) if recorder is not None else (0, False)
 
     def _printed(self, line: str, moment: Moment) -> None:
         passes, running = moment
@@ -256,7 +256,7 @@ class Session:
         """
         started = time.perf_counter()
         try:
-            if share > 0 and self.recorder is not None and self.recorder.num_passes and self._measures:
+            if share > 0 and self.recorder is not None and self.recorder.passes.count and self._measures:
                 from valgap.seams.closing import ClosingMeasurements
                 from valgap.seams.ranks import apart
 
@@ -271,14 +271,14 @@ class Session:
     @property
     def _measures(self) -> bool:
         """One process of a job measures: that of rank 0."""
-        rank = self.recorder.rank if self.recorder is not None else None
+        rank = self.recorder.passes.ranks.rank if self.recorder is not None else None
         return self.leads and not rank
 
     @property
     def problem(self) -> str | None:
         """Why nothing can be said of this run, in one line; None when something can."""
         recorder: Any = self.recorder
-        if recorder is not None and recorder.num_passes:
+        if recorder is not None and recorder.passes.count:
             return None
         if has_parts(self.writer.path):
             return None

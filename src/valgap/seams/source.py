@@ -159,7 +159,7 @@ def own_places(recorder: Recorder, facts: dict[str, Any]) -> npt.NDArray[np.bool
     """
     train = recorder.last.train[1] if recorder.last.train is not None else None
     val = recorder.last.eval[1] if recorder.last.eval is not None else None
-    if train is None or val is None or recorder.rank is not None:
+    if train is None or val is None or recorder.passes.ranks.rank is not None:
         return None
     of_train = train["dataset"], recorder.last.trained_on.get(train["dataset"])
     of_val = val["dataset"], val["walk"].shown
