@@ -104,9 +104,12 @@ def loop_files(run: RunRecord, train: Pass, val: Pass) -> LoopFiles | None:
             labels = [classes.get(Path(f).parent.name, -1) for f in theirs]
             as_many = len(theirs) == len(train.samples) and min(labels) >= 0
             fits = _times(Counter(labels), counts) > 0 if whole else as_many
-            # Wrong targets have other counts than the folders: then looks must tell that these files are the images.
-            fits = fits or (as_many and other in opened and _looks_like(run, theirs, all_shown))
-            if other != folder and 0 < len(theirs) <= MOST_FILES and fits:
+            if other == folder or not 0 < len(theirs) <= MOST_FILES:
+                continue
+            # Wrong targets, and copies of some images, have other counts than the folders: then looks must tell that these files
+            # are the images.
+            copied = min(labels) >= 0 and len(theirs) < len(train.samples) <= MOST_COPIES * len(theirs)
+            if fits or (((as_many and other in opened) or copied) and _looks_like(run, theirs, all_shown)):
                 val_files = tuple(zip(folders[folder], order.tolist(), strict=True))
                 return LoopFiles(tuple(zip(theirs, labels, strict=True)), val_files, all_shown)
     return None

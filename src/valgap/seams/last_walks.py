@@ -37,7 +37,7 @@ class LastWalks:
         if not self._tells_more(model):
             return
         trained = self.train[1]["dataset"] if self.train is not None else -1
-        if walk.dataset_id == trained and self.eval is not None:
+        if ((walk.dataset_id == trained >= 0) or walk.learned) and self.eval is not None:
             return
         self.eval = (loader, facts)
         if walk.labelled and model.steps:

@@ -105,6 +105,7 @@ class Walk:
         self.labelled = 0
         self.seen: torch.Tensor | None = None  # its first images, small, where this pass shows them
         self.fingerprints: dict[int, float] = {}  # of a few samples, for the closing measurements
+        self.learned = False  # whether its images, from no loader, are those that a training was given
         self.blind = False  # whether nothing but the gradients tells the targets
         self.outputs = 0  # columns of the last scores; 0 unknown
         self.routes: dict[int, Route] = {}  # model id -> how its first batch came to its logits

@@ -18,11 +18,12 @@ from valgap.seams.described import drawn_order
 from valgap.seams.open_batch import OpenBatch
 from valgap.seams.samples import Samples
 from valgap.seams.waiting_batches import WaitingBatches
-from valgap.seams.walk import Walk
+from valgap.seams.walk import REPEATED_SHARE, Walk
 
 # In a loop over a loader, a slice is data of its own, and no part of what the program makes of a batch, where it is one of more
 # than so many of its size, or where what it is cut from was there before.
 SLICES = 4
+MOST_LEARNED = 500_000
 
 
 class Walks:
@@ -34,6 +35,8 @@ class Walks:
         self.pictures_seen = False  # whether any model was called on images that have rows and columns
         self._of_iterator: weakref.WeakKeyDictionary[Any, Walk] = weakref.WeakKeyDictionary()
         self._replays: dict[int, Walk] = {}  # by loader
+        self._learned: set[int] = set()  # contents of images from no loader that a training was given
+        self._learned_last = False  # whether the last ones were among them
         self._last: tuple[Walk, bool] | None = None  # whose batch was used last, and whether gradients were recorded
 
     # -- loaders ------------------------------------------------------------------------------
@@ -128,15 +131,27 @@ class Walks:
         loaded.origin = images
         loaded.row = row
         walk = current.walk if current is not None and current.walk.loader_id < 0 else None
-        if walk is None or current is None or current.with_gradients != grad_enabled or walk.has_met(loaded.marks()):
+        learned = self._is_learned(loaded.keys.tolist(), grad_enabled)
+        turned = current is not None and (current.with_gradients != grad_enabled or learned != self._learned_last)
+        self._learned_last = learned
+        if walk is None or turned or walk.has_met(loaded.marks()):
             if walk is not None:
                 walk.exhausted = True
             dataset = -1 if row is None else self.samples.memory_id(row[0])
             walk = Walk(None, -1, dataset, None, self.samples.ids_of_keys)
+            walk.learned = learned
         loaded.walk = walk
         walk.meet(loaded.marks())
         self._last = walk, grad_enabled
         return loaded
+
+    def _is_learned(self, keys: list[int], grad_enabled: bool) -> bool:
+        """Whether (nearly) all images with these contents are given to training, or were: what follows them is another walk."""
+        if grad_enabled:
+            if len(self._learned) < MOST_LEARNED:
+                self._learned.update(keys)
+            return True
+        return len(self._learned.intersection(keys)) > REPEATED_SHARE * len(set(keys))
 
     def _stand_alone(self, images: torch.Tensor, row: tuple[Any, int] | None, current: OpenBatch | None) -> bool:
         """Whether rows of numbers that no loader gave are data: features too, which a program has made of its images once."""
