@@ -102,8 +102,9 @@ def _told_by_images(run: RunRecord, tables: dict[int, IntArray], sources: dict[s
     kept = list(run.kept)
     for phase, source in sources.items():
         own = next((k for k in run.kept if k.pass_index == source.pass_index), None)
-        if own is not None:
-            kept.append(replace(own, pass_index=newest[phase]))
+        if own is not None:  # features of both sides may have been made in one go
+            mine = np.isin(own.sample, tables[newest[phase]])
+            kept.append(replace(own, pass_index=newest[phase], sample=own.sample[mine], images=own.images[mine]))
     return replace(run, passes=tuple(passes), kept=tuple(kept), made_once=True)
 
 
