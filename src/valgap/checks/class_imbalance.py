@@ -30,7 +30,7 @@ from scipy.special import chdtrc
 from valgap.checks.images import needed
 from valgap.checks.progress import has_learnt
 from valgap.stats import wilson_interval
-from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, Intervention, NotApplicable
+from valgap.types import Case, Check, Clear, Evidence, Finding, FloatArray, IntArray, Intervention, NotApplicable
 
 # Largest class over smallest. Below this ratio a linear probe on clothing_mini (ratio 2.9) shows no gradient of recall.
 RATIO = 3.0
@@ -39,6 +39,8 @@ Z = 3.0
 BET_RATIO = 5.0
 # Weights that fall with the counts (their logarithms correlate below minus this) are meant against the imbalance.
 FALLS = 0.7
+# Sorted, weights that are a power of the counts correlate with them so well; of fewer classes any do.
+MADE_OF_COUNTS, SEVERAL = 0.995, 4
 OWN = "validation"  # whose answers: the run's own
 MIN_PER_HALF = 10
 # Level at which the counts are not those of evenly filled classes, drawn at random.
@@ -96,14 +98,29 @@ def countered(case: Case, counts: IntArray) -> Evidence | None:
     if last is None:
         return None
     weights = np.asarray(last.loss.weights if last.loss is not None else (), float)
+    fits = fall_of_weights(weights, counts)
+    if fits is not None and (fits[0] < -FALLS or (fits[1] < -MADE_OF_COUNTS and fits[0] < MADE_OF_COUNTS)):
+        # Made of the counts, and given to other classes: that is the loss's fault, and told there.
+        return Evidence("weights of the loss against class counts: correlation of logarithms", fits[0], None)
     present = counts > 0
-    if len(weights) == len(counts) and (weights[present] > 0).all() and np.ptp(weights[present]) > 0:
-        slope = float(np.corrcoef(np.log(counts[present]), np.log(weights[present]))[0, 1])
-        if slope < -FALLS:
-            return Evidence("weights of the loss against class counts: correlation of logarithms", slope, None)
     drawn = np.bincount(last.samples.target[last.samples.labelled], minlength=len(counts))[: len(counts)][present]
     even = float(drawn.max() / max(1, drawn.min()))
     return Evidence("training draws of the largest class for one of the smallest", even, None) if even < RATIO else None
+
+
+def fall_of_weights(weights: FloatArray, counts: IntArray) -> tuple[float, float] | None:
+    """(correlation of the logarithms of class weights (C,) and counts (C,), what it is once both are sorted); None unknown.
+
+    Weights that are a power of the counts have -1 when sorted, in whatever order they were.
+    """
+    present = counts > 0
+    if len(weights) != len(counts) or present.sum() < 2 or (weights[present] <= 0).any():
+        return None
+    logs = np.log(counts[present]), np.log(weights[present])
+    if min(float(np.ptp(v)) for v in logs) <= 0:
+        return None
+    own, best = (float(np.corrcoef(a, b)[0, 1]) for a, b in (logs, (np.sort(logs[0]), -np.sort(-logs[1]))))
+    return own, best if len(logs[0]) >= SEVERAL else own
 
 
 def evenly_drawn(counts: IntArray) -> float:

@@ -20,6 +20,7 @@ from valgap.record.location import part_files
 from valgap.record.merging import Part, merge
 from valgap.record.phases import PassFacts, infer_phases
 from valgap.record.printed import Spoken, numbers_of
+from valgap.record.reloaded import with_reloaded
 from valgap.record.whole import whole
 from valgap.types import (
     QUANTITIES,
@@ -108,7 +109,7 @@ def _parts(folder: Path, first: Path, others: Sequence[Path], events_of: _Events
 def _of_parts(folder: Path, parts: Sequence[Part]) -> RunRecord:
     with edited_is_said(folder):
         alone = len(parts) == 1 and parts[0].rank is None
-        return whole(parts[0].record if alone else merge(parts), parts)
+        return whole(with_reloaded(parts[0].record if alone else merge(parts)), parts)
 
 
 def _part(folder: Path, file: Path, events_of: _Events) -> Part:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from valgap.checks.class_imbalance import MADE_OF_COUNTS, fall_of_weights
 from valgap.checks.freezing import holding, share
 from valgap.checks.learning_rate_too_high import diverged
 from valgap.reference import mixing
@@ -38,6 +39,9 @@ IGNORED_REMEDY = "see which targets the loss ignores (ignore_index, masks, zero 
 MUTE_REMEDY = "train with plain cross_entropy of raw logits: no clamp, rounding, detach or argmax between logits and loss"
 # A sum over the batch is as many times as large as the batch; a factor up to this is one of taste.
 LARGE = 6.0
+# Weights that are made of the counts of classes filled at least so unevenly, and do not fall with them class by class.
+UNEVEN, STRAYS, STRAYED_CONFIDENCE = 2.0, 0.5, 0.9
+STRAYED_REMEDY = "order the weights by the class index: value_counts() sorts by frequency; use np.bincount(targets, minlength=C)"
 HARDLY = 1e-4  # change of the weights in a step, of their size
 
 
@@ -46,6 +50,10 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
     mixed = mixing.compare_loss(run)
     if mixed is not None:
         return mixed
+    strayed = _strayed_weights(run)
+    if strayed is not None:
+        told, strayed_facts = strayed
+        return Compared("at fault", told, None, None, STRAYED_CONFIDENCE, strayed_facts, STRAYED_REMEDY, treatment=treatment(run))
     passes = _with_gradients(run)
     seen = [p.gradient for p in passes if p.gradient is not None]
     if not seen:
@@ -108,6 +116,29 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         return Compared("sound", told + "; the training bears it", learned.points, nats, learned.confidence, facts)
     evidence, own = (*facts, *learned.evidence), treatment(run)
     return replace(learned, nats=nats, summary=told, evidence=evidence, remedy=remedy, kind=kind, treatment=own)
+
+
+def _strayed_weights(run: RunRecord) -> tuple[str, tuple[Evidence, ...]] | None:
+    """What is told, and evidence, of weights that are made of the counts of the classes and given to others; else None."""
+    last = run.last_train
+    if last is None or last.loss is None:
+        return None
+    counts = np.bincount(last.samples.target[last.samples.labelled], minlength=len(last.loss.weights))
+    fits = fall_of_weights(np.asarray(last.loss.weights, float), counts)
+    if fits is None or counts.max() < UNEVEN * counts.min():
+        return None
+    own, best = fits
+    rises, strays = own > MADE_OF_COUNTS, best < -MADE_OF_COUNTS and own > -STRAYS
+    if not rises and not strays:
+        return None
+    n = int(counts.sum())
+    told = "the loss's class weights fit the class counts in another order: they are given to other classes"
+    if rises:
+        told = "the loss's class weights rise with the class counts: they favour the classes that are large"
+    return told, (
+        Evidence("class weights against class counts, correlation of logarithms", own, best, "", n),
+        Evidence("images of the largest class for one of the smallest", float(counts.max() / counts.min()), 1.0, "", n),
+    )
 
 
 def _with_gradients(run: RunRecord) -> list[Pass]:

@@ -1,0 +1,57 @@
+"""A checkpoint that is loaded into a new object and validated counts as the trained model's last validation."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import valgap
+from valgap.checks import last_not_best_checkpoint
+from valgap.record.reader import read_record
+from valgap.types import Case, Finding
+
+
+def score(model: nn.Module, loader: DataLoader[tuple[torch.Tensor, ...]]) -> None:
+    model.eval()
+    with torch.no_grad():
+        for x, y in loader:
+            nn.functional.cross_entropy(model(x), y)
+
+
+@pytest.mark.parametrize("which", ["first", "last", "another"])
+def test_what_a_new_object_holds_is_told_by_its_weights(which: str, tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    y = torch.arange(160) % 4
+    x = torch.randn(160, 3, 8, 8, generator=draw) + 0.25 * torch.randn(4, 3, 8, 8, generator=draw)[y]
+    train, val = (DataLoader(TensorDataset(x[part], y[part]), 20) for part in (slice(0, 80), slice(80, 160)))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    other = copy.deepcopy(model)
+    with valgap.watch(out=tmp_path / "r", closing=10) as folder:
+        optimizer, states = torch.optim.SGD(model.parameters(), 0.01), []
+        for _ in range(12):
+            model.train()
+            for images, target in train:
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(images), target).backward()
+                optimizer.step()
+            score(model, val)
+            states.append(copy.deepcopy(model.state_dict()))
+        given = {"first": states[0], "last": states[-1], "another": {k: 0.5 * v for k, v in states[0].items()}}[which]
+        other.load_state_dict(given)
+        score(other, val)
+    run = read_record(folder)
+    last = run.passes[-1]
+    assert (last.phase == "validation") == (which != "another")
+    told = [w for w in run.weights_loaded if w.after_pass == last.index]
+    assert bool(told) == (which != "another")
+    if told:
+        assert told[0].changed == (which == "first")
+        assert told[0].state_of_pass == (1 if which == "first" else run.passes[-2].index)
+    outcome = last_not_best_checkpoint.CHECK.detect(Case(run))
+    assert (isinstance(outcome, Finding) and "loaded at the end" in outcome.summary) == (which == "first")
