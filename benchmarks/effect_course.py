@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections import defaultdict
@@ -65,14 +66,14 @@ def answers(program: Program, keep: Path) -> Answers | None:
 
 def one_run(program: Program, seed: int, keep: Path) -> list[list[list[float]]]:
     """By epoch, right and loss of every image, in the program's order."""
-    with tempfile.TemporaryDirectory() as where:
-        file = Path(where) / "course.jsonl"
-        os.environ["CAMPAIGN_COURSE"] = str(file)
-        bare(program, seed, keep)
-        passes: dict[int, list[list[float]]] = defaultdict(lambda: [[], []])
-        for row in read_rows(file):
-            passes[row["pass"]][0] += row["right"]
-            passes[row["pass"]][1] += row["loss"]
+    where = Path(tempfile.mkdtemp())  # forks of this process would remove a TemporaryDirectory when they end
+    os.environ["CAMPAIGN_COURSE"] = str(where / "course.jsonl")
+    bare(program, seed, keep)
+    passes: dict[int, list[list[float]]] = defaultdict(lambda: [[], []])
+    for row in read_rows(where / "course.jsonl"):
+        passes[row["pass"]][0] += row["right"]
+        passes[row["pass"]][1] += row["loss"]
+    shutil.rmtree(where)
     return [passes[k] for k in sorted(passes)]
 
 
@@ -84,7 +85,14 @@ def row_of(program: Program, own: Answers, twin: Answers) -> dict[str, Any]:
     kinds = ["+".join(k.name for k in program.kinds if not k.sound), "/".join(program.stages)]
     by_epoch = [[_told(own[:, e, o], twin[:, e, o], o) for o in (0, 1)] for e in range(own.shape[1])]
     half = [_told(own[:, -1, o, ::2], twin[:, -1, o, ::2], o) for o in (0, 1)]
-    return {"name": program.name, "kinds": kinds[0], "stages": kinds[1], "images": own.shape[3], "effects": by_epoch, "half": half}
+    return {
+        "name": program.name,
+        "kinds": kinds[0],
+        "stages": kinds[1],
+        "images": own.shape[3],
+        "effects": by_epoch,
+        "half": half,
+    }
 
 
 def _told(own: npt.NDArray[np.float64], twin: npt.NDArray[np.float64], outcome: int) -> list[float]:

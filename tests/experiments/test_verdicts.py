@@ -158,7 +158,9 @@ class Joint:
         self.worth, self.missing, self.together = worth, missing, together
         self.asked: list[frozenset[str]] = []
 
-    def answers(self, treatments: Sequence[Intervention]) -> list[dict[str, tuple[float, float]]] | None:
+    def answers(
+        self, treatments: Sequence[Intervention], among: Sequence[Intervention] = ()
+    ) -> list[dict[str, tuple[float, float]]] | None:
         names = frozenset(t.name for t in treatments)
         self.asked.append(names)
         if 1 < len(names) < len(self.worth) and len(self.asked) > self.missing > 0:
@@ -280,7 +282,7 @@ class Arms:
     def __init__(self, right: dict[str, int]) -> None:
         self.right = right
 
-    def results(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
+    def results(self, treatments: Sequence[Intervention], among: Sequence[Intervention] = ()) -> list[ArmResult]:
         count = self.right["".join(sorted(t.name for t in treatments))]
         return [arm_result([i < count for i in range(100)])] * 3
 

@@ -27,8 +27,8 @@ Values = npt.NDArray[np.float64]  # (2, S, N): right, and loss with its sign tur
 class Experiment(Protocol):
     """Where joint treatments are measured."""
 
-    def answers(self, treatments: Sequence[Intervention]) -> Answers:
-        """Per seed, by sample name, the answer; None where an arm failed."""
+    def answers(self, treatments: Sequence[Intervention], among: Sequence[Intervention] = ()) -> Answers:
+        """Per seed, by sample name, the answer; None where an arm failed. ``among``: all whose sets are compared."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class Joint:
     def _measured(self, names: frozenset[str]) -> Answers:
         """The answers with these causes removed."""
         if names not in self._known:
-            self._known[names] = self.lab.answers([self.confirmed[n].treatment for n in self.names if n in names])
+            removed = [self.confirmed[n].treatment for n in self.names if n in names]
+            self._known[names] = self.lab.answers(removed, [c.treatment for c in self.confirmed.values()])
         return self._known[names]
 
     def _measured_shares(self) -> dict[str, Values] | None:

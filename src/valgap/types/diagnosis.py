@@ -121,6 +121,13 @@ class Check:
     limit: bool = False
     # What of a whole training it rests on: a run that was cut short on purpose cannot tell it. "" where it can.
     needs_whole_run: str = ""
+    # Where it is told without a whole training: what of its effect comes late in one. "" where a few epochs show it.
+    shows_late: str = ""
+
+    @property
+    def whole_training(self) -> str:
+        """What takes a whole training to show its effect, in words; empty where a few epochs show it."""
+        return self.needs_whole_run or self.shows_late
 
 
 @dataclass(frozen=True)
