@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from campaign.plan import Program, digest, programs
 from proof_power import LEAST_NATS, LEAST_POINTS, costs, read_rows
 
 from valgap.experiments.sequential import spread
+from valgap.experiments.verdicts import LEVEL, OUTCOMES
 
 HERE = Path(__file__).resolve().parent
 ROWS = HERE / "results" / "effect_course.jsonl"
@@ -35,6 +37,9 @@ SEEDS = 3
 LEAST_EPOCHS, FIRST = 4, 2  # as long as arms are at least: valgap.experiments.plan.MIN_EPOCHS
 # What needs no training is shown by recorded weights, however long the program is.
 UNTRAINED = {"read_val", "measure", "choose"}
+# Of a verdict of one cause by either outcome (valgap.experiments.verdicts).
+VERDICT = LEVEL / OUTCOMES
+Row = dict[str, Any]
 Answers = npt.NDArray[np.float64]  # (S, E, 2, N): of seeds, epochs and images, right (0, 1) and loss in nats
 
 
@@ -77,32 +82,37 @@ def one_run(program: Program, seed: int, keep: Path) -> list[list[list[float]]]:
     return [passes[k] for k in sorted(passes)]
 
 
-def row_of(program: Program, own: Answers, twin: Answers) -> dict[str, Any]:
-    """The effect of mending it after each epoch: value, 95 % interval and what the images have in its variance; points and nats.
+def row_of(program: Program, own: Answers, twin: Answers) -> Row:
+    """The effect of mending it after each epoch (points, nats), and what more images or more seeds would bring at the end.
 
-    ``half``: as many seeds on every second image, to see what as many images again would give.
+    ``half``: as many seeds on every second image.
     """
-    kinds = ["+".join(k.name for k in program.kinds if not k.sound), "/".join(program.stages)]
-    by_epoch = [[_told(own[:, e, o], twin[:, e, o], o) for o in (0, 1)] for e in range(own.shape[1])]
-    half = [_told(own[:, -1, o, ::2], twin[:, -1, o, ::2], o) for o in (0, 1)]
-    return {
-        "name": program.name,
-        "kinds": kinds[0],
-        "stages": kinds[1],
-        "images": own.shape[3],
-        "effects": by_epoch,
-        "half": half,
-    }
+    kinds = "+".join(k.name for k in program.kinds if not k.sound)
+    by_epoch = [[told(own[:, e, o], twin[:, e, o], o) for o in (0, 1)] for e in range(own.shape[1])]
+    half = [told(own[:, -1, o, ::2], twin[:, -1, o, ::2], o) for o in (0, 1)]
+    stages = "/".join(program.stages)
+    return {"name": program.name, "kinds": kinds, "stages": stages, "images": own.shape[3], "effects": by_epoch, "half": half}
 
 
-def _told(own: npt.NDArray[np.float64], twin: npt.NDArray[np.float64], outcome: int) -> list[float]:
+def told(own: npt.NDArray[np.float64], twin: npt.NDArray[np.float64], outcome: int) -> dict[str, float]:
+    """The effect of a (S, N) change in one outcome as re-runs would tell it: half-widths at 95 %, and at the level of a verdict.
+
+    ``more``: with a fourth seed, at its look. ``by_images``: the part of the images alone.
+    """
     found = spread(100 * own, 100 * twin, 100.0) if outcome == 0 else spread(-own, -twin, 20.0)
-    by_images = found.images, min((v for v, _ in found.seeds), default=0.0)
-    return [round(v, 4) for v in (found.value, found.half_width(0.05), found.half_width(0.005), *by_images)]
+    still = replace(found, seeds=())
+    figures = {
+        "value": found.value,
+        "half": found.half_width(0.05),
+        "verdict": found.half_width(VERDICT),
+        "by_images": still.half_width(VERDICT),
+        "more": found.after(1, SEEDS).half_width(VERDICT, 2),
+    }
+    return {k: round(v, 4) for k, v in figures.items()}
 
 
 def main() -> None:
-    """Run what is missing until the time is up."""
+    """Run what is missing until the time is up; then write what is known."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=9)
@@ -113,18 +123,18 @@ def main() -> None:
     keep, end = given.keep.resolve(), time.monotonic() + 60 * given.minutes
     prepare(given.data.resolve(), keep / "data")
     sound = {p.name: p for p in programs()}
-    done = {r["name"] for r in read_rows(ROWS)}
+    rows = {r["name"]: r for r in read_rows(ROWS)}
     for program in chosen(costs())[: given.limit]:
-        if program.name in done or time.monotonic() > end:
+        pair = program, sound[digest(program.base.name)]
+        if any(not (keep / "courses" / f"{p.name}.npy").exists() for p in pair) and time.monotonic() > end:
             continue
-        own, twin = answers(program, keep), answers(sound[digest(program.base.name)], keep)
+        own, twin = (answers(p, keep) for p in pair)
         if own is None or twin is None or own.shape != twin.shape:
             print(program.name, "validates otherwise", flush=True)
             continue
-        row = row_of(program, own, twin)
-        with ROWS.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(program.name, row["kinds"], [e[0][0] for e in row["effects"]], flush=True)
+        rows[program.name] = row_of(program, own, twin)
+        print(program.name, rows[program.name]["kinds"], [e[0]["value"] for e in rows[program.name]["effects"]], flush=True)
+    ROWS.write_text("".join(json.dumps(rows[name]) + "\n" for name in sorted(rows)))
 
 
 if __name__ == "__main__":

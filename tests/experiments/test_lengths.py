@@ -20,7 +20,7 @@ from valgap.experiments.arm import SPEC_FILE, ArmSpec
 from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.contest import Contest, first_looks
 from valgap.experiments.lab import Group, Lab
-from valgap.experiments.plan import RESERVE, SEEDS, Length, needed_length
+from valgap.experiments.plan import RESERVE, SEEDS, Length, needed_length, recorded_epochs
 from valgap.experiments.runner import Runner
 from valgap.experiments.suspects import Suspect, fit, like_before, need_of
 from valgap.types import Finding, Intervention, Judged, RunRecord
@@ -156,6 +156,8 @@ def test_what_is_compared_with_something_late_is_whole() -> None:
     lab.answers([EARLY.treatment], [EARLY.treatment, late])
     assert [s.epochs for s in runner.asked] == [0] * (2 * SEEDS)
     assert not lab_of(0)[0].short([EARLY.treatment])
+    total = recorded_epochs(lab.run)
+    assert (lab.trained([late]), lab.trained([EARLY.treatment])) == (1.0, min(1.0, 2 / total))
 
 
 def test_the_time_that_arms_take_goes_by_their_length() -> None:

@@ -119,6 +119,7 @@ class Contest:
         self.seeds, self._samples = found.right[1].shape
         self._spreads = found.spreads()
         effect = self._with_best(measure(found, self.tried, self.look))
+        effect = replace(effect, trained=lab.trained((suspect.treatment,)))
         told = judge_effect(effect, suspect.expected)
         verdict, reason = told.verdict, told.reason
         if suspect.by_stage:

@@ -65,16 +65,19 @@ class Joint:
         found: Values = sum((self._shares[n] for n in names), np.zeros(()))
         right, fallen = found[0], found[1]
         known = bool(np.isfinite(fallen).all())
+        # Where one of them needs long arms, all of them have had some.
+        trained = max(c.effect.trained for c in self.confirmed.values())
         if self._by_sample:
             value, low, high, p_value = paired_effect(right)
             seeds, samples = right.shape
-            return Effect(100 * value, 100 * low, 100 * high, p_value, seeds, samples, nats(fallen) if known else None)
+            fall = nats(fallen) if known else None
+            return Effect(100 * value, 100 * low, 100 * high, p_value, seeds, samples, fall, trained=trained)
         alone = [self.confirmed[n].effect for n in names]
         value, first = 100 * float(right.mean()), alone[0]
         move = value - sum(e.value for e in alone)  # the intervals of the effects alone, around the share
         low, high = sum(e.low for e in alone) + move, sum(e.high for e in alone) + move
         fall = _moved([e.nats for e in alone], float(fallen.mean())) if known else None
-        return Effect(value, low, high, first.p_value, first.seeds, first.samples, fall)
+        return Effect(value, low, high, first.p_value, first.seeds, first.samples, fall, trained=trained)
 
     @property
     def complete(self) -> bool:

@@ -16,7 +16,7 @@ from valgap.experiments.course import after
 from valgap.experiments.halved import of_seed
 from valgap.experiments.joint import Answer
 from valgap.experiments.placebo import placebo
-from valgap.experiments.plan import SEEDS, Length, recorded_threads
+from valgap.experiments.plan import SEEDS, Length, recorded_epochs, recorded_threads
 from valgap.experiments.runner import Runner
 from valgap.experiments.scoring import (
     PLAIN,
@@ -128,6 +128,14 @@ class Lab:
     def short(self, treatments: Sequence[Intervention]) -> bool:
         """Whether what is compared under these, or some of them, has arms of the short length."""
         return bool(treatments) and all(t in self._early for t in treatments)
+
+    def trained(self, treatments: Sequence[Intervention]) -> float:
+        """Which share of the recorded training the arms have in which these are compared; 1: all, or recorded weights."""
+        total = recorded_epochs(self.run)
+        if self.base.weights or not total or (self.length.whole() and not self.short(treatments)):
+            return 1.0
+        epochs = self.length.short if self.short(treatments) else self.length.epochs or total
+        return min(1.0, self.length.fraction * epochs / total)
 
     def weight(self, spec: ArmSpec) -> float:
         """How long an arm takes, beside one of full length."""

@@ -21,6 +21,8 @@ SIDE_BY_SIDE = 1.4
 BESIDE = 0.8
 # What a forked arm takes beside its epochs at least: a folder is made, a record is written and read.
 LEAST_REST_S = 0.5
+# A program that took this share of the recorded time to wait does so where its first pass began.
+SAME_PLACE = 0.4
 MIN_EPOCHS = 2
 MIN_FRACTION = 0.25
 # Arms of causes that show late have this share of the recorded training at least.
@@ -107,8 +109,14 @@ def epoch_seconds(run: RunRecord) -> tuple[float, float]:
 
 
 def rest_of_fork(run: RunRecord, waited_s: float) -> float:
-    """Seconds that an arm takes beside its epochs when it is forked from a program that took ``waited_s`` to its first loader."""
-    return max(LEAST_REST_S, epoch_seconds(run)[0] - waited_s)
+    """Seconds that an arm takes beside its epochs when it is forked from a program that took ``waited_s`` to its first loader.
+
+    The record says when its first pass began, on the machine as busy as it was then. Only where the program waits far earlier,
+    at a loader that no model is called on, is what it took now all that is known.
+    """
+    before = run.passes[0].began if run.passes else -1.0
+    begun = before if 0 < before * SAME_PLACE <= waited_s else waited_s
+    return max(LEAST_REST_S, epoch_seconds(run)[0] - begun)
 
 
 def arms_in_parallel(run: RunRecord) -> int:

@@ -217,7 +217,7 @@ class Trial:
             arms = compared(before, after)
             if arms is None:
                 continue
-            effect = measure(arms, tries)
+            effect = replace(measure(arms, tries), trained=self.lab.trained(all_of_them))
             judgement = judge_effect(effect, suspect.expected)
             if judgement.verdict != "confirmed":
                 continue
