@@ -12,34 +12,48 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from campaign.data import prepare
+from campaign.data import prepare, write_tables
 from campaign.harness import bare
 from campaign.plan import Program, digest, programs
+from campaign.report import share, table
 from proof_power import LEAST_NATS, LEAST_POINTS, costs, read_rows
 
+from valgap.experiments.full_length import LEAST_MOVE_NATS, MOVE_POINTS, MOVE_SHARE
 from valgap.experiments.sequential import spread
 from valgap.experiments.verdicts import LEVEL, OUTCOMES
 
 HERE = Path(__file__).resolve().parent
 ROWS = HERE / "results" / "effect_course.jsonl"
+TABLE = HERE / "results" / "effect_course.md"
 SEEDS = 3
+HELD_OUT = 5
 LEAST_EPOCHS, FIRST = 4, 2  # as long as arms are at least: valgap.experiments.plan.MIN_EPOCHS
 # What needs no training is shown by recorded weights, however long the program is.
 UNTRAINED = {"read_val", "measure", "choose"}
 # Of a verdict of one cause by either outcome (valgap.experiments.verdicts).
 VERDICT = LEVEL / OUTCOMES
 Row = dict[str, Any]
+INTRODUCTION = """Made by `make bench-effect-course DATA=FOLDER`: programs of the campaign's calibration half whose fault costs
+5 points or .1 nat and takes a training to show, of four epochs or more, in the order of their names (hashes). Each and its sound
+twin ran in three seeds without valgap, and every validation left its answers; effects are the twin's less the program's,
+intervals those that re-runs would tell at their first look. A unit is the root of how often the training doubles until its end;
+in nats, times a least one and a share of the effect (`src/valgap/experiments/full_length.py`)."""
+IMAGES = """By what the half-width of an effect at the level of a verdict is multiplied, geometric means over programs (their
+number): with twice as many images as half of them; with a fourth seed at its look, for a third more time; and where a fifth of
+the training images is held out in all arms and scored as well."""
 Answers = npt.NDArray[np.float64]  # (S, E, 2, N): of seeds, epochs and images, right (0, 1) and loss in nats
 
 
@@ -91,7 +105,26 @@ def row_of(program: Program, own: Answers, twin: Answers) -> Row:
     by_epoch = [[told(own[:, e, o], twin[:, e, o], o) for o in (0, 1)] for e in range(own.shape[1])]
     half = [told(own[:, -1, o, ::2], twin[:, -1, o, ::2], o) for o in (0, 1)]
     stages = "/".join(program.stages)
-    return {"name": program.name, "kinds": kinds, "stages": stages, "images": own.shape[3], "effects": by_epoch, "half": half}
+    row = {"name": program.name, "kinds": kinds, "stages": stages, "images": own.shape[3], "effects": by_epoch, "half": half}
+    return row | {"twin": accuracy(twin)}
+
+
+def accuracy(of: Answers) -> float:
+    """In the end, 0..1."""
+    return round(float(of[:, -1, 0].mean()), 4)
+
+
+def with_held_out(keep: Path) -> Path:
+    """The data with every fifth training image in validation instead: what arms that hold images out would train and score."""
+    folder = keep / "held"
+    if not (folder / "data" / "done").exists():
+        shutil.copytree(keep / "data", folder / "data", dirs_exist_ok=True)
+        for data in (f for f in (folder / "data").iterdir() if (f / "train").is_dir()):
+            for group in sorted((data / "train").iterdir()):
+                for file in sorted(group.iterdir())[::HELD_OUT]:
+                    file.rename(data / "val" / group.name / f"held_{file.name}")
+            write_tables(data)
+    return folder
 
 
 def told(own: npt.NDArray[np.float64], twin: npt.NDArray[np.float64], outcome: int) -> dict[str, float]:
@@ -111,12 +144,88 @@ def told(own: npt.NDArray[np.float64], twin: npt.NDArray[np.float64], outcome: i
     return {k: round(v, 4) for k, v in figures.items()}
 
 
+def moves(row: Row, outcome: int) -> list[Row]:
+    """After each number of epochs that arms may have: how far the effect still moves, in the unit of ``full_length``."""
+    effects, last = [e[outcome] for e in row["effects"]], len(row["effects"])
+    found = []
+    for k in range(FIRST, last):
+        one, moved = effects[k - 1], effects[-1]["value"] - effects[k - 1]["value"]
+        unit = math.sqrt(math.log2(last / k)) * (1.0 if outcome == 0 else LEAST_MOVE_NATS + MOVE_SHARE * abs(one["value"]))
+        found.append({"of": k / last, "moved": moved, "units": abs(moved) / unit, "unit": unit, **one})
+    return found
+
+
+def quantile(rows: Sequence[Row], outcome: int) -> float:
+    """So many units hold 95 % of moves, each program counted once."""
+    each = [(m["units"], 1 / len(found)) for r in rows if (found := moves(r, outcome)) for m in found]
+    each.sort()
+    total, so_far = sum(w for _, w in each), 0.0
+    for units, weight in each:
+        so_far += weight
+        if so_far >= 0.95 * total:
+            return units
+    return each[-1][0]
+
+
+def covered(rows: Sequence[Row], outcome: int, factor: Callable[[Row], float]) -> tuple[str, float]:
+    """(how often the interval, widened by so many units, holds the effect of the whole training; its median half-width)."""
+    hits, halves = [], []
+    for row in rows:
+        for m in moves(row, outcome):
+            half = math.hypot(m["half"], factor(row) * m["unit"])
+            hits.append(abs(m["moved"]) <= half)
+            halves.append(half)
+    return share(hits), float(np.median(halves))
+
+
+def write_table(rows: Sequence[Row]) -> None:
+    """results/effect_course.md."""
+    text = ["# How the cost of a fault goes over a training", "", INTRODUCTION, "", "## From short arms to whole ones", ""]
+    lines = []
+    for outcome, (name, factor) in enumerate((("points", MOVE_POINTS), ("nats", 1.0))):
+        others = {r["name"]: quantile([o for o in rows if o is not r], outcome) for r in rows}
+        ways = {
+            "own interval alone": lambda row: 0.0,
+            "as the ledger tells it": lambda row, factor=factor: factor,
+            "widened as the other programs say": lambda row, others=others: others[row["name"]],
+        }
+        for way, by in ways.items():
+            held, half = covered(rows, outcome, by)
+            lines.append([name, way, held, f"{half:.2f}"])
+        lines.append([name, f"95 % of moves are within {quantile(rows, outcome):.2f} units", "", ""])
+    text += table(["", "interval of an effect after 2 epochs or more", "holds the effect after all", "median half-width"], lines)
+    heads = ["program", "fault", "stage", "points after each epoch", "nats"]
+    told_rows = [[r["name"], r["kinds"], r["stages"], *(_course(r, o) for o in (0, 1))] for r in rows]
+    text += ["## Program by program", "", *table(heads, told_rows), "## More images, or more seeds", "", IMAGES, ""]
+    heads = ["", "images: twice as many", "a fourth seed", "a fifth of train held out", "accuracy of the twin then"]
+    text += table(heads, [_images(rows, o) for o in (0, 1)])
+    TABLE.write_text("\n".join(text), encoding="utf-8")
+
+
+def _course(row: Row, outcome: int) -> str:
+    return " ".join(f"{e[outcome]['value']:.0f}" if outcome == 0 else f"{e[outcome]['value']:.2f}" for e in row["effects"])
+
+
+def _images(rows: Sequence[Row], outcome: int) -> list[str]:
+    def mean(ratios: list[float]) -> str:
+        """The geometric one, and of how many."""
+        return f"x {math.exp(np.mean(np.log(ratios))):.2f} ({len(ratios)})" if ratios else ""
+
+    last = [(r, r["effects"][-1][outcome]) for r in rows]
+    twice = [e["verdict"] / r["half"][outcome]["verdict"] for r, e in last]
+    more = [e["more"] / e["verdict"] for _, e in last]
+    held = [r["held"]["effects"][outcome]["verdict"] / e["verdict"] for r, e in last if "held" in r]
+    lost = [100 * (r["held"]["twin"] - r["twin"]) for r, _ in last if "held" in r]
+    return [("points", "nats")[outcome], mean(twice), mean(more), mean(held), f"{np.mean(lost):+.1f} points" if lost else ""]
+
+
 def main() -> None:
     """Run what is missing until the time is up; then write what is known."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--limit", type=int, default=24)
+    parser.add_argument("--held", action="store_true", help="also with a fifth of the training images in validation")
     parser.add_argument("--keep", type=Path, default=Path(".bench-campaign"))
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -132,9 +241,15 @@ def main() -> None:
         if own is None or twin is None or own.shape != twin.shape:
             print(program.name, "validates otherwise", flush=True)
             continue
-        rows[program.name] = row_of(program, own, twin)
+        rows[program.name] = {k: v for k, v in rows.get(program.name, {}).items() if k == "held"} | row_of(program, own, twin)
+        if given.held and program.draft.files is None and "held" not in rows[program.name] and time.monotonic() < end:
+            own, twin = (answers(p, with_held_out(keep)) for p in pair)
+            if own is not None and twin is not None and own.shape == twin.shape:
+                last = [told(own[:, -1, o], twin[:, -1, o], o) for o in (0, 1)]
+                rows[program.name]["held"] = {"images": own.shape[3], "effects": last, "twin": accuracy(twin)}
         print(program.name, rows[program.name]["kinds"], [e[0]["value"] for e in rows[program.name]["effects"]], flush=True)
     ROWS.write_text("".join(json.dumps(rows[name]) + "\n" for name in sorted(rows)))
+    write_table([rows[name] for name in sorted(rows)])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.experiments.test_joint import Game, cause, diagnosed
-from valgap.experiments.full_length import MOVE_NATS, MOVE_POINTS, at_full_length
+from valgap.experiments.full_length import LEAST_MOVE_NATS, MOVE_POINTS, MOVE_SHARE, at_full_length
 from valgap.experiments.joint import Joint
 from valgap.experiments.ledger import account
 from valgap.types import Effect, Measured
@@ -25,7 +25,7 @@ def test_margins_are_joined_and_grow_as_the_root_of_the_doublings() -> None:
     assert points is not None and nats is not None and (points.value, nats.value) == (20.0, 0.5)
     assert points.low == pytest.approx(20 - math.hypot(6, MOVE_POINTS * math.sqrt(2)))
     assert points.high == pytest.approx(20 + math.hypot(8, MOVE_POINTS * math.sqrt(2)))
-    assert nats.high == pytest.approx(0.5 + math.hypot(0.2, MOVE_NATS * math.sqrt(2)))
+    assert nats.high == pytest.approx(0.5 + math.hypot(0.2, (LEAST_MOVE_NATS + MOVE_SHARE * 0.5) * math.sqrt(2)))
     nearly, _ = at_full_length(replace(EFFECT, trained=0.999))
     assert nearly is not None and (nearly.low, nearly.high) == pytest.approx((14.0, 28.0), abs=0.2)
     most, none = at_full_length(replace(EFFECT, value=95.0, low=90.0, high=99.0, trained=0.5, nats=None))

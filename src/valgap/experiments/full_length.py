@@ -11,9 +11,10 @@ import math
 
 from valgap.types import Effect, Measured
 
-# 95 % of effects move by no more than this, times the root of how often their training doubles: points, and nats.
+# 95 % of effects move by no more than this, times the root of how often their training doubles: points; nats, of which a part is
+# a share of the effect. `make bench-effect-course` tells how often the interval then holds the effect of the whole training.
 MOVE_POINTS = 15.0
-MOVE_NATS = 0.8
+LEAST_MOVE_NATS, MOVE_SHARE = 0.1, 0.5
 MOST_POINTS = 100.0
 
 
@@ -24,7 +25,9 @@ def at_full_length(effect: Effect) -> tuple[Measured | None, Measured | None]:
     doublings = math.sqrt(-math.log2(effect.trained))
     points = _wider(Measured(effect.value, effect.low, effect.high), MOVE_POINTS * doublings)
     points = Measured(points.value, max(-MOST_POINTS, points.low), min(MOST_POINTS, points.high))
-    return points, _wider(effect.nats, MOVE_NATS * doublings) if effect.nats is not None else None
+    if effect.nats is None:
+        return points, None
+    return points, _wider(effect.nats, (LEAST_MOVE_NATS + MOVE_SHARE * abs(effect.nats.value)) * doublings)
 
 
 def _wider(given: Measured, by: float) -> Measured:
