@@ -20,7 +20,7 @@ from valgap.experiments.arm import SPEC_FILE, ArmSpec
 from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.contest import Contest, first_looks
 from valgap.experiments.lab import Group, Lab
-from valgap.experiments.plan import RESERVE, SEEDS, Length, needed_length, recorded_epochs
+from valgap.experiments.plan import RESERVE, SEEDS, Length, needed_length
 from valgap.experiments.runner import Runner
 from valgap.experiments.suspects import Suspect, fit, like_before, need_of
 from valgap.types import Finding, Intervention, Judged, RunRecord
@@ -38,13 +38,18 @@ def suspect(name: str, points: float = 10.0) -> Suspect:
 EARLY, LATE = suspect("scrambled_pixels"), suspect("class_imbalance")
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> RunRecord:
-    """Ten epochs, each with its validation; one arm at a time."""
-    monkeypatch.setattr("valgap.experiments.plan.arms_in_parallel", lambda _: 1)
+def recorded() -> RunRecord:
+    """Ten epochs, each with its validation."""
     pair = healthy().run.passes[:2]
     passes = tuple(replace(p, index=2 * i + j, seconds=EPOCH_S / 2) for i in range(EPOCHS) for j, p in enumerate(pair))
     return healthy(passes=passes, seconds=WHOLE_S).run
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> RunRecord:
+    """The same, one arm at a time."""
+    monkeypatch.setattr("valgap.experiments.plan.arms_in_parallel", lambda _: 1)
+    return recorded()
 
 
 def budget(*seconds: float) -> float:
@@ -74,6 +79,13 @@ def test_the_control_goes_on_for_what_shows_late_and_others_stop_early(run: RunR
     assert needed_length(run, need, budget(least, least, least)) is None
     few = START_S + 3 * EPOCH_S
     assert needed_length(run, need_of([EARLY]), budget(few, few)) == Length(3, 1.0, few), "nothing late: all alike"
+
+
+def test_all_of_a_program_that_was_stopped_is_long_enough() -> None:
+    assert Length(1, 1.0, 1.0, as_recorded=True).long_enough(2), "its second epoch was never whole"
+    assert (
+        not Length(1, 1.0, 1.0).long_enough(2) and not Length(0, 0.5, 1.0).long_enough(2) and Length(0, 0.8, 1.0).long_enough(2)
+    )
 
 
 def test_what_shows_late_is_left_out_where_its_arms_would_be_cut_short(run: RunRecord) -> None:
@@ -132,7 +144,7 @@ def lab_of(short: int) -> tuple[Lab, Learning]:
     base = ArmSpec("train.py", None, ["train.py"], "here", 0, 0, 1.0, [0], [1])
     length = Length(0, 1.0, 10.0, short=short, short_s=2.5)
     given: Any = runner
-    return Lab(healthy().run, base, length, given, early=[EARLY.treatment]), runner
+    return Lab(recorded(), base, length, given, early=[EARLY.treatment]), runner
 
 
 def test_short_arms_are_held_against_the_control_as_it_stood_then() -> None:
@@ -142,6 +154,7 @@ def test_short_arms_are_held_against_the_control_as_it_stood_then() -> None:
     assert [(s.epochs, bool(s.interventions)) for s in runner.asked] == [(0, False), (2, True)] * SEEDS
     assert contest.judged.verdict == "confirmed" and contest.judged.effect is not None
     assert contest.judged.effect.value == pytest.approx(30.0, abs=8.0), "and not what the control learns afterwards"
+    assert contest.judged.effect.trained == 2 / EPOCHS
     both = [EARLY.treatment]
     alone, none = lab.answers(both, both), lab.answers([], both)
     assert alone is not None and none is not None and len(runner.asked) == 2 * SEEDS, "the account needs no other arms"
@@ -156,8 +169,7 @@ def test_what_is_compared_with_something_late_is_whole() -> None:
     lab.answers([EARLY.treatment], [EARLY.treatment, late])
     assert [s.epochs for s in runner.asked] == [0] * (2 * SEEDS)
     assert not lab_of(0)[0].short([EARLY.treatment])
-    total = recorded_epochs(lab.run)
-    assert (lab.trained([late]), lab.trained([EARLY.treatment])) == (1.0, min(1.0, 2 / total))
+    assert (lab.trained([late]), lab.trained([EARLY.treatment])) == (1.0, 2 / EPOCHS)
 
 
 def test_the_time_that_arms_take_goes_by_their_length() -> None:

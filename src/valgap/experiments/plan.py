@@ -63,7 +63,7 @@ class Length:
 
     def long_enough(self, total: int) -> bool:
         """Whether arms of a program of ``total`` training passes show what comes late."""
-        return self.fraction * (self.epochs or total) >= LONG_ENOUGH * total
+        return self.whole() or self.fraction * (self.epochs or total) >= LONG_ENOUGH * total
 
 
 @dataclass(frozen=True)
