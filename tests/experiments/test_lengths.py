@@ -23,6 +23,7 @@ from valgap.experiments.lab import Group, Lab
 from valgap.experiments.plan import RESERVE, SEEDS, Length, needed_length
 from valgap.experiments.runner import Runner
 from valgap.experiments.suspects import Suspect, fit, like_before, need_of
+from valgap.experiments.trial import Trial
 from valgap.types import Finding, Intervention, Judged, RunRecord
 
 EPOCHS, START_S, EPOCH_S = 10, 10.0, 20.0
@@ -170,6 +171,24 @@ def test_what_is_compared_with_something_late_is_whole() -> None:
     assert [s.epochs for s in runner.asked] == [0] * (2 * SEEDS)
     assert not lab_of(0)[0].short([EARLY.treatment])
     assert (lab.trained([late]), lab.trained([EARLY.treatment])) == (1.0, 2 / EPOCHS)
+
+
+@pytest.mark.parametrize("left_s", [0.5, 60.0])
+def test_what_short_arms_prove_is_measured_in_whole_ones_where_there_is_time(left_s: float) -> None:
+    lab, runner = lab_of(2)
+    contest = Contest(lab, EARLY, 1)
+    first_looks(lab, [contest])
+    short = contest.judged.effect
+    assert short is not None
+    runner.deadline, begun = time.monotonic() + left_s, len(runner.asked)
+    found = Trial(lab, [EARLY], [])._lengthened([(EARLY, short)], lab.control())
+    if left_s < 1.0:
+        assert found == [] and len(runner.asked) == begun and lab.short([EARLY.treatment])
+        return
+    ((_, whole),) = found
+    assert [s.epochs for s in runner.asked[begun:]] == [0] * SEEDS and not lab.short([EARLY.treatment])
+    assert (short.trained, whole.trained) == (2 / EPOCHS, 1.0) and whole.value < short.value, "the treated end at all right"
+    assert "after 2 of 10 epochs" in lab.notes[-1]
 
 
 def test_the_time_that_arms_take_goes_by_their_length() -> None:

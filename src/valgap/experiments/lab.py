@@ -129,6 +129,10 @@ class Lab:
         """Whether what is compared under these, or some of them, has arms of the short length."""
         return bool(treatments) and all(t in self._early for t in treatments)
 
+    def lengthen(self) -> None:
+        """From now on all arms go on as long as the control."""
+        self._early.clear()
+
     def trained(self, treatments: Sequence[Intervention]) -> float:
         """Which share of the recorded training the arms have in which these are compared; 1: all, or recorded weights."""
         total = recorded_epochs(self.run)

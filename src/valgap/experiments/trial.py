@@ -75,8 +75,9 @@ class Trial:
         found = account(diagnosis, lab, causes)  # first, so that its joint re-runs come before those of the screening
         late = self._decided_late(contests)
         proposals = self.proposals(contests)
-        if late:
-            confirmed += late
+        lengthened = self._lengthened([*confirmed, *late], control)
+        if late or lengthened:
+            confirmed = lengthened or [*confirmed, *late]
             causes = _in_order(confirmed)
             found = account(diagnosis, lab, causes)
         if problem is None and self.screens:
@@ -102,6 +103,35 @@ class Trial:
             names, lab = ", ".join(c.judged.check.name for c in contests), self.lab
             ends = f"after {lab.length.short} of {recorded_epochs(lab.run)} epochs"
             lab.notes.append(f"re-runs of {names} end {ends}, which show it, and are held against the others as they stood then")
+
+    def _lengthened(
+        self, confirmed: Sequence[tuple[Suspect, Effect]], control: Sequence[ArmResult]
+    ) -> list[tuple[Suspect, Effect]]:
+        """The confirmed causes with their effects in whole arms, where short ones proved some and there is time; else none."""
+        lab, found = self.lab, []
+        if not any(lab.short((s.treatment,)) for s, _ in confirmed):
+            return []
+        own = [Group((s.treatment,), lab.seeds) for s, _ in confirmed if lab.short((s.treatment,))]
+        together = [lab.programs_of([s.treatment for s, _ in confirmed], lab.seeds)] if len(confirmed) > 1 else []
+        if not lab.time_for(lab.missing([*own, *together])):
+            return []
+        lab.prepare(own)
+        for suspect, effect in confirmed:
+            if lab.short((suspect.treatment,)):
+                arms = lab.arms((suspect.treatment,))
+                both = compared(control, arms) if all(a.error is None for a in (*control, *arms)) else None
+                if both is None:
+                    return []
+                whole = replace(measure(both, len(self.chosen)), trained=lab.trained(()))
+                ends = f"{lab.length.short} of {recorded_epochs(lab.run)}"
+                name = suspect.judged.check.name
+                lab.notes.append(
+                    f"{name}: {effect.value:+.1f} points after {ends} epochs, {whole.value:+.1f} in re-runs that go on"
+                )
+                effect = whole
+            found.append((suspect, effect))
+        lab.lengthen()
+        return found
 
     def _tell_courses(self, control: Sequence[ArmResult], causes: Sequence[Confirmed]) -> None:
         """Of shortened arms, where each confirmed cause's effect leads."""
