@@ -22,7 +22,7 @@ from valgap.experiments.contest import Contest, first_looks
 from valgap.experiments.lab import Group, Lab
 from valgap.experiments.plan import RESERVE, SEEDS, Length, needed_length
 from valgap.experiments.runner import Runner
-from valgap.experiments.suspects import Suspect, fit, like_before, need_of
+from valgap.experiments.suspects import LONGER, Suspect, fit, like_before, need_of
 from valgap.experiments.trial import Trial
 from valgap.types import Finding, Intervention, Judged, RunRecord
 
@@ -104,6 +104,16 @@ def test_the_weightier_side_has_the_time_that_is_too_short_for_both(run: RunReco
     assert fit(run, [heavy, EARLY], enough)[0] == [heavy]
     chosen, length, left = fit(run, [EARLY, light], enough)
     assert chosen == [EARLY] and length is not None and length.whole() and len(left) == 1
+
+
+def test_a_late_cause_that_can_never_fit_takes_no_place_from_others(run: RunRecord) -> None:
+    longer = Suspect(suspect("too_few_epochs", 40.0).judged, LATE.finding, LONGER)
+    scored = replace(suspect("overtraining", 40.0), treatment=Intervention("score_best_epoch"))
+    enough = budget(WHOLE_S, WHOLE_S)
+    chosen, _, (left,) = fit(run, [longer, scored, LATE], enough)
+    assert chosen == [scored, LATE] and left.check is longer.judged.check
+    few = budget(START_S + 3 * EPOCH_S, START_S + 3 * EPOCH_S)
+    assert fit(run, [scored, EARLY], few)[0] == [EARLY], "the best epoch is one of all of them"
 
 
 def test_control_arms_of_an_earlier_call_are_used_where_they_are_long_enough(tmp_path: Path) -> None:

@@ -174,8 +174,9 @@ def fit(
 
     Causes that show late need long arms, which may leave no time for others: what weighs more in all is tried.
     """
-    found = _fitting(run, suspects, budget_s, start_s)
-    if any(s.late for s in suspects):
+    possible = [s for s in suspects if not s.late or needed_length(run, need_of([s]), budget_s, start_s) is not None]
+    found = _fitting(run, possible, budget_s, start_s)
+    if any(s.late for s in possible):
         quick = _fitting(run, [s for s in suspects if not s.late], budget_s, start_s)
         found = max(found, quick, key=lambda one: -sum(map(_weight, one[0])))
     chosen, length = found
