@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-proof-power bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-preflight bench-compare bench-live bench-agents fit-confidences
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-preflight bench-compare bench-live bench-agents fit-confidences
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -158,6 +158,14 @@ $(REAL_VENV)/.installed: pyproject.toml
 # A part of at most nine minutes; call it again until nothing is left. The campaign must have run bare.
 bench-proof-power: install
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/proof_power.py $(DATA) --minutes $(or $(MINUTES),7) $(ARGS)
+
+# Sound programs as if a cause were suspected: what is confirmed is false.
+bench-proof-sound: install
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/proof_sound.py --minutes $(or $(MINUTES),9) $(ARGS)
+
+# A part of at most nine minutes; call it again until nothing is left. The campaign must have run bare.
+bench-effect-course: install
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/effect_course.py $(DATA) --held --minutes $(or $(MINUTES),9) $(ARGS)
 
 # A part of at most nine minutes; call it again until nothing is left. SCRIPTS: docs/real_scripts.md.
 bench-real: $(REAL_VENV)/.installed

@@ -103,7 +103,7 @@ def diagnose(
         ask = Again(record, say) if not unmeasured else None
         seconds = 0.0 if unmeasured == INTERRUPTED else seconds  # who stops it does not want re-runs either
     elif record.closing is not None and record.closing.cut and not cut_short:
-        unmeasured = "some measurements did not fit after the run; valgap diagnose makes them"
+        unmeasured = "some measurements did not fit after the run; valgap diagnose without --no-rebuild makes them"
     record = with_seen_labels(record)
     record = with_loop_files(with_feature_rows(record)) if images > 0 else record
     taken = time.monotonic() - begun

@@ -54,7 +54,7 @@ class Game:
         self.worth = worth
         self.asked: set[frozenset[str]] = set()
 
-    def answers(self, treatments: Sequence[Intervention]) -> list[dict[str, Answer]] | None:
+    def answers(self, treatments: Sequence[Intervention], among: Sequence[Intervention] = ()) -> list[dict[str, Answer]] | None:
         names = frozenset(t.name for t in treatments)
         self.asked.add(names)
         if names not in self.worth:

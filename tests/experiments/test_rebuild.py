@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.processes import ForkedPopen, forked
+from valgap.diagnosis import diagnose
 from valgap.experiments.rebuild import completed
 from valgap.record.reader import read_record
 from valgap.types import RunRecord
@@ -83,6 +84,11 @@ def test_what_was_cut_short_is_made_as_if_there_had_been_time(folder: Path, monk
     # Made once: it is read the next time.
     assert rebuilt(cut, monkeypatch)[2] == []
     assert (folder / "train.py").read_text() == PROGRAM
+
+
+def test_what_was_left_out_names_the_option_that_left_it_out(folder: Path) -> None:
+    told = {name: diagnose(folder / name, images=0, rebuild=False).unmeasured for name in ("whole", "cut")}
+    assert told["whole"] == "" and "without --no-rebuild" in told["cut"]
 
 
 def test_another_program_is_not_taken_for_the_recorded_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

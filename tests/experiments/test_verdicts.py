@@ -158,7 +158,9 @@ class Joint:
         self.worth, self.missing, self.together = worth, missing, together
         self.asked: list[frozenset[str]] = []
 
-    def answers(self, treatments: Sequence[Intervention]) -> list[dict[str, tuple[float, float]]] | None:
+    def answers(
+        self, treatments: Sequence[Intervention], among: Sequence[Intervention] = ()
+    ) -> list[dict[str, tuple[float, float]]] | None:
         names = frozenset(t.name for t in treatments)
         self.asked.append(names)
         if 1 < len(names) < len(self.worth) and len(self.asked) > self.missing > 0:
@@ -280,9 +282,12 @@ class Arms:
     def __init__(self, right: dict[str, int]) -> None:
         self.right = right
 
-    def results(self, treatments: Sequence[Intervention]) -> list[ArmResult]:
+    def results(self, treatments: Sequence[Intervention], among: Sequence[Intervention] = ()) -> list[ArmResult]:
         count = self.right["".join(sorted(t.name for t in treatments))]
         return [arm_result([i < count for i in range(100)])] * 3
+
+    def trained(self, treatments: Sequence[Intervention]) -> float:
+        return 1.0
 
 
 def looked_at_again(right: dict[str, int]) -> Trial:
@@ -379,6 +384,9 @@ def test_arms_are_cut_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_length(run, 6, 10.0) is None
     # Forked from a program that has paid the ten seconds of its start once.
     assert rest_of_fork(run, 9.0) == 1.0 and rest_of_fork(run, 30.0) == LEAST_REST_S
+    told = replace(run, passes=(replace(run.passes[0], began=8.0), *run.passes[1:]))
+    assert rest_of_fork(told, 5.0) == 2.0, "this machine is faster than it was: what is left after the first pass is known"
+    assert rest_of_fork(told, 1.0) == 9.0, "it waits at an earlier loader"
     longer = choose_length(run, 6, 6 * 115 / 0.85, rest_of_fork(run, 9.0))
     assert longer is not None and (longer.epochs, longer.seconds) == (5, 101.0)
     assert least_budget(run, 6, 1.0) == pytest.approx(6 * (1.0 + 0.25 * 2 * 20.0) / RESERVE)

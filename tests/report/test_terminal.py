@@ -51,6 +51,7 @@ def test_a_typical_run_fits_one_screen(typical: Diagnosis) -> None:
         for word in ("batchnorm_drift", "+12.4", "remedy:", "ruled out"):
             assert word in "\n".join(lines), word
     assert "with every confirmed remedy" in shown(show_diagnosis, typical)
+    assert "3 seeds, 100 validation images" in " ".join(shown(show_diagnosis, typical).split()), "what the verdicts rest on"
 
 
 def test_stages_in_a_line_and_in_a_table(typical: Diagnosis) -> None:

@@ -82,4 +82,12 @@ def treat(case: Case, finding: Finding) -> Intervention:
     return Intervention("fixed_transform", {"phase": "train"})
 
 
-CHECK = Check(code="PRE207", name="excessive_augmentation", stage="read_train", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="PRE207",
+    name="excessive_augmentation",
+    stage="read_train",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    shows_late="what augmentation is good for in the end",
+)

@@ -129,4 +129,12 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
     return drop_from_train(case, finding.subjects)
 
 
-CHECK = Check(code="DAT104", name="wrong_train_labels", stage="files", detect=detect, doc=__doc__ or "", treat=treat)
+CHECK = Check(
+    code="DAT104",
+    name="wrong_train_labels",
+    stage="files",
+    detect=detect,
+    doc=__doc__ or "",
+    treat=treat,
+    shows_late="how many wrong labels it learns by heart",
+)

@@ -66,10 +66,16 @@ class Contest:
 
     def wanted(self, seeds: int) -> list[Group]:
         """The arms that a look at so many seeds needs."""
-        own = [Group()] if self.lab.from_control(self.suspect.treatment) else [Group(), Group((self.suspect.treatment,))]
+        treated = Group((self.suspect.treatment,), short=self.short)
+        own = [Group()] if self.lab.from_control(self.suspect.treatment) else [Group(), treated]
         if self.judged.verdict == "confirmed" or self._waits_for_placebo:
-            own += [Group((self.suspect.treatment,), placebo=True)] if has_placebo(self.suspect.treatment) else []
+            own += [replace(treated, placebo=True)] if has_placebo(self.suspect.treatment) else []
         return [replace(g, seeds=seeds) for g in own]
+
+    @property
+    def short(self) -> bool:
+        """Whether its arms have no more epochs than show what shows early, and the control has more."""
+        return self.lab.short((self.suspect.treatment,))
 
     @property
     def _waits_for_placebo(self) -> bool:
@@ -90,8 +96,11 @@ class Contest:
             if gone is not None:
                 self._close(gone)
                 return
-        before, arms = lab.treated(suspect.treatment, control, seeds)
-        treated = _finished(arms)
+        before, arms = lab.treated(suspect.treatment, control, seeds, self.short)
+        before, treated = _finished(before), _finished(arms)
+        if not before:
+            self._close("the re-runs of the unchanged program hold nothing to compare with")
+            return
         broken = next((a.error for a in arms if a.error is not None), None)
         if broken is not None and (not broken.startswith(OUT_OF_TIME) or len(treated) < min(LEAST_SEEDS, len(arms))):
             self._close(f"the treated program could not be run: {broken}")
@@ -110,6 +119,7 @@ class Contest:
         self.seeds, self._samples = found.right[1].shape
         self._spreads = found.spreads()
         effect = self._with_best(measure(found, self.tried, self.look))
+        effect = replace(effect, trained=lab.trained((suspect.treatment,)))
         told = judge_effect(effect, suspect.expected)
         verdict, reason = told.verdict, told.reason
         if suspect.by_stage:
@@ -131,8 +141,9 @@ class Contest:
         needed = self._needed()
         if not needed:
             return 0.0
-        arms = len(self.lab.missing(self.wanted(self.seeds + 1))) or 1
-        return 1.0 / (needed * arms * max(self.lab.runner.expected_s, 1e-3))
+        lab = self.lab
+        arms = sum(map(lab.weight, lab.missing(self.wanted(self.seeds + 1)))) or 1.0
+        return 1.0 / (needed * arms * max(lab.runner.expected_s, 1e-3))
 
     def more_s(self) -> float | None:
         """Seconds of re-runs that would decide it, as things stand; None where it is decided, or no seeds are likely to."""
@@ -146,8 +157,7 @@ class Contest:
         return self._seconds_to(self.seeds + needed) if needed else None
 
     def _seconds_to(self, seeds: int) -> float:
-        rounds = -(-self.lab.unfinished(self.wanted(seeds)) // self.lab.runner.parallel)
-        return rounds * self.lab.runner.expected_s
+        return self.lab.seconds(self.lab.unfinished(self.wanted(seeds)))
 
     def _needed(self) -> int:
         """How many more seeds give a verdict, as things stand; 0 where there is one, or where none would give it."""
@@ -192,7 +202,7 @@ class Contest:
 
     def _against_placebo(self, effect: Effect, reason: str, treated: Sequence[ArmResult]) -> tuple[Verdict, str]:
         lab, suspect = self.lab, self.suspect
-        at_random = _finished(lab.arms((suspect.treatment,), len(treated), placebo=True))
+        at_random = _finished(lab.arms((suspect.treatment,), len(treated), placebo=True, short=self.short))
         found = compared(at_random, treated[: len(at_random)]) if len(at_random) >= LEAST_SEEDS else None
         if found is None:
             return "inconclusive", f"{reason}; as many samples at random could not be tried"
@@ -281,7 +291,7 @@ def _groups(looks: Mapping[Contest, int]) -> list[Group]:
 
 
 def _fits(lab: Lab, looks: Mapping[Contest, int], kept_s: float) -> bool:
-    return lab.time_for(len(lab.missing(_groups(looks))), kept_s)
+    return lab.time_for(lab.missing(_groups(looks)), kept_s)
 
 
 def _fewer(lab: Lab, contests: Sequence[Contest], kept_s: float) -> dict[Contest, int]:

@@ -27,8 +27,8 @@ Values = npt.NDArray[np.float64]  # (2, S, N): right, and loss with its sign tur
 class Experiment(Protocol):
     """Where joint treatments are measured."""
 
-    def answers(self, treatments: Sequence[Intervention]) -> Answers:
-        """Per seed, by sample name, the answer; None where an arm failed."""
+    def answers(self, treatments: Sequence[Intervention], among: Sequence[Intervention] = ()) -> Answers:
+        """Per seed, by sample name, the answer; None where an arm failed. ``among``: all whose sets are compared."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,19 @@ class Joint:
         found: Values = sum((self._shares[n] for n in names), np.zeros(()))
         right, fallen = found[0], found[1]
         known = bool(np.isfinite(fallen).all())
+        # Where one of them needs long arms, all of them have had some.
+        trained = max(c.effect.trained for c in self.confirmed.values())
         if self._by_sample:
             value, low, high, p_value = paired_effect(right)
             seeds, samples = right.shape
-            return Effect(100 * value, 100 * low, 100 * high, p_value, seeds, samples, nats(fallen) if known else None)
+            fall = nats(fallen) if known else None
+            return Effect(100 * value, 100 * low, 100 * high, p_value, seeds, samples, fall, trained=trained)
         alone = [self.confirmed[n].effect for n in names]
         value, first = 100 * float(right.mean()), alone[0]
         move = value - sum(e.value for e in alone)  # the intervals of the effects alone, around the share
         low, high = sum(e.low for e in alone) + move, sum(e.high for e in alone) + move
         fall = _moved([e.nats for e in alone], float(fallen.mean())) if known else None
-        return Effect(value, low, high, first.p_value, first.seeds, first.samples, fall)
+        return Effect(value, low, high, first.p_value, first.seeds, first.samples, fall, trained=trained)
 
     @property
     def complete(self) -> bool:
@@ -84,7 +87,8 @@ class Joint:
     def _measured(self, names: frozenset[str]) -> Answers:
         """The answers with these causes removed."""
         if names not in self._known:
-            self._known[names] = self.lab.answers([self.confirmed[n].treatment for n in self.names if n in names])
+            removed = [self.confirmed[n].treatment for n in self.names if n in names]
+            self._known[names] = self.lab.answers(removed, [c.treatment for c in self.confirmed.values()])
         return self._known[names]
 
     def _measured_shares(self) -> dict[str, Values] | None:

@@ -12,10 +12,11 @@ import numpy as np
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.arm_result import OUT_OF_TIME as OUT_OF_TIME
 from valgap.experiments.arm_result import ArmResult, below, last_scored
+from valgap.experiments.course import after
 from valgap.experiments.halved import of_seed
 from valgap.experiments.joint import Answer
 from valgap.experiments.placebo import placebo
-from valgap.experiments.plan import SEEDS, Length, recorded_threads
+from valgap.experiments.plan import SEEDS, Length, recorded_epochs, recorded_threads
 from valgap.experiments.runner import Runner
 from valgap.experiments.scoring import (
     PLAIN,
@@ -49,16 +50,21 @@ Compare = Callable[[RunRecord], CaseStages]
 
 @dataclass(frozen=True)
 class Group:
-    """The same program under the same changes, in the first ``seeds`` seeds; ``placebo``: as many samples at random instead."""
+    """The same program under the same changes, in the first ``seeds`` seeds.
+
+    ``placebo``: as many samples at random instead. ``short``: no more epochs than show what shows early.
+    """
 
     treatments: tuple[Intervention, ...] = ()
     seeds: int = 0
     placebo: bool = False
+    short: bool = False
 
     @property
     def key(self) -> str:
         """Equal for equal changes, in whatever order."""
-        return f"{'placebo of ' if self.placebo else ''}{sorted(map(repr, self.treatments))!r}"
+        kind = "short " * self.short + "placebo of " * self.placebo
+        return f"{kind}{sorted(map(repr, self.treatments))!r}"
 
 
 def named_as_in(run: RunRecord, arm: ArmResult) -> ArmResult:
@@ -80,7 +86,11 @@ def trained_at_once(run: RunRecord) -> bool:
 
 
 class Lab:
-    """Runs the arms of one diagnosis: same program, length and seeds; they differ in their interventions only."""
+    """Runs the arms of one diagnosis: same program and seeds; they differ in their interventions only.
+
+    ``early``: changes whose effect a few epochs show. Where arms have two lengths, these have the short one, and are held
+    against the control as it stood after as many epochs.
+    """
 
     def __init__(
         self,
@@ -90,6 +100,7 @@ class Lab:
         runner: Runner,
         rescores: Sequence[Intervention] = (),
         compare: Compare | None = None,
+        early: Sequence[Intervention] = (),
     ) -> None:
         self.run = run
         self.base = replace(base, epochs=length.epochs, fraction=length.fraction)
@@ -104,6 +115,8 @@ class Lab:
         self.notes: list[str] = []
         self.rescores = list(rescores)
         self.compare = compare
+        self._early = list(early) if length.short else []
+        runner.weight = self.weight
         self.reads_controls = True  # whether checks are asked about the records of unchanged arms
         self._done: dict[str, list[ArmResult]] = {}
 
@@ -112,10 +125,31 @@ class Lab:
         """Whether every seed would give the very same answers: nothing is trained, and nothing drawn."""
         return bool(self.base.weights) and not self.random
 
+    def short(self, treatments: Sequence[Intervention]) -> bool:
+        """Whether what is compared under these, or some of them, has arms of the short length."""
+        return bool(treatments) and all(t in self._early for t in treatments)
+
+    def lengthen(self) -> None:
+        """From now on all arms go on as long as the control."""
+        self._early.clear()
+
+    def trained(self, treatments: Sequence[Intervention]) -> float:
+        """Which share of the recorded training the arms have in which these are compared; 1: all, or recorded weights."""
+        total = recorded_epochs(self.run)
+        if self.base.weights or not total or (self.length.whole() and not self.short(treatments)):
+            return 1.0
+        epochs = self.length.short if self.short(treatments) else self.length.epochs or total
+        return min(1.0, self.length.fraction * epochs / total)
+
+    def weight(self, spec: ArmSpec) -> float:
+        """How long an arm takes, beside one of full length."""
+        short = self.length.short and spec.epochs == self.length.short
+        return self.length.short_s / self.length.seconds if short else 1.0
+
     def specs(self, group: Group) -> list[ArmSpec]:
         """One per seed."""
         treatments = group.treatments
-        base = self.base
+        base = replace(self.base, epochs=self.length.short) if group.short else self.base
         shortened = not self.length.whole() and not base.weights
         closing = CONTROL_CLOSING if shortened and not treatments else 0.0
         for treatment in treatments:
@@ -147,12 +181,13 @@ class Lab:
                 wanted |= {(group.key, s.seed): s for s in self.specs(group)[done : 1 if self.alike else None]}
         return list(wanted.values())
 
-    def unfinished(self, groups: Sequence[Group]) -> int:
-        """How many arms of these groups have not finished: those that were cut off, or fail, count as well."""
-        left = 0
-        for key, seeds in {g.key: max(o.seeds for o in groups if o.key == g.key) for g in groups}.items():
-            left += (1 if self.alike else seeds) - sum(a.error is None for a in self._done.get(key, ())[:seeds])
-        return left
+    def unfinished(self, groups: Sequence[Group]) -> list[ArmSpec]:
+        """The arms of these groups that have not finished: those that were cut off, or fail, count as well."""
+        wanted: dict[tuple[str, int], ArmSpec] = {}
+        for group in groups:
+            sound = sum(a.error is None for a in self._done.get(group.key, ())[: group.seeds])
+            wanted |= {(group.key, s.seed): s for s in self.specs(group)[sound : 1 if self.alike else None]}
+        return list(wanted.values())
 
     def prepare(self, groups: Sequence[Group]) -> None:
         """Run what is missing of these groups, all at once: seed by seed, so that all have as many when the time ends."""
@@ -172,9 +207,11 @@ class Lab:
             self.reused += sum(a.reused for a in new)
             self._done[key] = [*self._done.get(key, ()), *new]
 
-    def arms(self, treatments: Sequence[Intervention], seeds: int = 0, placebo: bool = False) -> list[ArmResult]:
+    def arms(
+        self, treatments: Sequence[Intervention], seeds: int = 0, placebo: bool = False, short: bool = False
+    ) -> list[ArmResult]:
         """The arms under these program treatments, in the first ``seeds`` seeds (0: in as many as joint treatments have)."""
-        group = Group(tuple(treatments), seeds or self.seeds, placebo)
+        group = Group(tuple(treatments), seeds or self.seeds, placebo, short)
         self.prepare([group])
         done = self._done[group.key]
         if self.alike:
@@ -258,9 +295,14 @@ class Lab:
         return rescored(sound, self.rescores.index(treatment), self.random) if sound else None
 
     def treated(
-        self, treatment: Intervention, control: Sequence[ArmResult], seeds: int = 0
+        self, treatment: Intervention, control: Sequence[ArmResult], seeds: int = 0, short: bool = False
     ) -> tuple[Sequence[ArmResult], Sequence[ArmResult]]:
-        """(what to compare with, the treated): the control's own scores where these are enough, else arms of their own."""
+        """(what to compare with, the treated): the control's own scores where these are enough, else arms of their own.
+
+        ``short``: both after as many epochs as show what shows early.
+        """
+        if short:
+            return self._cut(control), self.arms((treatment,), seeds, short=True)
         if treatment.name in ("score_renamed", "score_best_epoch"):
             return control, [scored_under(a, treatment) for a in control]
         if treatment in self.rescores:
@@ -268,6 +310,14 @@ class Lab:
             if found is not None:
                 return found
         return control, self.arms((treatment,), seeds)
+
+    def _cut(self, control: Sequence[ArmResult]) -> list[ArmResult]:
+        """The control as it stood when short arms end."""
+        return [self._cut_one(arm) if arm.error is None else arm for arm in control]
+
+    def _cut_one(self, arm: ArmResult) -> ArmResult:
+        stood = after([arm], self.length.short)
+        return stood[0] if stood else replace(arm, error="it validated nothing within the epochs that are compared")
 
     def symptom_gone(self, suspect: Suspect, control: Sequence[ArmResult]) -> str | None:
         """Why the shortened program is no test of this cause; None when its own check still sees it."""
@@ -282,14 +332,26 @@ class Lab:
             return None  # judged on the image files, which are the same however short the program is
         return "the symptom does not survive the shortening of the program; give a larger --budget"
 
-    def time_for(self, arms: int, kept_s: float = 0.0) -> bool:
-        """Whether so many more arms end within the budget, but for ``kept_s`` seconds of it, as far as one can tell."""
-        rounds = -(-arms // self.runner.parallel)
-        return time.monotonic() + rounds * self.runner.expected_s < self.runner.deadline - kept_s
+    def seconds(self, arms: Iterable[ArmSpec]) -> float:
+        """What these arms take side by side, as far as one can tell."""
+        busy = [0.0] * self.runner.parallel
+        for weight in sorted(map(self.weight, arms), reverse=True):
+            busy[busy.index(min(busy))] += weight
+        return max(busy) * self.runner.expected_s
 
-    def results(self, treatments: Sequence[Intervention], seeds: int = 0) -> list[ArmResult]:
-        """The arms under all of these treatments together, those of the score included; ``seeds`` 0: as many as usual."""
+    def time_for(self, arms: Iterable[ArmSpec], kept_s: float = 0.0) -> bool:
+        """Whether these arms end within the budget, but for ``kept_s`` seconds of it, as far as one can tell."""
+        return time.monotonic() + self.seconds(arms) < self.runner.deadline - kept_s
+
+    def results(self, treatments: Sequence[Intervention], seeds: int = 0, among: Sequence[Intervention] = ()) -> list[ArmResult]:
+        """The arms under all of these treatments together, those of the score included; ``seeds`` 0: as many as usual.
+
+        ``among``: all treatments that are compared with each other. Where a few epochs show the effects of all of these, the
+        arms have no more.
+        """
         programs = list(self.programs_of(treatments, seeds or self.seeds).treatments)
+        if self.short(among):
+            return self.arms(programs, seeds, short=True) if programs else self._cut(self.arms((), seeds))
         # The best epoch is one of all passes, of which a finished model that is scored again has the last only.
         epochs = [t for t in treatments if t.name == "score_best_epoch"]
         again = len(programs) == 1 and not epochs and PLAIN not in treatments
@@ -307,9 +369,9 @@ class Lab:
         """The arms that ``results`` of these treatments needs."""
         return Group(tuple(t for t in treatments if not is_score(t) and t != PLAIN), seeds)
 
-    def answers(self, treatments: Sequence[Intervention]) -> list[dict[str, Answer]] | None:
-        """Per seed, by sample name, the answer under all of these; None where an arm failed."""
-        arms = self.results(treatments)
+    def answers(self, treatments: Sequence[Intervention], among: Sequence[Intervention] = ()) -> list[dict[str, Answer]] | None:
+        """Per seed, by sample name, the answer under all of these; None where an arm failed. ``among``: as in ``results``."""
+        arms = self.results(treatments, among=among)
         if any(a.error is not None for a in arms):
             return None
         tables = [(a.correct(), a.losses()) for a in arms]

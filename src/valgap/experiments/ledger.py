@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from valgap.experiments.full_length import at_full_length
 from valgap.experiments.joint import Confirmed, Experiment, Joint
 from valgap.experiments.scoring import misleads_probe
 from valgap.types import STAGE_WORDS, STAGES, Diagnosis, Effect, Finding, LedgerLine, Measured, StageShare
@@ -90,8 +91,12 @@ def _gain(share: StageShare) -> LedgerLine:
 
 def _line(cause: Confirmed, effect: Effect, alone: bool) -> LedgerLine:
     value, low, high = round(effect.value, 1), round(effect.low, 1), round(effect.high, 1)
-    note = "alone: joint re-runs are missing" if alone else ""
-    return LedgerLine(cause.name, value, low, high, note, stage=cause.stage, nats=effect.nats, alone=alone)
+    whole, whole_nats = at_full_length(effect)
+    notes = ["alone: joint re-runs are missing"] if alone else []
+    if whole is not None:
+        notes.append(f"in {effect.trained:.0%} of the training; in all of it {whole.low:+.0f} .. {whole.high:+.0f}")
+    line = LedgerLine(cause.name, value, low, high, "; ".join(notes), stage=cause.stage, nats=effect.nats, alone=alone)
+    return replace(line, whole=whole, whole_nats=whole_nats)
 
 
 def attainable(diagnosis: Diagnosis) -> float | None:

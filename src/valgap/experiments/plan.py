@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -21,8 +21,12 @@ SIDE_BY_SIDE = 1.4
 BESIDE = 0.8
 # What a forked arm takes beside its epochs at least: a folder is made, a record is written and read.
 LEAST_REST_S = 0.5
+# A program that took this share of the recorded time to wait does so where its first pass began.
+SAME_PLACE = 0.4
 MIN_EPOCHS = 2
 MIN_FRACTION = 0.25
+# Arms of causes that show late have this share of the recorded training at least.
+LONG_ENOUGH = 0.75
 LEAST_SHARE_S = 60.0  # a share of the program's own time is at least that
 UNITS = {"": 60.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -49,10 +53,31 @@ class Length:
     fraction: float  # share of the training samples
     seconds: float  # expected, per arm
     as_recorded: bool = False  # whether so many training passes are all that the record holds whole
+    # Of arms whose effect a few epochs show, where these have fewer: training passes and expected seconds. 0: as all others.
+    short: int = 0
+    short_s: float = 0.0
 
     def whole(self) -> bool:
-        """Whether arms are as long as the recorded program."""
+        """Whether arms are as long as the recorded program: the control, and all that is said to have no ``short`` ones."""
         return (self.epochs == 0 or self.as_recorded) and self.fraction == 1.0
+
+    def long_enough(self, total: int) -> bool:
+        """Whether arms of a program of ``total`` training passes show what comes late."""
+        return self.whole() or self.fraction * (self.epochs or total) >= LONG_ENOUGH * total
+
+
+@dataclass(frozen=True)
+class Need:
+    """How many arms there will be: of full length, and of those that a few epochs suffice."""
+
+    long: int
+    short: int = 0
+    late: bool = False  # whether what comes late in a training must show
+
+    @property
+    def arms(self) -> int:
+        """All of them."""
+        return self.long + self.short
 
 
 def recorded_epochs(run: RunRecord) -> int:
@@ -84,8 +109,14 @@ def epoch_seconds(run: RunRecord) -> tuple[float, float]:
 
 
 def rest_of_fork(run: RunRecord, waited_s: float) -> float:
-    """Seconds that an arm takes beside its epochs when it is forked from a program that took ``waited_s`` to its first loader."""
-    return max(LEAST_REST_S, epoch_seconds(run)[0] - waited_s)
+    """Seconds that an arm takes beside its epochs when it is forked from a program that took ``waited_s`` to its first loader.
+
+    The record says when its first pass began, on the machine as busy as it was then. Only where the program waits far earlier,
+    at a loader that no model is called on, is what it took now all that is known.
+    """
+    before = run.passes[0].began if run.passes else -1.0
+    begun = before if 0 < before * SAME_PLACE <= waited_s else waited_s
+    return max(LEAST_REST_S, epoch_seconds(run)[0] - begun)
 
 
 def arms_in_parallel(run: RunRecord) -> int:
@@ -130,14 +161,48 @@ def _gain(run: RunRecord) -> float:
     return max(SIDE_BY_SIDE, BESIDE * parallel) if as_before else SIDE_BY_SIDE
 
 
-def least_budget(run: RunRecord, arms: int, start_s: float | None = None) -> float:
-    """Seconds in which the shortest arms fit, ``arms`` of them; ``start_s``: what each takes beside its epochs."""
+def least_budget(run: RunRecord, arms: int, start_s: float | None = None, late: bool = False) -> float:
+    """Seconds in which the shortest arms fit, ``arms`` of them; ``start_s``: what each takes beside its epochs.
+
+    ``late``: the shortest that show what comes late in a training.
+    """
     start, epoch = epoch_seconds(run)
     start = start if start_s is None else start_s
     total = recorded_epochs(run)
-    least = min(MIN_EPOCHS, total) if can_stop_early(run) else total
+    least = MIN_FRACTION * (min(MIN_EPOCHS, total) if can_stop_early(run) else total)
+    if late:
+        least = _long_epochs(total) if can_stop_early(run) else total
     gain = _gain(run)
-    return max(1, arms) * (start + MIN_FRACTION * least * epoch) / (gain * RESERVE)
+    return max(1, arms) * (start + least * epoch) / (gain * RESERVE)
+
+
+def _long_epochs(total: int) -> int:
+    """The fewest training passes that are long enough for what comes late."""
+    return math.ceil(LONG_ENOUGH * total)
+
+
+def needed_length(run: RunRecord, need: Need, budget_s: float, start_s: float | None = None) -> Length | None:
+    """The longest arms that fit, long enough for what comes late where that must show; None when these do not fit.
+
+    Where not all arms can be so long, those that a few epochs suffice have fewer: a control that goes on has stood there, too.
+    """
+    alike = choose_length(run, need.arms, budget_s, start_s)
+    total = recorded_epochs(run)
+    if not need.late or (alike is not None and alike.long_enough(total)):
+        return alike
+    if not need.short or not can_stop_early(run):
+        return None
+    start, epoch = epoch_seconds(run)
+    start = start if start_s is None else start_s
+    seconds = _gain(run) * RESERVE * budget_s
+    for epochs in (total, _long_epochs(total)):
+        each = (seconds - need.long * (start + epochs * epoch)) / need.short
+        short = math.floor((each - start) / epoch)
+        if MIN_EPOCHS <= short < epochs:
+            stopped = stopped_after(run) if epochs == total else epochs
+            whole = Length(stopped, 1.0, start + epochs * epoch, epochs == total and stopped > 0)
+            return replace(whole, short=short, short_s=start + short * epoch)
+    return None
 
 
 def choose_length(run: RunRecord, arms: int, budget_s: float, start_s: float | None = None) -> Length | None:

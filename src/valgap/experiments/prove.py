@@ -125,19 +125,26 @@ def _tried(
         scored = quick.run(diagnosis, begun)
     if length is None or (scored is not None and not trains_easily(run, chosen, budget_s, rest)):
         judged = scored or replace(diagnosis, judged=merged(diagnosis, [*settled, *left_out]))
-        return _with_left_out(judged, left_out, least_budget(run, 2 * SEEDS, rest) - budget_s)
-    length = like_before(runner.folder, base, length, recorded_epochs(run))
-    lab = Lab(run, base, length, runner, [s.treatment for s in chosen if is_rescore(s.treatment)], compare)
+        return _with_left_out(judged, left_out, lambda late: least_budget(run, 2 * SEEDS, rest, late) - budget_s)
+    length = like_before(runner.folder, base, length, recorded_epochs(run), any(s.late for s in chosen))
+    rescores = [s.treatment for s in chosen if is_rescore(s.treatment)]
+    lab = Lab(run, base, length, runner, rescores, compare, [s.treatment for s in chosen if s.early])
     trained = Trial(lab, chosen, [*settled, *left_out]).run(diagnosis, begun)
     # On a machine that is busier now than it was, arms may not end in time: then the recorded weights have the word.
     judged = scored if scored is not None and _measured(scored) > _measured(trained) else trained
-    return _with_left_out(judged, left_out, SEEDS * length.seconds / runner.parallel)
+    one_more = SEEDS * length.seconds / runner.parallel
+    whole = least_budget(run, 2 * SEEDS, rest, late=True) - budget_s
+    return _with_left_out(judged, left_out, lambda late: max(one_more, whole) if late else one_more)
 
 
-def _with_left_out(diagnosis: Diagnosis, left_out: Sequence[Judged], seconds: float) -> Diagnosis:
-    """The diagnosis, which proposes so much more time for what the budget left out and nothing else has judged."""
+def _with_left_out(diagnosis: Diagnosis, left_out: Sequence[Judged], seconds: Callable[[bool], float]) -> Diagnosis:
+    """The diagnosis, which proposes more time for what the budget left out and nothing else has judged.
+
+    ``seconds``: so much of it, by whether a cause takes a whole training to show.
+    """
     open_now = {j.check.code for j in diagnosis.findings if j.verdict == "untested"}
-    more = [Proposal(j.check.code, round(max(1.0, seconds), 1)) for j in left_out if j.check.code in open_now]
+    left = [j.check for j in left_out if j.check.code in open_now]
+    more = [Proposal(c.code, round(max(1.0, seconds(bool(c.whole_training))), 1)) for c in left]
     return replace(diagnosis, proposals=tuple(sorted((*diagnosis.proposals, *more), key=lambda p: p.seconds)))
 
 
@@ -181,5 +188,5 @@ def _without_training(
 class _Nothing:
     """No experiment: the ledger then holds what the record alone says."""
 
-    def answers(self, treatments: Sequence[Intervention]) -> None:
+    def answers(self, treatments: Sequence[Intervention], among: Sequence[Intervention] = ()) -> None:
         return None

@@ -92,6 +92,7 @@ class Runner:
         self._warm = warm and not gpus and can_fork()
         self._programs: dict[Path, WaitingProgram] = {}
         self._forked: set[Path] = set()
+        self.weight: Callable[[ArmSpec], float] = lambda spec: 1.0  # how long one takes, beside an arm of full length
         self.cold: list[str] = []  # why arms could not be forked
         self.forks = 0
 
@@ -148,7 +149,7 @@ class Runner:
                     self._janitor.forgets(GROUP, process.pid)
                     if reason is None:
                         results[i] = self._collect(specs[i], process.poll() or 0)
-                        took = time.monotonic() - one.begun  # of a fork, without what it shares with others
+                        took = (time.monotonic() - one.begun) / self.weight(specs[i])  # of a fork, without what it shares
                         self.expected_s = (self.expected_s + took) / 2 if self.expected_s else took
                     else:
                         _stop(process)

@@ -11,8 +11,8 @@ from pathlib import Path
 from valgap.experiments.arm import RESULT_FILE, SPEC_FILE, ArmSpec
 from valgap.experiments.halved import HALF, can_be_halved, is_halved
 from valgap.experiments.placebo import has_placebo
-from valgap.experiments.plan import SEEDS, Length, choose_length, least_budget
-from valgap.experiments.scoring import PLAIN, is_arguments, is_rescore, is_score
+from valgap.experiments.plan import SEEDS, Length, Need, least_budget, needed_length
+from valgap.experiments.scoring import PLAIN, is_arguments, is_evaluation, is_rescore, is_score
 from valgap.experiments.seen_again import SEE_AGAIN, can_be_seen_again
 from valgap.types import TRAINED, Case, CaseStages, Diagnosis, Finding, Intervention, Judged, RunRecord, Untreatable
 
@@ -28,9 +28,11 @@ TRIED_AS_STAGE = "not tried by itself: its stage is tried as a whole, under anot
 NO_TREATMENT = "not tried: no change to the running program removes this cause, so that it is judged on evidence alone"
 
 
-def too_small(run: RunRecord, arms: int, start_s: float | None = None) -> str:
-    """Why a cause was not tried, with the budget that would do."""
-    minutes = math.ceil(least_budget(run, arms, start_s) / 60)
+def too_small(run: RunRecord, arms: int, start_s: float | None = None, late: str = "") -> str:
+    """Why a cause was not tried, with the budget that would do; ``late``: what takes a whole training to show."""
+    minutes = math.ceil(least_budget(run, arms, start_s, bool(late)) / 60)
+    if late:
+        return f"not tried: only re-runs of the whole training show {late}; --budget {minutes}m would do for them"
     return f"not tried: the time budget is too small; --budget {minutes}m would do for the likeliest cause"
 
 
@@ -47,6 +49,17 @@ class Suspect:
     def expected(self) -> float:
         """Sign of the effect: -1 where validation is too good, and where what is tried makes it worse."""
         return -1.0 if self.finding.severity_points < 0 or is_halved(self.treatment) else 1.0
+
+    @property
+    def late(self) -> str:
+        """What takes a whole training to show its effect, in words; empty where a few epochs show it, or recorded weights."""
+        trains = not is_evaluation(self.treatment) and self.treatment != SEE_AGAIN
+        return self.judged.check.whole_training if trains else ""
+
+    @property
+    def early(self) -> bool:
+        """Whether arms of its own, in which a few epochs suffice, show its effect."""
+        return not self.late and _has_arms(self.treatment)
 
 
 class NotRepeatableError(Exception):
@@ -157,25 +170,44 @@ def _numbers(value: object) -> list[int]:
 def fit(
     run: RunRecord, suspects: Sequence[Suspect], budget_s: float, start_s: float | None = None
 ) -> tuple[list[Suspect], Length | None, list[Judged]]:
-    """(those that are tried, how long the arms are, those that the budget leaves out); ``start_s`` as in ``choose_length``."""
+    """(those that are tried, how long the arms are, those that the budget leaves out); ``start_s`` as in ``choose_length``.
+
+    Causes that show late need long arms, which may leave no time for others: what weighs more in all is tried.
+    """
+    possible = [s for s in suspects if not s.late or needed_length(run, need_of([s]), budget_s, start_s) is not None]
+    found = _fitting(run, possible, budget_s, start_s)
+    if any(s.late for s in possible):
+        quick = _fitting(run, [s for s in suspects if not s.late], budget_s, start_s)
+        found = max(found, quick, key=lambda one: -sum(map(_weight, one[0])))
+    chosen, length = found
+    likeliest = next((s for s in suspects if s not in chosen and not s.late), None)
+    reason = too_small(run, number_of_arms([likeliest]), start_s) if likeliest is not None else ""
+    left_out = [s for s in suspects if s not in chosen]
+    told = [too_small(run, number_of_arms([s]), start_s, s.late) if s.late else reason for s in left_out]
+    return chosen, length, [replace(s.judged, reason=why) for s, why in zip(left_out, told, strict=True)]
+
+
+def _fitting(
+    run: RunRecord, suspects: Sequence[Suspect], budget_s: float, start_s: float | None
+) -> tuple[list[Suspect], Length | None]:
+    """The most of the suspects, the first of them, whose arms fit, and how long these are."""
     chosen = list(suspects)
-    left_out: list[Judged] = []
-    reason = too_small(run, number_of_arms(chosen[:1]), start_s) if chosen else ""
     while chosen:
-        length = choose_length(run, number_of_arms(chosen), budget_s, start_s)
+        length = needed_length(run, need_of(chosen), budget_s, start_s)
         if length is not None:
-            return chosen, length, left_out
+            return chosen, length
         last = next((s for s in reversed(chosen) if not is_score(s.treatment)), None)
         if last is None:
             break
         chosen.remove(last)
-        left_out.append(replace(last.judged, reason=reason))
-    left_out += [replace(s.judged, reason=reason) for s in chosen]
-    return [], None, left_out
+    return [], None
 
 
-def like_before(folder: Path, base: ArmSpec, length: Length, total: int) -> Length:
-    """The length of control arms that an earlier call finished, unless the new budget allows arms twice as long."""
+def like_before(folder: Path, base: ArmSpec, length: Length, total: int, late: bool = False) -> Length:
+    """The length of control arms that an earlier call finished, unless the new budget allows arms twice as long.
+
+    ``late``: as long as what comes late needs, at least.
+    """
     best = length
     for file in sorted(folder.glob(f"*/{SPEC_FILE}")):
         spec = ArmSpec.from_json(json.loads(file.read_text()))
@@ -184,15 +216,31 @@ def like_before(folder: Path, base: ArmSpec, length: Length, total: int) -> Leng
             continue
         old, new = spec.epochs or total, length.epochs or total
         if old <= new < 2 * old and (best is length or spec.epochs > best.epochs):
-            best = replace(length, epochs=spec.epochs, as_recorded=length.as_recorded and spec.epochs == length.epochs)
+            known = replace(length, epochs=spec.epochs, as_recorded=length.as_recorded and spec.epochs == length.epochs)
+            best = known if known.short < old and (not late or known.long_enough(total)) else best
     return best
 
 
 def number_of_arms(suspects: Sequence[Suspect]) -> int:
     """Control and treatments in all seeds; joint treatments as if the two costliest are confirmed."""
-    programs = sum(_times(s.treatment) for s in suspects if not is_score(s.treatment) and not is_rescore(s.treatment))
-    placebos = sum(has_placebo(s.treatment) for s in suspects)
-    return SEEDS * (1 + programs + placebos + (1 if len(suspects) >= 2 and programs >= 2 else 0))
+    return need_of(suspects).arms
+
+
+def need_of(suspects: Sequence[Suspect]) -> Need:
+    """The arms of ``number_of_arms``, by the length that they need."""
+    times = {True: 0, False: 0}
+    for s in suspects:
+        times[bool(s.late)] += (_times(s.treatment) if _has_arms(s.treatment) else 0) + has_placebo(s.treatment)
+    programs = sum(_times(s.treatment) for s in suspects if _has_arms(s.treatment))
+    joint = 1 if len(suspects) >= 2 and programs >= 2 else 0
+    late = any(s.late for s in suspects)
+    times[late] += joint
+    return Need(SEEDS * (1 + times[True]), SEEDS * times[False], late)
+
+
+def _has_arms(treatment: Intervention) -> bool:
+    """Whether arms of its own show its effect: neither a score of the control's nor of its finished model."""
+    return not is_score(treatment) and not is_rescore(treatment)
 
 
 def _times(treatment: Intervention) -> int:

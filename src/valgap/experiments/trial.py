@@ -66,6 +66,7 @@ class Trial:
         contests = contests if problem is None else []
         if problem is not None:
             self.settled += [replace(s.judged, verdict="inconclusive", reason=problem) for s in self.chosen]
+        self._tell_short([c for c in contests if c.short])
         first_looks(lab, contests)
         decide(lab, contests, self._kept_s(contests))
         self.settled += [c.judged for c in contests]
@@ -74,8 +75,9 @@ class Trial:
         found = account(diagnosis, lab, causes)  # first, so that its joint re-runs come before those of the screening
         late = self._decided_late(contests)
         proposals = self.proposals(contests)
-        if late:
-            confirmed += late
+        lengthened = self._lengthened([*confirmed, *late], control)
+        if late or lengthened:
+            confirmed = lengthened or [*confirmed, *late]
             causes = _in_order(confirmed)
             found = account(diagnosis, lab, causes)
         if problem is None and self.screens:
@@ -95,13 +97,52 @@ class Trial:
             proposals=proposals,
         )
 
+    def _tell_short(self, contests: Sequence[Contest]) -> None:
+        """Whose arms end before the control does."""
+        if contests:
+            names, lab = ", ".join(c.judged.check.name for c in contests), self.lab
+            ends = f"after {lab.length.short} of {recorded_epochs(lab.run)} epochs"
+            lab.notes.append(f"re-runs of {names} end {ends}, which show it, and are held against the others as they stood then")
+
+    def _lengthened(
+        self, confirmed: Sequence[tuple[Suspect, Effect]], control: Sequence[ArmResult]
+    ) -> list[tuple[Suspect, Effect]]:
+        """The confirmed causes with their effects in whole arms, where short ones proved some and there is time; else none."""
+        lab, found = self.lab, []
+        if not any(lab.short((s.treatment,)) for s, _ in confirmed):
+            return []
+        own = [Group((s.treatment,), lab.seeds) for s, _ in confirmed if lab.short((s.treatment,))]
+        together = [lab.programs_of([s.treatment for s, _ in confirmed], lab.seeds)] if len(confirmed) > 1 else []
+        if not lab.time_for(lab.missing([*own, *together])):
+            return []
+        lab.prepare(own)
+        for suspect, effect in confirmed:
+            if lab.short((suspect.treatment,)):
+                arms = lab.arms((suspect.treatment,))
+                both = compared(control, arms) if all(a.error is None for a in (*control, *arms)) else None
+                if both is None:
+                    return []
+                whole = replace(measure(both, len(self.chosen)), trained=lab.trained(()))
+                ends = f"{lab.length.short} of {recorded_epochs(lab.run)}"
+                name = suspect.judged.check.name
+                lab.notes.append(
+                    f"{name}: {effect.value:+.1f} points after {ends} epochs, {whole.value:+.1f} in re-runs that go on"
+                )
+                effect = whole
+            found.append((suspect, effect))
+        lab.lengthen()
+        return found
+
     def _tell_courses(self, control: Sequence[ArmResult], causes: Sequence[Confirmed]) -> None:
         """Of shortened arms, where each confirmed cause's effect leads."""
         lab = self.lab
         for one in causes if lab.length.fraction == 1.0 and not lab.base.weights else ():
             if is_score(one.treatment) or one.treatment in lab.rescores:
                 continue
-            told = course(one.name, control, lab.arms((one.treatment,)), lab.length.epochs, recorded_epochs(lab.run))
+            short = lab.short((one.treatment,))
+            epochs = lab.length.short if short else lab.length.epochs
+            treated = lab.arms((one.treatment,), short=short)
+            told = course(one.name, control, treated, epochs, recorded_epochs(lab.run))
             lab.notes += [told] if told else []
 
     def proposals(self, contests: Sequence[Contest]) -> tuple[Proposal, ...]:
@@ -144,7 +185,7 @@ class Trial:
             own = in_place(stages, known)
             if look > 1 and lab.alike:
                 return None  # every seed gives the same
-            if not lab.time_for(len(lab.missing(lab.programs_of(g, seeds) for g in (removed, [*removed, *own])))):
+            if not lab.time_for(lab.missing(lab.programs_of(g, seeds) for g in (removed, [*removed, *own]))):
                 return None
             before, after = lab.results(removed, seeds), lab.results([*removed, *own], seeds)
             both = min(len(before), len(after))
@@ -199,13 +240,14 @@ class Trial:
         for suspect in tried:
             base = [s.treatment for s, _ in confirmed]
             base += [s.treatment for s in tried if together and s is not suspect]
-            before, after = self.lab.results(base), self.lab.results([*base, suspect.treatment])
+            all_of_them = [*base, suspect.treatment]
+            before, after = self.lab.results(base, among=all_of_them), self.lab.results(all_of_them, among=all_of_them)
             if any(a.error is not None for a in (*before, *after)):
                 continue
             arms = compared(before, after)
             if arms is None:
                 continue
-            effect = measure(arms, tries)
+            effect = replace(measure(arms, tries), trained=self.lab.trained(all_of_them))
             judgement = judge_effect(effect, suspect.expected)
             if judgement.verdict != "confirmed":
                 continue

@@ -306,6 +306,7 @@ class _Assembler:
             ]
         )
         loops = {int(e["pass"]): tuple((int(k), int(n)) for k, n in e.get("loops", ())) for e in self.of("pass_begin")}
+        began = {int(e["pass"]): float(e.get("at", -1.0)) for e in self.of("pass_begin")}
         out: list[Pass] = []
         epoch = 0
         for position, (number, event) in enumerate(zip(numbers, last, strict=True)):
@@ -334,6 +335,7 @@ class _Assembler:
                     mix=MixStats(**event["mix"]) if event.get("mix") else None,
                     spent={str(k): float(s) for k, s in (event.get("spent") or {}).items()},
                     loops=loops.get(number, ()),
+                    began=began.get(number, -1.0),
                 )
             )
             epoch += phases[position] == "train"

@@ -253,8 +253,10 @@ def _statement(diagnosis: Diagnosis, console: Console) -> None:
     _proposal(diagnosis, console)
     short = "" if facts.epochs == facts.recorded_epochs else f", shortened to {facts.epochs} of {facts.recorded_epochs} epochs"
     short += "" if facts.train_fraction == 1 else f", {facts.train_fraction:.0%} of the training images"
+    images = max((j.effect.samples for j in diagnosis.findings if j.effect is not None), default=0)
+    seeds = f"{facts.seeds} seeds" + (f", {images} validation images" if images else "")
     console.print(
-        f"[dim]{facts.arms} re-runs ({facts.reused} from an earlier call) in {facts.seconds:.0f} s, {facts.seeds} seeds{short}; "
+        f"[dim]{facts.arms} re-runs ({facts.reused} from an earlier call) in {facts.seconds:.0f} s, {seeds}{short}; "
         f"{safe(facts.fidelity)}[/]",
         highlight=False,
     )

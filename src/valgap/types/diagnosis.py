@@ -121,6 +121,13 @@ class Check:
     limit: bool = False
     # What of a whole training it rests on: a run that was cut short on purpose cannot tell it. "" where it can.
     needs_whole_run: str = ""
+    # Where it is told without a whole training: what of its effect comes late in one. "" where a few epochs show it.
+    shows_late: str = ""
+
+    @property
+    def whole_training(self) -> str:
+        """What takes a whole training to show its effect, in words; empty where a few epochs show it."""
+        return self.needs_whole_run or self.shows_late
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,7 @@ class Effect:
     nats: Measured | None = None  # by how much the mean validation loss falls; None where the loss is not known
     nats_p_value: float | None = None  # of these nats, corrected likewise
     looks: int = 1  # how often arms were compared, with more seeds each time; the interval and the p-values hold for all of them
+    trained: float = 1.0  # share of the recorded training that its arms had: it is the effect in a program of that length
 
 
 @dataclass(frozen=True)
@@ -168,6 +176,9 @@ class LedgerLine:
     stage: Stage | None = None  # where its cause sits
     nats: Measured | None = None  # by how much the mean validation loss falls with it mended; None: not known
     alone: bool = False  # its effect alone, beside others: re-runs that mend them together are missing
+    # Where re-runs were cut short: what it would be in whole ones, points and nats. None: these are of the whole training.
+    whole: Measured | None = None
+    whole_nats: Measured | None = None
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,7 @@ class Pass:
     # program's thread sees them; empty where the record does not tell. The rest is the program's own.
     spent: Mapping[str, float] = field(default_factory=dict)
     loops: tuple[tuple[int, int], ...] = ()  # (turn from 0, turns) of the counted loops around it, innermost first
+    began: float = -1.0  # seconds from the record's beginning on; -1 where it does not tell
 
 
 @dataclass(frozen=True)
