@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-proof-power bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-preflight bench-compare bench-live bench-agents fit-confidences
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-proof-power bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-preflight bench-compare bench-live bench-agents bench-review fit-confidences
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -106,6 +106,10 @@ bench-live: install
 # A part of at most nine minutes; call it again until nothing is left. The campaign must have run bare.
 bench-agents: install
 	$(BIN)/python benchmarks/agents.py $(DATA) --minutes $(or $(MINUTES),9) $(ARGS)
+
+# Needs Chromium and its driver; it makes its own images.
+bench-review: install
+	$(BIN)/python benchmarks/review.py $(ARGS)
 
 # How sure findings are told to be, from the rows of the calibration half.
 fit-confidences: install
