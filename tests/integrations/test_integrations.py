@@ -89,7 +89,7 @@ def test_a_live_warning_goes_where_the_library_tells_its_own(name: str, photos: 
     script = spoiled(name, tmp_path, "live=True")
     done = forked([script, photos, "--out", "run", "--epochs", "6"], tmp_path, {"VALGAP_LIVE_NICE": "0"})
     assert done.returncode == 0, done.stderr
-    assert [w.code for w in told(tmp_path / "run")][:1] == ["MOD306"]
+    assert "MOD306" in [w.code for w in told(tmp_path / "run")]
     assert "valgap: warning" in getattr(done, TOLD_IN[name]) and "softmax before cross_entropy" in getattr(done, TOLD_IN[name])
 
 
