@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-preflight bench-compare bench-live bench-agents fit-confidences
+.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review fit-confidences
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -107,6 +107,10 @@ bench-live: install
 bench-agents: install
 	$(BIN)/python benchmarks/agents.py $(DATA) --minutes $(or $(MINUTES),9) $(ARGS)
 
+# Needs Chromium and its driver; it makes its own images.
+bench-review: install
+	$(BIN)/python benchmarks/review.py $(ARGS)
+
 # How sure findings are told to be, from the rows of the calibration half.
 fit-confidences: install
 	$(BIN)/python benchmarks/campaign_fit.py $(ARGS)
@@ -142,6 +146,19 @@ $(PEERS_VENV)/.installed:
 	test -d $(PEERS_VENV) || $(PYTHON) -m venv $(PEERS_VENV)
 	$(PEERS_VENV)/bin/pip install --quiet --disable-pip-version-check $(PEERS)
 	touch $@
+
+PREFLIGHT_PEERS_VENV := .venv-preflight-peers
+PREFLIGHT_PEERS := torch-preflight==0.5.0 mldoct==1.0.0 preflight-ml==0.1.1
+
+# The programs' own imports are needed as well: one of these tools is handed what a running program has made.
+$(PREFLIGHT_PEERS_VENV)/.installed:
+	test -d $(PREFLIGHT_PEERS_VENV) || $(PYTHON) -m venv $(PREFLIGHT_PEERS_VENV)
+	$(PREFLIGHT_PEERS_VENV)/bin/pip install --quiet --disable-pip-version-check $(PREFLIGHT_PEERS) torchvision timm
+	touch $@
+
+# A part of at most nine minutes; call it again until nothing is left. bench-preflight must have run.
+bench-preflight-peers: install $(PREFLIGHT_PEERS_VENV)/.installed
+	$(BIN)/python benchmarks/preflight_peers.py $(DATA) --python $(PREFLIGHT_PEERS_VENV)/bin/python $(if $(CASES),--cases $(CASES)) --minutes $(or $(MINUTES),9)
 
 bench-fault-peers: install $(PEERS_VENV)/.installed
 	$(BIN)/python benchmarks/fault_peers.py $(RUNS) --python $(PEERS_VENV)/bin/python

@@ -26,6 +26,8 @@ PRELOADED = [
     "valgap.features.backbone", "valgap.training", "valgap.exhibits", "valgap.edits", "tests.processes",
 ]  # fmt: skip
 
+REAL_POPEN = subprocess.Popen
+
 
 def fresh(command: Sequence[object], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """What ``python COMMAND...`` printed, in a new interpreter."""
@@ -51,7 +53,13 @@ def forked(
 
 
 class ForkedPopen:
-    """Stands in for ``subprocess.Popen([python, "-m", MODULE, ...], stdout=FILE, stderr=STDOUT)`` with a forked process."""
+    """Stands in for ``subprocess.Popen([python, "-m", MODULE, ...], stdout=FILE, stderr=STDOUT)`` with a forked process.
+
+    Commands whose output goes elsewhere (ctypes asks ldconfig for a library) are started as ever.
+    """
+
+    def __new__(cls, command: Sequence[str], stdout: Any = None, **named: Any) -> Any:
+        return object.__new__(cls) if hasattr(stdout, "name") else REAL_POPEN(command, stdout=stdout, **named)
 
     def __init__(
         self, command: Sequence[str], stdout: IO[bytes], env: Mapping[str, str] | None = None, cwd: Path | None = None, **_: Any

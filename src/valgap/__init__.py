@@ -6,6 +6,7 @@ its environment before torch loads.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ def __getattr__(name: str) -> Any:
     if name == "watch":
         from valgap.seams.watch import watch
 
+        if "IPython" in sys.modules:  # elsewhere nothing is imported before the program has set its environment
+            from valgap.notebook import register
+
+            register()
         return watch
     if name == "diagnose":
         from valgap.diagnosis import diagnose

@@ -104,8 +104,7 @@ def diagnose(
         seconds = 0.0 if unmeasured == INTERRUPTED else seconds  # who stops it does not want re-runs either
     elif record.closing is not None and record.closing.cut and not cut_short:
         unmeasured = "some measurements did not fit after the run; valgap diagnose without --no-rebuild makes them"
-    record = with_seen_labels(record)
-    record = with_loop_files(with_feature_rows(record)) if images > 0 else record
+    record = with_names(record) if images > 0 else with_seen_labels(record)
     taken = time.monotonic() - begun
     looked_at = images_of_run(record, images)
     stages = Stages(record, looked_at, ask)
@@ -134,6 +133,11 @@ def diagnose(
     proved = prove(diagnosis, max(1.0, seconds - taken), progress, lambda one: stages if one is record else Stages(one, None))
     lines = account(proved.judged, stages, proved.shares)
     return replace(proved, budget_s=seconds, judged=tuple(order(proved.judged)), stages=lines)
+
+
+def with_names(record: RunRecord) -> RunRecord:
+    """The record with labels and files of samples that no loader tells: by the loss, rows of features, a loop's arrays."""
+    return with_loop_files(with_feature_rows(with_seen_labels(record)))
 
 
 def judge_running(record: RunRecord) -> list[Judged]:

@@ -40,5 +40,9 @@ class NothingRecordedError(ValgapError):
     """The script ran to its end but passed no loader, no model or no validation."""
 
 
+class StoppedOnWarning(KeyboardInterrupt):
+    """Ends a program after a warning, as Ctrl-C would: what it does then (a checkpoint, a summary) it does now."""
+
+
 class SuspectedWarning(UserWarning):
     """What a running program is suspected of. No error: nothing is ended by it."""

@@ -1,33 +1,52 @@
-"""How a Diagnosis and a RunRecord look in a notebook, and its cell magic. Registered with IPython; imports nothing otherwise."""
+"""How a Diagnosis, a RunRecord and a run that goes on look in a notebook, and its cell magic.
+
+Registered with IPython; imports nothing otherwise.
+"""
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from valgap.errors import NothingRecordedError, ValgapError
+from valgap.errors import NothingRecordedError, RecordError, StoppedOnWarning, ValgapError
 from valgap.types import Diagnosis, RunRecord
 
 PICTURE_BYTES = 300_000  # the page goes into the notebook's file
-FRAME_HEIGHT = 560
+FRAME_HEIGHT, VIEW_HEIGHT = 560, 640
+# Of the view: seconds between two looks at the record, and the share of the program's time that they may take.
+EVERY_S, SHARE = 2.0, 0.02
 
 
 def register() -> bool:
-    """Tell a running IPython how to show our objects; returns whether there is one."""
-    ipython = sys.modules.get("IPython")
-    shell: Any = ipython.get_ipython() if ipython is not None else None
+    """Tell a running IPython how to show our objects, and `valgap.watch` to show a run there; returns whether there is one."""
+    from valgap.seams import watch
+
+    shell = _shell()
     if shell is None:
         return False
+    if shown_live not in watch.beside:
+        watch.beside.append(shown_live)
     html = shell.display_formatter.formatters["text/html"]
     html.for_type(Diagnosis, diagnosis_to_frame)
     html.for_type(RunRecord, record_to_table)
     return True
 
 
+def _shell() -> Any:
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
+
+
 def add_magic(shell: Any) -> None:
-    """``%%valgap [--out DIR] [--live]``: the cell recorded under `valgap.watch`, its diagnosis after it."""
+    """``%%valgap [--out DIR] [--live] [--stop-on suspected]``: the cell recorded under `valgap.watch`, its diagnosis after it."""
 
     def magic(line: str, cell: str) -> Diagnosis | None:
         return run_cell(shell, line, cell)
@@ -46,14 +65,16 @@ def run_cell(shell: Any, line: str, cell: str) -> Diagnosis | None:
 
     failed: BaseException | None = None
     try:
-        out, live = _options(line)
-        with watch(out, live=live) as folder:
+        out, live, stop_on = _options(line)
+        with watch(out, live=live, stop_on=stop_on) as folder:
             result = shell.run_cell(cell)
             failed = result.error_before_exec or result.error_in_exec
             if failed is not None:
                 raise failed  # the record ends with it
     except BaseException as reason:
-        if reason is failed:  # the notebook has shown it already
+        if isinstance(reason, StoppedOnWarning):
+            say(f"the cell was {reason}; what it did until then is recorded in {folder}")
+        elif reason is failed:  # the notebook has shown it already
             say(f"the cell failed; what it did until then is recorded in {folder}")
         elif isinstance(reason, ValgapError):
             say(str(reason))
@@ -68,10 +89,10 @@ def run_cell(shell: Any, line: str, cell: str) -> Diagnosis | None:
         return None
 
 
-def _options(line: str) -> tuple[Path | None, bool]:
-    """The line of the magic: (where to record, whether to warn while it runs)."""
+def _options(line: str) -> tuple[Path | None, bool, str | None]:
+    """The line of the magic: (where to record, whether to warn while it runs, whether to end the cell then)."""
     try:
-        words, out, live = shlex.split(line), None, False
+        words, out, live, stop_on = shlex.split(line), None, False, None
     except ValueError as mistake:
         raise ValgapError(f"%%valgap {line}: {mistake}") from mistake
     while words:
@@ -80,22 +101,102 @@ def _options(line: str) -> tuple[Path | None, bool]:
             live = True
         elif word == "--out" and words:
             out = Path(words.pop(0))
+        elif word == "--stop-on" and words:
+            stop_on = words.pop(0)
         else:
-            raise ValgapError(f"%%valgap takes --out DIR and --live, not {word!r}")
-    return out, live
+            raise ValgapError(f"%%valgap takes --out DIR, --live and --stop-on suspected, not {word!r}")
+    return out, live, stop_on
+
+
+@contextmanager
+def shown_live(folder: Path) -> Iterator[None]:
+    """Inside, the page of `valgap view` stands below the cell and is made anew as the record grows; where HTML can be shown."""
+    shell = _shell()
+    if shell is None or "text/html" not in shell.display_formatter.active_types:
+        yield
+        return
+    view = _LiveView(folder)
+    view.start()
+    try:
+        yield
+    finally:
+        view.end()
+
+
+class _LiveView:
+    """One output of a cell, made anew by a thread. It must never be what ends a training: its own faults are printed."""
+
+    def __init__(self, folder: Path) -> None:
+        from IPython import display
+
+        from valgap.live.view import Watched
+
+        self._folder, self._watched = folder, Watched(folder, SHARE)
+        self._shown = ""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="valgap view", daemon=True)
+        untyped: Any = display
+        self._handle = untyped.DisplayHandle()
+        self._handle.display(_as_html("<p>valgap: recording</p>"), raw=True)
+
+    def start(self) -> None:
+        """Begin to look at the record."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Show how it ended."""
+        from valgap.live.view import Watched
+
+        failed = self._over.is_set()
+        self._over.set()
+        self._thread.join()
+        if not failed:
+            self._watched = Watched(self._folder)  # whatever was read a moment ago
+            self._show()
+
+    def _follow(self) -> None:
+        spent = 0.0
+        while not self._over.wait(EVERY_S + spent / SHARE):
+            begun = time.monotonic()
+            self._show()
+            spent = time.monotonic() - begun
+
+    def _show(self) -> None:
+        from valgap.live.server import SITE, view_to_json
+
+        try:
+            body = view_to_json(self._watched.now())
+            if self._shown != (shown := json.dumps({**body, "seconds": 0})):
+                self._shown = shown
+                page = page_in_frame(SITE.in_one(json.dumps(body)), "allow-scripts", VIEW_HEIGHT)
+                self._handle.update(_as_html(page), raw=True)
+        except RecordError:  # it has not begun, or its folder is gone
+            return
+        except Exception:
+            self._over.set()
+            traceback.print_exc()
+
+
+def _as_html(page: str) -> dict[str, str]:
+    return {"text/html": page, "text/plain": "a run that goes on, as valgap view shows it"}
 
 
 def diagnosis_to_frame(diagnosis: Diagnosis) -> str:
-    """The page in a frame of its own, in which nothing can run and whose style cannot touch the notebook's."""
-    from markupsafe import Markup
-
+    """The page in a frame of its own, in which nothing can run."""
     from valgap.exhibits import gather
     from valgap.fix import code_of_remedies
     from valgap.report.as_html import diagnosis_to_html
 
     page = diagnosis_to_html(diagnosis, gather(diagnosis, code_of_remedies(diagnosis), PICTURE_BYTES))
-    frame = Markup('<iframe title="valgap report" sandbox srcdoc="{}" width="100%" height="{}" frameborder="0"></iframe>')
-    return str(frame.format(page, FRAME_HEIGHT))
+    return page_in_frame(page, "", FRAME_HEIGHT)
+
+
+def page_in_frame(page: str, allowed: str, height: int) -> str:
+    """A frame whose style and scripts (where ``allowed`` at all) cannot touch the notebook's."""
+    from markupsafe import Markup
+
+    frame = Markup('<iframe title="valgap" sandbox="{}" srcdoc="{}" width="100%" height="{}" frameborder="0"></iframe>')
+    return str(frame.format(allowed, page, height))
 
 
 def record_to_table(run: RunRecord) -> str:

@@ -119,7 +119,8 @@ def test_rate_and_class_map() -> None:
     assert edit("learning_rate_too_high", rate, factor=0.1) == rate.replace("0.5", "0.05")
     assert edit("learning_rate_too_high", rate.replace("0.5", "args.lr"), factor=0.1) is None
     maps = "train_set = ImageFolder('a/train')\nval_set = ImageFolder('a/val')\n"
-    new = edit("class_index_mismatch", maps) or ""
+    assert edit("class_index_mismatch", maps) is None, "where the maps agree it would change nothing"
+    new = edit("class_index_mismatch", maps, mapping={"0": 1, "1": 2}) or ""
 
     class Folder:
         def __init__(self, path: str) -> None:

@@ -151,6 +151,59 @@ def test_labels_that_validation_numbers_otherwise_are_counted_by_name(
     assert "class_index_mismatch" in (tmp_path / "out" / "edits.txt").read_text()
 
 
+IN_MEMORY = """
+import os, sys
+import numpy as np, torch
+from PIL import Image
+from torch import nn
+
+torch.manual_seed(0)
+classes = sorted(os.listdir("photos/train"))
+
+
+def read(split):
+    folders = [(os.path.join("photos", split, name), i) for i, name in enumerate(classes)]
+    files = [(os.path.join(folder, f), i) for folder, i in folders for f in sorted(os.listdir(folder))]
+    images = [torch.from_numpy(np.array(Image.open(f))).permute(2, 0, 1) for f, _ in files]
+    return (torch.stack(images).float() / 255 - 0.5) / 0.05, torch.tensor([y for _, y in files])
+
+
+(x, y), (vx, vy) = read("train"), read("val")
+net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+optimizer = torch.optim.Adam(net.parameters(), 0.02)
+for epoch in range(3):
+    net.train()
+    for rows in torch.randperm(len(x)).split(10):
+        loss = nn.functional.cross_entropy(net(x[rows]), y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    right = summed = 0
+    with torch.no_grad():
+        for rows in torch.arange(len(vx)).split(10):
+            scores = net(vx[rows])
+            right += (scores.argmax(1) == vy[rows]).sum().item()
+            summed += nn.functional.cross_entropy(scores, vy[rows], reduction="sum").item()
+    print("val acc", right / len(vx), "loss", summed / len(vx))
+"""
+
+
+def test_before_and_after_of_images_that_a_program_keeps_in_memory(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").symlink_to(home / "photos")
+    (tmp_path / "train.py").write_text(IN_MEMORY)
+    done = forked(["-m", "valgap.cli", "run", "--out", "r", "train.py"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("subprocess.Popen", ForkedPopen)
+        result = fix(tmp_path / "r", tmp_path / "out", budget="0", suspected=True)
+    assert result.run is not None and "train_mode_at_validation" in result.remedied
+    (score,) = result.scores
+    assert score.before.n == score.after.n == 30
+
+
 def test_plan_of_images(tmp_path: Path) -> None:
     run = record(tmp_path)
     names = run.sample_names

@@ -86,18 +86,52 @@ TOLD_IN = {"lightning": "stderr", "trainer": "stderr", "fastai": "stdout"}
 def test_a_live_warning_goes_where_the_library_tells_its_own(name: str, photos: Path, tmp_path: Path) -> None:
     """The example with a softmax before cross_entropy, and images that take their time."""
     require(name)
+    script = spoiled(name, tmp_path, "live=True")
+    done = forked([script, photos, "--out", "run", "--epochs", "6"], tmp_path, {"VALGAP_LIVE_NICE": "0"})
+    assert done.returncode == 0, done.stderr
+    assert "MOD306" in [w.code for w in told(tmp_path / "run")]
+    assert "valgap: warning" in getattr(done, TOLD_IN[name]) and "softmax before cross_entropy" in getattr(done, TOLD_IN[name])
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_a_training_is_stopped_the_librarys_own_way(name: str, photos: Path, tmp_path: Path) -> None:
+    require(name)
+    script = spoiled(name, tmp_path, 'stop_on="suspected"')
+    done = forked([script, photos, "--out", "run", "--epochs", "60"], tmp_path, {"VALGAP_LIVE_NICE": "0"})
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert "val acc" in done.stdout, "what follows the fit is done"
+    assert "valgap: warning" in getattr(done, TOLD_IN[name])
+    record = read_record(tmp_path / "run")
+    assert (record.exit_status, record.recorder_errors, record.closing) == (5, (), None)
+    assert 1 <= len(record.of_phase("train")) < 40
+
+
+def test_two_ranks_are_stopped_at_one_place(photos: Path, tmp_path: Path) -> None:
+    """Lightning's own two processes: the first one alone records, and both end."""
+    require("lightning")
+    script = spoiled("lightning", tmp_path, 'stop_on="suspected"')
+    two = 'accelerator="cpu", devices=2, strategy="ddp"'
+    script.write_text(
+        script.read_text().replace('accelerator="cpu"', two) + "    print('ended', trainer.global_rank, trainer.current_epoch)\n"
+    )
+    done = fresh([script, photos, "--out", tmp_path / "run", "--epochs", "60"], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ended = dict(re.findall(r"ended (\d) (\d+)", done.stdout))
+    assert set(ended) == {"0", "1"} and ended["0"] == ended["1"] and int(ended["0"]) < 40
+    assert read_record(tmp_path / "run").exit_status == 5
+
+
+def spoiled(name: str, folder: Path, more: str) -> Path:
+    """The example with a softmax before cross_entropy, images that take their time, and more that is asked of the callback."""
     text = (EXAMPLES / f"with_{name}.py").read_text()
     text = re.sub(r"(nn\.Linear\(256, .*\)),\n", r"\1, nn.Softmax(1),\n", text)
     text = text.replace("ResNetForImageClassification(config)", "softened(ResNetForImageClassification(config))")
     text = text.replace("transforms.ToTensor()", "transforms.Lambda(late), transforms.ToTensor()")
-    text = text.replace("out=args.out", "out=args.out, live=True")
+    text = text.replace("out=args.out", f"out=args.out, {more}")
     spoilt = "import time\ndef softened(m):\n    m.classifier.append(torch.nn.Softmax(1))\n    return m\n"
-    script = tmp_path / "spoiled.py"
+    script = folder / "spoiled.py"
     script.write_text(f"{spoilt}def late(image):\n    time.sleep(0.04)\n    return image\n{text}")
-    done = forked([script, photos, "--out", "run", "--epochs", "6"], tmp_path, {"VALGAP_LIVE_NICE": "0"})
-    assert done.returncode == 0, done.stderr
-    assert [w.code for w in told(tmp_path / "run")][:1] == ["MOD306"]
-    assert "valgap: warning" in getattr(done, TOLD_IN[name]) and "softmax before cross_entropy" in getattr(done, TOLD_IN[name])
+    return script
 
 
 def test_fastais_own_loaders_and_optimizer_are_recorded(photos: Path, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from valgap.errors import StoppedOnWarning
 from valgap.live.follower import FREE, SHARE, Follower, Growth, is_there
 from valgap.record.events import ended_passes
-from valgap.seams.live import Live, StoppedOnWarning, words_of
+from valgap.seams.live import Live, interrupt, words_of
 
 
 def line(kind: str, **body: object) -> bytes:
@@ -78,7 +79,7 @@ def test_a_record_that_goes_on_ends_before_its_first_open_pass() -> None:
 
 def test_a_warning_is_told_once_and_ends_the_program_once(tmp_path: Path) -> None:
     heard: list[str] = []
-    live = Live(tmp_path, lambda warning: heard.append(str(warning.get("code"))), stop=True)
+    live = Live(tmp_path, lambda warning: heard.append(str(warning.get("code"))), stop=interrupt)
     live.look()
     file = tmp_path / "live.jsonl"
     file.write_text('{"error": "Traceback"}\nnot json\n{"code": "EVA501", "wh')

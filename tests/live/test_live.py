@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import valgap
-from tests.processes import forked
-from valgap.errors import SuspectedWarning
+from tests.processes import forked, fresh
+from tests.ranks.test_ranks import free_port
+from valgap.errors import StoppedOnWarning, SuspectedWarning, ValgapError
 from valgap.live.judging import warnings_of
 from valgap.record.location import LIVE
 from valgap.record.reader import read_record
@@ -21,6 +25,7 @@ from valgap.record.told import told
 
 pytestmark = pytest.mark.takes(25)
 PROGRAM = Path(__file__).with_name("program.py")
+RANKS = Path(__file__).with_name("program_of_ranks.py")
 WAITS_S = 60.0
 
 
@@ -117,21 +122,61 @@ def test_stop_on_takes_one_word(tmp_path: Path) -> None:
     assert done.returncode == 2 and "--stop-on takes suspected" in done.stderr
 
 
-def test_watch_gives_warnings_as_python_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VALGAP_LIVE_NICE", "0")
+def squash(warning: Path, epochs: int) -> None:
+    """A training with a softmax before cross_entropy; after its first epoch it waits for the warning."""
     images = torch.nn.functional.interpolate(torch.randn(64, 3, 3, 3, generator=torch.Generator().manual_seed(0)), 8)
     data = TensorDataset(images, torch.arange(64) % 2)
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2), torch.nn.Softmax(1))
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    for epoch in range(epochs):
+        for x, y in DataLoader(data, 4, shuffle=True):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(net(x), y).backward()
+            optimizer.step()
+        if epoch == 0:
+            wait_for(warning)
+            time.sleep(0.4)
+
+
+def test_watch_gives_warnings_as_python_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VALGAP_LIVE_NICE", "0")
     out = tmp_path / "run"
     with pytest.warns(SuspectedWarning, match="MOD306 squashed_logits") as caught, valgap.watch(out, closing=0, live=True):
-        for epoch in range(2):
-            for x, y in DataLoader(data, 4, shuffle=True):
-                optimizer.zero_grad()
-                torch.nn.functional.cross_entropy(net(x), y).backward()
-                optimizer.step()
-            if epoch == 0:
-                wait_for(tmp_path / "run" / LIVE)
-                time.sleep(0.4)
+        squash(out / LIVE, 2)
     assert len(caught) == 1
-    assert read_record(tmp_path / "run").recorder_errors == ()
+    assert read_record(out).recorder_errors == () and read_record(out).exit_status == 0
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, "own"])
+def test_watch_ends_its_block_after_a_warning(handler: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VALGAP_LIVE_NICE", "0")
+    out, own = tmp_path / "run", []
+    before = signal.signal(signal.SIGINT, (lambda *_: own.append(1)) if handler == "own" else handler)
+    ends = contextlib.nullcontext() if handler == "own" else pytest.raises(StoppedOnWarning, match="after the warning MOD306")
+    try:
+        with pytest.warns(SuspectedWarning), ends, valgap.watch(out, stop_on="suspected"):
+            squash(out / LIVE, 4)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    record = read_record(out)
+    assert record.exit_status == 5 and record.stopped is None and record.closing is None
+    assert len(record.passes) == (4 if handler == "own" else 1), "a handler of the program's own decides"
+    assert own == ([1] if handler == "own" else [])
+
+
+def test_watch_stops_on_one_word(tmp_path: Path) -> None:
+    with pytest.raises(ValgapError, match="stop_on takes 'suspected'"), valgap.watch(tmp_path / "run", stop_on="confirmed"):
+        pass
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_ranks_are_warned_once_and_ended_together(tmp_path: Path) -> None:
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
+    command = ["-m", "valgap", "run", "--stop-on", "suspected", "--closing", "0", "--out", tmp_path / "r", RANKS]
+    done = fresh([*launcher, *command, tmp_path / "r" / LIVE], tmp_path)
+    assert done.returncode != 0 and "exitcode  : 5" in done.stderr, done.stderr[-3000:]
+    assert done.stderr.count("valgap: warning") == done.stderr.count("valgap: warning after epoch 1: EVA501") == 1
+    assert [w.code for w in told(tmp_path / "r")] == ["EVA501"]
+    assert "epoch 0" in done.stdout and "epoch 2" not in done.stdout
+    record = read_record(tmp_path / "r")
+    assert record.exit_status == 5 and record.passes[0].processes == record.passes[1].processes == 2

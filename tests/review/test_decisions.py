@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -25,11 +26,54 @@ def test_the_last_one_counts_and_undo_takes_back(tmp_path: Path) -> None:
     assert dict(again.current()) == dict(one.current())
     assert again.current()[HOSTILE].label == "bee" and len(again) == 2
     size = file.stat().st_size
-    assert again.undo() == Decision(HOSTILE, "relabel", "bee")
+    assert again.undo() == [Decision(HOSTILE, "relabel", "bee")]
     assert file.stat().st_size > size, "an undo is a row as well"
     assert Decisions(file).current()[HOSTILE].kind == "drop"
     again.undo(), again.undo()
-    assert again.undo() is None and len(Decisions(file)) == 0
+    assert again.undo() == [] and len(Decisions(file)) == 0
+
+
+def test_what_was_decided_together_is_undone_together(tmp_path: Path) -> None:
+    file = tmp_path / "d.csv"
+    one = Decisions(file)
+    one.make(Decision("a", "keep"))
+    one.make(*(Decision(name, "drop") for name in "bcd"))
+    one.make(Decision("c", "relabel", "bee"), Decision("e", "relabel", "bee"))
+    again = Decisions(file)  # after a restart as before it
+    assert [d.path for d in again.undo()] == ["e", "c"]
+    assert {p: d.kind for p, d in Decisions(file).current().items()} == {"a": "keep", "b": "drop", "c": "drop", "d": "drop"}
+    assert [d.path for d in Decisions(file).undo()] == ["d", "c", "b"]
+    assert [d.path for d in Decisions(file).undo()] == ["a"] and Decisions(file).undo() == []
+    with pytest.raises(DataError):
+        again.make(Decision("f", "keep"), Decision("g", "explode"))
+    assert "f" not in Decisions(file).current(), "all or none"
+
+
+def test_of_an_older_file_each_decision_is_undone_alone(tmp_path: Path) -> None:
+    file = tmp_path / "d.csv"
+    stamp = "2026-11-30T14:49:38+0000"  # in seconds: rows that share it were not made together
+    file.write_text(f"{','.join(COLUMNS)}\n{stamp},a,keep,,,,\n{stamp},b,drop,,,,\n")
+    assert [d.path for d in Decisions(file).undo()] == ["b"]
+    assert set(Decisions(file).current()) == {"a"}
+
+
+def test_a_full_disk_leaves_nothing_of_what_was_decided_together(tmp_path: Path) -> None:
+    file = tmp_path / "d.csv"
+    one = Decisions(file)
+    one.make(Decision("a", "keep"))
+    before = file.read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 60, limit[1]))
+    try:
+        with pytest.raises(DataError, match="could not be written"):
+            one.make(*(Decision(f"image {i}", "drop") for i in range(9)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert file.read_bytes() == before and set(one.current()) == {"a"}
+    one.make(Decision("b", "drop"))
+    assert set(Decisions(file).current()) == {"a", "b"}
 
 
 @pytest.mark.parametrize("cut", [*range(1, 40, 3), 400])

@@ -73,12 +73,10 @@ class Tools:
     ) -> str:
         """Before a long training: run the script unmodified for a few steps and one shortened validation, in a sandbox without
         network, and say what is wrong, with file, line and edit; also whether it survives its own end, and how long it takes."""
-        program, place = self.roots.script(script), self.roots.folder(folder)
-        record = self._new_record(place, program)
+        program, place, record = self._to_record(script, folder)
         command = ["preflight", "--json", "--budget", f"{budget_s}s", "--out", str(record), str(program), *(args or [])]
-        done = await child.call(command, place, 4 * budget_s + SLACK_S, _teller(ctx))
-        body = {**_json(done, f"preflight of {script}"), "run": self._name(record)}
-        return telling.of_preflight(body).text()
+        body = await self._told(f"preflight of {script}", command, 4 * budget_s + SLACK_S, _teller(ctx), place)
+        return telling.of_preflight({**body, "run": self._name(record)}).text()
 
     async def run(
         self,
@@ -90,8 +88,7 @@ class Tools:
     ) -> str:
         """Train: run the script unmodified and in full, recorded (it may write files as ever), then name the causes of a bad
         validation result. Cancelled or timed out, its record can still be diagnosed."""
-        program, place = self.roots.script(script), self.roots.folder(folder)
-        record = self._new_record(place, program)
+        program, place, record = self._to_record(script, folder)
         command = ["run", "--out", str(record), str(program), *(args or [])]
         tell = _teller(ctx)
         done = await child.call(command, place, timeout_s, tell, together=True)
@@ -114,15 +111,14 @@ class Tools:
         """Name the causes of a bad validation result from a record, without re-training. The recorded program may be rebuilt in
         the sandbox to ask its finished model about images. Causes are suspected, not proved."""
         record = self.roots.program(run)
-        return telling.of_diagnosis(await self._diagnosed(_teller(ctx), record, self.roots.folders[0]), run).text()
+        return telling.of_diagnosis(await self._diagnosed(_teller(ctx), record), run).text()
 
     async def prove(self, ctx: Context, run: Run, budget_s: Budget = telling.PROVE_S) -> str:
         """Prove causes: re-run the recorded program in the sandbox, each suspected cause removed alone, with several seeds.
         Verdicts: confirmed, refuted, inconclusive. A second call goes on from the re-runs that are there."""
-        record = await anyio.to_thread.run_sync(_whole, self.roots.program(run))
-        command = ["diagnose", str(record), "--json", "--budget", f"{budget_s}s"]
-        done = await child.call(command, self.roots.folders[0], 2 * budget_s + SLACK_S, _teller(ctx))
-        return telling.of_diagnosis(_json(done, f"prove of {run}"), run, proved=True).text()
+        command = ["diagnose", await self._whole(run), "--json", "--budget", f"{budget_s}s"]
+        body = await self._told(f"prove of {run}", command, 2 * budget_s + SLACK_S, _teller(ctx))
+        return telling.of_diagnosis(body, run, proved=True).text()
 
     async def fix(
         self,
@@ -135,11 +131,9 @@ class Tools:
         """Apply the remedies of confirmed causes to a copy, train it again in the sandbox, and give accuracy before and after.
         The user's files are not changed: the edits are in out/fix.patch."""
         target = self.roots.fresh(out)
-        record = await anyio.to_thread.run_sync(_whole, self.roots.program(run))
-        command = ["fix", str(record), "--json", "--out", str(target), "--budget", f"{budget_s}s"]
+        command = ["fix", await self._whole(run), "--json", "--out", str(target), "--budget", f"{budget_s}s"]
         command += ["--suspected"] if suspected else []
-        done = await child.call(command, self.roots.folders[0], 2 * budget_s + FAST_S + SLACK_S, _teller(ctx))
-        body = _json(done, f"fix of {run}")
+        body = await self._told(f"fix of {run}", command, 2 * budget_s + FAST_S + SLACK_S, _teller(ctx))
         body |= {"out": self._name(target), "run": self._name(Path(body["run"])) if body["run"] else None}
         return telling.of_fix(body, run).text()
 
@@ -154,8 +148,8 @@ class Tools:
         explains it. With a budget, pieces of the good program are put into the bad one in re-runs."""
         find = self.roots.program if budget_s else self.roots.record
         command = ["compare", str(find(good)), str(find(bad)), "--json", "--budget", f"{budget_s}s" if budget_s else "0"]
-        done = await child.call(command, self.roots.folders[0], 2 * budget_s + FAST_S, _teller(ctx))
-        return telling.of_comparison(_json(done, f"compare of {good} and {bad}"), good, bad).text()
+        body = await self._told(f"compare of {good} and {bad}", command, 2 * budget_s + FAST_S, _teller(ctx))
+        return telling.of_comparison(body, good, bad).text()
 
     async def explain(
         self, code: Annotated[str, Field(description="Such as MOD302 or batchnorm_drift; empty: list all.")] = ""
@@ -184,7 +178,7 @@ class Tools:
         if not code:
             data, lines = await anyio.to_thread.run_sync(_curves, record)
             return [_caption("curves; train blue, validation red", lines), Image(data=data, format="png")]
-        body = await self._diagnosed(_teller(ctx), record, self.roots.folders[0])
+        body = await self._diagnosed(_teller(ctx), record)
         found = next((f for f in body["findings"] if code.lower() in (f["code"].lower(), f["name"])), None)
         if found is None:
             raise ValgapError(
@@ -196,12 +190,25 @@ class Tools:
         data, lines = await anyio.to_thread.run_sync(picture.sheet, names, _folder_of(record), self.roots)
         return [_caption(f"images that {found['code']} {found['name']} names", lines), Image(data=data, format="jpeg")]
 
-    async def _diagnosed(self, tell: child.Tell, record: Path, place: Path) -> dict[str, Any]:
-        done = await child.call(["diagnose", str(record), "--json"], place, FAST_S, tell)
-        return _json(done, "diagnose")
+    async def _diagnosed(self, tell: child.Tell, record: Path, place: Path | None = None) -> dict[str, Any]:
+        return await self._told("diagnose", ["diagnose", str(record), "--json"], FAST_S, tell, place)
+
+    async def _told(
+        self, what: str, command: list[str], seconds: float, tell: child.Tell, place: Path | None = None
+    ) -> dict[str, Any]:
+        """The JSON object of a child, which works in the first folder if in no other."""
+        return _json(await child.call(command, place or self.roots.folders[0], seconds, tell), what)
+
+    async def _whole(self, run: str) -> str:
+        """The record's path, where its program may be run again."""
+        return str(await anyio.to_thread.run_sync(_whole, self.roots.program(run)))
+
+    def _to_record(self, script: str, folder: str) -> tuple[Path, Path, Path]:
+        """(script, its working directory, where it records: ``runs/DATE-TIME-NAME`` below that, not there yet)."""
+        program, place = self.roots.script(script), self.roots.folder(folder)
+        return program, place, self._new_record(place, program)
 
     def _new_record(self, folder: Path, script: Path) -> Path:
-        """Where a program records: ``runs/DATE-TIME-NAME`` below its folder, not there yet."""
         runs = self.roots.inside(folder / "runs", "the folder for records")
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{script.stem[:60]}"
         number = 1

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from valgap.errors import NothingRecordedError, ValgapError
 from valgap.record.location import wait_for_parts
+from valgap.seams.live import SUSPICION, stopped_after
 
 if TYPE_CHECKING:
     from valgap.seams.ending import Ending
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 WRONG_USE, INTERRUPTED = 2, 130
 MAX_CLOSING = 10.0
-SUSPICION = "suspected"  # what --stop-on takes
 PARTS_S = 10.0  # other ranks end with the first one; what they still have to write takes less than this
 
 
@@ -106,7 +106,7 @@ def run(call: Call) -> NoReturn:
     """Run the program, record it, and end as it ended."""
     from valgap.record.place import place_of, shared_run_directory
     from valgap.seams import host
-    from valgap.seams.live import Live
+    from valgap.seams.live import Live, interrupt
     from valgap.seams.session import Session
 
     words = LastWords()
@@ -121,7 +121,7 @@ def run(call: Call) -> NoReturn:
         session = Session(folder, target.argv, name, call.module, place=place)
         session.closing = call.closing
         if call.live:
-            session.live = Live(folder, session.warn, call.stop)
+            session.live = Live(folder, session.warn, interrupt if call.stop else None)
     except ValgapError as error:
         words.say(str(error))
         raise SystemExit(WRONG_USE) from None
@@ -176,7 +176,7 @@ def _note_stop(session: Session, ending: Ending, words: LastWords) -> None:
     if live.stopped_by:
         words.say(f"the script was ended after the warning {live.stopped_by} (--stop-on): exit status {live.status}")
         ending.code, ending.interrupted = live.status, False
-        ending.error = ending.error or f"stopped after the warning {live.stopped_by}"
+        ending.error = ending.error or stopped_after(live.stopped_by)
 
 
 def _say_now(text: str) -> None:

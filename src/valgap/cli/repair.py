@@ -19,15 +19,17 @@ def review(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
 ) -> None:
-    """Go through the suspect images by keyboard: keep, relabel, drop, not sure. Images are never touched.
+    """Go through the suspect images by keyboard, one by one or many in a grid: keep, relabel, drop, not sure.
 
-    A page that only this machine can reach. Decisions go to RUN/decisions.csv at once; valgap fix uses them.
+    Images are never touched. Beside each suspect stand the nearest sure images of its given and of its likely class. A page that
+    only this machine can reach. Decisions go to RUN/decisions.csv at once; valgap fix uses them.
 
     Examples:  valgap review runs/last     valgap review runs/last --select DAT104
     """
     from valgap.diagnosis import diagnose as diagnose_run
     from valgap.review import Decisions, ReviewServer, suspects_of
     from valgap.review.decisions import FILE
+    from valgap.review.neighbours import with_neighbours
     from valgap.review.suspects import is_likely, labels_of
 
     decisions = Decisions(run_directory / FILE)
@@ -38,7 +40,9 @@ def review(
         return
     if not any(is_likely(j) for j in diagnosis.findings if j.check.code in {s.cause for s in suspects}):
         say("no finding of this run is about its images; these labels are the least certain ones, and most may be right")
-    server = ReviewServer(suspects, labels_of(diagnosis.run), decisions, port)
+    suspects = with_neighbours(suspects, diagnosis.images)
+    known = diagnosis.images.rows.paths if diagnosis.images is not None else ()
+    server = ReviewServer(suspects, labels_of(diagnosis.run), decisions, port, known)
     print(f"{len(suspects)} suspect images, {len(decisions)} decided so far; Ctrl-C ends\n{server.address}", flush=True)
     if open_page:
         import webbrowser

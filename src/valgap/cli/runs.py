@@ -40,10 +40,11 @@ def run(
       valgap run --stop-on suspected train.py
     """
     from valgap.cli import launch
+    from valgap.seams.live import SUSPICION
 
     given = list(arguments or [])
-    if stop_on not in ("", launch.SUSPICION):
-        raise ValgapError(f"--stop-on takes {launch.SUSPICION}")
+    if stop_on not in ("", SUSPICION):
+        raise ValgapError(f"--stop-on takes {SUSPICION}")
     if module is None and not given:
         raise ValgapError("no script given: valgap run SCRIPT [ARGS], or valgap run -m MODULE [ARGS]")
     if module is None:

@@ -180,7 +180,9 @@ def scale_rate(script: Script, facts: Facts) -> str | None:
 
 
 def one_class_map(script: Script, facts: Facts) -> str | None:
-    """Validation's targets renamed by training's class map, where both are ImageFolders."""
+    """Validation's targets renamed by training's class map, where both are ImageFolders and their maps differ (``mapping``)."""
+    if not facts.get("mapping"):
+        return None  # the maps agree, and labels are renamed elsewhere: such an edit would change nothing
     made = [
         n
         for n in ast.walk(script.tree)

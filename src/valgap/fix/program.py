@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from valgap.diagnosis import diagnose
+from valgap.diagnosis import diagnose, with_names
 from valgap.edits.patch import Edit, Patch, make_patch, program_files
 from valgap.edits.snippets import SNIPPETS
 from valgap.errors import ValgapError
@@ -89,7 +89,7 @@ def fix(
     scores: list[Score] = []
     if new is not None:
         renamed = {str((out / "data").resolve() / link): path for link, path in linked.items()} if own else None
-        scores = compare(answers(run), answers(read_record(new), renamed, targets), rows)
+        scores = compare(answers(run), answers(with_names(read_record(new)), renamed, targets), rows)
     elif targets is not None:  # the trained model is sound: its answers are counted under the right labels
         scores = compare(answers(run), answers(run, targets=targets), rows)
     return FixResult(out, diagnosis, tuple(remedied), tuple(by_hand), tuple(rows), patch, new, tuple(scores))

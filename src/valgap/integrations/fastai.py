@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback, CancelFitException
 
 from valgap.integrations.recording import Recording
 from valgap.seams.session import CLOSING_SHARE
@@ -25,20 +25,39 @@ class ValgapCallback(Callback):
         out: the run directory, default ``runs/DATE-TIME-watch``; that of a second fit is ``out-2``.
         closing: share of the fit's time that the closing measurements may take; 0 turns them off.
         live: warn while it runs, as soon as a cause shows; the warnings are printed.
+        stop_on: "suspected" ends the fit after the first such warning, by ``CancelFitException``;
+            of several processes at the end of an epoch.
     """
 
     # After the callbacks that put model and data on their device, and before those that show progress.
     order = 5
 
-    def __init__(self, out: str | os.PathLike[str] | None = None, *, closing: float = CLOSING_SHARE, live: bool = False) -> None:
+    def __init__(
+        self,
+        out: str | os.PathLike[str] | None = None,
+        *,
+        closing: float = CLOSING_SHARE,
+        live: bool = False,
+        stop_on: str | None = None,
+    ) -> None:
         super().__init__()
-        self.recording = Recording(out, closing, live, _print)
+        self.recording = Recording(out, closing, live, _print, stop_on)
 
     def before_fit(self) -> None:
         """Before the first batch is read."""
         if hasattr(self.learn, "lr_finder") or hasattr(self, "gather_preds"):
             return
         self.recording.begin()
+
+    def after_batch(self) -> None:
+        """Where a fit may be cancelled."""
+        if self.recording.ends_now:
+            raise CancelFitException
+
+    def before_epoch(self) -> None:
+        """Likewise, in all processes; the epoch before has been told whole."""
+        if self.recording.ends_here:
+            raise CancelFitException
 
     def after_fit(self) -> None:
         """After the last epoch."""

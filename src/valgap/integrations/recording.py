@@ -25,9 +25,11 @@ class Recording:
         closing: float = CLOSING_SHARE,
         live: bool = False,
         tell: Callable[[str], None] = warn,
+        stop_on: str | None = None,
     ) -> None:
         self.folders: list[Path] = []
-        self._out, self._closing, self._live, self._tell = out, closing, live, tell
+        self.stopped_by = ""  # the code of the cause after which this fit is to be ended
+        self._out, self._closing, self._live, self._tell, self._stop_on = out, closing, live, tell, stop_on
         self._open: AbstractContextManager[Path] | None = None
 
     def begin(self) -> None:
@@ -36,7 +38,9 @@ class Recording:
         out = self._out
         if out is not None and self.folders:
             out = f"{os.fspath(out)}-{len(self.folders) + 1}"
-        watching = watch(out, closing=self._closing, live=self._live, tell=self._tell)
+        watching = watch(
+            out, closing=self._closing, live=self._live, stop_on=self._stop_on, tell=self._tell, stop=self._to_be_ended
+        )
         self.folders.append(watching.__enter__())
         self._open = watching
         atexit.register(self._abandon)
@@ -53,10 +57,35 @@ class Recording:
         if watching is not None:
             watching.__exit__(type(error), error, error.__traceback__)  # takes note of it; the caller has it already
 
+    @property
+    def ends_now(self) -> bool:
+        """Whether the fit is to be ended between two batches. Of several processes all must stop at one place: never here."""
+        return bool(self.stopped_by) and not _several_processes()
+
+    @property
+    def ends_here(self) -> bool:
+        """Whether it is to be ended where all processes of the job ask: what the first one knows counts for all."""
+        if self._stop_on is None or not _several_processes():
+            return bool(self.stopped_by)
+        import torch.distributed as dist
+
+        told: list[bool] = [bool(self.stopped_by)]
+        dist.broadcast_object_list(told, src=0)
+        return told[0]
+
+    def _to_be_ended(self, code: str) -> None:
+        self.stopped_by = code
+
     def _take(self) -> AbstractContextManager[Path] | None:
-        watching, self._open = self._open, None
+        watching, self._open, self.stopped_by = self._open, None, ""
         atexit.unregister(self._abandon)
         return watching
 
     def _abandon(self) -> None:
         self.fail(UnfinishedError("the program ended before the fit had"))
+
+
+def _several_processes() -> bool:
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

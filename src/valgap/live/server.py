@@ -1,20 +1,20 @@
-"""The page that follows a run: this machine only, a secret in the address, nothing but GET, nothing but our own three files."""
+"""The page that follows a run: this machine only, a secret in the address, nothing but GET, nothing but our own files."""
 
 from __future__ import annotations
 
 import json
 import threading
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from valgap.errors import RecordError
 from valgap.live.view import Watched
 from valgap.review.private import PrivateHandler, PrivateServer, printable
+from valgap.review.site import Site
 from valgap.types import RunView, SideView
 
-PAGES = {"": ("index.html", "text/html"), "view.js": ("view.js", "text/javascript"), "view.css": ("view.css", "text/css")}
+SITE = Site("valgap.live", "view", ("view.js",))
 
 
 class ViewServer(PrivateServer):
@@ -67,9 +67,8 @@ class _Handler(PrivateHandler):
         place = self._place()
         if place is None:
             return
-        if place in PAGES:
-            name, kind = PAGES[place]
-            self._send(200, kind, files("valgap.live").joinpath("page", name).read_bytes())
+        if (own := SITE.file(place)) is not None:
+            self._send(200, *own)
         elif place == "state":
             try:
                 self._send(200, "application/json", self.server.state())

@@ -25,11 +25,11 @@ READING = 0.1
 class Watched:
     """A run directory that is looked at again and again; its record is read anew where it has grown.
 
-    Reading a long record takes seconds: at most ``READING`` of the time goes into that.
+    Reading a long record takes seconds: at most ``share`` of the time goes into that.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, share: float = READING) -> None:
+        self._folder, self._share = folder, share
         self._sizes: tuple[int, ...] = ()
         self._record: RunRecord | None = None
         self._next = 0.0  # not read again before
@@ -42,7 +42,7 @@ class Watched:
         if self._record is None or (sizes != self._sizes and begun >= self._next):
             self._record, self._sizes = read_record(self._folder), sizes
             ended = time.monotonic()
-            self._next = ended + (ended - begun) / READING
+            self._next = ended + (ended - begun) / self._share
         return view_of(self._record, self._folder)
 
 

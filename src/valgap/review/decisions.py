@@ -1,4 +1,7 @@
-"""Decisions about images: one row of a CSV file each, written through to the disk at once; the last one counts."""
+"""Decisions about images: one row of a CSV file each, written through to the disk at once; the last one counts.
+
+What was decided together shares its time, which is given to the microsecond and belongs to nothing else: it is undone together.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import csv
 import io
 import os
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 
 from valgap.errors import DataError
@@ -39,7 +43,8 @@ class Decisions:
         """Read what is there; rows that are not ours raise DataError, a row that was cut off is left out."""
         self.file = file
         self._lock = threading.Lock()
-        self._made: list[Decision] = []
+        self._made: list[tuple[str, Decision]] = []  # with the time of each
+        self._time = datetime.fromtimestamp(0).astimezone()
         self._ends_whole = True
         self._whole: int | None = None  # bytes before a row that a crash cut off; None: nothing was cut off
         if file.exists():
@@ -47,38 +52,52 @@ class Decisions:
 
     def current(self) -> Mapping[str, Decision]:
         """The decision that counts for each path."""
-        return {d.path: d for d in self._made}
+        return {d.path: d for _, d in self._made}
 
     def __len__(self) -> int:
         return len(self.current())
 
-    def make(self, decision: Decision) -> None:
-        """Add a decision; it is on the disk when this returns. Raises DataError where it cannot be."""
-        if decision.kind not in KINDS:
-            raise DataError(f"a decision is one of {', '.join(KINDS)}, not {decision.kind!r}")
-        if decision.kind == "relabel" and not decision.label:
-            raise DataError("to relabel an image, a label is needed")
+    def make(self, *decisions: Decision) -> None:
+        """Add decisions that were made together; all are on the disk when this returns. Raises DataError where they cannot be."""
+        for one in decisions:
+            if one.kind not in KINDS:
+                raise DataError(f"a decision is one of {', '.join(KINDS)}, not {one.kind!r}")
+            if one.kind == "relabel" and not one.label:
+                raise DataError("to relabel an image, a label is needed")
         with self._lock:
-            self._append(decision, decision.kind)
-            self._made.append(decision)
+            stamp = self._stamp()
+            self._append(stamp, [(one, one.kind) for one in decisions])
+            self._made += [(stamp, one) for one in decisions]
 
-    def undo(self) -> Decision | None:
-        """Take back the last decision that still counts, and return it; None where there is none."""
+    def undo(self) -> list[Decision]:
+        """Take back what was decided last and still counts, and return it, the last one first; empty where there is nothing."""
         with self._lock:
-            if not self._made:
-                return None
-            last = self._made[-1]
-            self._append(last, UNDO)
-            self._made.pop()
-            return last
+            together = self._last_together()
+            if together:
+                self._append(self._stamp(), [(one, UNDO) for one in together])
+                del self._made[-len(together) :]
+            return together
 
-    def _append(self, decision: Decision, kind: str) -> None:
+    def _last_together(self) -> list[Decision]:
+        if not self._made:
+            return []
+        last = self._made[-1][0]
+        if "." not in last:  # written when the time was given in seconds: each one for itself
+            return [self._made[-1][1]]
+        return [one for _, one in takewhile(lambda made: made[0] == last, reversed(self._made))]
+
+    def _stamp(self) -> str:
+        """The time now, later than that of any decision of ours before."""
+        self._time = max(datetime.now().astimezone(), self._time + timedelta(microseconds=1))
+        return self._time.strftime("%Y-%m-%dT%H:%M:%S.%f%z")
+
+    def _append(self, stamp: str, rows: Sequence[tuple[Decision, str]]) -> None:
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         if not self.file.exists() or self.file.stat().st_size == 0 or self._whole == 0:
             writer.writerow(COLUMNS)
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        writer.writerow((stamp, decision.path, kind, decision.label, decision.split, decision.given, decision.cause))
+        for one, kind in rows:
+            writer.writerow((stamp, one.path, kind, one.label, one.split, one.given, one.cause))
         text = stream.getvalue() if self._ends_whole or self._whole is not None else "\n" + stream.getvalue()
         data = text.encode("utf-8", "surrogateescape")
         try:
@@ -86,10 +105,14 @@ class Decisions:
                 os.truncate(self.file, self._whole)
                 self._whole, self._ends_whole = None, True
             handle = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            before = os.fstat(handle).st_size
             try:
                 while data:
                     data = data[os.write(handle, data) :]
                 os.fsync(handle)
+            except OSError:
+                os.ftruncate(handle, before)  # what was made together is written whole or not at all
+                raise
             finally:
                 os.close(handle)
         except OSError as error:
@@ -110,11 +133,11 @@ class Decisions:
             if row[2] == UNDO:
                 self._take_back(row[1])
             else:
-                self._made.append(Decision(row[1], row[2], row[3], row[4], row[5], row[6]))
+                self._made.append((row[0], Decision(row[1], row[2], row[3], row[4], row[5], row[6])))
 
     def _take_back(self, path: str) -> None:
         for place in range(len(self._made) - 1, -1, -1):
-            if self._made[place].path == path:
+            if self._made[place][1].path == path:
                 del self._made[place]
                 return
 

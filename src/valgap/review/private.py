@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -32,6 +33,11 @@ class PrivateServer(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(24)
         self.origin = f"http://{LOOPBACK}:{self.server_address[1]}"
         self.address = f"{self.origin}/{self.token}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A page that was turned or closed waits for no picture: that is no fault."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class PrivateHandler(BaseHTTPRequestHandler):

@@ -10,19 +10,21 @@ import io
 import json
 import threading
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 from valgap.data.images import read_small
 from valgap.errors import DataError
 from valgap.review.decisions import Decision, Decisions
 from valgap.review.private import PrivateHandler, PrivateServer, printable
+from valgap.review.site import Site
 from valgap.review.suspects import Suspect
 
-SIDE = 640  # pixels of the picture on the page
+SITE = Site("valgap.review", "review", ("review.js", "zoom.js", "grid.js"))
+# The sides of a picture, in pixels, by the last part of its address; and how many of each are kept: small ones for many pages.
+SIDES = {"small": 192, "": 640, "large": 2_000}
+CACHED = {"small": 4_096, "": 256, "large": 8}
 MAX_BODY = 10_000
-CACHED = 256  # pictures: those around the place of review
-PAGES = {"": ("index.html", "text/html"), "review.js": ("review.js", "text/javascript"), "review.css": ("review.css", "text/css")}
+MOST_TOGETHER = 96  # what a page of the grid holds: nothing is decided that nobody saw
 
 
 class ReviewServer(PrivateServer):
@@ -33,47 +35,76 @@ class ReviewServer(PrivateServer):
         labels: the class names an image can be given.
         decisions: where they go.
         port: 0 for any free one.
+        known: the files of the images in whose places the suspects' neighbours are given.
     """
 
-    def __init__(self, suspects: Sequence[Suspect], labels: Sequence[str], decisions: Decisions, port: int = 0) -> None:
+    def __init__(
+        self,
+        suspects: Sequence[Suspect],
+        labels: Sequence[str],
+        decisions: Decisions,
+        port: int = 0,
+        known: Sequence[str] = (),
+    ) -> None:
         super().__init__(_Handler, port)
-        self.suspects, self.labels, self.decisions = list(suspects), list(labels), decisions
-        self.picture = functools.lru_cache(maxsize=CACHED)(_picture)
+        self.suspects, self.labels, self.decisions = tuple(suspects), list(labels), decisions
         self.changing = threading.Lock()
+        self._number = {s.path: i for i, s in enumerate(self.suspects)}
+        near = {place for s in self.suspects for place in s.near_given + s.near_likely}
+        self._files: dict[str, dict[int, str]] = {
+            "image": {i: str(s.file) for i, s in enumerate(self.suspects)},
+            "beside": {i: str(s.beside) for i, s in enumerate(self.suspects) if s.beside is not None},
+            "known": {place: known[place] for place in near},
+        }
+        self._drawn = {size: functools.lru_cache(CACHED[size])(functools.partial(_picture, side)) for size, side in SIDES.items()}
 
     def state(self) -> dict[str, Any]:
         """Suspects with what was decided so far, and the labels."""
         made = self.decisions.current()
         rows = []
         for s in self.suspects:
-            one = made.get(s.path)
-            decided = {"kind": one.kind, "label": one.label} if one is not None else None
             rows.append(
                 {
                     "path": printable(s.path), "cause": s.cause, "name": s.name, "split": s.split, "given": s.given,
-                    "likely": s.likely, "seen": s.seen, "score": s.score, "pair": s.beside is not None, "decision": decided,
+                    "likely": s.likely, "seen": s.seen, "score": s.score, "pair": s.beside is not None,
+                    "near": {"given": s.near_given, "likely": s.near_likely}, "decision": _told(made.get(s.path)),
                 }
             )  # fmt: skip
         return {"suspects": rows, "labels": self.labels}
 
+    def picture(self, kind: str, number: int, size: str) -> bytes:
+        """A suspect ("image"), its copy ("beside") or a neighbour ("known") as WebP. Raises DataError where there is none."""
+        file = self._files.get(kind, {}).get(number)
+        if file is None or size not in SIDES:
+            raise DataError("no such picture")
+        return self._drawn[size](file)
+
     def decide(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Write one decision down. Raises DataError for one that makes no sense."""
-        number, kind, label = body.get("number"), body.get("kind"), body.get("label", "")
-        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(self.suspects):
+        """Write decisions that were made together down: all, or none. Raises DataError for one that makes no sense.
+
+        ``body``: ``numbers`` of suspects, ``kind``, and ``label`` of a relabelling; None for the likely class of each.
+        """
+        numbers, kind, label = body.get("numbers"), body.get("kind"), body.get("label", "")
+        if not isinstance(numbers, list) or not 0 < len(numbers) <= MOST_TOGETHER:
+            raise DataError(f"decisions are made of 1 to {MOST_TOGETHER} suspects at once")
+        if any(type(n) is not int or not 0 <= n < len(self.suspects) for n in numbers) or len(set(numbers)) < len(numbers):
             raise DataError("there is no suspect of that number")
-        if not isinstance(kind, str) or not isinstance(label, str) or (label and label not in self.labels):
-            raise DataError("that is no label of this data set")
-        suspect = self.suspects[number]
-        label = label if kind == "relabel" else ""
-        self.decisions.make(Decision(suspect.path, kind, label, suspect.split, suspect.given, suspect.cause))
-        return {"number": number, "decision": {"kind": kind, "label": label}}
+        if not isinstance(kind, str) or not isinstance(label, str | None):
+            raise DataError("that is no decision")
+        made = []
+        for one in (self.suspects[n] for n in numbers):
+            new = "" if kind != "relabel" else one.likely if label is None else label
+            if new and new not in self.labels:
+                raise DataError("that is no label of this data set")
+            made.append(Decision(one.path, kind, new, one.split, one.given, one.cause))
+        self.decisions.make(*made)
+        return {"decided": [[n, _told(one)] for n, one in zip(numbers, made, strict=True)]}
 
     def undo(self) -> dict[str, Any]:
-        """Take the last decision back; says which suspect it was about and what counts for it now."""
-        last = self.decisions.undo()
-        number = next((i for i, s in enumerate(self.suspects) if last is not None and s.path == last.path), None)
-        now = self.decisions.current().get(last.path) if last is not None else None
-        return {"number": number, "decision": {"kind": now.kind, "label": now.label} if now is not None else None}
+        """Take the last decisions back; says which suspects they were about and what counts for these now."""
+        taken = self.decisions.undo()
+        now = self.decisions.current()
+        return {"decided": [[self._number[d.path], _told(now.get(d.path))] for d in taken if d.path in self._number]}
 
 
 class _Handler(PrivateHandler):
@@ -85,15 +116,12 @@ class _Handler(PrivateHandler):
         place = self._place()
         if place is None:
             return
-        if place in PAGES:
-            name, kind = PAGES[place]
-            self._send(200, kind, files("valgap.review").joinpath("page", name).read_bytes())
+        if (own := SITE.file(place)) is not None:
+            self._send(200, *own)
         elif place == "suspects":
             self._json(200, self.server.state())
-        elif place.startswith("image/"):
-            self._image(place.split("/")[1:])
         else:
-            self._refuse(404, "nothing here")
+            self._picture(place)
 
     def do_POST(self) -> None:  # noqa: N802 (http.server calls it so)
         place = self._place()
@@ -124,25 +152,26 @@ class _Handler(PrivateHandler):
             else:
                 self._refuse(404, "nothing here")
 
-    def _image(self, parts: list[str]) -> None:
-        number = int(parts[0]) if parts[0].isdigit() and len(parts[0]) < 9 else -1
-        if not 0 <= number < len(self.server.suspects):
-            self._refuse(404, "no such picture")
-            return
-        suspect = self.server.suspects[number]
-        file = suspect.beside if parts[1:] == ["beside"] else suspect.file
+    def _picture(self, place: str) -> None:
+        kind, number, *size = f"{place}/".split("/")[:3]
         try:
-            if file is None:
-                raise DataError("no such picture")
-            self._send(200, "image/webp", self.server.picture(str(file)), "private, max-age=3600")
+            if not number.isdecimal() or len(number) > 9 or place.count("/") > 2:
+                raise DataError("nothing here")
+            picture = self.server.picture(kind, int(number), size[0])
         except DataError as error:
             self._refuse(404, str(error))
+        else:
+            self._send(200, "image/webp", picture, "private, max-age=3600")
 
     def _json(self, status: int, body: dict[str, Any]) -> None:
         self._send(status, "application/json", json.dumps(body).encode())
 
 
-def _picture(file: str) -> bytes:
+def _told(decision: Decision | None) -> dict[str, str] | None:
+    return {"kind": decision.kind, "label": decision.label} if decision is not None else None
+
+
+def _picture(side: int, file: str) -> bytes:
     stream = io.BytesIO()
-    read_small(file, SIDE).save(stream, "WEBP", quality=80)
+    read_small(file, side).save(stream, "WEBP", quality=80, method=2)
     return stream.getvalue()

@@ -32,6 +32,9 @@ class Suspect:
     seen: str  # what the pretrained network calls it, where that is no class
     score: float
     beside: Path | None = None  # its copy, where it is one
+    # Places in the images of the diagnosis of the nearest sure ones, the nearest first (``neighbours.py``).
+    near_given: tuple[int, ...] = ()
+    near_likely: tuple[int, ...] = ()
 
 
 def suspects_of(diagnosis: Diagnosis, codes: Sequence[str] = ()) -> list[Suspect]:

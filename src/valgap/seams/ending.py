@@ -10,8 +10,9 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, NoReturn
 
+from valgap.errors import StoppedOnWarning
 from valgap.seams.backstage import Backstage
-from valgap.seams.live import STOPPED, StoppedOnWarning
+from valgap.seams.live import STOPPED
 
 INTERRUPTED = 130
 OUR_FILES = Path(__file__).parent

@@ -16,9 +16,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from valgap.errors import StoppedOnWarning
 from valgap.record.location import LIVE
 
 POLL_S = 0.3
+SUSPICION = "suspected"  # what --stop-on and stop_on take
 # The exit status of a program that was ended after a warning, as was asked; 1 to 4 are other commands' of valgap.
 STOPPED = 5
 PACKAGE_HOME = str(Path(__file__).parents[2])
@@ -38,8 +40,20 @@ main(folder, int(pid))
 """
 
 
-class StoppedOnWarning(KeyboardInterrupt):
-    """Ends a program after a warning, as Ctrl-C would: what it does then (a checkpoint, a summary) it does now."""
+def interrupt(code: str) -> None:
+    """End the program as Ctrl-C does; ``code``: of the cause that it was warned of.
+
+    Raises:
+        StoppedOnWarning: the program has no handler of its own for SIGINT.
+    """
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_IGN, signal.SIG_DFL, None):
+        raise StoppedOnWarning(stopped_after(code))
+    signal.raise_signal(signal.SIGINT)
+
+
+def stopped_after(code: str) -> str:
+    """How the record tells it."""
+    return f"stopped after the warning {code}"
 
 
 class Live:
@@ -48,12 +62,14 @@ class Live:
     Args:
         folder: the run directory.
         tell: given each warning (the fields of ``types.LiveWarning``), in the program's main thread, between two batches.
-        stop: whether the program is ended after its first warning.
+        stop: what ends the program after its first warning, given the code of the cause; None: it goes on.
     """
 
     status = STOPPED
 
-    def __init__(self, folder: Path, tell: Callable[[Mapping[str, Any]], None], stop: bool = False) -> None:
+    def __init__(
+        self, folder: Path, tell: Callable[[Mapping[str, Any]], None], stop: Callable[[str], None] | None = None
+    ) -> None:
         self.stopped_by = ""  # the code of the cause after which the program was ended
         self.problem = ""  # why nothing is watched
         self._folder, self._tell, self._stop = folder.absolute(), tell, stop
@@ -87,11 +103,7 @@ class Live:
             os.close(reading)
 
     def look(self) -> None:
-        """Tell what is new. Called between batches; nearly always it only reads the clock.
-
-        Raises:
-            StoppedOnWarning: the program is to be ended.
-        """
+        """Tell what is new. Called between batches; nearly always it only reads the clock. Raises what ``stop`` does."""
         now = time.monotonic()
         if now < self._next or os.getpid() != self._pid:
             return
@@ -100,11 +112,9 @@ class Live:
             self._tell(warning)
             if self._stop and not self.stopped_by and "code" in warning:
                 self.stopped_by = str(warning["code"])
-        if self.stopped_by and self._stop:
-            self._stop = False  # once: a program that takes it as a wish for an early end has its way of ending
-            if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_IGN, signal.SIG_DFL, None):
-                raise StoppedOnWarning(f"stopped after the warning {self.stopped_by}")
-            signal.raise_signal(signal.SIGINT)
+        if self.stopped_by and self._stop is not None:
+            stop, self._stop = self._stop, None  # once: a program that takes it as a wish for an early end has its way of ending
+            stop(self.stopped_by)
 
     def _new(self) -> list[dict[str, Any]]:
         try:
