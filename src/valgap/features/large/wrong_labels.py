@@ -1,0 +1,76 @@
+"""Wrong labels among any number of images: probes fitted on a stratified sample of train, which then judge every image.
+
+The images of the sample are judged out of fold, all others by the probes of the whole sample, which never saw them. The shares
+of wrong labels are those of samples, and their intervals say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+
+from valgap.features.labels import MIN_OF_CLASS, UNKNOWN, View, calibrated, fitted_probes, with_shares
+from valgap.features.large.sampled import stratified_sample
+from valgap.features.large.table import BLOCK, DiskFeatures
+from valgap.features.noise import noise_rate
+from valgap.features.probes import folds_of
+from valgap.types import FloatArray, HeldOut, ImageRows, IntArray, LabelErrors
+
+# Images that probes are fitted on, fewer where there are so many classes that tables of (images, classes) grow large.
+FITTED, FITTED_CELLS, FEWEST = 20_000, 8_000_000, 5_000
+WIDTHS = ((1280, 320, 192), (1280, 320, 192))
+
+
+def views_of(features: DiskFeatures, places: IntArray) -> list[View]:
+    """Each view of these images by depth, as ``Measurements.views``."""
+    block = features[places]
+    ends = np.cumsum([0, *(w for widths in WIDTHS for w in widths)]).tolist()
+    parts = iter(np.ascontiguousarray(block[:, i:j]) for i, j in pairwise(ends))
+    return [[next(parts) for _ in widths] for widths in WIDTHS]
+
+
+def label_errors(features: DiskFeatures, rows: ImageRows, held: HeldOut, progress: Callable[[int, int], None]) -> LabelErrors:
+    """As ``labels.label_errors``; ``progress`` is told of images judged."""
+    classes, labels = len(rows.classes), rows.labels
+    train = np.flatnonzero(held.folds >= 0)
+    val = np.flatnonzero(rows.is_val & (labels >= 0) & (held.answers >= 0))
+    most = max(FEWEST, min(FITTED, FITTED_CELLS // classes))
+    sample = stratified_sample(train, labels, most)
+    everywhere = np.arange(len(sample))
+    fold = folds_of(labels[sample])
+    splits = [(everywhere[fold != k], everywhere[fold == k]) for k in np.unique(fold)]
+    splits.append((everywhere, everywhere[:0]))
+    inside, probes = fitted_probes(views_of(features, sample), labels[sample], classes, fold, splits)
+    known = np.bincount(labels[sample], minlength=classes) >= MIN_OF_CLASS
+    inside[:, ~known] = 0.0
+    ours, theirs = (labels[p][known[labels[p]]] for p in (sample, val))
+    own, likely = np.full(len(labels), np.nan), np.full(len(labels), -1, np.int64)
+    kept = stratified_sample(val, labels, most)
+    of_val = np.zeros((len(kept), classes))
+    judged = np.concatenate([np.setdiff1d(train, sample), val])
+    for start in range(0, len(judged), BLOCK):
+        places = judged[start : start + BLOCK]
+        found = probes.of(views_of(features, places))
+        found[:, ~known] = 0.0
+        side = rows.is_val[places]
+        found[side] = with_shares(found[side], ours, theirs)
+        own[places], likely[places] = found[np.arange(len(places)), labels[places]], found.argmax(1)
+        at = np.searchsorted(kept, places)
+        hit = side & (at < len(kept)) & (kept[np.minimum(at, len(kept) - 1)] == places) if len(kept) else side & False
+        of_val[at[hit]] = found[hit]
+        progress(start + len(places), len(judged))
+    own[sample], likely[sample] = inside[everywhere, labels[sample]], inside.argmax(1)
+    wrong = np.full(len(labels), np.nan)
+    rates = [UNKNOWN, UNKNOWN]
+    sides: list[tuple[IntArray, IntArray, FloatArray]] = [(train, sample, inside), (val, kept, of_val)]
+    for number, (of_side, at, table) in enumerate(sides):
+        taken = known[labels[at]]
+        places = of_side[known[labels[of_side]]]
+        if len(places) and taken.any():
+            rates[number] = noise_rate(table[taken], labels[at[taken]])
+            wrong[places] = calibrated(1 - own[places], rates[number][0])
+    likely = np.where(np.isfinite(wrong), likely, -1)
+    (train_rate, *train_range), (val_rate, *val_range) = rates
+    return LabelErrors(wrong, likely, train_rate, val_rate, (train_range[0], train_range[1]), (val_range[0], val_range[1]))
