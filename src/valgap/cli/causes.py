@@ -90,7 +90,7 @@ def _diagnose_log(path: Path, budget: str, as_json: bool, file: Path | None) -> 
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with train/ and val/, class folders, or a CSV file.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder, CSV file, zip, .tar shards, Parquet, or an address.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
     junit: JUnitFile = None,
@@ -103,7 +103,9 @@ def check(
 ) -> None:
     """Check images before any training: labels, leaks, shift, copies, damage, balance. Files are only read.
 
-    A CSV file has the columns path, label and (if there is one) split. Odd and damaged files are reported, never fatal.
+    A folder with train/ and val/, or class folders; a CSV file with the columns path, label and (if there is one) split; a zip
+    file, WebDataset shards, Parquet files; or an address such as s3://bucket/photos. Odd and damaged files are reported, never
+    fatal. A check that was stopped goes on where it was.
 
     Examples:  valgap check photos/     valgap check photos/ --junit valgap.xml --fail-on suspected     valgap check list.csv
     """
@@ -118,7 +120,8 @@ def check(
     if fail_on not in (None, "confirmed", "suspected"):
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
     with images_bar() as (progress, begin):
-        diagnosis = check_data(data, select=codes(select), ignore=codes(ignore), progress=progress, say=begin)
+        place = data if "://" in data else os.fspath(Path(data))
+        diagnosis = check_data(place, select=codes(select), ignore=codes(ignore), progress=progress, say=begin)
     _write_files(diagnosis, html, junit, sarif, fail_on)
     diagnosis, whole = shortened(diagnosis, lists or _list_folder(data))
     for code, (file, count) in whole.items():
@@ -130,7 +133,7 @@ def check(
     raise typer.Exit(_status(diagnosis, fail_on))
 
 
-def _list_folder(data: Path) -> Path:
+def _list_folder(data: str) -> Path:
     """Where the whole lists of a data set go: a folder of the cache, named after it."""
     from valgap.engine.store import LISTS, cache_folder
 

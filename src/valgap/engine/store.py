@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
+from valgap.data.contents import read_content
+
 DIGEST_BYTES = 16
 LIMIT_BYTES = 4 << 30
 # Of the disk, this much is always left free.
@@ -49,9 +51,9 @@ def cache_limit() -> int:
         return LIMIT_BYTES
 
 
-def file_digest(path: Path) -> bytes:
-    """16 bytes that stand for a file's content."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=DIGEST_BYTES).digest()
+def file_digest(path: str | Path) -> bytes:
+    """16 bytes that stand for the content of a file, or of what lies at an address (`valgap.data.contents`)."""
+    return hashlib.blake2b(read_content(path), digest_size=DIGEST_BYTES).digest()
 
 
 @dataclass(frozen=True)

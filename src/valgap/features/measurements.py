@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from valgap.features import probes
 from valgap.features.labels import label_errors
 from valgap.features.look_pass import looked_at
-from valgap.features.looking import NUMBERS, THUMB_SIDE, WORDS, Look, wrongly_named
+from valgap.features.looking import NUMBERS, THUMB_SIDE, WORDS, Look, ending_of, wrongly_named
 from valgap.features.pairs import same_pictures
 from valgap.features.shift import shift
 from valgap.features.source import rows_of_path, rows_of_run, some_rows
@@ -88,7 +87,10 @@ class Measurements:
     def oddities(self) -> Mapping[str, IntArray]:
         places: dict[str, list[int]] = {}
         for i, look in enumerate(self._seen[0]):
-            kinds = [*look.odd, *(["wrongly named"] if wrongly_named(self.rows.paths[i], look.words.get("format", "")) else [])]
+            kinds = [
+                *look.odd,
+                *(["wrongly named"] if wrongly_named(ending_of(self.rows, i), look.words.get("format", "")) else []),
+            ]
             for kind in kinds:
                 places.setdefault(kind, []).append(i)
         return {kind: np.array(p, np.int64) for kind, p in sorted(places.items())}
@@ -160,7 +162,7 @@ def images_of_path(
     """
     from valgap.features.large.measurements import LARGE, LargeMeasurements
 
-    rows = rows_of_path(Path(data))
+    rows = rows_of_path(data)
     return LargeMeasurements(rows, progress, say) if len(rows.names) > LARGE else Measurements(rows, progress)
 
 

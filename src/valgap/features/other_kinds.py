@@ -168,8 +168,7 @@ def _closer_look(
     masks = torch.stack([torch.from_numpy(concepts().of(kind)) for kind in kinds])
     eyes = SeenOfKind(network, masks).eval().requires_grad_(False)
     square = replace(PREPROCESSING, size=CLOSER_SIDE, crop_share=1.0)
-    files = [Path(p) for p in paths]
-    twice = [extract(eyes, eyes.head, square, files, view=view, progress=progress) for view in ("plain", "flipped")]
-    of_kind = np.mean(twice, axis=0).reshape(len(files), len(kinds), -1)
+    twice = [extract(eyes, eyes.head, square, paths, view=view, progress=progress) for view in ("plain", "flipped")]
+    of_kind = np.mean(twice, axis=0).reshape(len(paths), len(kinds), -1)
     mine = np.array([kinds.index(concepts().kind[own[int(c)][0]] or "") for c in labels])
-    return np.asarray(of_kind[np.arange(len(files)), mine], np.float64)
+    return np.asarray(of_kind[np.arange(len(paths)), mine], np.float64)

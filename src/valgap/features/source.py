@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from valgap.data import images_of_training
+from valgap.data.contents import is_address
 from valgap.data.folder import VALIDATION_NAMES
 from valgap.data.images import SUFFIXES
 from valgap.errors import DataError
+from valgap.features.archives import CONTAINERS, PACKED, holds_containers, rows_of_archive
 from valgap.features.listed import listed_files
 from valgap.types import ImageRows, Pass, RunRecord
 
@@ -153,16 +155,23 @@ def _drawn(passes: Iterable[Pass]) -> set[int]:
     return {s for p in passes for s in p.samples.sample.tolist() if s >= 0}
 
 
-def rows_of_path(data: Path) -> ImageRows:
-    """The images of a folder with train/ and val/, of one folder of class folders, or of a CSV file.
+def rows_of_path(data: str | os.PathLike[str]) -> ImageRows:
+    """The images of a folder with train/ and val/, of one folder of class folders, of a CSV file, of a zip file, of WebDataset
+    shards or Parquet files (or a folder of these), or of any of it at an address that fsspec knows.
 
     Raises:
-        DataError: no such path, or no image in it.
+        DataError: no such path, it cannot be read, or no image is in it.
     """
-    if data.is_file():
-        found = _listed(data)
-    elif data.is_dir():
-        found = list(_in_folder(data))
+    text = os.fspath(data)
+    found: list[Row]
+    if is_address(text) or (Path(text).is_file() and text.lower().endswith((*CONTAINERS, *PACKED))):
+        found = rows_of_archive(text)
+    elif Path(text).is_file():
+        found = _listed(Path(text))
+    elif Path(text).is_dir():
+        found = list(_in_folder(Path(text)))
+        if not found and holds_containers(Path(text)):
+            found = rows_of_archive(text)
     else:
         raise DataError(f"{data} is neither a folder nor a CSV file: give a folder with train/ and val/, or a list of images")
     if not found:
@@ -223,7 +232,7 @@ def _listed(file: Path) -> list[Row]:
             raise DataError(f"{file}, line {number}: split {split!r} is not known: expected one of {known}")
         label = (row.get(columns.get("label", ""), "") or "").strip() or None
         if name:
-            found.append((name, str(file.parent / name), label, SPLIT_WORDS[split]))
+            found.append((name, name if is_address(name) else str(file.parent / name), label, SPLIT_WORDS[split]))
     return found
 
 

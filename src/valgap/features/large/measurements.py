@@ -14,7 +14,7 @@ from valgap.features.large import kinds, ridge, wrong_labels
 from valgap.features.large.near import EXACT_MOST, aligned, has_index, neighbours
 from valgap.features.large.table import DiskFeatures, LookTable, kept
 from valgap.features.look_pass import looked_at
-from valgap.features.looking import NUMBERS, WORDS, wrongly_named
+from valgap.features.looking import NUMBERS, WORDS, ending_of, wrongly_named
 from valgap.features.measurements import VIEWS, Progress
 from valgap.features.pairs import ALIKE, all_alike, drawn_pairs, equal_places
 from valgap.features.probes import judged_answers
@@ -106,7 +106,7 @@ class LargeMeasurements:
         formats = self.attributes.words["format"]
         for block, values in self._table.blocks("odd"):
             for i, raw in zip(block.tolist(), values.tolist(), strict=True):
-                wrong = ["wrongly named"] if wrongly_named(self.rows.paths[i], formats[i]) else []
+                wrong = ["wrongly named"] if wrongly_named(ending_of(self.rows, i), formats[i]) else []
                 for kind in [*(raw.decode().split(";") if raw else []), *wrong]:
                     places.setdefault(kind, []).append(i)
         return {kind: np.array(p, np.int64) for kind, p in sorted(places.items())}

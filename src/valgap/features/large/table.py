@@ -15,7 +15,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +87,10 @@ class LookTable:
         words |= {w: [look.words.get(w, "") for look in looks] for w in WORDS}
         for name, texts in words.items():
             columns[name] = np.array([_cut(t, TEXT[name]) for t in texts], f"S{TEXT[name]}")
+        self.append(places, columns)
+
+    def append(self, places: Sequence[int], columns: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        """Append rows of all columns, (n, ...) each."""
         self._space.append([self._keys[i] for i in places], columns)
 
     def refresh(self) -> None:

@@ -10,14 +10,16 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from valgap.features.labels import MIN_OF_CLASS, UNKNOWN, View, calibrated, fitted_probes, with_shares
 from valgap.features.large.sampled import stratified_sample
 from valgap.features.large.table import BLOCK, DiskFeatures
 from valgap.features.noise import noise_rate
 from valgap.features.probes import folds_of
-from valgap.types import FloatArray, HeldOut, ImageRows, IntArray, LabelErrors
+from valgap.types import HeldOut, ImageRows, IntArray, LabelErrors
 
+Array = npt.NDArray[np.float64]
 # Images that probes are fitted on, fewer where there are so many classes that tables of (images, classes) grow large.
 FITTED, FITTED_CELLS, FEWEST = 20_000, 8_000_000, 5_000
 WIDTHS = ((1280, 320, 192), (1280, 320, 192))
@@ -64,13 +66,13 @@ def label_errors(features: DiskFeatures, rows: ImageRows, held: HeldOut, progres
     own[sample], likely[sample] = inside[everywhere, labels[sample]], inside.argmax(1)
     wrong = np.full(len(labels), np.nan)
     rates = [UNKNOWN, UNKNOWN]
-    sides: list[tuple[IntArray, IntArray, FloatArray]] = [(train, sample, inside), (val, kept, of_val)]
-    for number, (of_side, at, table) in enumerate(sides):
-        taken = known[labels[at]]
-        places = of_side[known[labels[of_side]]]
-        if len(places) and taken.any():
-            rates[number] = noise_rate(table[taken], labels[at[taken]])
-            wrong[places] = calibrated(1 - own[places], rates[number][0])
+    sides: list[tuple[IntArray, IntArray, Array]] = [(train, sample, inside), (val, kept, of_val)]
+    for number, (of_side, shown, table) in enumerate(sides):
+        taken = known[labels[shown]]
+        known_ones = of_side[known[labels[of_side]]]
+        if len(known_ones) and taken.any():
+            rates[number] = noise_rate(table[taken], labels[shown[taken]])
+            wrong[known_ones] = calibrated(1 - own[known_ones], rates[number][0])
     likely = np.where(np.isfinite(wrong), likely, -1)
     (train_rate, *train_range), (val_rate, *val_range) = rates
     return LabelErrors(wrong, likely, train_rate, val_rate, (train_range[0], train_range[1]), (val_range[0], val_range[1]))
