@@ -138,6 +138,7 @@ def fill(folder: Path, real: Path, cache: Path, until: float) -> bool:
     rows, known = rows_of_path(folder), rows_of_path(real)
     table, source = LookTable(rows.paths, backbone_key()), LookTable(known.paths, backbone_key())
     features, thumbs, numbers = (source.column(n) for n in ("features", "thumb", "numbers"))
+    spread = np.std(features.astype(np.float32), axis=0)
     mates = {c: np.flatnonzero(known.labels == known.classes.index(name)) for c, name in enumerate(rows.classes)}
     missing = table.missing
     for start in range(0, len(missing), BLOCK):
@@ -147,16 +148,16 @@ def fill(folder: Path, real: Path, cache: Path, until: float) -> bool:
         draw = np.random.default_rng(int(places[0]))
         # Where the label is wrong, what is shown is of another class.
         shown = np.where(draw.random(len(places)) < 0.01, draw.integers(0, len(rows.classes), len(places)), rows.labels[places])
-        a, b = (np.array([draw.choice(mates[int(c)]) for c in shown]) for _ in range(2))
+        a, b = (np.array([mates[int(c)][draw.integers(len(mates[int(c)]))] for c in shown]) for _ in range(2))
         share = draw.uniform(0.25, 0.75, len(places)).astype(np.float32)
         mixed = features[a] * share[:, None] + features[b] * (1 - share[:, None])
-        mixed = mixed + draw.normal(0, 0.1, mixed.shape).astype(np.float32) * features.std(0)[None]
+        mixed = mixed + 0.1 * draw.standard_normal(mixed.shape, np.float32) * spread
         tiles = share[:, None, None, None]
-        picture = thumbs[a] * tiles + thumbs[b][:, :, ::-1] * (1 - tiles) + draw.normal(0, 6, thumbs[a].shape).astype(np.float32)
+        picture = thumbs[a] * tiles + thumbs[b][:, :, ::-1] * (1 - tiles) + 6 * draw.standard_normal(thumbs[a].shape, np.float32)
         # One in a hundred is the row before it once more, with noise.
         again = np.flatnonzero(draw.random(len(places)) < 0.01)
         again = again[again > 0]
-        mixed[again], picture[again] = mixed[again - 1], picture[again - 1] + draw.normal(0, 2, picture[again].shape)
+        mixed[again], picture[again] = mixed[again - 1], picture[again - 1] + 2 * draw.standard_normal(picture[again].shape, np.float32)
         names = draw.integers(0, 256, (2, len(places), 16), np.uint8)
         text = {n: source.take(n, a) for n in ("error", "odd", "format", "mode", "camera")}
         columns = {

@@ -180,10 +180,10 @@ def main() -> None:
             known[f"{size} {way}"] = [len(small), time.perf_counter() - begun, recall(found[asked], true)]
             file.write_text(json.dumps(known))
             print(size, way, known[f"{size} {way}"], flush=True)
-    rows = [
-        f"| {int(n):,} {'synthetic' if not key.startswith('0 ') else 'real'} | {key.partition(' ')[2]} | {seconds:.1f} | {share:.4f} |"
-        for key, (n, seconds, share) in known.items()
-    ]
+    rows = []
+    for key, (n, seconds, share) in known.items():
+        which = "real" if key.startswith("0 ") else "synthetic"
+        rows.append(f"| {int(n):,} {which} | {key.partition(' ')[2]} | {seconds:.1f} | {share:.4f} |")
     head = "| rows | way | seconds | recall |\n|---|---|---|---|"
     print(head, *rows, sep="\n")
     command = "Made by `make bench-neighbours DATA=FOLDER` after `make bench-check-size`; one thread."

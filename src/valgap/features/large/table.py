@@ -94,8 +94,9 @@ class LookTable:
         self._space.append([self._keys[i] for i in places], columns)
 
     def refresh(self) -> None:
-        """Learn of the rows that were added, and mark the table as in use."""
+        """Learn of the rows that were added, mark the table as in use, and forget what only adding needs."""
         self._learn()
+        self._keys, self._space = [], Space(self.folder)
         os.utime(self.folder)
 
     def take(self, column: str, places: npt.NDArray[np.integer], part: slice = slice(None)) -> npt.NDArray[np.generic]:
