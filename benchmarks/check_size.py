@@ -43,7 +43,7 @@ for judged in found.judged:
 print("done")
 """
 PROFILE = """
-import sys
+import sys, time
 from pathlib import Path
 import valgap.features.large.measurements as large
 large.LARGE = int(sys.argv[2])
@@ -51,12 +51,15 @@ from valgap.features import images_of_path
 def memory(word):
     return next(int(l.split()[1]) / 1024 for l in open("/proc/self/status") if l.startswith(word))
 print(f"{'imports':<15} {memory('VmRSS'):6.0f} MB")
-images = images_of_path(sys.argv[1])
-for part in ("rows", "unreadable", "attributes", "oddities", "embeddings", "held_out", "label_errors", "other_kinds", "shift",
-             "pairs", "learning_curve"):
+images = images_of_path(sys.argv[1], say=lambda text: print(" ", text, flush=True))
+print(f"{'rows':<15} {memory('VmRSS'):6.0f} MB held, {memory('VmHWM'):6.0f} MB at most, {len(images.rows.names):,} images")
+for part in ("unreadable", "attributes", "oddities", "embeddings", "held_out", "learning_curve", "label_errors", "other_kinds",
+             "shift", "pairs"):
     open("/proc/self/clear_refs", "w").write("5")
+    begun = time.monotonic()
     getattr(images, part)
-    print(f"{part:<15} {memory('VmRSS'):6.0f} MB held, {memory('VmHWM'):6.0f} MB at most", flush=True)
+    seconds = time.monotonic() - begun
+    print(f"{part:<15} {memory('VmRSS'):6.0f} MB held, {memory('VmHWM'):6.0f} MB at most, {seconds:6.1f} s", flush=True)
 """
 IN_MEMORY, ON_DISK = 10**9, 0
 BLOCK = 4096
@@ -141,6 +144,9 @@ def fill(folder: Path, real: Path, cache: Path, until: float) -> bool:
     spread = np.std(features.astype(np.float32), axis=0)
     mates = {c: np.flatnonzero(known.labels == known.classes.index(name)) for c, name in enumerate(rows.classes)}
     missing = table.missing
+    draw = np.random.default_rng(1)
+    feature_noise = 0.1 * draw.standard_normal((BLOCK, features.shape[1]), np.float32) * spread
+    picture_noise = 6 * draw.standard_normal((BLOCK, *thumbs.shape[1:]), np.float32)
     for start in range(0, len(missing), BLOCK):
         if time.monotonic() > until:
             return False
@@ -150,21 +156,25 @@ def fill(folder: Path, real: Path, cache: Path, until: float) -> bool:
         shown = np.where(draw.random(len(places)) < 0.01, draw.integers(0, len(rows.classes), len(places)), rows.labels[places])
         a, b = (np.array([mates[int(c)][draw.integers(len(mates[int(c)]))] for c in shown]) for _ in range(2))
         share = draw.uniform(0.25, 0.75, len(places)).astype(np.float32)
+        turn = int(draw.integers(BLOCK))  # the same noise for every block would pair rows of different blocks
+        grain, speckle = (np.roll(noise, turn, axis=0)[: len(places)] for noise in (feature_noise, picture_noise))
         mixed = features[a] * share[:, None] + features[b] * (1 - share[:, None])
-        mixed = mixed + 0.1 * draw.standard_normal(mixed.shape, np.float32) * spread
+        mixed += grain
         tiles = share[:, None, None, None]
-        picture = thumbs[a] * tiles + thumbs[b][:, :, ::-1] * (1 - tiles) + 6 * draw.standard_normal(thumbs[a].shape, np.float32)
+        picture = thumbs[a] * tiles
+        picture += thumbs[b][:, :, ::-1] * (1 - tiles)
+        picture += speckle
         # One in a hundred is the row before it once more, with noise.
         again = np.flatnonzero(draw.random(len(places)) < 0.01)
         again = again[again > 0]
-        mixed[again], picture[again] = mixed[again - 1], picture[again - 1] + 2 * draw.standard_normal(picture[again].shape, np.float32)
+        mixed[again], picture[again] = mixed[again - 1], picture[again - 1] + speckle[again] / 3
         names = draw.integers(0, 256, (2, len(places), 16), np.uint8)
         text = {n: source.take(n, a) for n in ("error", "odd", "format", "mode", "camera")}
         columns = {
             "digest": names[0],
             "pixels": names[1],
             "numbers": numbers[a] * draw.normal(1, 0.02, numbers[a].shape),
-            "thumb": np.clip(picture, 0, 255).astype(np.uint8),
+            "thumb": np.clip(picture, 0, 255, out=picture).astype(np.uint8),
             "features": mixed.astype(np.float16),
             **text,
         }

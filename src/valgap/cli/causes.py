@@ -127,7 +127,7 @@ def check(
     for code, (file, count) in whole.items():
         say(f"{code} concerns {count:,}: the first {LISTED:,} are listed, all of them in {file}")
     if as_json:
-        print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
+        print(json.dumps(diagnosis_to_json(diagnosis, whole), indent=1))
     else:
         (show_details if details else show_diagnosis)(diagnosis, Console())
     raise typer.Exit(_status(diagnosis, fail_on))
