@@ -74,7 +74,7 @@ bench-check-size: install
 	$(BIN)/python benchmarks/check_size.py $(DATA) --minutes $(or $(MINUTES),9) $(if $(WORK),--work $(WORK)) $(ARGS)
 
 bench-neighbours: install
-	$(BIN)/python benchmarks/neighbours.py $(DATA) $(if $(WORK),--work $(WORK)) $(ARGS)
+	$(BIN)/python benchmarks/neighbours.py $(if $(WORK),--work $(WORK)) $(ARGS)
 
 bench-speed: install
 	$(BIN)/python benchmarks/speed.py $(DATA)

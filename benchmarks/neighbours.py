@@ -1,11 +1,11 @@
 """Approximate neighbours against exact ones: which library, how many it misses, from what size on it pays.
 
-    python benchmarks/neighbours.py DATA --work FOLDER [--rows 10000,100000,1000000] [--minutes 9]
+    python benchmarks/neighbours.py --work FOLDER [--rows 10000,100000,1000000] [--minutes 9]
 
-FOLDER is that of `check_size.py`, whose tables hold the features: of 10,000 real photographs (crops), to which all images of the
-sets in DATA come, and of the synthetic rows. Rows are taken as `valgap check` takes them: around the mean, in the 96 directions
-in which they spread most, of length 1. Recall: of the six true nearest of a row, the share found (all rows of the real
-photographs, 2,000 random ones of larger sets). Libraries that are not there are left out. Each measurement is kept: a killed
+FOLDER is that of `check_size.py`, whose tables hold the features: of 10,000 real photographs (crops), and of the synthetic rows.
+Rows are taken as `valgap check` takes them: around the mean, in the 96 directions in which they spread most, of length 1.
+Recall: of the six true nearest of a row, the share found (all rows of the real photographs, 2,000 random ones of larger sets).
+Libraries that are not there are left out. Each measurement is kept: a killed
 call goes on.
 """
 
@@ -22,7 +22,6 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 K, ASKED = 6, 2_000
-SETS = ("cifar10n_mini", "clothing_mini", "hymenoptera_256", "sign_digits_mini")
 
 
 def exact(small: np.ndarray) -> np.ndarray:
@@ -91,20 +90,15 @@ def projected(features: np.ndarray) -> np.ndarray:
     return np.concatenate(out)
 
 
-def real_rows(data: Path, work: Path) -> np.ndarray:
-    """(n, 96) of the crops and of the sets in DATA."""
-    from valgap.features import Measurements, rows_of_path
+def real_rows(work: Path) -> np.ndarray:
+    """(n, 96) of the crops."""
+    from valgap.features import rows_of_path
     from valgap.features.backbone import backbone_key
     from valgap.features.large.table import LookTable
 
-    os.environ["VALGAP_CACHE"] = str(work / "cache-10000-disk")
+    os.environ["VALGAP_CACHE"] = str(work / "cache-rows")
     table = LookTable(rows_of_path(work / "real-10000").paths, backbone_key())
-    parts = [np.asarray(table.take("features", np.arange(len(table.paths)), slice(0, 1280)), np.float32)]
-    for name in SETS:
-        found = Measurements(rows_of_path(data / name)).embeddings
-        assert found is not None
-        parts.append(np.asarray(found))
-    return projected(np.concatenate(parts))
+    return projected(np.asarray(table.take("features", np.arange(len(table.paths)), slice(0, 1280)), np.float32))
 
 
 def synthetic_rows(work: Path, count: int) -> np.ndarray:
@@ -113,7 +107,7 @@ def synthetic_rows(work: Path, count: int) -> np.ndarray:
     from valgap.features.backbone import backbone_key
     from valgap.features.large.table import LookTable
 
-    os.environ["VALGAP_CACHE"] = str(work / "cache-10000-disk")
+    os.environ["VALGAP_CACHE"] = str(work / "cache-rows")
     folder = max(work.glob("rows-*"), key=lambda f: int(f.name.split("-")[1]))
     table = LookTable(rows_of_path(folder).paths, backbone_key())
     places = np.linspace(0, len(table.paths) - 1, count).astype(np.int64)
@@ -151,16 +145,16 @@ def recall(found: np.ndarray, true: np.ndarray) -> float:
 def main() -> None:
     """Measure what is open; print the table, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=Path(".bench-check-size"))
     parser.add_argument("--rows", default="20000,50000,100000,200000", help="synthetic ones")
+    parser.add_argument("--ways", default=",".join(WAYS), help="separated by commas")
     parser.add_argument("--minutes", type=float, default=9.0)
     args = parser.parse_args()
     until = time.monotonic() + 60 * args.minutes
     work, file = args.work.absolute(), args.work.absolute() / "neighbours.json"
     known: dict[str, list[float]] = json.loads(file.read_text()) if file.exists() else {}
-    for size in (0, *(int(n) for n in args.rows.split(","))):
-        open_ = [w for w in WAYS if f"{size} {w}" not in known]
+    for size in (0, *(int(n) for n in args.rows.split(",") if n)):
+        open_ = [w for w in args.ways.split(",") if f"{size} {w}" not in known]
         small = None
         for way in open_:
             if time.monotonic() > until:
@@ -169,7 +163,7 @@ def main() -> None:
             if way == "exact" and size > 200_000:
                 continue
             if small is None:
-                small = synthetic_rows(work, size) if size else real_rows(args.data, work)
+                small = synthetic_rows(work, size) if size else real_rows(work)
                 asked = np.arange(len(small)) if not size else np.random.default_rng(0).choice(len(small), ASKED, replace=False)
                 true = truth(small, asked)
             begun = time.perf_counter()
@@ -186,7 +180,7 @@ def main() -> None:
         rows.append(f"| {int(n):,} {which} | {key.partition(' ')[2]} | {seconds:.1f} | {share:.4f} |")
     head = "| rows | way | seconds | recall |\n|---|---|---|---|"
     print(head, *rows, sep="\n")
-    command = "Made by `make bench-neighbours DATA=FOLDER` after `make bench-check-size`; one thread."
+    command = "Made by `make bench-neighbours` after `make bench-check-size`; one thread."
     text = __doc__.partition("FOLDER is")[2].strip()
     (RESULTS / "neighbours.md").write_text(
         f"# Neighbours by an index\n\nFOLDER is {text}\n\n{head}\n" + "\n".join(rows) + f"\n\n{command}\n"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.features.pictures import scene
+from valgap.engine.store import FeatureStore
 from valgap.errors import ValgapError
 from valgap.features import Measurements, images_of_path, rows_of_path
 from valgap.features.backbone import backbone_key
@@ -23,7 +21,7 @@ from valgap.features.large import measurements as large
 from valgap.features.large.measurements import LargeMeasurements
 from valgap.features.large.table import LookTable, kept
 
-pytestmark = pytest.mark.takes(60)
+pytestmark = pytest.mark.takes(150)
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +135,8 @@ look_pass.CHUNK = 8
 from valgap.diagnosis import check
 from valgap.report.as_json import diagnosis_to_json
 told = lambda done, total: print("told", done, total, flush=True)
-print(json.dumps(diagnosis_to_json(check(sys.argv[1], progress=told))))
+say = lambda text: print("say", text, flush=True)
+print(json.dumps(diagnosis_to_json(check(sys.argv[1], progress=told, say=say))))
 """
 
 
@@ -146,21 +145,36 @@ def start(folder: Path, cache: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", CHECK, str(folder)], env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def test_a_killed_check_goes_on_to_the_same_result(folder: Path, tmp_path: Path) -> None:
-    whole = start(folder, tmp_path / "whole").communicate(timeout=300)[0].splitlines()
-    looked_at = [line for line in whole if line.endswith(" 114")]
-    assert len(looked_at) > 4
-    killed = start(folder, tmp_path / "killed")
+@pytest.fixture(scope="module")
+def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What a check that nobody stops tells."""
+    return start(folder, tmp_path_factory.mktemp("whole")).communicate(timeout=300)[0].splitlines()
+
+
+@pytest.mark.parametrize("moment", ["told 48 114", "say labels", "say near copies: pictures"])
+def test_a_killed_check_goes_on_to_the_same_result(folder: Path, whole: list[str], tmp_path: Path, moment: str) -> None:
+    assert any(line.startswith(moment) for line in whole)
+    killed = start(folder, tmp_path)
     assert killed.stdout is not None
     for line in killed.stdout:
-        if line.startswith("told 48 "):
+        if line.startswith(moment):
             killed.send_signal(signal.SIGKILL)
             break
     assert killed.wait(timeout=60) == -signal.SIGKILL
-    time.sleep(0.1)
-    again = start(folder, tmp_path / "killed").communicate(timeout=300)[0].splitlines()
-    first = int(again[0].split()[1])
-    assert 48 < first <= 80, "what was seen before the kill is not looked at again"
-    assert json.loads(again[-1]) == json.loads(whole[-1])
+    again = start(folder, tmp_path).communicate(timeout=300)[0].splitlines()
+    looks = [line for line in again if line.endswith(" 114") and line.startswith("told")]
+    if moment.startswith("told"):
+        assert 48 < int(looks[0].split()[1]) <= 80, "what was seen before the kill is not looked at again"
+    else:
+        assert not looks or not again[0].startswith("say looking"), "all images were seen"
     assert again[-1] == whole[-1]
-    shutil.rmtree(tmp_path / "killed")
+
+
+def test_the_cache_tells_of_tables_and_clears_them(folder: Path, cache: Path) -> None:
+    LargeMeasurements(rows_of_path(folder)).unreadable  # noqa: B018 (measures)
+    store = FeatureStore(cache)
+    assert store.others()["tables"] > len(rows_of_path(folder).names) * 14_000
+    (cache / "mine.txt").write_text("not ours")
+    assert store.clear() > 0
+    assert "tables" not in store.others()
+    assert (cache / "mine.txt").exists()
