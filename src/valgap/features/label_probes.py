@@ -62,7 +62,7 @@ class KernelProbe:
     def of(self, blocks: Sequence[FloatArray]) -> Array:
         """(n, C) scores of other images by the last split's probe, for the targets that were given last."""
         weight, mean = self._last
-        return np.asarray(self._map.of(blocks) @ weight + mean, np.float64)
+        return np.asarray(self._map.times(blocks, weight) + mean, np.float64)
 
 
 class DiscriminantProbe:
@@ -76,6 +76,7 @@ class DiscriminantProbe:
         self._train = train
         self._grams = _grams(self._features, train, splits)
         self._shrinkage: float | None = None
+        self._fitted: dict[float, tuple[Small, Small]] = {}
 
     def _scaled(self, blocks: Sequence[FloatArray]) -> Small:
         parts = [rescaled(b, *scale) / np.float32(np.sqrt(b.shape[1])) for b, scale in zip(blocks, self._scales, strict=True)]
@@ -83,7 +84,7 @@ class DiscriminantProbe:
 
     def of(self, blocks: Sequence[FloatArray]) -> Array:
         """(n, C) log-odds of other images by the last split's probe, for the targets that were given last."""
-        weight, offset = self._last
+        weight, offset = self._fitted[self._shrinkage or SHRINKAGES[0]]
         return np.asarray(self._scaled(blocks) @ weight + offset, np.float64)
 
     def scores(self, targets: Array, labels: IntArray) -> Array:
@@ -108,7 +109,7 @@ class DiscriminantProbe:
                 weight = cho_solve(factor, means.T, check_finite=False)
                 offset = np.log(counts / counts.sum()) - 0.5 * (means.T * weight).sum(0)
                 scores[outside] = self._features[outside] @ weight + offset
-                self._last = weight, offset
+                self._fitted[share] = weight, offset  # in the end those of the last split
         return out
 
 
@@ -180,6 +181,11 @@ class KernelMap:
         """(n, m) of n images."""
         points = _kernel(self._points(blocks), self._marks)
         return np.asarray(solve_triangular(self._among, points.T, lower=True, check_finite=False).T, np.float32)
+
+    def times(self, blocks: Sequence[FloatArray], weight: Small) -> Small:
+        """(n, C) products of n images' rows with weights (m, C), at the cost of their kernel alone."""
+        turned = solve_triangular(self._among, weight, lower=True, trans="T", check_finite=False)
+        return np.asarray(_kernel(self._points(blocks), self._marks) @ turned, np.float32)
 
 
 def _unit(block: FloatArray, scale: tuple[FloatArray, FloatArray]) -> Small:

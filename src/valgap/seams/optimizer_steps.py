@@ -41,7 +41,9 @@ class OptimizerSteps:
         self._first_walk: int | None = None  # the first pass that had a step
         self._own_written: set[int] = set()
         self._trainings: dict[int, _Training] = {}  # by optimizer id
-        self.rates_elsewhere: dict[int, Any] = {}  # by optimizer number the rates (S, K) of every step, where another process has trained
+        self.rates_elsewhere: dict[
+            int, Any
+        ] = {}  # by optimizer number the rates (S, K) of every step, where another process has trained
         self._belongs: dict[tuple[int, int, int, int], bool] = {}
         self._in_vain: dict[int, int] = {}  # parameters of an optimizer that have no gradient and belong to no model
 
