@@ -171,6 +171,17 @@ def test_parquet_of_hugging_face(folder: Path, expected: str, tmp_path: Path, wh
     assert findings(tmp_path) == expected
 
 
+def test_arrow_files_of_hugging_face(folder: Path, expected: str, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    (tmp_path / "data").mkdir()
+    write_parquet(folder, tmp_path / "data", whole_paths=False)
+    for split in ("train", "val"):
+        parts = sorted(str(p) for p in (tmp_path / "data").glob(f"{split}-*.parquet"))
+        made = datasets.Dataset.from_parquet(parts, cache_dir=str(tmp_path / "cache"))
+        made.save_to_disk(str(tmp_path / "saved" / split), num_shards=2)
+    assert findings(tmp_path / "saved") == expected
+
+
 def test_parquet_of_plain_bytes_and_of_none(folder: Path, tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

@@ -1,4 +1,4 @@
-"""Images inside zip files, tar shards and Parquet files: what they hold, and the bytes of one, without unpacking them.
+"""Images inside zip files, tar shards, Parquet and Arrow files: what they hold, and the bytes of one, without unpacking them.
 
 A place inside a zip or tar file is an offset, so that a million of them need no open archive; one inside a Parquet file is a row.
 """
@@ -12,7 +12,7 @@ import threading
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ STORED, DEFLATED = 0, 8
 ENCRYPTED = 0x1
 # Row groups of Parquet files that stay decoded.
 KEPT_GROUPS = 3
+ARROW = ".arrow"
 # Bytes of a remote container that are read at once.
 REMOTE_BUFFER = 1 << 18
 
@@ -154,30 +155,44 @@ def pyarrow_parquet() -> Any:
 
 
 def table_of(container: str) -> Table:
-    """The rows of a Parquet file as Hugging Face's `datasets` writes them, or with a plain column of bytes.
+    """The rows of a Parquet or Arrow file as Hugging Face's `datasets` writes them, or with a plain column of bytes.
 
     Raises:
         DataError: it holds no column of images.
     """
     parquet = pyarrow_parquet()
-    with opened(container) as stream:
-        try:
+    try:
+        if container.lower().endswith(ARROW):
+            whole = mapped(container)
+            return _table(container, whole.schema, whole.num_rows, lambda columns: whole)
+        with opened(container) as stream:
             file = parquet.ParquetFile(stream)
-        except Exception as error:  # pyarrow's own kinds
-            raise DataError(f"{container} is no Parquet file that can be read ({error})") from error
-        schema = file.schema_arrow
-        image = image_column(schema)
-        if image is None:
-            columns = ", ".join(schema.names)
-            raise DataError(f"{container} has the columns {columns}: none holds images (bytes, or a pair of bytes and path)")
-        label = next((n for n in ("label", "labels", "class", "target", "fine_label") if n in schema.names), None)
-        names = class_names(schema, label)
-        whole = file.read(columns=[*([f"{image}.path"] if has_path(schema, image) else []), *([label] if label else [])])
-        paths = [r["path"] if r else None for r in whole[image].to_pylist()] if image in whole.column_names else None
-        rows = file.metadata.num_rows
-        found = whole[label].to_pylist() if label else [None] * rows
-        labels = [None if v is None or v == -1 else names[v] if names else str(v) for v in found]
-        return Table(paths or [None] * rows, labels, image)
+            return _table(container, file.schema_arrow, file.metadata.num_rows, lambda columns: file.read(columns=columns))
+    except (ValueError, OSError) as error:  # of which pyarrow's own kinds are made
+        raise DataError(f"{container} is no table that can be read ({error})") from error
+
+
+def _table(container: str, schema: Any, rows: int, read: Callable[[list[str]], Any]) -> Table:
+    image = image_column(schema)
+    if image is None:
+        columns = ", ".join(schema.names)
+        raise DataError(f"{container} has the columns {columns}: none holds images (bytes, or a pair of bytes and path)")
+    label = next((n for n in ("label", "labels", "class", "target", "fine_label") if n in schema.names), None)
+    names, with_paths = class_names(schema, label), has_path(schema, image)
+    whole = read([*([f"{image}.path"] if with_paths else []), *([label] if label else [])])
+    paths = [p for chunk in whole[image].chunks for p in chunk.field("path").to_pylist()] if with_paths else [None] * rows
+    found = whole[label].to_pylist() if label else [None] * rows
+    labels = [None if v is None or v == -1 else names[v] if names else str(v) for v in found]
+    return Table(paths, labels, image)
+
+
+def mapped(container: str) -> Any:
+    """A local Arrow file (`save_to_disk` of `datasets`) as a table whose rows stay on disk. Raises DataError for a remote one."""
+    import pyarrow
+
+    if "://" in container:
+        raise DataError(f"{container} is an Arrow file elsewhere: it can only be read where it lies; write Parquet")
+    return pyarrow.ipc.open_stream(pyarrow.memory_map(container)).read_all()
 
 
 def image_column(schema: Any) -> str | None:
@@ -240,8 +255,12 @@ _groups = _Groups()
 
 
 def read_row(container: str, place: str) -> bytes:
-    """The image of one row of a Parquet file."""
-    found = _groups.image(container, int(place))
+    """The image of one row of a Parquet or Arrow file."""
+    if container.lower().endswith(ARROW):
+        whole = mapped(container)  # opened anew: the pages of a lasting map would count as memory
+        found = whole[image_column(whole.schema) or ""][int(place)].as_py()
+    else:
+        found = _groups.image(container, int(place))
     data = found.get("bytes") if isinstance(found, dict) else found
     if data is None and isinstance(found, dict) and found.get("path"):
         return Path(found["path"]).read_bytes()

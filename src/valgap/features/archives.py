@@ -21,7 +21,9 @@ from valgap.errors import DataError
 # (name, address, label name or None, whether validation)
 Row = tuple[str, str, str | None, bool]
 TRAIN_NAMES = ("train", "training")
-CONTAINERS = (".zip", ".tar", ".parquet")
+TABLES = (".parquet", ".arrow")
+CONTAINERS = (".zip", ".tar", *TABLES)
+SHARDS = (".tar", *TABLES)
 PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
 # Sidecars of a WebDataset sample that name its class.
 LABELS = (".cls", ".cls.txt", ".label")
@@ -47,7 +49,7 @@ def holds_containers(folder: Path) -> bool:
         suffix = path.suffix.lower()
         if suffix in SUFFIXES:
             return False
-        found = found or suffix in (".tar", ".parquet")
+        found = found or suffix in SHARDS
     return found
 
 
@@ -71,13 +73,13 @@ def _entries(data: str) -> Iterator[Entry]:
     elif is_address(data):
         yield from _of_listing(remote.listed(data), data)
     else:
-        files = sorted(str(p) for p in Path(data).rglob("*") if p.suffix.lower() in (".tar", ".parquet"))
+        files = sorted(str(p) for p in Path(data).rglob("*") if p.suffix.lower() in SHARDS and not p.name.startswith("."))
         yield from _of_shards(files)
 
 
 def _of_listing(found: list[tuple[str, str]], data: str) -> Iterator[Entry]:
     images = [one for one in found if one[0].lower().endswith(SUFFIXES)]
-    shards = sorted(full for name, full in found if name.lower().endswith((".tar", ".parquet")))
+    shards = sorted(full for name, full in found if name.lower().endswith(SHARDS))
     if images:
         yield from _of_tree(images)
     elif shards:
@@ -90,7 +92,7 @@ def _of_shards(files: list[str]) -> Iterator[Entry]:
     tars = [f for f in files if f.lower().endswith(".tar")]
     yield from _of_tars(tars)
     for file in files:
-        if file.lower().endswith(".parquet"):
+        if file.lower().endswith(TABLES):
             yield from _of_table(file)
 
 
