@@ -53,7 +53,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tinted_folder(tmp_path_factory.mktemp("scenes"), train=40, val=15)
 
 
-def test_a_large_set_is_measured_as_a_small_one(folder: Path) -> None:
+def test_a_large_set_is_measured_as_a_small_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in {"table.BLOCK": 16, "wrong_labels.BLOCK": 16, "wrong_labels.SLAB": 33, "measurements.SLAB": 50}.items():
+        monkeypatch.setattr(f"valgap.features.large.{name}", size)
     rows = rows_of_path(folder)
     small, found = Measurements(rows), LargeMeasurements(rows)
     everything = np.arange(len(rows.names))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from valgap.features.large.sampled import stratified_sample
 from valgap.features.large.table import BLOCK, DiskFeatures
-from valgap.features.large.wrong_labels import views_of
+from valgap.features.large.wrong_labels import SLAB, Keep, views_of
 from valgap.features.other_kinds import NO_WORDS, called_by, own_concepts, seen_closer
 from valgap.models.lite0 import load_lite0
 from valgap.types import ImageRows, IntArray, OtherKinds
@@ -19,7 +20,11 @@ SAMPLED = 20_000
 
 
 def other_kinds(
-    features: DiskFeatures, rows: ImageRows, readable: npt.NDArray[np.bool_], progress: Callable[[int, int], None]
+    features: DiskFeatures,
+    rows: ImageRows,
+    readable: npt.NDArray[np.bool_],
+    progress: Callable[[int, int], None],
+    keep: Keep,
 ) -> OtherKinds | str:
     """As ``other_kinds.other_kinds``; ``progress`` is told of images judged, then of the closer look."""
     network = load_lite0()
@@ -35,12 +40,18 @@ def other_kinds(
     for label, (_, others) in own.items():
         masks[label] = others
     judged = np.flatnonzero(readable & np.isin(rows.labels, list(own)))
-    promising = np.zeros(len(judged))
-    for start in range(0, len(judged), BLOCK):
-        places = judged[start : start + BLOCK]
-        called = called_by(network, _last(features, places))
-        promising[start : start + len(places)] = (called * masks[rows.labels[places]]).max(axis=1)
-        progress(start + len(places), len(judged))
+
+    def judge(start: int) -> dict[str, npt.NDArray[np.generic]]:
+        part, scores = judged[start : start + SLAB], []
+        for at in range(0, len(part), BLOCK):
+            places = part[at : at + BLOCK]
+            called = called_by(network, _last(features, places))
+            scores.append((called * masks[rows.labels[places]]).max(axis=1))
+            progress(start + at + len(places), len(judged))
+        return {"scores": np.concatenate(scores)}
+
+    slabs = [keep(f"kinds{start // SLAB}", partial(judge, start))["scores"] for start in range(0, len(judged), SLAB)]
+    promising = np.asarray(np.concatenate(slabs), np.float64)
     return seen_closer(network, rows, own, judged, promising, progress)
 
 

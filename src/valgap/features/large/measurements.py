@@ -40,6 +40,7 @@ ROW_BYTES = 14_900
 APPENDED = 512
 # Pairs of neighbours that are aligned between one keeping and the next.
 SLAB = 200_000
+Arrays = dict[str, npt.NDArray[np.generic]]
 Part = TypeVar("Part")
 
 
@@ -80,6 +81,10 @@ class LargeMeasurements:
         """A name of images, labels and split: parts are kept under it."""
         marks = self.rows.labels.tobytes() + self.rows.is_val.tobytes()
         return f"{self._table.content()}{hashlib.blake2b(marks, digest_size=8).hexdigest()}"
+
+    def _keep(self, name: str, make: Callable[[], Arrays]) -> Arrays:
+        """What ``make`` gives, read back where it was made of these very images before."""
+        return kept(self._table.folder, name, self._content, make)
 
     @cached_property
     def _readable(self) -> npt.NDArray[np.bool_]:
@@ -142,12 +147,12 @@ class LargeMeasurements:
         if isinstance(why := self._why_no_probe(), str):
             return self._or_missing("held_out", why)
 
-        def make() -> dict[str, npt.NDArray[np.generic]]:
+        def make() -> Arrays:
             assert isinstance(self._sums, ridge.Sums)
             found = ridge.held_out(self._embeddings, self.rows, self._sums, self._chosen, self._readable)
             return {"answers": found.answers, "folds": found.folds}
 
-        arrays = kept(self._table.folder, "held_out", self._content, make)
+        arrays = self._keep("held_out", make)
         return judged_answers(arrays["answers"], arrays["folds"], self.rows)  # type: ignore[arg-type]
 
     def _why_no_probe(self) -> str | None:
@@ -160,21 +165,21 @@ class LargeMeasurements:
         if held is None:
             return self._or_missing("label_errors", self.missing["held_out"])
 
-        def make() -> dict[str, npt.NDArray[np.generic]]:
+        def make() -> Arrays:
             self._say("labels: probes on a sample, then all images")
-            found = wrong_labels.label_errors(self._features, self.rows, held, self._progress)
+            found = wrong_labels.label_errors(self._features, self.rows, held, self._progress, self._keep)
             rates = [found.train_rate, found.val_rate, *found.train_interval, *found.val_interval]
             return {"wrong": found.wrong, "likely": found.likely, "rates": np.array(rates)}
 
-        a = kept(self._table.folder, "label_errors", self._content, make)
+        a = self._keep("label_errors", make)
         train, val, *ends = a["rates"].tolist()
         return LabelErrors(a["wrong"], a["likely"], train, val, (ends[0], ends[1]), (ends[2], ends[3]))  # type: ignore[arg-type]
 
     @cached_property
     def other_kinds(self) -> OtherKinds | None:
-        def make() -> dict[str, npt.NDArray[np.generic]]:
+        def make() -> Arrays:
             self._say("images of another kind")
-            found = kinds.other_kinds(self._features, self.rows, self._readable, self._progress)
+            found = kinds.other_kinds(self._features, self.rows, self._readable, self._progress, self._keep)
             if isinstance(found, str):
                 return {"why": np.array(found)}
             seen = np.flatnonzero(np.isfinite(found.score))
@@ -182,7 +187,7 @@ class LargeMeasurements:
 
         if not self._readable.any():
             return self._or_missing("other_kinds", self.missing["embeddings"])
-        a = kept(self._table.folder, "other_kinds", self._content, make)
+        a = self._keep("other_kinds", make)
         if "why" in a:
             return self._or_missing("other_kinds", str(a["why"]))
         scores, names = np.full(len(self.rows.names), np.nan), [""] * len(self.rows.names)
@@ -201,12 +206,12 @@ class LargeMeasurements:
         if isinstance(why := self._why_no_probe(), str):
             return self._or_missing("learning_curve", why)
 
-        def make() -> dict[str, npt.NDArray[np.generic]]:
+        def make() -> Arrays:
             assert isinstance(self._sums, ridge.Sums)
             found = ridge.learning_curve(self._embeddings, self.rows, self._sums, self._chosen[0], self._readable)
             return {"sizes": found.sizes, "accuracies": found.accuracies, "on_val": np.array(found.on_val)}
 
-        a = kept(self._table.folder, "learning_curve", self._content, make)
+        a = self._keep("learning_curve", make)
         return LearningCurve(a["sizes"], a["accuracies"], bool(a["on_val"]))  # type: ignore[arg-type]
 
     @cached_property
@@ -242,20 +247,19 @@ class LargeMeasurements:
         return found
 
     def _near_pairs(self, alone: IntArray) -> list[ImagePair]:
-        def search() -> dict[str, npt.NDArray[np.generic]]:
+        def search() -> Arrays:
             slow = len(alone) > EXACT_MOST and not has_index()
             more = ": each image is compared with every other; pip install 'valgap[large]' makes it quick" if slow else ""
             self._say(f"near copies: neighbours{more}")
             first, second, mean = neighbours(self._embeddings, alone, self._progress)
             return {"first": first, "second": second, "mean": mean}
 
-        folder, content = self._table.folder, self._content
-        found = kept(folder, "neighbours", content, search)
+        found = self._keep("neighbours", search)
         near: list[ImagePair] = []
         total = len(found["first"])
         for start in range(0, total, SLAB):
 
-            def make(start: int = start) -> dict[str, npt.NDArray[np.generic]]:
+            def make(start: int = start) -> Arrays:
                 if start == 0:
                     self._say("near copies: pictures of neighbours are aligned")
                 first, second = (np.asarray(found[end][start : start + SLAB], np.int64) for end in ("first", "second"))
@@ -264,7 +268,7 @@ class LargeMeasurements:
                 ends = np.array([(p.first, p.second) for p in pairs], np.int64).reshape(-1, 2)
                 return {"ends": ends, "similarity": np.array([p.similarity for p in pairs])}
 
-            a = kept(folder, f"near{start // SLAB}", content, make)
+            a = self._keep(f"near{start // SLAB}", make)
             near += [ImagePair(i, j, "near", s) for (i, j), s in zip(a["ends"].tolist(), a["similarity"].tolist(), strict=True)]
         return near
 

@@ -7,6 +7,7 @@ of wrong labels are those of samples, and their intervals say so.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +21,10 @@ from valgap.features.probes import folds_of
 from valgap.types import HeldOut, ImageRows, IntArray, LabelErrors
 
 Array = npt.NDArray[np.float64]
+# Gives what the function makes, or what it made before of the same images, under a name.
+Keep = Callable[[str, Callable[[], dict[str, npt.NDArray[np.generic]]]], dict[str, npt.NDArray[np.generic]]]
+# Images that are judged between one keeping and the next.
+SLAB = 100_000
 # Images that probes are fitted on, fewer where there are so many classes that tables of (images, classes) grow large.
 FITTED, FITTED_CELLS, FEWEST = 20_000, 8_000_000, 5_000
 WIDTHS = ((1280, 320, 192), (1280, 320, 192))
@@ -33,8 +38,10 @@ def views_of(features: DiskFeatures, places: IntArray) -> list[View]:
     return [[next(parts) for _ in widths] for widths in WIDTHS]
 
 
-def label_errors(features: DiskFeatures, rows: ImageRows, held: HeldOut, progress: Callable[[int, int], None]) -> LabelErrors:
-    """As ``labels.label_errors``; ``progress`` is told of images judged."""
+def label_errors(
+    features: DiskFeatures, rows: ImageRows, held: HeldOut, progress: Callable[[int, int], None], keep: Keep
+) -> LabelErrors:
+    """As ``labels.label_errors``; ``progress`` is told of images judged, SLAB of which are kept at a time by ``keep``."""
     classes, labels = len(rows.classes), rows.labels
     train = np.flatnonzero(held.folds >= 0)
     val = np.flatnonzero(rows.is_val & (labels >= 0) & (held.answers >= 0))
@@ -52,17 +59,30 @@ def label_errors(features: DiskFeatures, rows: ImageRows, held: HeldOut, progres
     kept = stratified_sample(val, labels, most)
     of_val = np.zeros((len(kept), classes))
     judged = np.concatenate([np.setdiff1d(train, sample), val])
-    for start in range(0, len(judged), BLOCK):
-        places = judged[start : start + BLOCK]
-        found = probes.of(views_of(features, places))
-        found[:, ~known] = 0.0
-        side = rows.is_val[places]
-        found[side] = with_shares(found[side], ours, theirs)
-        own[places], likely[places] = found[np.arange(len(places)), labels[places]], found.argmax(1)
-        at = np.searchsorted(kept, places)
-        hit = side & (at < len(kept)) & (kept[np.minimum(at, len(kept) - 1)] == places) if len(kept) else side & False
-        of_val[at[hit]] = found[hit]
-        progress(start + len(places), len(judged))
+
+    def judge(start: int) -> dict[str, npt.NDArray[np.generic]]:
+        part = judged[start : start + SLAB]
+        out = np.empty(len(part)), np.empty(len(part), np.int64)
+        shown: list[Array] = []
+        for at in range(0, len(part), BLOCK):
+            places = part[at : at + BLOCK]
+            found = probes.of(views_of(features, places))
+            found[:, ~known] = 0.0
+            side = rows.is_val[places]
+            found[side] = with_shares(found[side], ours, theirs)
+            out[0][at : at + len(places)] = found[np.arange(len(places)), labels[places]]
+            out[1][at : at + len(places)] = found.argmax(1)
+            shown.append(found[np.isin(places, kept)])
+            progress(start + at + len(places), len(judged))
+        return {"own": out[0], "likely": out[1], "val": np.concatenate(shown)}
+
+    seen = 0
+    for start in range(0, len(judged), SLAB):
+        slab = keep(f"labels{start // SLAB}", partial(judge, start))
+        own[judged[start : start + SLAB]], likely[judged[start : start + SLAB]] = slab["own"], slab["likely"]
+        # Val stands behind train among the judged, in the order of the sample of it.
+        of_val[seen : seen + len(slab["val"])] = slab["val"]
+        seen += len(slab["val"])
     own[sample], likely[sample] = inside[everywhere, labels[sample]], inside.argmax(1)
     wrong = np.full(len(labels), np.nan)
     rates = [UNKNOWN, UNKNOWN]
