@@ -1,7 +1,7 @@
 """Pairs of images that show one picture, in a set of any size: neighbours by an index, aligned a block at a time.
 
 Exact search compares every image with every other: below EXACT_MOST images that is the faster way. Above, a graph index
-(usearch: HNSW, Malkov and Yashunin 2016) finds the same neighbours but for a few in a thousand (benchmarks/neighbours.py), in
+(usearch: HNSW, Malkov and Yashunin 2016) finds the same neighbours but for next to none (benchmarks/neighbours.py), in
 time that grows by the images. Without that library exact search is used at any size, and it is said that it takes long.
 """
 
@@ -85,7 +85,7 @@ def by_index(small: Values, k: int, progress: Progress) -> IntArray:
 
     n = len(small)
     index = Index(
-        ndim=small.shape[1], metric="ip", dtype="f16", connectivity=LINKS, expansion_add=EXPAND_ADD,
+        ndim=small.shape[1], metric="ip", dtype="f32", connectivity=LINKS, expansion_add=EXPAND_ADD,
         expansion_search=EXPAND_SEARCH,
     )  # fmt: skip
     for start in range(0, n, BLOCK):

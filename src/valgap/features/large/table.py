@@ -29,6 +29,8 @@ from valgap.types import FloatArray, IntArray
 
 # Rows that are read at once: 60 MB of features.
 BLOCK = 8192
+# Rows here and there that are read through one map: with each the kernel maps 64 kB around it, which count as memory.
+SCATTERED = 512
 TEXT = {"error": 200, "odd": 64, **{w: 240 if w == "camera" else 16 for w in WORDS}}
 # A table that nobody has used for so long may go when another needs its room.
 STALE_S = 14 * 24 * 3600.0
@@ -101,14 +103,22 @@ class LookTable:
 
     def take(self, column: str, places: npt.NDArray[np.integer], part: slice = slice(None)) -> npt.NDArray[np.generic]:
         """The rows (n, ...) of a column at ``places``, of ``part`` of their width."""
-        kind = self._columns[column]
-        # Mapped for this one call: pages of a lasting map would count as memory of this process.
-        mapped = np.asarray(np.memmap(self.folder / f"{column}.bin", kind.dtype, "r", shape=(self._count, *kind.shape)))
         rows = self._rows[places]
         if len(rows) > 1 and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
-            mapped = mapped[rows[0] : rows[-1] + 1]
-            return np.array(mapped[:, part] if mapped.ndim > 1 else mapped)
-        return np.array(mapped[rows][:, part] if mapped.ndim > 1 else mapped[rows])
+            together = self._mapped(column)[rows[0] : rows[-1] + 1]
+            return np.array(together[:, part] if together.ndim > 1 else together)
+        kind = self._columns[column]
+        width = np.arange(kind.shape[0])[part] if kind.shape else None
+        out = np.empty((len(rows), *((len(width),) if width is not None else ()), *kind.shape[1:]), kind.dtype)
+        for start in range(0, len(rows), SCATTERED):
+            values = self._mapped(column)[rows[start : start + SCATTERED]]
+            out[start : start + SCATTERED] = values[:, part] if values.ndim > 1 else values
+        return out
+
+    def _mapped(self, column: str) -> npt.NDArray[np.generic]:
+        """A column as it lies on disk, for one use: pages of a lasting map would count as memory of this process."""
+        kind = self._columns[column]
+        return np.asarray(np.memmap(self.folder / f"{column}.bin", kind.dtype, "r", shape=(self._count, *kind.shape)))
 
     def blocks(self, column: str, places: IntArray | None = None) -> Iterator[tuple[IntArray, npt.NDArray[np.generic]]]:
         """(places, their rows) of a column, BLOCK at a time, in order."""
