@@ -1,7 +1,7 @@
 """Pairs of images that show one picture, in a set of any size: neighbours by an index, aligned a block at a time.
 
 Exact search compares every image with every other: below EXACT_MOST images that is the faster way. Above, a graph index
-(usearch: HNSW, Malkov and Yashunin 2016) finds the same neighbours but for next to none (benchmarks/neighbours.py), in
+(usearch: HNSW, Malkov and Yashunin 2016) finds all but one in some thousand of the same (benchmarks/neighbours.py), in
 time that grows by the images. Without that library exact search is used at any size, and it is said that it takes long.
 """
 
