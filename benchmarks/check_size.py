@@ -241,7 +241,7 @@ def main() -> None:
         print("not all is done: call it again")
     if not args.profile:
         text = __doc__.partition("DATA holds")[2].strip()
-        command = "Made by `make bench-check-size DATA=FOLDER`, called until nothing is "so far"; caches empty at first."
+        command = "Made by `make bench-check-size DATA=FOLDER`, called until no line says so far; caches empty at first."
         file = RESULTS / "check_size.md"
         file.write_text(f"# Cost of a check as sets grow\n\nDATA holds {text}\n\n{table}\n\n{command}\n")
 
