@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review fit-confidences
+.PHONY: install demo test check format bench docs site bench-check-cost bench-check-size bench-neighbours bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review fit-confidences
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -68,6 +68,13 @@ bench-fixed-script: install
 
 bench-check-cost: $(VENV)/.extras
 	$(BIN)/python benchmarks/check_cost.py $(DATA)
+
+# A part of at most nine minutes; call it again until nothing is left. It needs 20 GB of disk at WORK.
+bench-check-size: install
+	$(BIN)/python benchmarks/check_size.py $(DATA) --minutes $(or $(MINUTES),9) $(if $(WORK),--work $(WORK)) $(ARGS)
+
+bench-neighbours: install
+	$(BIN)/python benchmarks/neighbours.py $(if $(WORK),--work $(WORK)) $(ARGS)
 
 bench-speed: install
 	$(BIN)/python benchmarks/speed.py $(DATA)

@@ -69,6 +69,16 @@ def test_the_page_shows_copies_beside_their_originals(leaky: Path, tmp_path: Pat
     assert 'alt="val/c0/mirrored.jpg"' in text and 'alt="train/c0/3.jpg"' in text
 
 
+def test_a_long_list_goes_into_a_file(leaky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("valgap.report.lists.LISTED", 1)
+    _, body = run(leaky, "--select", "DAT101,DAT108", "--lists", tmp_path / "lists")
+    found = {f["code"]: f for f in body["findings"]}
+    assert len(found["DAT101"]["subjects"]) == 1
+    assert (found["DAT101"]["subjects_total"], found["DAT101"]["subjects_file"]) == (3, str(tmp_path / "lists" / "DAT101.csv"))
+    assert "subjects_total" not in found["DAT108"]
+    assert len((tmp_path / "lists" / "DAT101.csv").read_text().splitlines()) == 4
+
+
 def test_a_sound_folder_passes(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     for number in range(60):

@@ -16,7 +16,7 @@ from valgap.checks import CATALOGUE
 from valgap.checks.seen_part import not_seen
 from valgap.confidence import calibrated
 from valgap.errors import NothingRecordedError, ValgapError
-from valgap.features import Measurements, images_of_run, rows_of_path
+from valgap.features import images_of_path, images_of_run, is_address
 from valgap.features.feature_rows import with_feature_rows
 from valgap.features.loop_files import with_loop_files
 from valgap.gap import gap_parts
@@ -160,14 +160,17 @@ def check(
     select: Collection[str] = (),
     ignore: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Diagnosis:
     """What is wrong with the images of a folder or list, before any training: the outcomes of the checks of data.
 
     Args:
-        data: a folder with train/ and val/, one folder of class folders, or a CSV file with columns path, label, split.
+        data: a folder with train/ and val/, one folder of class folders, a CSV file with columns path, label, split, a zip file,
+            WebDataset shards (.tar) or Parquet files, or the address of any of these (s3://...).
         select: codes (or their beginnings) to judge; empty means all of the data family.
         ignore: codes (or beginnings) to leave out.
-        progress: told of images looked at: done, of how many.
+        progress: told of images looked at, of a large set of each further pass as well: done, of how many.
+        say: told, in a sentence, what a large set is taken through.
 
     Raises:
         DataError: ``data`` holds no image, or a list that cannot be read.
@@ -175,11 +178,11 @@ def check(
     """
     family = [c for c in CATALOGUE if c.code.startswith("DAT")]
     checks = choose_checks(family, select, ignore)
-    images = Measurements(rows_of_path(Path(data)), progress)
+    images = images_of_path(data, progress, say)
     record = RunRecord.empty(os.fspath(data))
     judged = order(judge(Case(record, images), checks))
     # Reports open files and tell names apart by the record; the checks saw none.
-    folder = Path(data) if Path(data).is_dir() else Path(data).parent
+    folder = Path.cwd() if is_address(os.fspath(data)) else Path(data) if Path(data).is_dir() else Path(data).parent
     shown = replace(record, header={"cwd": str(folder.absolute())}, sample_names=images.rows.names)
     return Diagnosis(shown, tuple(judged), None, None, None, images=images)
 

@@ -27,6 +27,9 @@ PACKAGE = "valgap"
 EXTRAS = {
     "cpu": "faster networks on a CPU",
     "export": "valgap export --format onnx",
+    "large": "near copies among more than 100,000 images",
+    "parquet": "images in Parquet files",
+    "remote": "images at addresses, such as s3://",
     "demo": "valgap demo",
 }
 # A fault in one of these shows only when it is imported: missing system or CUDA libraries, builds that do not fit each other.

@@ -115,3 +115,18 @@ def test_what_no_probe_has_learnt_is_no_likely_class() -> None:
     known = is_val & (y % 3 > 0)
     assert not set(found.likely[known].tolist()) & {0, 3} and found.val_rate < 0.1
     assert np.isnan(found.wrong[is_val & (y % 3 == 0)]).all()
+
+
+def test_probes_shown_to_other_images_say_what_held_out_ones_would() -> None:
+    """The last split's probe, given rows that it was not fitted on, against the same rows as a split's outside."""
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 3, 300)
+    blocks = [(rng.normal(size=(300, d)) + rng.normal(size=(3, d))[labels]).astype(np.float32) for d in (40, 12)]
+    inside, outside = np.arange(200), np.arange(200, 300)
+    targets = np.eye(3)[labels]
+    first, second = inside[::2], inside[1::2]
+    splits = [(first, second), (second, first), (inside, outside)]
+    for kind in (KernelProbe, DiscriminantProbe):
+        probe = kind(blocks, splits)
+        scores = probe.scores(targets, labels)
+        assert np.allclose(probe.of([b[outside] for b in blocks]), scores[outside], atol=1e-3)

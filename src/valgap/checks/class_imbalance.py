@@ -157,7 +157,7 @@ def answered(case: Case) -> tuple[IntArray, IntArray, str] | None:
     if held is None or case.images is None:
         return None
     places = np.flatnonzero(held.folds >= 0)
-    return case.images.rows.labels[places], held.probabilities[places].argmax(1), "held-out train"
+    return case.images.rows.labels[places], held.answers[places], "held-out train"
 
 
 def small_classes(counts: IntArray) -> npt.NDArray[np.bool_]:

@@ -116,7 +116,7 @@ def harmful_oddities(images: CaseImages) -> tuple[list[str], Mapping[str, float]
     held = images.held_out
     if held is None:
         return [], {}
-    judged = np.isfinite(held.probabilities[:, 0]) & (images.rows.labels >= 0)
+    judged = (held.answers >= 0) & (images.rows.labels >= 0)
     found: dict[str, float] = {}
     harmful = []
     for kind, places in images.oddities.items():
@@ -138,7 +138,7 @@ def points(images: CaseImages, chosen: npt.NDArray[np.integer]) -> float:
     val = images.rows.part(True)
     if held is None or not len(val):
         return 100.0 * len(chosen) / max(1, len(images.rows.names)) * 0.5
-    inside = val[np.isin(val, chosen) & np.isfinite(held.probabilities[val, 0])]
+    inside = val[np.isin(val, chosen) & (held.answers[val] >= 0)]
     rest = np.setdiff1d(val, chosen)
     lost = np.isin(list(images.unreadable), val).sum() if images.unreadable else 0
     excess = float(held.correct[rest].mean() - held.correct[inside].mean()) if len(inside) and len(rest) else 0.0

@@ -191,7 +191,7 @@ def cost(images: CaseImages, held: HeldOut | None) -> tuple[float, bool]:
         return 0.0, False
     rows = images.rows
     train = np.flatnonzero(held.folds >= 0)
-    val = np.flatnonzero(rows.is_val & (rows.labels >= 0) & np.isfinite(held.probabilities[:, 0]))
+    val = np.flatnonzero(rows.is_val & (rows.labels >= 0) & (held.answers >= 0))
     ours = class_accuracy(rows.labels[train], held.correct[train], len(rows.classes))
     known = val[np.isfinite(ours[rows.labels[val]])]
     if not len(known):

@@ -25,17 +25,31 @@ def class_name(rows: ImageRows, label: int) -> str | None:
     return rows.classes[label] if 0 <= label < len(rows.classes) else None
 
 
+def label_suspicion(images: CaseImages, errors: LabelErrors) -> FloatArray:
+    """(N,) how probable it is that each label is wrong, by probes or by the network's own words; nan where nobody can say."""
+    kinds = images.other_kinds
+    elsewhere = OTHER_KIND_RIGHT * np.nan_to_num(kinds.score) if kinds is not None else np.zeros(len(errors.wrong))
+    return np.where(np.isfinite(errors.wrong), np.maximum(errors.wrong, elsewhere), np.nan)
+
+
 def label_ranking(images: CaseImages, errors: LabelErrors, places: IntArray) -> tuple[Ranked, ...]:
     """Images by the probability that their label is wrong, most suspect first: another class, or something else altogether."""
     rows, kinds = images.rows, images.other_kinds
-    elsewhere = OTHER_KIND_RIGHT * np.nan_to_num(kinds.score) if kinds is not None else np.zeros(len(rows.names))
-    suspicion = np.where(np.isfinite(errors.wrong), np.maximum(errors.wrong, elsewhere), np.nan)
+    suspicion = label_suspicion(images, errors)
     found = []
     for i in ranked_places(suspicion, places):
         given, likely = (class_name(rows, int(c[i])) for c in (rows.labels, errors.likely))
-        seen = kinds.name[i] if kinds is not None and elsewhere[i] > errors.wrong[i] else None
+        seen = kinds.name[i] if kinds is not None and suspicion[i] > errors.wrong[i] else None
         found.append(Ranked(rows.names[i], float(suspicion[i]), given, None if seen and likely == given else likely, seen))
     return tuple(found)
+
+
+def label_suspects(images: CaseImages, errors: LabelErrors, places: IntArray, least: float) -> tuple[tuple[str, ...], int]:
+    """(names whose label is wrong with a probability of ``least`` or more, most suspect first; how many labels were judged)."""
+    suspicion = label_suspicion(images, errors)
+    suspected = places[suspicion[places] >= least]
+    order = ranked_places(suspicion, suspected, len(suspected))
+    return tuple(images.rows.names[i] for i in order), int(np.isfinite(suspicion[places]).sum())
 
 
 def score_ranking(images: CaseImages, scores: FloatArray, places: IntArray) -> tuple[Ranked, ...]:
@@ -46,11 +60,11 @@ def score_ranking(images: CaseImages, scores: FloatArray, places: IntArray) -> t
     )
 
 
-def ranked_places(scores: FloatArray, places: IntArray) -> list[int]:
-    """The places with a finite score, highest first, ties by place; at most MAX_RANKED."""
+def ranked_places(scores: FloatArray, places: IntArray, most: int = MAX_RANKED) -> list[int]:
+    """The places with a finite score, highest first, ties by place; at most ``most``."""
     known = places[np.isfinite(scores[places])]
     order = np.argsort(-np.asarray(scores)[known], kind="stable")
-    return [int(i) for i in known[order][:MAX_RANKED]]
+    return [int(i) for i in known[order][:most]]
 
 
 def train_positions(case: Case, names: tuple[str, ...] | list[str]) -> list[int]:

@@ -71,7 +71,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     carries = len(outside) >= MIN_IMAGES and held.val_accuracy > above_chance(outside, labels)
     if held.train_accuracy > chance + Z * error or near > unrelated + Z * spread or carries:
         return Clear("labels go with what the images show", tuple(facts))
-    shift, agreement = best_shift(images.embeddings[places], labels)
+    shift, agreement = best_shift(images.embeddings[places[:MAX_IMAGES]], labels[:MAX_IMAGES])
     shifted = agreement > unrelated + 2 * Z * math.sqrt(unrelated * (1 - unrelated) / len(places))
     if shifted:
         facts.append(Evidence(f"neighbours that share the label when labels are moved by {shift} places", agreement, near))
@@ -104,8 +104,7 @@ def neighbour_agreement(features: FloatArray, labels: IntArray, shift: int) -> f
 
 def best_shift(features: FloatArray, labels: IntArray) -> tuple[int, float]:
     """(shift, agreement) of the shift by a few places under which neighbours share labels most often."""
-    part = slice(0, MAX_IMAGES)
-    found = {s: neighbour_agreement(features[part], labels[part], s) for s in SHIFTS}
+    found = {s: neighbour_agreement(features, labels, s) for s in SHIFTS}
     best = max(found, key=lambda s: found[s])
     return best, found[best]
 

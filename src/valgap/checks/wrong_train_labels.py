@@ -29,7 +29,7 @@ import math
 
 import numpy as np
 
-from valgap.checks.images import drop_from_train, label_ranking, needed
+from valgap.checks.images import drop_from_train, label_ranking, label_suspects, needed
 from valgap.checks.stage_faults import of_pairing
 from valgap.types import Case, CaseImages, Check, Clear, Evidence, Finding, Intervention, NotApplicable, Stage, Untreatable
 
@@ -58,10 +58,10 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     ranking = label_ranking(images, errors, places)
     if not ranking:
         return NotApplicable("labelled training images that can be read")
-    suspects = tuple(r.path for r in ranking if r.score >= WRONG)
+    suspects, judged = label_suspects(images, errors, places, WRONG)
     held = images.held_out
     facts = (
-        Evidence("estimated share of wrong training labels", errors.train_rate, 0.0, "", len(ranking), *errors.train_interval),
+        Evidence("estimated share of wrong training labels", errors.train_rate, 0.0, "", judged, *errors.train_interval),
         Evidence(
             f"training images whose label is wrong with probability {WRONG} or more", len(suspects), 0, "images", len(places)
         ),
@@ -72,7 +72,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if errors.train_rate < HINT_RATE or len(suspects) < MIN_SUSPECTS:
         return Clear("hardly any training label looks wrong", facts, ranking)
     return Finding(
-        summary=f"{len(suspects)} of {len(ranking)} training labels look wrong ({errors.train_rate:.0%} estimated)",
+        summary=f"{len(suspects)} of {judged} training labels look wrong ({errors.train_rate:.0%} estimated)",
         severity_points=100 * POINTS_PER_POINT * errors.train_rate,
         confidence=confidence(errors.train_rate, errors.train_interval[0]),
         evidence=facts,

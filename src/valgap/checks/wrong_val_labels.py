@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 
-from valgap.checks.images import drop_from_validation, label_ranking, needed
+from valgap.checks.images import drop_from_validation, label_ranking, label_suspects, needed
 from valgap.checks.one_class_validation import lacks_classes
 from valgap.checks.stage_faults import of_pairing
 from valgap.checks.wrong_train_labels import HINT_RATE, MIN_SUSPECTS, WRONG, confidence
@@ -51,9 +51,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     ranking = label_ranking(images, errors, places)
     if not ranking:
         return NotApplicable("labelled validation images that can be read")
-    suspects = tuple(r.path for r in ranking if r.score >= WRONG)
+    suspects, judged = label_suspects(images, errors, places, WRONG)
     facts = (
-        Evidence("estimated share of wrong validation labels", errors.val_rate, 0.0, "", len(ranking), *errors.val_interval),
+        Evidence("estimated share of wrong validation labels", errors.val_rate, 0.0, "", judged, *errors.val_interval),
         Evidence("estimated share of wrong training labels", errors.train_rate, 0.0, ""),
     )
     if errors.val_rate - errors.train_rate > MAX_RATE_OVER_TRAIN:
@@ -71,7 +71,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if own < HINT_RATE or len(suspects) < MIN_SUSPECTS:
         return Clear("hardly any validation label looks wrong", facts, ranking)
     return Finding(
-        summary=f"{len(suspects)} of {len(ranking)} validation labels look wrong ({errors.val_rate:.0%} estimated)",
+        summary=f"{len(suspects)} of {judged} validation labels look wrong ({errors.val_rate:.0%} estimated)",
         severity_points=100 * errors.val_rate,
         confidence=confidence(own, errors.val_interval[0] - inherited),
         evidence=facts,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,7 +90,7 @@ def _diagnose_log(path: Path, budget: str, as_json: bool, file: Path | None) -> 
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with train/ and val/, class folders, or a CSV file.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder, CSV file, zip, .tar shards, Parquet, or an address.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained page to this file.")] = None,
     junit: JUnitFile = None,
@@ -97,10 +99,13 @@ def check(
     select: Annotated[str, typer.Option(help="Only these codes, separated by commas (DAT1 or DAT104).")] = "",
     ignore: Annotated[str, typer.Option(help="Not these codes.")] = "",
     fail_on: Annotated[str | None, typer.Option(help="confirmed or suspected: exit 1 when there is one.")] = None,
+    lists: Annotated[Path | None, typer.Option(help="Folder for the whole lists of findings that concern very many.")] = None,
 ) -> None:
     """Check images before any training: labels, leaks, shift, copies, damage, balance. Files are only read.
 
-    A CSV file has the columns path, label and (if there is one) split. Odd and damaged files are reported, never fatal.
+    A folder with train/ and val/, or class folders; a CSV file with the columns path, label and (if there is one) split; a zip
+    file, WebDataset shards, Parquet files; or an address such as s3://bucket/photos. Odd and damaged files are reported, never
+    fatal. A check that was stopped goes on where it was.
 
     Examples:  valgap check photos/     valgap check photos/ --junit valgap.xml --fail-on suspected     valgap check list.csv
     """
@@ -109,18 +114,31 @@ def check(
 
         from valgap.diagnosis import check as check_data
         from valgap.report.as_json import diagnosis_to_json
+        from valgap.report.lists import LISTED, shortened
         from valgap.report.terminal import show_details, show_diagnosis
 
     if fail_on not in (None, "confirmed", "suspected"):
         raise ValgapError(f"--fail-on takes confirmed or suspected, not {fail_on!r}")
-    with images_bar() as progress:
-        diagnosis = check_data(data, select=codes(select), ignore=codes(ignore), progress=progress)
+    with images_bar() as (progress, begin):
+        place = data if "://" in data else os.fspath(Path(data))
+        diagnosis = check_data(place, select=codes(select), ignore=codes(ignore), progress=progress, say=begin)
     _write_files(diagnosis, html, junit, sarif, fail_on)
+    diagnosis, whole = shortened(diagnosis, lists or _list_folder(data))
+    for code, (file, count) in whole.items():
+        say(f"{code} concerns {count:,}: the first {LISTED:,} are listed, all of them in {file}")
     if as_json:
-        print(json.dumps(diagnosis_to_json(diagnosis), indent=1))
+        print(json.dumps(diagnosis_to_json(diagnosis, whole), indent=1))
     else:
         (show_details if details else show_diagnosis)(diagnosis, Console())
     raise typer.Exit(_status(diagnosis, fail_on))
+
+
+def _list_folder(data: str) -> Path:
+    """Where the whole lists of a data set go: a folder of the cache, named after it."""
+    from valgap.engine.store import LISTS, cache_folder
+
+    name = hashlib.blake2b(os.path.abspath(data).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()  # noqa: PTH100
+    return cache_folder() / LISTS / name
 
 
 def _write_files(diagnosis: Any, html: Path | None, junit: Path | None, sarif: Path | None, fail_on: str | None) -> None:

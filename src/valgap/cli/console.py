@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 from valgap.errors import ValgapError
 
 PAGE = "report.html"
+# Where nobody watches a bar, a long pass is told of so often.
+TOLD_EVERY_S = 30.0
 
 
 def say(text: str) -> None:
@@ -68,15 +71,52 @@ def reruns_bar() -> Iterator[Callable[[int, int, float], None]]:
 
 
 @contextmanager
-def images_bar() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar over image files on standard error."""
+def images_bar() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+    """(told of a pass: done, of how many; told what comes next), shown on standard error with the time that is left.
+
+    On a terminal a bar; in a file a line for each new pass, and one every half minute.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    if not Console(stderr=True).is_terminal:
+        yield lines_of_pass(time.monotonic), say
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task("images", total=None)
+
+        def begin(text: str) -> None:
+            bar.console.print(f"valgap: {text}", highlight=False, markup=False)
+            bar.reset(task, total=None, description=text.partition(":")[0])
+
+        yield lambda done, total: bar.update(task, completed=done, total=total), begin
+
+
+def lines_of_pass(clock: Callable[[], float]) -> Callable[[int, int], None]:
+    """Told of a pass: says every TOLD_EVERY_S seconds of ``clock`` how far it is, and for how long it will go on."""
+    begun, first, told, last = clock(), 0, clock(), 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal begun, first, told, last
+        now = clock()
+        if done < last or last == 0:  # another pass, or one that goes on where it was
+            begun, first, told = now, done, now
+        last = done
+        if now - told >= TOLD_EVERY_S and done > first:
+            told = now
+            left = (total - done) * (now - begun) / (done - first)
+            say(f"{done:,} of {total:,}, about {duration(left)} left")
+
+    return tell
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 40 s, 12 min, 3 h 20 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def page_of(diagnosis: Any) -> str:

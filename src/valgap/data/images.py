@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from valgap.data.contents import is_address, read_content
 from valgap.errors import DataError
 from valgap.suffixes import SUFFIXES as SUFFIXES
 
@@ -40,7 +42,7 @@ def read_rgb(path: str | Path, min_side: int | None = None) -> Image.Image:
         DataError: the file is no readable image, or has more pixels than `MAX_PIXELS`.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(_openable(path)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{path} has {image.width} x {image.height} pixels, too many to read safely")
             if min_side is not None:
@@ -51,6 +53,11 @@ def read_rgb(path: str | Path, min_side: int | None = None) -> Image.Image:
         raise
     except Exception as error:  # Pillow's plugins raise many kinds on damaged files
         raise DataError(f"{path} is no readable image ({type(error).__name__}: {error})") from error
+
+
+def _openable(path: str | Path) -> str | Path | BytesIO:
+    """What Pillow can open: a path as it is, the bytes behind an address."""
+    return BytesIO(read_content(path)) if is_address(str(path)) else path
 
 
 def read_middle(
@@ -91,7 +98,7 @@ def read_small(path: str | Path, side: int) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             # Others can start programs (EPS) or draw with fonts; Pillow opens MPO through JPEG.
-            with Image.open(path, formats=[f for f in FORMAT_SUFFIXES if f != "MPO"]) as image:
+            with Image.open(_openable(path), formats=[f for f in FORMAT_SUFFIXES if f != "MPO"]) as image:
                 width, height = image.size
                 image.draft("RGB", (2 * side, 2 * side))
                 if image.width * image.height > MAX_SMALL_PIXELS:

@@ -59,7 +59,7 @@ def extract(
     model: nn.Module,
     head: nn.Module,
     preprocessing: Preprocessing,
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     *,
     view: View = "plain",
     store: FeatureStore | None = None,
@@ -98,7 +98,12 @@ class SplitNetwork:
         self.key = _key(self.network, preprocessing, cut.name)
 
     def extract(
-        self, paths: Sequence[Path], *, view: View = "plain", store: FeatureStore | None = None, progress: Progress | None = None
+        self,
+        paths: Sequence[str | Path],
+        *,
+        view: View = "plain",
+        store: FeatureStore | None = None,
+        progress: Progress | None = None,
     ) -> tuple[npt.NDArray[np.float32], Rows]:
         """(features (N, D), activations before the cut (N, ...) float16); as `extract`."""
         found = _run(self.network, self.key, self.preprocessing, paths, view, store, progress, self.device, self.images)
@@ -113,7 +118,7 @@ def _run(
     network: nn.Module,
     key: str,
     preprocessing: Preprocessing,
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     view: View,
     store: FeatureStore | None,
     progress: Progress | None,
@@ -145,7 +150,7 @@ def _compute(
     key: str,
     device: torch.device,
     preprocessing: Preprocessing,
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     view: View,
     store: FeatureStore,
     expected: int,

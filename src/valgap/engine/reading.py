@@ -20,7 +20,7 @@ View = Literal["plain", "flipped"]
 RESERVE = 2.0
 
 
-def read_pixels(path: Path, preprocessing: Preprocessing, view: View = "plain") -> npt.NDArray[np.uint8]:
+def read_pixels(path: str | Path, preprocessing: Preprocessing, view: View = "plain") -> npt.NDArray[np.uint8]:
     """(size, size, 3): the pixels that the evaluation transform would show the network, before normalisation.
 
     ``flipped`` mirrors left and right. Raises DataError for a file that is no readable image.
@@ -31,7 +31,7 @@ def read_pixels(path: Path, preprocessing: Preprocessing, view: View = "plain") 
 
 
 def read_batches(
-    paths: Sequence[Path], preprocessing: Preprocessing, view: View, batch: int, threads: int
+    paths: Sequence[str | Path], preprocessing: Preprocessing, view: View, batch: int, threads: int
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """(B, size, size, 3) pixel batches in order, read ahead by threads (Pillow works outside Python's lock)."""
     with ThreadPoolExecutor(threads) as pool:

@@ -20,12 +20,16 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
+from valgap.data.contents import read_content
+
 DIGEST_BYTES = 16
 LIMIT_BYTES = 4 << 30
 # Of the disk, this much is always left free.
 SPARE_BYTES = 512 << 20
 # What else of ours lies in the cache folder. Nothing else is ever deleted there: the user chose the folder.
 OWN_FILES = ("forwards.json", "images-*.sqlite*", "network-*.xml", "network-*.bin")
+# Tables of large sets of images, and long lists of findings.
+OWN_FOLDERS = (TABLES, LISTS) = ("tables", "lists")
 ROWS, COLUMNS, FACTS = "rows", "columns.json", "facts.json"
 # Decoded images have a file each, in a folder beside the spaces of features.
 DECODED = ".npy"
@@ -47,9 +51,9 @@ def cache_limit() -> int:
         return LIMIT_BYTES
 
 
-def file_digest(path: Path) -> bytes:
-    """16 bytes that stand for a file's content."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=DIGEST_BYTES).digest()
+def file_digest(path: str | Path) -> bytes:
+    """16 bytes that stand for the content of a file, or of what lies at an address (`valgap.data.contents`)."""
+    return hashlib.blake2b(read_content(path), digest_size=DIGEST_BYTES).digest()
 
 
 @dataclass(frozen=True)
@@ -197,14 +201,18 @@ class FeatureStore:
         return sorted(found, key=lambda u: u.age_s)
 
     def others(self) -> dict[str, int]:
-        """Name and bytes of what else lies in the cache folder: remembered choices, measurements of image files."""
+        """Name and bytes of what else lies in the cache folder: remembered choices, measurements of image files, their tables."""
         found = [p for pattern in OWN_FILES for p in self.folder.glob(pattern)]
-        return {p.name: p.stat().st_size for p in sorted(found)}
+        folders = {n: sum(f.stat().st_size for f in (self.folder / n).rglob("*") if f.is_file()) for n in OWN_FOLDERS}
+        return {p.name: p.stat().st_size for p in sorted(found)} | {n: size for n, size in folders.items() if size}
 
     def clear(self) -> int:
         """Delete all that the cache holds; returns the bytes freed."""
         freed = sum(u.bytes for u in self.usage()) + sum(self.others().values())
         shutil.rmtree(self.spaces_folder, ignore_errors=True)
         for name in self.others():
-            (self.folder / name).unlink(missing_ok=True)
+            if name not in OWN_FOLDERS:
+                (self.folder / name).unlink(missing_ok=True)
+        for name in OWN_FOLDERS:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
         return freed

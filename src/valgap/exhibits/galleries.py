@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,12 @@ PAIR = " = "
 class Album:
     """Reads pictures by the names in a record, within one page's budget of bytes; each file once."""
 
-    def __init__(self, run: RunRecord, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, run: RunRecord, max_bytes: int = MAX_BYTES, addresses: Callable[[str], str | None] = lambda name: None
+    ) -> None:
+        """``addresses`` tells of a name where its image lies, if not in a file of that name."""
         self.folder = Path(str(run.header.get("cwd", ".")))
+        self._addresses = addresses
         self._known: dict[str, tuple[str, str]] = {}
         self._left = max_bytes
 
@@ -46,6 +50,11 @@ class Album:
         if self._left <= 0:
             return "", "left out: the page would be too large"
         try:
+            address = self._addresses(name)
+            if address is not None:
+                source = as_address(read_small(address, SIDE))
+                self._left -= len(source)
+                return source, ""
             path = self.folder / name
             if not path.is_file():
                 return "", "not there any more"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from valgap.data.contents import is_address
 from valgap.exhibits.answer import two_sentences
 from valgap.exhibits.curves import accuracy_curves, data_size_curve, loss_curves
 from valgap.exhibits.galleries import MAX_BYTES, Album, findings_galleries, mistakes, seen_galleries, stage_galleries
 from valgap.exhibits.per_class import calibration, class_results, confusion
 from valgap.exhibits.settings import settings_of
-from valgap.types import Diagnosis, Exhibits
+from valgap.types import CaseImages, Diagnosis, Exhibits
 
 
 def gather(diagnosis: Diagnosis, remedies: Mapping[str, str] | None = None, max_bytes: int = MAX_BYTES) -> Exhibits:
@@ -20,7 +21,7 @@ def gather(diagnosis: Diagnosis, remedies: Mapping[str, str] | None = None, max_
     Reads the pictures concerned from the paths in the record; what is no longer there is said on the page.
     """
     run = diagnosis.run
-    album = Album(run, max_bytes)
+    album = Album(run, max_bytes, addresses(diagnosis.images).get)
     return Exhibits(
         answer=two_sentences(diagnosis),
         stages=stage_galleries(diagnosis, album),
@@ -36,3 +37,10 @@ def gather(diagnosis: Diagnosis, remedies: Mapping[str, str] | None = None, max_
         remedies=dict(remedies or {}),
         settings=settings_of(run),
     )
+
+
+def addresses(images: CaseImages | None) -> dict[str, str]:
+    """Name -> where the image lies, of images that lie inside a container or elsewhere; empty for files of their names."""
+    if images is None or not any(is_address(p) for p in images.rows.paths[:1]):
+        return {}
+    return dict(zip(images.rows.names, images.rows.paths, strict=True))

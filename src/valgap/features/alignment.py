@@ -14,8 +14,8 @@ Array = npt.NDArray[np.float32]
 COARSE = 16
 FINE = 32
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
-# Steps of refinement at the fine size.
-STEPS = 10
+# Steps of refinement at the fine size, and those that each pair takes.
+STEPS, FEWEST_STEPS = 10, 2
 # The aligned pictures must overlap by this share, so that no small plain patch decides.
 MIN_OVERLAP = 0.5
 MAX_STRETCH = 1.5
@@ -129,29 +129,41 @@ class Aligner:
         return np.stack([(np.diag([-1.0, 1.0]).astype(np.float32) @ v @ mirror) for v in self._views])
 
     def refined(
-        self, first: npt.NDArray[np.integer], second: npt.NDArray[np.integer], maps: Array, flip: npt.NDArray[np.bool_]
+        self,
+        first: npt.NDArray[np.integer],
+        second: npt.NDArray[np.integer],
+        maps: Array,
+        flip: npt.NDArray[np.bool_],
+        settled: float = 0.0,
     ) -> tuple[Array, Array]:
         """(similarity, similarity of fine detail), both (n,) -1..1, after Gauss-Newton steps from the given maps.
 
         0 where the pictures hardly overlap. Fine detail is what is left after local means are taken out: two photographs of
-        the same kind of thing may be laid out alike, but their detail does not agree.
+        the same kind of thing may be laid out alike, but their detail does not agree. A pair takes no further step once one
+        has changed its similarity by less than ``settled``.
         """
         template = self._fine[first].reshape(len(first), -1)
         moving = np.where(flip[:, None, None], self._fine[second][:, :, ::-1], self._fine[second])
         points = _grid(FINE)
         start = maps.astype(np.float32)
         current, kept = start.copy(), start.copy()
-        best = np.zeros(len(first), np.float32)
+        best, left = np.zeros(len(first), np.float32), np.arange(len(first))
         for step in range(STEPS + 1):
             values, inside = _sample(moving, points, current)
-            found = _masked_similarity(template, values.reshape(len(first), -1), inside)
-            kept[found > best] = current[found > best]
-            best = np.maximum(best, found)
-            if step < STEPS:
-                current = current + _step(template, values, inside, points)
-                stretch = np.abs(np.linalg.det(current[:, :, :2]))
-                wild = ~((stretch > 1 / MAX_STRETCH**2) & (stretch < MAX_STRETCH**2))
-                current[wild] = start[wild]
+            found = _masked_similarity(template, values.reshape(len(left), -1), inside)
+            before = best[left]
+            kept[left[found > before]] = current[found > before]
+            best[left] = np.maximum(before, found)
+            on = np.abs(found - before) >= settled
+            if step >= FEWEST_STEPS and not on.all():
+                left, template, moving, start, current = left[on], template[on], moving[on], start[on], current[on]
+                values, inside = values[on], inside[on]
+            if step == STEPS or not len(left):
+                break
+            current = current + _step(template, values, inside, points)
+            stretch = np.abs(np.linalg.det(current[:, :, :2]))
+            wild = ~((stretch > 1 / MAX_STRETCH**2) & (stretch < MAX_STRETCH**2))
+            current[wild] = start[wild]
         return best, self._detail(first, second, kept, flip)
 
     def _detail(

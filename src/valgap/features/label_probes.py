@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize_scalar
 
-from valgap.features.probes import scaled, softmax
+from valgap.features.probes import rescaled, scale_of, softmax
 from valgap.types import FloatArray, IntArray
 
 Array = npt.NDArray[np.float64]
@@ -43,7 +43,8 @@ class KernelProbe:
 
     def __init__(self, blocks: Sequence[FloatArray], splits: Sequence[Split], seed: int = 0) -> None:
         train = np.union1d(splits[0][0], splits[0][1])
-        self._features = kernel_features(blocks, train, seed)
+        self._map = KernelMap(blocks, train, seed)
+        self._features = self._map.of(blocks)
         self._splits = splits
         self._factors = [cho_factor(_ridged(g, PENALTY), check_finite=False) for g in _grams(self._features, train, splits)]
 
@@ -53,8 +54,15 @@ class KernelProbe:
         for (inside, outside), factor in zip(self._splits, self._factors, strict=True):
             mean = targets[inside].mean(0)
             right = self._features[inside].T @ (targets[inside] - mean).astype(np.float32)
-            out[outside] = self._features[outside] @ cho_solve(factor, right, check_finite=False) + mean
+            weight = cho_solve(factor, right, check_finite=False)
+            out[outside] = self._features[outside] @ weight + mean
+            self._last = weight, mean
         return out
+
+    def of(self, blocks: Sequence[FloatArray]) -> Array:
+        """(n, C) scores of other images by the last split's probe, for the targets that were given last."""
+        weight, mean = self._last
+        return np.asarray(self._map.times(blocks, weight) + mean, np.float64)
 
 
 class DiscriminantProbe:
@@ -62,12 +70,22 @@ class DiscriminantProbe:
 
     def __init__(self, blocks: Sequence[FloatArray], splits: Sequence[Split]) -> None:
         train = np.union1d(splits[0][0], splits[0][1])
-        parts = [scaled(b, train) / np.float32(np.sqrt(b.shape[1])) for b in blocks]
-        self._features = np.concatenate(parts, axis=1).astype(np.float32, copy=False)
+        self._scales = [scale_of(b, train) for b in blocks]
+        self._features = self._scaled(blocks)
         self._splits = splits
         self._train = train
         self._grams = _grams(self._features, train, splits)
         self._shrinkage: float | None = None
+        self._fitted: dict[float, tuple[Small, Small]] = {}
+
+    def _scaled(self, blocks: Sequence[FloatArray]) -> Small:
+        parts = [rescaled(b, *scale) / np.float32(np.sqrt(b.shape[1])) for b, scale in zip(blocks, self._scales, strict=True)]
+        return np.concatenate(parts, axis=1).astype(np.float32, copy=False)
+
+    def of(self, blocks: Sequence[FloatArray]) -> Array:
+        """(n, C) log-odds of other images by the last split's probe, for the targets that were given last."""
+        weight, offset = self._fitted[self._shrinkage or SHRINKAGES[0]]
+        return np.asarray(self._scaled(blocks) @ weight + offset, np.float64)
 
     def scores(self, targets: Array, labels: IntArray) -> Array:
         """(N, C) held-out log-odds for soft labels (N, C); the first call fits the shrinkage to the hard ``labels`` (N,)."""
@@ -91,6 +109,7 @@ class DiscriminantProbe:
                 weight = cho_solve(factor, means.T, check_finite=False)
                 offset = np.log(counts / counts.sum()) - 0.5 * (means.T * weight).sum(0)
                 scores[outside] = self._features[outside] @ weight + offset
+                self._fitted[share] = weight, offset  # in the end those of the last split
         return out
 
 
@@ -112,16 +131,26 @@ def calibrated_scores(scores: Array, labels: IntArray, train: IntArray) -> Array
 
     As if one label more had been seen, that could be any class: probes that are right on all of them are not wholly sure.
     """
-    centred = scores - scores.max(1, keepdims=True)
-    known, doubt = centred[train], 1 / (len(train) + 1)
-    own, any_class = known[np.arange(len(train)), labels[train]].mean(), known.mean()
+    moved = centred(scores)
+    return softmax(calibration(moved[train], labels[train]) * moved)
+
+
+def centred(scores: Array) -> Array:
+    """Scores (n, C) less the largest of each row."""
+    return np.asarray(scores - scores.max(1, keepdims=True))
+
+
+def calibration(known: Array, labels: IntArray) -> float:
+    """The factor on scores (n, C), their largest 0, at which they predict their labels (n,) best."""
+    doubt = 1 / (len(known) + 1)
+    own, any_class = known[np.arange(len(known)), labels].mean(), known.mean()
 
     def loss(log_factor: float) -> float:
         factor = np.exp(log_factor)
         spread = np.log(np.exp(factor * known).sum(1)).mean()
         return float(spread - factor * ((1 - doubt) * own + doubt * any_class))
 
-    return softmax(float(np.exp(minimize_scalar(loss, bounds=LOG_FACTORS, method="bounded").x)) * centred)
+    return float(np.exp(minimize_scalar(loss, bounds=LOG_FACTORS, method="bounded").x))
 
 
 def _log_loss(scores: Array, labels: IntArray) -> float:
@@ -130,19 +159,39 @@ def _log_loss(scores: Array, labels: IntArray) -> float:
     return float(-np.log(probabilities[np.arange(len(labels)), labels] + 1e-12).mean())
 
 
-def kernel_features(blocks: Sequence[FloatArray], train: IntArray, seed: int = 0) -> Small:
-    """(N, m) features whose products are Gaussian kernels of the blocks (N, D_b), each scaled to the same median distance."""
-    marks = np.sort(np.random.default_rng(seed).permutation(train)[:LANDMARKS])
-    parts = []
-    for block in blocks:
-        unit = scaled(block, train).astype(np.float32, copy=False)
-        unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-9)
-        median = float(np.median(np.maximum(2 - 2 * unit[marks] @ unit[marks].T, 0)))
-        unit *= np.float32(np.sqrt(WIDTH / max(1e-9, median) / len(blocks)))
-        parts.append(unit)
-    points = np.concatenate(parts, axis=1)
-    among = np.linalg.cholesky(_ridged(_kernel(points[marks], points[marks]), JITTER))
-    return np.asarray(solve_triangular(among, _kernel(points, points[marks]).T, lower=True, check_finite=False).T, np.float32)
+class KernelMap:
+    """Blocks of features (N, D_b) -> (N, m), whose products are Gaussian kernels, each block scaled to one median distance."""
+
+    def __init__(self, blocks: Sequence[FloatArray], train: IntArray, seed: int = 0) -> None:
+        marks = np.sort(np.random.default_rng(seed).permutation(train)[:LANDMARKS])
+        self._scales = [scale_of(block, train) for block in blocks]
+        self._factors = []
+        for block, scale in zip(blocks, self._scales, strict=True):
+            unit = _unit(block[marks], scale)
+            median = float(np.median(np.maximum(2 - 2 * unit @ unit.T, 0)))
+            self._factors.append(np.float32(np.sqrt(WIDTH / max(1e-9, median) / len(blocks))))
+        self._marks = self._points([b[marks] for b in blocks])
+        self._among = np.linalg.cholesky(_ridged(_kernel(self._marks, self._marks), JITTER))
+
+    def _points(self, blocks: Sequence[FloatArray]) -> Small:
+        parts = [_unit(b, s) * f for b, s, f in zip(blocks, self._scales, self._factors, strict=True)]
+        return np.concatenate(parts, axis=1)
+
+    def of(self, blocks: Sequence[FloatArray]) -> Small:
+        """(n, m) of n images."""
+        points = _kernel(self._points(blocks), self._marks)
+        return np.asarray(solve_triangular(self._among, points.T, lower=True, check_finite=False).T, np.float32)
+
+    def times(self, blocks: Sequence[FloatArray], weight: Small) -> Small:
+        """(n, C) products of n images' rows with weights (m, C), at the cost of their kernel alone."""
+        turned = solve_triangular(self._among, weight, lower=True, trans="T", check_finite=False)
+        return np.asarray(_kernel(self._points(blocks), self._marks) @ turned, np.float32)
+
+
+def _unit(block: FloatArray, scale: tuple[FloatArray, FloatArray]) -> Small:
+    unit = rescaled(block, *scale).astype(np.float32, copy=False)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-9)
+    return unit
 
 
 def _kernel(a: Small, b: Small) -> Small:

@@ -8,14 +8,15 @@ probes are fitted again on those: wrong labels no longer teach the probe of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
 
-from valgap.features.label_probes import DiscriminantProbe, KernelProbe, calibrated_scores, splits_of
+from valgap.features.label_probes import DiscriminantProbe, KernelProbe, Split, calibration, centred, splits_of
 from valgap.features.noise import expected_counts, noise_rate
-from valgap.features.probes import one_hot
+from valgap.features.probes import one_hot, softmax
 from valgap.types import FloatArray, HeldOut, ImageRows, IntArray, LabelErrors
 
 Array = npt.NDArray[np.float64]
@@ -32,7 +33,7 @@ UNKNOWN = (NAN, NAN, NAN)
 
 def label_errors(views: Sequence[View], rows: ImageRows, held: HeldOut) -> LabelErrors:
     """Probabilities, likely classes and noise rates; the folds are those of ``held``."""
-    val = np.flatnonzero(rows.is_val & (rows.labels >= 0) & np.isfinite(held.probabilities[:, 0]))
+    val = np.flatnonzero(rows.is_val & (rows.labels >= 0) & (held.answers >= 0))
     train = np.flatnonzero(held.folds >= 0)
     found = held_out_probabilities(views, rows.labels, len(rows.classes), held.folds, val)
     known = np.bincount(rows.labels[train], minlength=len(rows.classes)) >= MIN_OF_CLASS
@@ -65,20 +66,48 @@ def held_out_probabilities(
     views: Sequence[View], labels: IntArray, classes: int, fold: IntArray, val: IntArray, refits: int = REFITS
 ) -> Array:
     """(N, C) by probes that never saw the image's label; nan where it is neither in a fold (``fold`` >= 0) nor in val."""
-    splits = splits_of(fold, val)
+    return fitted_probes(views, labels, classes, fold, splits_of(fold, val), refits)[0]
+
+
+def fitted_probes(
+    views: Sequence[View], labels: IntArray, classes: int, fold: IntArray, splits: Sequence[Split], refits: int = REFITS
+) -> tuple[Array, LabelProbes]:
+    """(held-out probabilities (N, C), the probes of the last split, which others can be shown to)."""
     train = np.flatnonzero(fold >= 0)
-    usable = np.concatenate([train, val])
+    usable = np.unique(np.concatenate([train, *(outside for _, outside in splits)]))
     # Earlier features than the last are fewer, and one direction a class tells another data set's classes apart better in them.
-    probes = [p for v in views for p in (KernelProbe(v, splits), DiscriminantProbe(v[1:] or v, splits))]
+    probes: list[KernelProbe | DiscriminantProbe] = [
+        p for v in views for p in (KernelProbe(v, splits), DiscriminantProbe(v[1:] or v, splits))
+    ]
     targets = np.zeros((len(labels), classes))
     targets[usable] = one_hot(labels[usable], classes)
     found: Array = targets
     for step in range(1 + refits):
         if step:
             targets[train] = softened(found[train], labels[train])
-        logs = [np.log(calibrated_scores(p.scores(targets, labels), labels, train) + 1e-9) for p in probes]
-        found = calibrated_scores(np.mean(logs, axis=0), labels, train)
-    return found
+        scores = [centred(p.scores(targets, labels)) for p in probes]
+        factors = [calibration(s[train], labels[train]) for s in scores]
+        logs = [np.log(softmax(f * s) + 1e-9) for f, s in zip(factors, scores, strict=True)]
+        mean = centred(np.mean(logs, axis=0))
+        last = calibration(mean[train], labels[train])
+        found = softmax(last * mean)
+    return found, LabelProbes(tuple(probes), tuple(factors), last)
+
+
+@dataclass(frozen=True)
+class LabelProbes:
+    """Probes of every view with their calibration, fitted on softened labels."""
+
+    probes: tuple[KernelProbe | DiscriminantProbe, ...]
+    factors: tuple[float, ...]
+    last: float  # of their average
+
+    def of(self, views: Sequence[View]) -> Array:
+        """(n, C) probabilities of other images."""
+        shown = [blocks for v in views for blocks in (v, v[1:] or v)]
+        scores = [centred(p.of(blocks)) for p, blocks in zip(self.probes, shown, strict=True)]
+        logs = [np.log(softmax(f * s) + 1e-9) for f, s in zip(self.factors, scores, strict=True)]
+        return softmax(self.last * centred(np.mean(logs, axis=0)))
 
 
 def softened(probabilities: Array, labels: IntArray) -> Array:

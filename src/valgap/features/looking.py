@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from valgap.data.contents import is_address, read_content
 from valgap.data.images import FORMAT_SUFFIXES, MAX_PIXELS, to_rgb, unusual
+from valgap.types import ImageRows
 
 Pixels = npt.NDArray[np.uint8]
 # Sides of the square image that the backbone is given, of its larger mirror image, and of the thumbnail for pairs.
@@ -57,7 +59,7 @@ class Look:
 def read_bytes(path: str) -> tuple[bytes, str | None]:
     """(the file's bytes, None), or (nothing, why it cannot be read)."""
     try:
-        return Path(path).read_bytes(), None
+        return read_content(path), None
     except OSError as error:
         return b"", f"cannot be read: {error.strerror or error}"
 
@@ -112,10 +114,16 @@ def _oddities(image: Image.Image, turned: int) -> list[str]:
     return [*unusual(image, turned), *(["animated"] if animated else [])]
 
 
-def wrongly_named(path: str, format_name: str) -> bool:
+def ending_of(rows: ImageRows, place: int) -> str | None:
+    """How an image's file ends; None of one in a table that has no name of its own."""
+    ending = Path(rows.names[place] if is_address(rows.paths[place]) else rows.paths[place]).suffix.lower()
+    return None if not ending and is_address(rows.paths[place]) else ending
+
+
+def wrongly_named(ending: str | None, format_name: str) -> bool:
     """Whether the file's ending belongs to another format than its content."""
     known = FORMAT_SUFFIXES.get(format_name)
-    return known is not None and Path(path).suffix.lower() not in known
+    return known is not None and ending is not None and ending not in known
 
 
 def jpeg_quality(table: object) -> float:

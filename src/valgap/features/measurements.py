@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from valgap.features import probes
-from valgap.features.cache import LookCache
 from valgap.features.labels import label_errors
-from valgap.features.looking import NUMBERS, THUMB_SIDE, WORDS, Look, digest_of, look_at, read_bytes, wrongly_named
+from valgap.features.look_pass import looked_at
+from valgap.features.looking import NUMBERS, THUMB_SIDE, WORDS, Look, ending_of, wrongly_named
 from valgap.features.pairs import same_pictures
 from valgap.features.shift import shift
-from valgap.features.source import rows_of_run, some_rows
+from valgap.features.source import rows_of_path, rows_of_run, some_rows
 from valgap.types import (
     Attributes,
     FloatArray,
@@ -33,23 +33,13 @@ from valgap.types import (
     Shift,
 )
 
-CHUNK = 128
 # Widths of the backbone's features: of the plain view and of the larger mirror image, each by depth, the last first.
 VIEWS = ((1280, 320, 192), (1280, 320, 192))
-READERS = 2
 if TYPE_CHECKING:
-    from valgap.features.backbone import Backbone
+    from valgap.features.large.measurements import LargeMeasurements
 
 Progress = Callable[[int, int], None]
 Part = TypeVar("Part")
-
-
-@dataclass
-class Seen:
-    """An image file with its features; None where it cannot be decoded, or not yet."""
-
-    look: Look
-    features: npt.NDArray[np.float16] | None = None
 
 
 class Measurements:
@@ -63,30 +53,16 @@ class Measurements:
     @cached_property
     def _seen(self) -> tuple[list[Look], npt.NDArray[np.float16] | None, npt.NDArray[np.uint8]]:
         """(looks without pictures, features (N, D) or None, thumbnails (N, T, T, 3)), from one pass over the files."""
-        # torch takes seconds to import, and many a Case is never asked for its images.
-        from valgap.features.backbone import Backbone, backbone_key
-
         looks: list[Look] = []
         features: list[npt.NDArray[np.float16] | None] = []
         thumbs = np.zeros((len(self.rows.paths), THUMB_SIDE, THUMB_SIDE, 3), np.uint8)
-        cache = LookCache(backbone_key())
-        backbone: Backbone | None = None
-        with ThreadPoolExecutor(READERS) as pool:
-            for part in _chunks(self.rows.paths, CHUNK):
-                found = _look_at_all(part, cache, pool)
-                fresh = [seen for seen in found.values() if seen.look.image is not None]
-                if fresh:
-                    backbone = backbone or Backbone(len(self.rows.paths))
-                    _add_features(fresh, backbone)
-                    cache.put([(seen.look, seen.features) for seen in fresh])
-                for path in part:
-                    seen = found[path]
-                    if seen.look.thumb is not None:
-                        thumbs[len(looks)] = seen.look.thumb
-                    looks.append(replace(seen.look, thumb=None, image=None, mirrored=None))
-                    features.append(seen.features)
-                self._progress(len(looks), len(self.rows.paths))
-        cache.close()
+        for part in looked_at(self.rows.paths, len(self.rows.paths), keep=True):
+            for seen in part:
+                if seen.look.thumb is not None:
+                    thumbs[len(looks)] = seen.look.thumb
+                looks.append(replace(seen.look, thumb=None))
+                features.append(seen.features)
+            self._progress(len(looks), len(self.rows.paths))
         width = next((len(f) for f in features if f is not None), 0)
         if not width:
             self.missing["embeddings"] = "no image could be read"
@@ -111,7 +87,10 @@ class Measurements:
     def oddities(self) -> Mapping[str, IntArray]:
         places: dict[str, list[int]] = {}
         for i, look in enumerate(self._seen[0]):
-            kinds = [*look.odd, *(["wrongly named"] if wrongly_named(self.rows.paths[i], look.words.get("format", "")) else [])]
+            kinds = [
+                *look.odd,
+                *(["wrongly named"] if wrongly_named(ending_of(self.rows, i), look.words.get("format", "")) else []),
+            ]
             for kind in kinds:
                 places.setdefault(kind, []).append(i)
         return {kind: np.array(p, np.int64) for kind, p in sorted(places.items())}
@@ -173,6 +152,20 @@ class Measurements:
         return found
 
 
+def images_of_path(
+    data: str | os.PathLike[str], progress: Progress | None = None, say: Callable[[str], None] | None = None
+) -> Measurements | LargeMeasurements:
+    """The images of a folder or list; of more than LARGE images the tables lie on disk.
+
+    Raises:
+        DataError: ``data`` holds no image, or is a list that cannot be read.
+    """
+    from valgap.features.large.measurements import LARGE, LargeMeasurements
+
+    rows = rows_of_path(data)
+    return LargeMeasurements(rows, progress, say) if len(rows.names) > LARGE else Measurements(rows, progress)
+
+
 def images_of_run(run: RunRecord, at_most: int, progress: Progress | None = None) -> Measurements | None:
     """The images that a run trained and validated on; None where no file of them is there, or more than ``at_most``.
 
@@ -182,34 +175,3 @@ def images_of_run(run: RunRecord, at_most: int, progress: Progress | None = None
     if rows is not None and run.shortened is not None and len(rows.names) > at_most:
         rows = some_rows(run, rows, at_most)
     return Measurements(rows, progress) if rows is not None and len(rows.names) <= at_most else None
-
-
-def _chunks(paths: Sequence[str], size: int) -> Iterator[list[str]]:
-    stream = iter(paths)
-    while part := list(islice(stream, size)):
-        yield part
-
-
-def _look_at_all(paths: Sequence[str], cache: LookCache, pool: ThreadPoolExecutor) -> dict[str, Seen]:
-    """What is seen at each path; what the cache knows has its features and no image."""
-    contents = dict(zip(paths, pool.map(read_bytes, paths), strict=True))
-    digests = {p: digest_of(data) for p, (data, _) in contents.items()}
-    known = cache.get(list(dict.fromkeys(digests.values())))
-    fresh = [p for p in contents if digests[p] not in known]
-    out = {p: Seen(*known[digests[p]]) for p in contents if digests[p] in known}
-    for path, look in zip(fresh, pool.map(lambda p: look_at(contents[p][0]), fresh), strict=True):
-        problem = contents[path][1]
-        out[path] = Seen(look if problem is None else Look(digests[path], problem))
-    return out
-
-
-def _add_features(fresh: list[Seen], backbone: Backbone) -> None:
-    """Run the backbone over the images that are still there, and let go of them."""
-    for start in range(0, len(fresh), backbone.batch):
-        part = fresh[start : start + backbone.batch]
-        looks = [seen.look for seen in part]
-        images = [look.image for look in looks if look.image is not None]
-        mirrored = [look.mirrored for look in looks if look.mirrored is not None]
-        for seen, vector in zip(part, backbone.features(images, mirrored).astype(np.float16), strict=True):
-            seen.features = vector
-            seen.look.image = seen.look.mirrored = None

@@ -32,6 +32,7 @@ Array = npt.NDArray[np.float64]
 OWN_PROBABILITY, BESIDE_SHARE = 0.4, 0.25
 # Looked at closely: those whose features promise most, so large a share, but so few or so many images.
 CLOSER_SHARE, CLOSER_FEWEST, CLOSER_MOST = 0.25, 100, 500
+NO_WORDS = "classes that the pretrained network has words for"
 # Pixels of the closer look: maps of 8 x 8 places.
 CLOSER_SIDE = 256
 
@@ -113,18 +114,35 @@ def other_kinds(views: Sequence[FloatArray], rows: ImageRows, progress: Callable
         progress: told (done, total) of the closer look.
     """
     network = load_lite0()
-    weight, bias = (p.detach().numpy() for p in (network.classifier.weight, network.classifier.bias))
-    called = np.mean([softmax(v @ weight.T + bias, axis=1) for v in views], axis=0)
+    called = called_by(network, views)
     readable = np.isfinite(called[:, 0])
     learnt = readable & ~rows.is_val
     own = own_concepts(called[learnt], rows.labels[learnt])
-    scores, names = np.full(len(rows.names), np.nan), [""] * len(rows.names)
     if not own:
-        return "classes that the pretrained network has words for"
+        return NO_WORDS
     judged = np.flatnonzero(readable & np.isin(rows.labels, list(own)))
     others = np.stack([own[int(c)][1] for c in rows.labels[judged]])
-    closer = _most_promising((called[judged] * others).max(axis=1))
-    places, others = judged[closer], others[closer]
+    return seen_closer(network, rows, own, judged, (called[judged] * others).max(axis=1), progress)
+
+
+def called_by(network: Lite0, views: Sequence[FloatArray]) -> FloatArray:
+    """(n, K) probabilities of ImageNet's concepts by the last features of each view."""
+    weight, bias = (p.detach().numpy() for p in (network.classifier.weight, network.classifier.bias))
+    return np.asarray(np.mean([softmax(v @ weight.T + bias, axis=1) for v in views], axis=0))
+
+
+def seen_closer(
+    network: Lite0,
+    rows: ImageRows,
+    own: dict[int, tuple[int, npt.NDArray[np.bool_]]],
+    judged: IntArray,
+    promising: FloatArray,
+    progress: Callable[[int, int], None],
+) -> OtherKinds:
+    """The closer look at those of the judged places that promise most, by their scores (n,)."""
+    scores, names = np.full(len(rows.names), np.nan), [""] * len(rows.names)
+    places = judged[_most_promising(promising)]
+    others = np.stack([own[int(c)][1] for c in rows.labels[places]])
     seen = _closer_look(network, [rows.paths[i] for i in places], rows.labels[places], own, progress)
     for i, probabilities in zip(places.tolist(), seen * others, strict=True):
         scores[i] = probabilities.max()
@@ -132,7 +150,7 @@ def other_kinds(views: Sequence[FloatArray], rows: ImageRows, progress: Callable
     return OtherKinds(scores, tuple(names))
 
 
-def _most_promising(scores: Array) -> IntArray:
+def _most_promising(scores: FloatArray) -> IntArray:
     """The places of those that are looked at closely."""
     count = min(CLOSER_MOST, max(CLOSER_FEWEST, round(CLOSER_SHARE * len(scores))))
     return np.sort(np.argsort(-scores, kind="stable")[:count])
@@ -150,8 +168,7 @@ def _closer_look(
     masks = torch.stack([torch.from_numpy(concepts().of(kind)) for kind in kinds])
     eyes = SeenOfKind(network, masks).eval().requires_grad_(False)
     square = replace(PREPROCESSING, size=CLOSER_SIDE, crop_share=1.0)
-    files = [Path(p) for p in paths]
-    twice = [extract(eyes, eyes.head, square, files, view=view, progress=progress) for view in ("plain", "flipped")]
-    of_kind = np.mean(twice, axis=0).reshape(len(files), len(kinds), -1)
+    twice = [extract(eyes, eyes.head, square, paths, view=view, progress=progress) for view in ("plain", "flipped")]
+    of_kind = np.mean(twice, axis=0).reshape(len(paths), len(kinds), -1)
     mine = np.array([kinds.index(concepts().kind[own[int(c)][0]] or "") for c in labels])
-    return np.asarray(of_kind[np.arange(len(files)), mine], np.float64)
+    return np.asarray(of_kind[np.arange(len(paths)), mine], np.float64)

@@ -17,6 +17,8 @@ NEIGHBOURS = 6
 # Dimensions that neighbours are looked up in; distances are then taken in all of them.
 SEARCH_DIMENSIONS = 96
 BLOCK = 1024
+# Rows times all rows that are compared at once, at most.
+BLOCK_CELLS = 1024 * 20_000
 # A pair is worth aligning above this similarity of features (cosine around the mean) ...
 FEATURE_FLOOR = 0.3
 # ... and on the grid of views.
@@ -32,18 +34,22 @@ SOME_FEATURE = 0.4
 # set itself: where one in a hundred random pairs is this much alike, only exact copies can be told. Measured: .13
 # hymenoptera_256, .26 clothing_mini, .64 sign_digits_mini, .90 solar cells (elpv-dataset).
 ALIKE_DETAIL, ALIKE_QUANTILE, ALIKE_PAIRS = 0.45, 0.99, 400
+ALIKE = "images at random already look like near copies of each other here: only exact copies are told"
 
 
-def all_alike(thumbs: npt.NDArray[np.uint8], among: IntArray) -> bool:
-    """Whether pairs drawn at random from these places already look like near copies."""
-    if len(among) < 3:
-        return False
+def drawn_pairs(among: IntArray) -> tuple[IntArray, IntArray]:
+    """Pairs of different places, drawn at random and always the same."""
     draw = np.random.default_rng(0)
     first, second = (draw.choice(among, ALIKE_PAIRS) for _ in range(2))
     other = first != second
+    return first[other], second[other]
+
+
+def all_alike(thumbs: npt.NDArray[np.uint8], first: IntArray, second: IntArray) -> bool:
+    """Whether pairs drawn at random already look like near copies."""
     aligner = Aligner(thumbs)
-    _, maps, flip = aligner.coarse(first[other], second[other])
-    _, detail = aligner.refined(first[other], second[other], maps, flip)
+    _, maps, flip = aligner.coarse(first, second)
+    _, detail = aligner.refined(first, second, maps, flip)
     return bool(np.quantile(detail, ALIKE_QUANTILE) >= ALIKE_DETAIL)
 
 
@@ -65,8 +71,8 @@ def same_pictures(
     # Of equal images only the first is compared with others; the copies would only repeat its pairs.
     copies = {p.second for p in exact if rows.is_val[p.first] == rows.is_val[p.second]}
     alone = np.array([i for i in np.flatnonzero(np.isfinite(embeddings[:, 0])) if i not in copies], np.int64)
-    if all_alike(thumbs, alone):
-        tell("images at random already look like near copies of each other here: only exact copies are told")
+    if len(alone) >= 3 and all_alike(thumbs, *drawn_pairs(alone)):
+        tell(ALIKE)
         return tuple(exact)
     return (*exact, *(p for p in near_pairs(thumbs, embeddings, alone) if (p.first, p.second) not in known))
 
@@ -106,18 +112,12 @@ def candidates(
 
 def neighbours(features: FloatArray) -> tuple[IntArray, IntArray, npt.NDArray[np.float32]]:
     """(first, second, cosine around the mean) of each place's nearest others above FEATURE_FLOOR, each pair once."""
-    centred = np.asarray(features - features.mean(0), np.float32)
-    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
+    centred = unit_rows(np.asarray(features - features.mean(0), np.float32))
     small = _projected(centred)
     k = min(NEIGHBOURS, len(features) - 1)
-    pairs = []
-    for start in range(0, len(small), BLOCK):
-        part = small[start : start + BLOCK] @ small.T
-        part[np.arange(len(part)), start + np.arange(len(part))] = -np.inf
-        near = np.argpartition(-part, k - 1, axis=1)[:, :k]
-        own = np.repeat(np.arange(start, start + len(part)), k)
-        pairs.append(np.stack([np.minimum(own, near.ravel()), np.maximum(own, near.ravel())], axis=1))
-    distinct = np.unique(np.concatenate(pairs), axis=0)
+    near = nearest_exact(small, k)
+    own = np.repeat(np.arange(len(small)), k)
+    distinct = np.unique(np.stack([np.minimum(own, near.ravel()), np.maximum(own, near.ravel())], axis=1), axis=0)
     cosine = np.concatenate(
         [(centred[p[:, 0]] * centred[p[:, 1]]).sum(1) for p in np.array_split(distinct, max(1, len(distinct) // 4096))]
     )
@@ -125,30 +125,54 @@ def neighbours(features: FloatArray) -> tuple[IntArray, IntArray, npt.NDArray[np
     return distinct[keep, 0], distinct[keep, 1], np.asarray(cosine[keep], np.float32)
 
 
+def nearest_exact(small: Values, k: int, progress: Callable[[int, int], None] = lambda done, total: None) -> IntArray:
+    """(n, k) places of each row's nearest others, of rows of length 1: every row is compared with every other."""
+    near = np.empty((len(small), k), np.int64)
+    block = max(1, min(BLOCK, BLOCK_CELLS // len(small)))
+    for start in range(0, len(small), block):
+        part = small[start : start + block] @ small.T
+        part[np.arange(len(part)), start + np.arange(len(part))] = -np.inf
+        near[start : start + len(part)] = np.argpartition(-part, k - 1, axis=1)[:, :k]
+        progress(start + len(part), len(small))
+    return near
+
+
+def unit_rows(rows: npt.NDArray[np.float32]) -> Values:
+    """Rows of length 1."""
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6), np.float32)
+
+
 def _projected(centred: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """(N, d) rows of length 1 in the principal directions of at most 4,000 rows."""
-    d = min(SEARCH_DIMENSIONS, *centred.shape)
     sample = centred[:: max(1, len(centred) // 4000)]
+    return unit_rows(centred @ principal_directions(sample, min(SEARCH_DIMENSIONS, *centred.shape)))
+
+
+def principal_directions(sample: npt.NDArray[np.float32], d: int) -> npt.NDArray[np.float32]:
+    """(D, d) the directions in which the rows (n, D) spread most."""
     rows, columns = sample.shape
     if rows < columns:  # the smaller of the two matrices that have these directions
         _, own = eigh(sample @ sample.T, subset_by_index=[rows - d, rows - 1])
         directions = sample.T @ own
-        directions /= np.maximum(np.linalg.norm(directions, axis=0), 1e-12)
-    else:
-        _, directions = eigh(sample.T @ sample, subset_by_index=[columns - d, columns - 1])
-    small = centred @ directions
-    return np.asarray(small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6), np.float32)
+        return np.asarray(directions / np.maximum(np.linalg.norm(directions, axis=0), 1e-12), np.float32)
+    _, directions = eigh(sample.T @ sample, subset_by_index=[columns - d, columns - 1])
+    return np.asarray(directions, np.float32)
 
 
 def _equal(rows: ImageRows, keys: Sequence[Hashable], kind: str) -> list[ImagePair]:
-    """Pairs of equal keys; of many equal ones, each is paired with the first of its split and the first of train."""
+    """Pairs of equal keys of all images."""
+    return equal_places(rows, range(len(keys)), keys, kind)
+
+
+def equal_places(rows: ImageRows, places: Sequence[int], keys: Sequence[Hashable], kind: str) -> list[ImagePair]:
+    """Pairs of equal keys (n) at places (n); of many equal ones, each is paired with the first of its split and of train."""
     groups: dict[Hashable, list[int]] = {}
-    for place, key in enumerate(keys):
+    for place, key in zip(places, keys, strict=True):
         groups.setdefault(key, []).append(place)
     out = []
-    for places in groups.values():
+    for members in groups.values():
         firsts: dict[bool, int] = {}
-        for place in places:
+        for place in members:
             own = bool(rows.is_val[place])
             partners = {firsts[s] for s in (False, own) if s in firsts}
             out += [ImagePair(p, place, kind, 1.0) for p in sorted(partners)]  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize_scalar
 
-from valgap.types import HeldOut, ImageRows, IntArray, LearningCurve
+from valgap.types import FloatArray, HeldOut, ImageRows, IntArray, LearningCurve
 
 Array = npt.NDArray[np.float64]
 FOLDS = 5
@@ -21,7 +21,7 @@ MIN_IMAGES = 20
 
 
 def held_out(embeddings: npt.NDArray[np.floating], rows: ImageRows) -> HeldOut | str:
-    """Probabilities of every image by probes that never saw its label, or why there are none."""
+    """The answers of probes that never saw an image's label, or why there are none."""
     usable = np.isfinite(embeddings[:, 0])
     train = np.flatnonzero(~rows.is_val & usable & (rows.labels >= 0))
     classes = len(rows.classes)
@@ -38,15 +38,18 @@ def held_out(embeddings: npt.NDArray[np.floating], rows: ImageRows) -> HeldOut |
     if len(rest):
         weight = fit(features[train], one_hot(labels, classes), penalty)
         probabilities[rest] = softmax(sharpness * (features[rest] @ weight))
-    correct = np.zeros(len(rows.names), bool)
-    known = np.flatnonzero(usable & (rows.labels >= 0))
-    correct[known] = probabilities[known].argmax(1) == rows.labels[known]
-    val = known[rows.is_val[known]]
+    answers = np.where(np.isfinite(probabilities[:, 0]), probabilities.argmax(1), -1)
     folds = np.full(len(rows.names), -1, np.int64)
     folds[train] = fold
-    return HeldOut(
-        probabilities, correct, folds, float(correct[train].mean()), float(correct[val].mean()) if len(val) else float("nan")
-    )
+    return judged_answers(answers, folds, rows)
+
+
+def judged_answers(answers: IntArray, folds: IntArray, rows: ImageRows) -> HeldOut:
+    """How right the held-out answers (N,) are, on train where ``folds`` (N,) are known, and on val."""
+    correct = (answers >= 0) & (answers == rows.labels)
+    train, val = folds >= 0, rows.is_val & (answers >= 0) & (rows.labels >= 0)
+    val_accuracy = float(correct[val].mean()) if val.any() else float("nan")
+    return HeldOut(answers, correct, folds, float(correct[train].mean()), val_accuracy)
 
 
 def standardised(embeddings: npt.NDArray[np.floating], reference: IntArray) -> Array:
@@ -58,9 +61,24 @@ def standardised(embeddings: npt.NDArray[np.floating], reference: IntArray) -> A
 
 def scaled(embeddings: npt.NDArray[np.floating], reference: IntArray) -> npt.NDArray[np.floating]:
     """(N, D) features with the mean and spread of the reference rows taken out: one new array, of the type they have."""
+    return rescaled(embeddings, *scale_of(embeddings, reference))
+
+
+def scale_of(embeddings: npt.NDArray[np.floating], reference: IntArray) -> tuple[FloatArray, FloatArray]:
+    """(mean, divisor), (D,) each, of the reference rows."""
     mean, std = embeddings[reference].mean(0), embeddings[reference].std(0)
+    return mean, divisor(std)
+
+
+def divisor(std: FloatArray) -> FloatArray:
+    """(D,) standard deviations, kept away from 0."""
+    return std + 1e-3 * max(1e-12, float(std.mean()))
+
+
+def rescaled(embeddings: npt.NDArray[np.floating], mean: FloatArray, spread: FloatArray) -> npt.NDArray[np.floating]:
+    """(N, D) features under a given scale: one new array, of the type they have."""
     out: npt.NDArray[np.floating] = embeddings - mean
-    out /= std + 1e-3 * max(1e-12, float(std.mean()))
+    out /= spread
     # A feature that is all but dead on the reference must not explode on other images.
     np.clip(out, -8, 8, out=out)
     return out

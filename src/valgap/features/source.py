@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from valgap.data import images_of_training
+from valgap.data.contents import is_address
 from valgap.data.folder import VALIDATION_NAMES
 from valgap.data.images import SUFFIXES
 from valgap.errors import DataError
+from valgap.features.archives import CONTAINERS, PACKED, holds_containers, rows_of_archive
 from valgap.features.listed import listed_files
 from valgap.types import ImageRows, Pass, RunRecord
 
 # (name, path, label name or None, whether validation)
 Row = tuple[str, str, str | None, bool]
+HERE = Path()
 SPLIT_WORDS = {"train": False, "training": False, **dict.fromkeys((*VALIDATION_NAMES, "dev", "eval"), True)}
 COLUMNS = {
     "path": ("path", "file", "filename", "file_name", "image", "image_path", "filepath"),
@@ -151,16 +155,23 @@ def _drawn(passes: Iterable[Pass]) -> set[int]:
     return {s for p in passes for s in p.samples.sample.tolist() if s >= 0}
 
 
-def rows_of_path(data: Path) -> ImageRows:
-    """The images of a folder with train/ and val/, of one folder of class folders, or of a CSV file.
+def rows_of_path(data: str | os.PathLike[str]) -> ImageRows:
+    """The images of a folder with train/ and val/, of one folder of class folders, of a CSV file, of a zip file, of WebDataset
+    shards or Parquet files (or a folder of these), or of any of it at an address that fsspec knows.
 
     Raises:
-        DataError: no such path, or no image in it.
+        DataError: no such path, it cannot be read, or no image is in it.
     """
-    if data.is_file():
-        found = _listed(data)
-    elif data.is_dir():
-        found = list(_in_folder(data))
+    text = os.fspath(data)
+    found: list[Row]
+    if is_address(text) or (Path(text).is_file() and text.lower().endswith((*CONTAINERS, *PACKED))):
+        found = rows_of_archive(text)
+    elif Path(text).is_file():
+        found = _listed(Path(text))
+    elif Path(text).is_dir():
+        found = list(_in_folder(Path(text)))
+        if not found and holds_containers(Path(text)):
+            found = rows_of_archive(text)
     else:
         raise DataError(f"{data} is neither a folder nor a CSV file: give a folder with train/ and val/, or a list of images")
     if not found:
@@ -181,11 +192,27 @@ def _in_folder(root: Path) -> Iterable[Row]:
 
 def _classes(root: Path, folder: Path, is_val: bool) -> Iterable[Row]:
     """The images below a split's folder; the first folder level names the class, loose images have none."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            below = path.relative_to(folder).parts
-            if not any(p.startswith(".") for p in below):
-                yield str(path.relative_to(root)), str(path), below[0] if len(below) > 1 else None, is_val
+    start, above = (len(f"{place}{os.sep}") if place != HERE else 0 for place in (folder, root))
+    for found in files_below(str(folder)):
+        path = found.removeprefix(f".{os.sep}")  # as Path names it
+        first, inside, _ = path[start:].partition(os.sep)
+        yield path[above:], path, first if inside else None, is_val
+
+
+def files_below(folder: str) -> Iterator[str]:
+    """Image files below a folder, in the order of their names folder by folder; hidden ones are left out. Plain text, no Path:
+    a million of these takes a gigabyte.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((e.name, e.is_dir(follow_symlinks=False), e) for e in entries if not e.name.startswith("."))
+    except OSError:
+        return
+    for name, is_folder, entry in found:
+        if is_folder:
+            yield from files_below(os.path.join(folder, name))  # noqa: PTH118
+        elif name.lower().endswith(SUFFIXES) and entry.is_file():
+            yield os.path.join(folder, name)  # noqa: PTH118
 
 
 def _listed(file: Path) -> list[Row]:
@@ -205,7 +232,7 @@ def _listed(file: Path) -> list[Row]:
             raise DataError(f"{file}, line {number}: split {split!r} is not known: expected one of {known}")
         label = (row.get(columns.get("label", ""), "") or "").strip() or None
         if name:
-            found.append((name, str(file.parent / name), label, SPLIT_WORDS[split]))
+            found.append((name, name if is_address(name) else str(file.parent / name), label, SPLIT_WORDS[split]))
     return found
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from valgap.types import Clear, Crashed, Diagnosis, Effect, Finding, Judged, NotApplicable, RankInfo, StageLine
@@ -11,8 +13,11 @@ from valgap.types import Clear, Crashed, Diagnosis, Effect, Finding, Judged, Not
 SCHEMA = 1
 
 
-def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
-    """JSON-ready object: fractions 0..1, points are percentage points of validation accuracy."""
+def diagnosis_to_json(diagnosis: Diagnosis, lists: Mapping[str, tuple[Path, int]] | None = None) -> dict[str, Any]:
+    """JSON-ready object: fractions 0..1, points are percentage points of validation accuracy.
+
+    ``lists`` holds, by the code of each finding whose subjects were cut, the file with all of them and their number.
+    """
     val = diagnosis.validation
     body = {
         "schema": SCHEMA,
@@ -35,7 +40,11 @@ def diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "unseen": list(diagnosis.unseen),
         "unmeasured": diagnosis.unmeasured or None,
         "without_finding": "".join(diagnosis.without_finding),
-        "findings": [_finding(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Finding)],
+        "findings": [
+            _finding(j, j.outcome) | _whole_list((lists or {}).get(j.check.code))
+            for j in diagnosis.judged
+            if isinstance(j.outcome, Finding)
+        ],
         "clear": [_clear(j, j.outcome) for j in diagnosis.judged if isinstance(j.outcome, Clear)],
         "not_applicable": [
             {**_named(j), "missing": j.outcome.missing} for j in diagnosis.judged if isinstance(j.outcome, NotApplicable)
@@ -88,6 +97,10 @@ def _finding(judged: Judged, finding: Finding) -> dict[str, Any]:
         "ranking": [asdict(r) for r in finding.ranking],
         "remedy": finding.remedy,
     }
+
+
+def _whole_list(whole: tuple[Path, int] | None) -> dict[str, Any]:
+    return {} if whole is None else {"subjects_total": whole[1], "subjects_file": str(whole[0])}
 
 
 def _effect(effect: Effect) -> dict[str, Any]:

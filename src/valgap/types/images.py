@@ -56,9 +56,9 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Class probabilities of each image by probes that never saw its label: out of fold on train, train-fitted on val."""
+    """The class of each image by probes that never saw its label: out of fold on train, train-fitted on val."""
 
-    probabilities: FloatArray  # (N, C) float64; nan where there is no embedding
+    answers: IntArray  # (N,) the most probable class; -1 where there is no embedding
     correct: npt.NDArray[np.bool_]  # (N,) argmax equals the label
     folds: IntArray  # (N,) fold of each train image, -1 for val and for unlabelled images
     train_accuracy: float  # held-out accuracy on train, 0..1
@@ -130,7 +130,10 @@ class CaseImages(Protocol):
 
     @property
     def embeddings(self) -> FloatArray | None:
-        """(N, D) float32 features of the bundled backbone; rows of unreadable files are nan."""
+        """(N, D) float32 features of the bundled backbone; rows of unreadable files are nan.
+
+        Of a large set they lie on disk: index them by places, and only as many as memory holds.
+        """
 
     @property
     def held_out(self) -> HeldOut | None: ...
