@@ -29,6 +29,7 @@ NO_CHECK = {
         "rescored",
         "progress",
         "images",
+        "left_loops",
         "printed_accuracy",
         "processes",
         "seen_part",
