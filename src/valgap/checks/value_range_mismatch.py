@@ -37,6 +37,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     train, val = case.run.last_train, case.run.last_validation
     if train is None or val is None or train.inputs is None or val.inputs is None:
         return NotApplicable("image batches of a training and a validation pass")
+    if not (train.inputs.of_images and val.inputs.of_images):
+        return NotApplicable("images of one to four channels: the trained model is given what another made of them")
     spans = span(train.inputs), span(val.inputs)
     facts = (
         Evidence("range of val inputs", _range(val.inputs), _range(train.inputs), "", val.inputs.sampled_batches),

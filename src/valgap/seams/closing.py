@@ -107,6 +107,8 @@ class ClosingMeasurements:
         """Make sure that the model can be called again; None, or why it cannot."""
         if not model.is_current():
             return "the weights that were trained are not those of the module: the program hands them over at each call"
+        if model.embeds:
+            return "what the model gives is no score of a class: the program compares images by it"
         if model.route is None:
             return "the model was not seen to be called on images" if len(model.parts) > 1 else None
         assert self.recorder.last.eval is not None

@@ -24,8 +24,10 @@ class GradientLog:
     def add(self, batch: OpenBatch, call: Call, target: torch.Tensor | None) -> None:
         """The batch is over: its gradient at the logits of that call, held against the targets (N,)."""
         gradient, logits = call.gradient, call.logits
-        if gradient is None or logits is None:
+        if gradient is None or logits is None or batch.elsewhere:
             return
+        if batch.loss_logits is not None and batch.loss_logits.shape != logits.shape:
+            return  # the loss is of scores that were made of what the call returned
         compared = against_cross_entropy(gradient, logits, target)
         if compared is not None:
             self._seen.append(compared)

@@ -55,6 +55,7 @@ class OpenBatch:
     functions: list[Given] = field(default_factory=list)  # of the program, that were given the images
     owner: Any = None  # the module whose method calls the parts
     loss_call: Call | None = None  # the one whose output went into the loss
+    elsewhere: bool = False  # whether a loss that learns was given scores of other rows: what the call returned are none
     mixed: tuple[torch.Tensor, torch.Tensor] | None = None  # what its images are mixed of, see ``mixing.mixed_of``
 
     def sources(self, tensors: Sequence[torch.Tensor]) -> list[Call]:

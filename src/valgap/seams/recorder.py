@@ -346,6 +346,8 @@ class Recorder:
         if batch is None or not isinstance(logits, torch.Tensor) or logits.ndim not in (1, 2):
             return
         if len(logits) != batch.size:
+            # Episodes: some rows are compared with what others of the batch gave.
+            batch.elsewhere |= logits.requires_grad and logits.ndim == 2 and name in ("cross_entropy", "nll_loss")
             if logits.ndim == 2 and len(logits) > batch.size and batch.loss_target is None:
                 batch.walk.labelled_by(batch, logits, target)
             return

@@ -100,6 +100,7 @@ class TrackedModel:
         self.loaded: set[int] = set()  # id() of every tensor that load_state_dict gave a value
         self.altered: set[int] = set()  # of those, the ones that had other values when training began
         self.num_outputs = -1
+        self.embeds = False  # whether its training compares what it gives for some images with what it gives for others
         self.newness: dict[int, int] = {}  # by id() of the tensor: see ``newness``
         self.called: set[int] | None = None  # id() of every module at work in the first calls; None: not looked into
         self.strays: dict[int, Stray] = {}  # by id(): layers at work in its call that are none of its own

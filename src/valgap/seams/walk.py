@@ -207,6 +207,10 @@ class Walk:
         logits = batch.loss_logits
         if logits is not None and call is not None:
             call.model.num_outputs = _columns(logits)
+        elif batch.elsewhere or (call is not None and call.model.embeds):
+            logits = None
+            if call is not None:
+                call.model.embeds = True
         elif call is not None and call.logits is not None:
             known = call.model.num_outputs
             # Features, where the loss was given other scores: what the program makes of them is not seen.

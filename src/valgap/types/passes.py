@@ -13,6 +13,7 @@ from valgap.types.arrays import FloatArray, IntArray, Phase
 
 # One image's loss counts no more than this, so that no single one decides; its label then had a chance of 2 in 10^9.
 MAX_LOSS = 20.0
+MOST_CHANNELS = 4  # of an image
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ class InputStats:
     autocorrelation: FloatArray
     nonfinite: int  # NaN or infinite input values seen in the sampled batches
     sampled_batches: int
+
+    @property
+    def of_images(self) -> bool:
+        """Whether they are images by their channels, not maps that another network made of them."""
+        return len(self.shape) != 3 or self.shape[0] <= MOST_CHANNELS
 
 
 @dataclass(frozen=True)

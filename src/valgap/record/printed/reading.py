@@ -378,12 +378,12 @@ class _Reader:
     # -- the line as a whole ------------------------------------------------------------------
 
     def _bare_beside_prefixed(self) -> None:
-        """ "accuracy: 0.9 - val_accuracy: 0.8": the metric without a prefix is of training."""
+        """ "accuracy: 0.9 - val_accuracy: 0.8": the metric without a prefix is of training; so beside "ema val acc"."""
         for one in self.line.numbers:
             if one.own_side or one.metric == "other":
                 continue
             for other in self.line.numbers:
-                same = (other.metric, other.k, other.kind) == (one.metric, one.k, one.kind)
+                same = (other.metric, other.k) == (one.metric, one.k) and other.kind in (one.kind, "model")
                 if same and other.own_side and other.side in ("val", "test") and one.side in ("", other.side):
                     one.side = "train"
 
