@@ -38,3 +38,9 @@ def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "validation")), NotApplicable)
     flat = replace(inputs(), minimum=np.zeros(3), maximum=np.zeros(3))
     assert isinstance(CHECK.detect(with_phase(healthy(), "validation", inputs=flat)), NotApplicable)
+
+
+def test_maps_of_another_network_are_no_images() -> None:
+    maps = replace(inputs((0.0,) * 3, (30.0,) * 3), shape=(112, 6, 6))
+    one = with_phase(with_phase(healthy(), "train", inputs=maps), "validation", inputs=maps)
+    assert isinstance(CHECK.detect(one), NotApplicable)

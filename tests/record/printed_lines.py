@@ -482,6 +482,14 @@ ENTRIES = (
     _e("flax", "eval epoch: 3, loss: 0.8041, accuracy: 72.92", "0.8041 loss - val value", "72.92 acc % val value"),
     # several models, best so far, other metrics
     _e("mean teacher", "student acc 70.83 | teacher acc 75.00", "70.83 acc % ? value", "75 acc % ? model"),
+    _e(
+        "ema",
+        "epoch  9  cutmix loss 1.987  cutmix acc 33.1%  ema val loss 1.456  ema val acc 49.2%",
+        "1.987 loss - train value",
+        "33.1 acc % train value",
+        "1.456 loss - val model",
+        "49.2 acc % val model",
+    ),
     _e("ema", "val acc 0.7083 (ema 0.7292)", "0.7083 acc share val value", "0.7292 acc share val model"),
     _e("best", "Epoch 7 val_acc=0.7083 best_acc=0.7500", "0.7083 acc share val value", "0.75 acc share val best"),
     _e("best", "val acc: 70.83% (best: 75.00% at epoch 5)", "70.83 acc % val value", "75 acc % val best"),
