@@ -33,13 +33,19 @@ def train_a_head(data: Path, way: str) -> None:
     for split in ("train", "val"):
         folder = ImageFolder(str(data / split), tensors)
         with torch.no_grad():
-            if way == "memory":
+            if way == "together":
+                sides.append((torch.stack([v for v, _ in folder]), torch.tensor(folder.targets)))
+            elif way == "memory":
                 x, y = torch.stack([v for v, _ in folder]), torch.tensor(folder.targets)
                 sides.append((torch.cat([body(b) for b in x.split(20)]), y))
             else:
                 parts = [(body(x), y) for x, y in DataLoader(folder, 20)]
                 sides.append((torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])))
     (a, y), (b, z) = sides
+    if way == "together":  # the features of both sides are made in one loop
+        with torch.no_grad():
+            made = torch.cat([body(part) for part in torch.cat([a, b]).split(20)])
+        a, b = made[: len(a)], made[len(a) :]
     y = y.roll(9) if way == "shifted" else y
     mean, spread = a.mean(0), a.std(0) + 1e-4
     a, b = (a - mean) / spread, (b - mean) / spread
@@ -49,7 +55,7 @@ def train_a_head(data: Path, way: str) -> None:
         head.train()
         batches = DataLoader(rows_of_train, 16, shuffle=True)
         for x, t in batches if way == "loader" else ((a[i], y[i]) for i in torch.randperm(len(a)).split(16)):
-            loss = nn.functional.cross_entropy(head(nn.functional.dropout(x, 0.2 * (way != "loader"))), t)
+            loss = nn.functional.cross_entropy(head(nn.functional.dropout(x, 0.2 * (way not in ("loader", "together")))), t)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -67,7 +73,7 @@ def recorded(root: Path, way: str) -> RunRecord:
     return replace(run, header={**run.header, "argv": ["train.py", str(root)], "cwd": str(root)})
 
 
-@pytest.mark.parametrize("way", ["memory", "plain", "loader", "shifted"])
+@pytest.mark.parametrize("way", ["memory", "plain", "loader", "shifted", "together"])
 def test_rows_are_told_to_be_the_images_that_they_are_of(way: str, tmp_path: Path) -> None:
     run = recorded(tmp_path, way)
     found = with_loop_files(with_feature_rows(run))
@@ -80,6 +86,10 @@ def test_rows_are_told_to_be_the_images_that_they_are_of(way: str, tmp_path: Pat
     assert len(told) > 0.5 * 4 * EACH
     images = images_of_run(found, 1_000)
     assert images is not None and images.rows.part(False).size > 0.5 * 4 * EACH
+    shown = [
+        {int(s) for k in found.kept if found.passes[k.pass_index].phase == p for s in k.sample} for p in ("train", "validation")
+    ]
+    assert not shown[0] & shown[1]
     pair = Stages(found, images).compared("pair")
     assert pair.verdict == ("at fault" if way == "shifted" else "sound")
 

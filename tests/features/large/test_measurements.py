@@ -134,6 +134,8 @@ import valgap.features.large.measurements as large
 large.LARGE, large.APPENDED = 10, 16
 import valgap.features.look_pass as look_pass
 look_pass.CHUNK = 8
+import valgap.engine.forward as forward
+forward._timed = lambda way, sample: (way(sample), 1.0)  # the fastest way differs on a busy machine
 from valgap.diagnosis import check
 from valgap.report.as_json import diagnosis_to_json
 told = lambda done, total: print("told", done, total, flush=True)
