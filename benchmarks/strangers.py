@@ -33,7 +33,12 @@ TABLE = HERE / "results" / "strangers.md"
 SEEDS = (0, 1)
 SURE = 0.5
 # From which program on, and what was done before they were asked.
-GROUPS = (("p01", "mechanisms were mended for these"), ("p41", "asked once those were done"), ("p52", "asked for the first time"))
+GROUPS = (
+    ("p01", "mechanisms were mended for these"),
+    ("p41", "asked once those were done"),
+    ("p52", "asked for the first time; mended for since"),
+    ("p76", "of a third writer, asked for the first time"),
+)
 LEAST_COST = 6.0
 NEAR_POINTS, NEAR_SHARE = 5.0, 0.2
 READ = ("read_train", "read_val")
