@@ -22,7 +22,7 @@ from valgap.features import rows_of_path
 from valgap.report.as_json import diagnosis_to_json
 
 pytest.importorskip("s3fs")
-server_module = pytest.importorskip("moto.server")
+server_module = pytest.importorskip("moto.server", reason="pip install 'moto[server]' to run these")
 pytestmark = pytest.mark.takes(40)
 
 
