@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -205,17 +205,20 @@ def test_parquet_of_plain_bytes_and_of_none(folder: Path, tmp_path: Path) -> Non
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """A folder by HTTP, with what goes wrong: every third answer a 503, some slow, or nothing without a password."""
+    """A folder by HTTP, with what goes wrong: the first answer to each request a 503, or nothing without a password."""
 
-    fails, locked, asked = False, False, 0
+    fails, locked = False, False
+    asked: ClassVar[set[tuple[str, str]]] = set()  # by path and range: threads ask in an order of their own
     last_ok = ""
 
     def send_head(self) -> Any:
-        Handler.asked += 1
+        request = self.path, self.headers.get("Range", "")
+        first = request not in Handler.asked
+        Handler.asked.add(request)
         if Handler.locked:
             self.send_error(403)
             return None
-        if Handler.fails and Handler.asked % 3 == 0:
+        if Handler.fails and first:
             self.send_error(503)
             return None
         part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
@@ -239,6 +242,7 @@ def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(remote, "WAIT_S", 0.01)
     monkeypatch.setattr(Handler, "fails", False)
     monkeypatch.setattr(Handler, "locked", False)
+    Handler.asked.clear()
     remote._states.clear()
     one = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder.parent)))
     threading.Thread(target=one.serve_forever, daemon=True).start()

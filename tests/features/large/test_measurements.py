@@ -155,7 +155,10 @@ def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return start(folder, tmp_path_factory.mktemp("whole")).communicate(timeout=300)[0].splitlines()
 
 
-@pytest.mark.parametrize("moment", ["told 48 114", "say labels", "say near copies: pictures"])
+@pytest.mark.parametrize(
+    "moment",
+    ["say labels", *(pytest.param(m, marks=pytest.mark.slow) for m in ("told 48 114", "say near copies: pictures"))],
+)
 def test_a_killed_check_goes_on_to_the_same_result(folder: Path, whole: list[str], tmp_path: Path, moment: str) -> None:
     assert any(line.startswith(moment) for line in whole)
     killed = start(folder, tmp_path)
