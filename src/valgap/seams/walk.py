@@ -126,27 +126,21 @@ class Walk:
 
     def another(self) -> Walk:
         """A walk that has not begun, over the same data."""
-        return Walk(
-            self.loader if self._dropped is None else self._dropped(),
-            self.loader_id,
-            self.dataset_id,
-            self.sample_ids,
-            self.ids_of_keys,
-        )
+        loader = self.loader if self._dropped is None else self._dropped()
+        other = Walk(loader, self.loader_id, self.dataset_id, self.sample_ids, self.ids_of_keys)
+        other.learned = self.learned
+        return other
 
     def read(self, indices: Any, batch: Any) -> LoadedBatch:
         """The batch that the loader gives next."""
         if self.given is None and self.drawn <= 1:
             images = find_images(batch)
             self.given = FirstImages(images[:KEPT].detach().clone()) if images is not None and images.ndim == 4 else None
+        loaded = read_batch(self, indices if self.order is None and self.sample_ids is not None else None, batch)
         images = find_images(batch) if self.drawn <= MIXED_BATCHES else None
-        source = source_of(images) if images is not None else None
+        loaded.source = source_of(images) if images is not None else None
         if self.order is None:
-            loaded = read_batch(self, indices if self.sample_ids is not None else None, batch)
-            loaded.source = source
             return loaded
-        loaded = read_batch(self, None, batch)
-        loaded.source = source
         loaded.indices, self.order = self.order[: loaded.size], self.order[loaded.size :]
         if len(loaded.indices) == loaded.size:
             loaded.keys = None

@@ -36,7 +36,6 @@ class Walks:
         self._of_iterator: weakref.WeakKeyDictionary[Any, Walk] = weakref.WeakKeyDictionary()
         self._replays: dict[int, Walk] = {}  # by loader
         self._learned: set[int] = set()  # contents of images from no loader that a training was given
-        self._learned_last = False  # whether the last ones were among them
         self._last: tuple[Walk, bool] | None = None  # whose batch was used last, and whether gradients were recorded
 
     # -- loaders ------------------------------------------------------------------------------
@@ -131,17 +130,16 @@ class Walks:
         loaded.origin = images
         loaded.row = row
         walk = current.walk if current is not None and current.walk.loader_id < 0 else None
-        learned = self._is_learned(loaded.keys.tolist(), grad_enabled)
-        turned = current is not None and (current.with_gradients != grad_enabled or learned != self._learned_last)
-        self._learned_last = learned
-        if walk is None or turned or walk.has_met(loaded.marks()):
+        marks, learned = loaded.marks(), self._is_learned(loaded.keys.tolist(), grad_enabled)
+        turned = current is not None and current.with_gradients != grad_enabled
+        if walk is None or turned or learned != walk.learned or walk.has_met(marks):
             if walk is not None:
                 walk.exhausted = True
             dataset = -1 if row is None else self.samples.memory_id(row[0])
             walk = Walk(None, -1, dataset, None, self.samples.ids_of_keys)
             walk.learned = learned
         loaded.walk = walk
-        walk.meet(loaded.marks())
+        walk.meet(marks)
         self._last = walk, grad_enabled
         return loaded
 
