@@ -57,3 +57,15 @@ def test_a_frozen_network_is_a_hint() -> None:
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
     assert isinstance(CHECK.detect(Case(replace(healthy().run, closing=None))), NotApplicable)
+
+
+@pytest.mark.parametrize("mirrored", [0.0, 0.5])
+def test_images_of_a_loop_are_known_by_what_they_hold(mirrored: float) -> None:
+    """A mirrored one is another sample there, not the same with another input."""
+    run = plain(1.0, 0.5).run
+    passes = [replace(p, dataset=-1, loader=-1) for p in run.passes]
+    last = max(i for i, p in enumerate(passes) if p.phase == "train")
+    table = passes[last].samples
+    others = np.where(np.arange(len(table)) < mirrored * len(table), table.sample + 10_000, table.sample).astype(np.int32)
+    passes[last] = replace(passes[last], samples=replace(table, sample=others))
+    assert same_images(replace(run, passes=tuple(passes))) == pytest.approx(1 - mirrored)

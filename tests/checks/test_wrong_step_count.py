@@ -60,11 +60,14 @@ def test_a_handful_of_steps_is_told_where_the_training_is_far_from_its_end() -> 
 
 
 def test_gradients_that_are_cleared_without_a_step() -> None:
-    often = with_phase(healthy(), "train", optimizer_steps=10, backwards=40, zero_grads=40, steps=steps(10))
+    each = steps(10, backwards=np.full(10, 4, np.int32))
+    often = with_phase(healthy(), "train", optimizer_steps=10, backwards=40, zero_grads=40, steps=each)
     finding = found(CHECK.detect(often))
     assert "cleared unused" in finding.summary and finding.confidence >= 0.9
     gathered = with_phase(healthy(), "train", optimizer_steps=10, backwards=40, zero_grads=10, steps=steps(10))
     assert isinstance(CHECK.detect(gathered), Clear)
+    used = with_phase(healthy(), "train", optimizer_steps=10, backwards=40, zero_grads=40, steps=steps(10))
+    assert isinstance(CHECK.detect(used), Clear)  # the weights were moved by the others
     scaled = with_phase(healthy(), "train", optimizer_steps=38, backwards=40, zero_grads=40, steps=steps(38))
     assert isinstance(CHECK.detect(scaled), Clear)
 

@@ -12,7 +12,7 @@ from tests.reference.pictures_seen import Seen, run_on
 from valgap.features import images_of_run
 from valgap.features.listed import image_folders
 from valgap.features.loop_files import with_loop_files
-from valgap.reference import Stages
+from valgap.reference import Stages, drawing
 from valgap.seams.inputs import quantized
 from valgap.seams.kept_inputs import KEPT, InputKeeper
 from valgap.types import KeptInputs, RunRecord
@@ -85,6 +85,35 @@ def test_all_of_a_file_or_its_middle_is_looked_at(tmp_path: Path) -> None:
     run = replace(run, kept=tuple(kept))
     told, right = named(run, with_loop_files(run), truth, tmp_path)
     assert right == told > 0.6 * 4 * EACH
+
+
+def test_a_part_of_the_opened_files_that_comes_in_every_epoch_is_a_fault_of_the_drawing(tmp_path: Path) -> None:
+    run, truth = from_arrays(tmp_path)
+    opened = [str(tmp_path / name) for name in truth]
+    run = replace(run, header={**run.header, "opened": opened})
+    passes = []
+    for one in run.passes:
+        if one.phase == "train":  # one image of each kind
+            few = np.tile(np.flatnonzero(np.arange(len(one.samples)) % EACH < 1), 20)
+            one = replace(one, samples=replace(one.samples, **{k: v[few] for k, v in vars(one.samples).items()}))
+        passes.append(one)
+    shown = set(passes[0].samples.sample.tolist())
+    kept = []
+    for k in run.kept:
+        own = np.array([run.passes[k.pass_index].phase != "train" or s in shown for s in k.sample.tolist()])
+        kept.append(replace(k, sample=k.sample[own], images=k.images[own]))
+    part = with_loop_files(replace(run, passes=tuple(passes), kept=tuple(kept)))
+    assert len(part.unlisted) == 4 * EACH
+    images = images_of_run(part, 1_000)
+    assert drawing.compare(part, images).verdict == "sound"  # shapes that a published network tells by one image of each
+    part = replace(part, models={i: replace(m, pretrained=False) for i, m in part.models.items()})
+    found = drawing.compare(part, images)
+    assert found.verdict == "at fault" and "4 of the 64 training images that the program opened" in found.summary
+    assert found.kind == "few" and found.points is not None and found.points.value > 4
+    unopened = with_loop_files(replace(run, passes=tuple(passes), kept=tuple(kept), header={**run.header, "opened": []}))
+    assert drawing.compare(unopened, None).verdict == "unknown"
+    whole = with_loop_files(run)
+    assert drawing.compare(whole, None).verdict == "sound"
 
 
 def test_images_beyond_recognition_are_held_against_files_of_their_classes(tmp_path: Path) -> None:

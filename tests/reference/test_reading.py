@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.checks.cases import healthy
 from tests.reference.pictures_seen import KINDS, SIDE, as_it_is, run_on
 from valgap.reference import Stages
-from valgap.reference.finished_model import apart_by
+from valgap.reference.finished_model import apart_by, odd_side
+from valgap.reference.reading import Sides, read
 from valgap.reference.seen_images import Colours
 from valgap.types import AskedAgain, Closing, Intervention, TwiceAnswered
 
@@ -49,6 +51,20 @@ def test_what_only_validation_does_is_found_there(tmp_path: Path) -> None:
     assert own.settings["files"] == {"1": [str(tmp_path / f"val/{kind}/{i}.png") for kind in KINDS for i in range(12)]}
     given = _given(own)
     assert np.allclose(given, [-1.8, 2.2], atol=0.35), given  # as training images are: black and white of (x - 0.45) / 0.25
+
+
+@pytest.mark.parametrize("side", ["train", "val"])
+def test_values_that_are_cut_off_are_the_odd_ones(side: str, tmp_path: Path) -> None:
+    """As by a transform for images of 0..1 that comes after the normalisation: shapes and places stay."""
+
+    def cut(values: Any, place: int) -> Any:
+        return np.clip(values, 0.45, 0.7)
+
+    both = (cut, as_it_is) if side == "train" else (as_it_is, cut)
+    sides = read(*run_on(tmp_path, *both))
+    assert isinstance(sides, Sides)
+    assert (sides.train.bent > sides.val.bent + 0.1) == (side == "train")
+    assert odd_side(replace(healthy().run, models={}), sides.train, sides.val) == side
 
 
 def test_what_both_sides_do_costs_as_well(tmp_path: Path) -> None:

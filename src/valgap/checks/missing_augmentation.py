@@ -83,11 +83,13 @@ def same_images(run: RunRecord) -> float | None:
     trained = run.of_phase("train")
     for first, last in zip(trained[-2::-1], trained[:0:-1], strict=False):
         marks = dict(zip(first.samples.sample.tolist(), first.samples.fingerprint.tolist(), strict=True))
-        now = zip(last.samples.sample.tolist(), last.samples.fingerprint.tolist(), strict=True)
-        pairs = [(marks[sample], mark) for sample, mark in now if sample >= 0 and sample in marks]
+        now = [(s, m) for s, m in zip(last.samples.sample.tolist(), last.samples.fingerprint.tolist(), strict=True) if s >= 0]
+        pairs = [(marks[sample], mark) for sample, mark in now if sample in marks]
         if pairs:
             both = np.array(pairs)
-            return float(np.isclose(both[:, 0], both[:, 1], rtol=1e-4, atol=1e-4).mean())
+            same = np.isclose(both[:, 0], both[:, 1], rtol=1e-4, atol=1e-4)
+            # Without a data set samples are known by what they hold: varied ones are others, not the same with another input.
+            return float(same.sum() / len(now) if last.dataset < 0 else same.mean())
     return None
 
 

@@ -72,7 +72,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     unfinished = course is not None and (course.still_falls() or (course.fell() and course.late[0] > HIGH * course.start))
     optimizers = len({int(o) for p in passes for o in np.unique(p.steps.optimizer)})
     each = sum(p.zero_grads for p in passes) / max(1, optimizers) >= EACH * backwards
-    thrown = each and backwards >= THROWN * steps and backwards - steps > MOST_SKIPPED
+    # Gradients by which the program itself moved its weights, to take the next one there, are used (SAM: Foret et al. 2021).
+    led = sum(int(p.steps.backwards.sum()) for p in passes)
+    thrown = each and led >= THROWN * steps and led - steps > MOST_SKIPPED
     if thrown or (few and unfinished):
         rest = "the gradients between are cleared unused" if thrown else "hardly a training"
         told = f"{steps} optimizer steps in {epochs} epochs, one for {backwards / steps:.0f} backward passes: {rest}"

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from valgap.types import FloatArray, IntArray, KeptRows, Pass, RunRecord
+from valgap.types import FloatArray, IntArray, KeptRows, Pass, RunRecord, SampleTable
 
 # Correlation of a row with the features that it is, in 64 columns: Dropout of .3 leaves .5 to .9. Others come to .5, of the same
 # class to .7; so the best must be apart from the next.
@@ -86,7 +86,8 @@ def _told_by_images(run: RunRecord, tables: dict[int, IntArray], sources: dict[s
             continue
         images = phases[one.phase]
         # Of other epochs the rows were not kept; where they are named, they are the same.
-        ids = tables.get(i, _named_alike(run, one, tables))
+        of_phase = {k: told for k, told in tables.items() if run.passes[k].phase == one.phase}
+        ids = tables[i] if i in tables else _images_of(run, one.samples, of_phase)
         info = run.datasets.get(images.dataset)
         listed = info is not None and info.sample is not None
         passes.append(
@@ -105,13 +106,16 @@ def _told_by_images(run: RunRecord, tables: dict[int, IntArray], sources: dict[s
         if own is not None:  # features of both sides may have been made in one go
             mine = np.isin(own.sample, tables[newest[phase]])
             kept.append(replace(own, pass_index=newest[phase], sample=own.sample[mine], images=own.images[mine]))
-    return replace(run, passes=tuple(passes), kept=tuple(kept), made_once=True)
+    closing = run.closing
+    if closing is not None:
+        again = {name: replace(t, sample=_images_of(run, t, tables)) for name, t in closing.rescores.items()}
+        closing = replace(closing, rescores=again)
+    return replace(run, passes=tuple(passes), kept=tuple(kept), closing=closing, made_once=True)
 
 
-def _named_alike(run: RunRecord, one: Pass, tables: dict[int, IntArray]) -> IntArray:
-    """(n,) image ids of the samples of a pass that a pass whose rows are told had too; -1 of others."""
+def _images_of(run: RunRecord, table: SampleTable, tables: dict[int, IntArray]) -> IntArray:
+    """(n,) image ids of samples that were asked about again; -1 of those whose rows are not told."""
     known: dict[int, int] = {}
     for i, ids in tables.items():
-        if run.passes[i].phase == one.phase:
-            known.update(zip(run.passes[i].samples.sample.tolist(), ids.tolist(), strict=True))
-    return np.array([known.get(s, -1) if s >= 0 else -1 for s in one.samples.sample.tolist()], np.int32)
+        known.update(zip(run.passes[i].samples.sample.tolist(), ids.tolist(), strict=True))
+    return np.array([known.get(s, -1) if s >= 0 else -1 for s in table.sample.tolist()], np.int32)

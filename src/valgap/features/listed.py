@@ -90,9 +90,14 @@ def _same_parts(a: IntArray, b: IntArray) -> bool:
     return len(pairs) == len(set(a.tolist())) == len(set(b.tolist()))
 
 
+def opened_files(run: RunRecord) -> list[str]:
+    """The image files that the program opened, in the order of their opening."""
+    return _strings(run, "opened")
+
+
 def opened_in_a_row(run: RunRecord, count: int) -> Iterator[list[str]]:
     """So many image files as the program opened them one after another, from each place where a folder of classes begins."""
-    files = _strings(run, "opened")
+    files = opened_files(run)
     roots = [os.path.dirname(os.path.dirname(f)) for f in files]  # noqa: PTH120
     begins = [i for i in range(len(files)) if i == 0 or roots[i] != roots[i - 1]]
     folders = [os.path.dirname(f) for f in files]  # noqa: PTH120
@@ -115,7 +120,7 @@ def image_folders(run: RunRecord) -> Iterator[Path]:
 
 def _read_folders(run: RunRecord) -> Iterator[Path]:
     """Folders with images that the program opened or listed, and those in which several of them lie: folders of classes."""
-    opened = [os.path.dirname(f) for f in _strings(run, "opened")]  # noqa: PTH120
+    opened = [os.path.dirname(f) for f in opened_files(run)]  # noqa: PTH120
     folders = [f for f in map(Path, dict.fromkeys((*opened, *_strings(run, "listed")))) if _holds_images(f)]
     within = Counter(f.parent for f in folders)
     yield from folders

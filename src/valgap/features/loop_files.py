@@ -2,8 +2,8 @@
 
 Validation mostly walks through its images in order: where a folder that the program was given lists as many files, and their
 class folders in that order are the labels one by one, the n-th image is the n-th file. The training files then lie in a folder
-with the same class folders, as many images in each as training showed, or a whole number of times fewer (copies). Which of
-them an image of training is, is told by its looks, where that is clear; whether it has the target of its folder is seen by that.
+with the same class folders, as many images in each as training showed, or a whole number of times fewer (copies); or the program opened
+all of it, and trained on a part. Which of them an image of training is, is told by its looks, where that is clear; whether it has the target of its folder is seen by that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from valgap.data.folder import VALIDATION_NAMES
-from valgap.features.listed import MIN_CLASSES, image_folders, images_in_order, opened_in_a_row
+from valgap.features.listed import MIN_CLASSES, image_folders, images_in_order, opened_files, opened_in_a_row
 from valgap.features.looks import AGREE, FEW_CLEAR, FRAMES, flat, likest, likest_shifted, pictures_of, small
 from valgap.types import IntArray, KeptInputs, Pass, RunRecord
 
@@ -91,6 +91,7 @@ def loop_files(run: RunRecord, train: Pass, val: Pass) -> LoopFiles | None:
         rows = [r for r in opened_in_a_row(run, count) if r not in folders.values()]
         more = {Path(os.path.commonpath(r)) / f"#{count}-{i}": r for i, r in enumerate(rows)}
         folders, opened = folders | more, opened | set(more)
+    distinct, known_opened = contents_drawn(run, train), set(opened_files(run))
     likely: list[tuple[float, bool, Path, dict[str, int]]] = []
     for folder, files in folders.items():
         classes = _classes([Path(f).parent.name for f in files], order) if len(files) == len(order) else None
@@ -109,10 +110,18 @@ def loop_files(run: RunRecord, train: Pass, val: Pass) -> LoopFiles | None:
             # Wrong targets, and copies of some images, have other counts than the folders: then looks must tell that these files
             # are the images.
             copied = min(labels) >= 0 and len(theirs) < len(train.samples) <= MOST_COPIES * len(theirs)
-            if fits or (((as_many and other in opened) or copied) and _looks_like(run, theirs, all_shown)):
+            part = set(labels) == set(counts) and distinct < len(theirs) and known_opened.issuperset(theirs)
+            part = part and not set(theirs) & set(folders[folder])
+            if fits or (((as_many and other in opened) or copied or part) and _looks_like(run, theirs, all_shown)):
                 val_files = tuple(zip(folders[folder], order.tolist(), strict=True))
                 return LoopFiles(tuple(zip(theirs, labels, strict=True)), val_files, all_shown)
     return None
+
+
+def contents_drawn(run: RunRecord, train: Pass) -> int:
+    """How many different images all passes of a loop's training showed."""
+    ids = [p.samples.sample for p in run.of_phase("train") if p.dataset == train.dataset]
+    return len(np.unique(np.concatenate(ids)))
 
 
 def _likeness(run: RunRecord, val: Pass, files: list[str], whole: bool) -> float:

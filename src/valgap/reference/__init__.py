@@ -40,7 +40,7 @@ class Stages:
             "read_val": lambda: reading.compare_val(self._sides()),
             "forward": lambda: forward.against_published(run, self._sides(), forward.compare(run)),
             "loss": lambda: self._learned(*GIVEN, by=lambda found: losses.compare(run, found)),
-            "update": lambda: updating.meddled(run, updating.settled(run, self._learned(*GIVEN, "loss", "choose"))),
+            "update": lambda: updating.beside_steps(run, updating.settled(run, self._learned(*GIVEN, "loss", "choose"))),
             "choose": lambda: self._learned(*GIVEN, "loss", by=lambda found: choosing.compare(run, found)),
             "measure": lambda: measuring.compare(run),
         }

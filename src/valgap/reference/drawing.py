@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from valgap.checks.missing_augmentation import all_new
 from valgap.features import Measurements
 from valgap.features.source import rows_of_declared
 from valgap.reference.probing import MIN_IMAGES, answers, gained, likely_above
@@ -27,6 +28,7 @@ from valgap.types import (
     Pass,
     RunRecord,
     StageVerdict,
+    Untreatable,
 )
 
 # Of the samples that as many draws, each once an epoch, would have shown, so many must have been.
@@ -40,6 +42,10 @@ MAX_IMAGES = 1_200
 LEAST_POINTS = 4.0
 SURE = 0.95
 FEWEST_IDLE = 2  # epochs without a batch
+SURE_OF_HARDLY = 0.75
+MIRRORED = 2  # contents that an image has, as it is and mirrored
+POWERS = (0.1, 0.2, 0.35)  # of the number of images, by which an image classifier's error falls: least, middle, most
+NO_LOADER = "no loader draws the samples"
 # What no probe could measure is a hint, unless hardly anything was drawn at all.
 HARDLY = 0.25
 
@@ -55,6 +61,8 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     drawn = np.concatenate([p.samples.sample for p in passes])
     known = drawn[drawn >= 0]
     size = _size(run, passes[-1])
+    if passes[-1].dataset < 0:
+        return _of_opened(run, images, drawn)
     if size <= 0 or len(known) < len(drawn):
         return Compared("unknown", "", missing="a training set of known length, whose samples are known")
     distinct = len(np.unique(known))
@@ -105,6 +113,62 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
         told += ", which costs nothing measurable"
         return Compared("sound", told, points, nats, confidence, tuple(facts), treatment=own)
     return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy, treatment=own, kind=kind)
+
+
+def _of_opened(run: RunRecord, images: Measurements | None, drawn: IntArray) -> Compared:
+    """What a loop showed of the training files that the program opened; images that change each time are not counted so."""
+    size, distinct = len(run.unlisted), len(np.unique(drawn))
+    kept = {k.pass_index: len(k.sample) for k in run.kept if run.passes[k.pass_index].phase == "train"}
+    if kept and all(n == len(run.passes[i].samples) for i, n in kept.items()) and distinct <= MIRRORED * run.unlisted_told:
+        distinct = run.unlisted_told  # of the first pass and the last, and no others came between: some are mirrored
+    possible = min(size, len(drawn))
+    if not size or (drawn < 0).any() or distinct > size:
+        return Compared("unknown", "", missing="a training set of known length, whose samples are known")
+    facts = (
+        Evidence("training images that were ever drawn, of those that were opened", distinct, possible, "images", len(drawn)),
+    )
+    if distinct >= COMPLETE * possible:
+        return Compared("sound", "training draws (nearly) every image that it has opened", evidence=facts)
+    told = f"{distinct} of the {size} training images that the program opened were ever drawn, in {len(drawn)} draws"
+    remedy = "draw from all of them in every epoch: one random order that goes on, no generator made anew with the same seed"
+    measured = _of_part(images, distinct / size) if images is not None else None
+    if measured is None:
+        return Compared("unknown", told, evidence=facts, missing="features of the images")
+    points, nats = measured
+    confidence = SURE * likely_above(points, LEAST_POINTS)
+    own = _from_nothing(run, distinct / size) if distinct < HARDLY * size else None
+    if own is not None and own.value > points.value:
+        points, confidence = Measured(own.value, max(points.low, 0.0), own.high), max(confidence, SURE_OF_HARDLY)
+    if confidence < 0.5:
+        return Compared("sound", told + ", which costs nothing measurable", points, nats, confidence, facts)
+    return Compared("at fault", told, points, nats, confidence, facts, remedy, treatment=Untreatable(NO_LOADER), kind="few")
+
+
+def _from_nothing(run: RunRecord, share: float) -> Measured | None:
+    """Points that a network without loaded weights would gain by all images instead of such a share; None for another one.
+
+    Its error falls by a power of the number of images: Hestness et al. 2017, figure 6. Features that were learnt elsewhere, as a
+    probe's are, need far fewer.
+    """
+    model, val = run.trained_model, run.last_validation
+    if model is None or not all_new(model) or val is None or not val.samples.answered:
+        return None
+    error = 100 * (1 - val.samples.accuracy)
+    low, value, high = (error * (1 - share**power) for power in POWERS)
+    return Measured(value, low, high)
+
+
+def _of_part(images: Measurements, share: float) -> tuple[Measured, Measured] | None:
+    """(points, nats) that a probe gains by learning from all training images instead of from such a share of each class."""
+    known = _both_sides(images)
+    if known is None:
+        return None
+    train, val, features, labels = known
+    weights, rng = np.zeros(len(train)), np.random.default_rng(0)
+    for k in np.unique(labels[train]):
+        own = np.flatnonzero(labels[train] == k)
+        weights[rng.permutation(own)[: max(1, round(share * len(own)))]] = 1.0
+    return _with_all(images, train, val, features, weights)
 
 
 def _nothing(run: RunRecord) -> Compared | None:
@@ -230,20 +294,36 @@ def _held(run: RunRecord, one: Pass) -> IntArray:
 def _measured(run: RunRecord, rows: ImageRows, passes: list[Pass]) -> tuple[Measured, Measured] | None:
     """(points, nats) that a probe gains by learning from all samples instead of from what was drawn, as often."""
     images = Measurements(rows)
-    features = images.embeddings
+    known = _both_sides(images)
+    if known is None:
+        return None
+    train, val, features, labels = known
+    counts = dict(zip(*np.unique(np.concatenate([p.samples.sample for p in passes]), return_counts=True), strict=True))
+    place = {name: i for i, name in enumerate(run.sample_names)}
+    shown = np.array([counts.get(place.get(rows.names[i], -1), 0) for i in train], np.float64)
+    if not shown.any():
+        return None
+    return _with_all(images, train, val, features, _within_classes(shown, labels[train]))
+
+
+def _both_sides(images: Measurements) -> tuple[IntArray, IntArray, FloatArray, IntArray] | None:
+    """(rows of training, rows of validation, features, labels) of the images with both; None where they are few."""
+    rows, features = images.rows, images.embeddings
     if features is None:
         return None
     usable = np.isfinite(features[:, 0]) & (rows.labels >= 0)
     train, val = np.flatnonzero(usable & ~rows.is_val), np.flatnonzero(usable & rows.is_val)
     if min(len(train), len(val)) < MIN_IMAGES or len(np.unique(rows.labels[train])) < 2:
         return None
-    counts = dict(zip(*np.unique(np.concatenate([p.samples.sample for p in passes]), return_counts=True), strict=True))
-    place = {name: i for i, name in enumerate(run.sample_names)}
-    shown = np.array([counts.get(place.get(rows.names[i], -1), 0) for i in train], np.float64)
-    if not shown.any():
-        return None
-    weights = _within_classes(shown, rows.labels[train])
-    asked = {"val": (features[val], rows.labels[val])}
-    whole = answers(features[train], rows.labels[train], asked, len(rows.classes))["val"]
-    own = answers(features[train], rows.labels[train], asked, len(rows.classes), weights / weights.mean())["val"]
+    return train, val, features, rows.labels
+
+
+def _with_all(
+    images: Measurements, train: IntArray, val: IntArray, features: FloatArray, weights: FloatArray
+) -> tuple[Measured, Measured]:
+    """(points, nats) that a probe gains by learning from all training images alike instead of with these weights."""
+    labels, classes = images.rows.labels, len(images.rows.classes)
+    asked = {"val": (features[val], labels[val])}
+    whole = answers(features[train], labels[train], asked, classes)["val"]
+    own = answers(features[train], labels[train], asked, classes, weights / weights.mean())["val"]
     return gained(own, whole)

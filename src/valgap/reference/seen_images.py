@@ -36,6 +36,7 @@ READERS = 2
 # Shares of the middle square that validation usually shows; 0 for all of the image, squeezed into a square.
 FRAMES = (0.0, 1.0, 0.95, 0.9, 0.875, 0.8)
 FRAMED = 24  # images that are laid beside their files in each
+QUANTILES = np.linspace(0.01, 0.99, 99)
 FITS = 0.9  # correlation of their pixels from which a frame is the program's own
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 # Correlation, over images, of how red against blue each is: below this a model is given blue, green, red.
@@ -95,6 +96,7 @@ class Side:
     spread: float  # of the seen values beyond the colour map, of that of the files'
     changed: float  # spread of the same images in the last pass over that in the first; nan where not known
     random: bool  # whether they change from pass to pass; so where it is not known
+    bent: float  # how far the seen values are from any scale and offset of the files', in spreads, see `_bent`
     colours: Colours  # that make the files' values those that the model was given
     frame: float | None  # of FRAMES, in which they are their files; None where they fit in none
 
@@ -170,7 +172,7 @@ def sides_of(kept: Sequence[KeptInputs], known: Sequence[Known], first: KeptInpu
         frame = _frame([path for _, path in places[1]], values)
         names, labels = tuple(places[1]), places[2]
         looks = features, own, varied, turned, under, of_files, native
-        out.append(Side(names, labels, *looks, spread, changed, random, colours, frame))
+        out.append(Side(names, labels, *looks, spread, changed, random, _bent(values, files), colours, frame))
     return out[0], out[1]
 
 
@@ -248,6 +250,17 @@ def _colours_given(seen: FloatArray, files: Pixels) -> Colours:
     scale = seen.std((0, 1, 2)) / np.maximum(pixels.std((0, 1, 2)), 1e-9)
     shift = seen.mean((0, 1, 2)) - scale * pixels.mean((0, 1, 2))
     return Colours(tuple(scale.tolist()), tuple(shift.tolist()), reverse)
+
+
+def _bent(seen: FloatArray, files: Pixels) -> float:
+    """How far the seen values (n, h, w, 3) are distributed otherwise than the files' under one scale and offset a channel.
+
+    The mean distance between their quantiles, both of mean 0 and spread 1: values that are cut off at a bound, wrapped around or
+    rounded to a few levels have others.
+    """
+    told = [np.quantile(v.reshape(-1, 3).astype(np.float32), QUANTILES, axis=0) for v in (seen, files)]
+    ours, theirs = ((q - q.mean(0)) / np.maximum(q.std(0), 1e-6) for q in told)
+    return float(np.abs(ours - theirs).mean())
 
 
 def _as_pixels(seen: FloatArray, fits: FloatArray) -> Pixels:

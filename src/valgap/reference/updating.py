@@ -28,6 +28,8 @@ GIVEN_SHARE = 0.1
 # Between steps the program itself moves weights by this share of what a step moves them, at most of the looks: masks and norms
 # that are kept do less, and what is averaged every few steps does so seldom.
 MEDDLES, MOSTLY, LEAST_LOOKS = 0.4, 0.6, 4
+# Of what each pass over the training data moves, so much is taken back before the next begins, at most of the passes.
+UNDONE = 0.25
 # So many backward passes before a step are more than anybody means to gather.
 SELDOM = 8
 
@@ -92,7 +94,12 @@ def treatment(run: RunRecord) -> Intervention | Untreatable:
     return Intervention("reference_update", settings)
 
 
-def meddled(run: RunRecord, found: Compared) -> Compared:
+def beside_steps(run: RunRecord, found: Compared) -> Compared:
+    """The comparison, unless the program itself moves its weights, beside the steps of its optimizer."""
+    return _taken_back(run, _meddled(run, found))
+
+
+def _meddled(run: RunRecord, found: Compared) -> Compared:
     """The comparison, unless the program itself moves its weights between the steps, about as far as these do."""
     ratios = np.concatenate([np.zeros(0, np.float32), *(p.steps.outside_ratio for p in run.of_phase("train"))])
     ratios = ratios[np.isfinite(ratios)]
@@ -104,7 +111,26 @@ def meddled(run: RunRecord, found: Compared) -> Compared:
         *found.evidence,
     )
     told = f"between the steps the program itself moves its weights, {times:.1f} times as far as a step of its optimizer does"
-    remedy = "see what writes to the parameters after optimizer.step(): resets, pulls, factors; leave them to the optimizer"
+    remedy = "see what writes to the parameters beside optimizer.step(): resets, pulls, factors; leave them to the optimizer"
+    points = found.points if found.verdict == "at fault" else None
+    return Compared("at fault", told, points, None, SURE, facts, remedy, treatment=treatment(run))
+
+
+def _taken_back(run: RunRecord, found: Compared) -> Compared:
+    """The comparison, unless the program takes back a part of what each pass moved before it trains on."""
+    shares = np.concatenate([np.zeros(0, np.float32), *(p.steps.taken_back for p in run.of_phase("train"))])
+    shares = shares[np.isfinite(shares)]
+    if len(shares) < LEAST_LOOKS or np.mean(shares >= UNDONE) < MOSTLY:
+        return found
+    share = float(np.median(shares))
+    facts = (
+        Evidence("of what a pass's steps moved, taken back before the next pass", share, 0.0, "", len(shares)),
+        *found.evidence,
+    )
+    told = f"before each epoch the program takes back {share:.0%} of what the last one has moved in its weights"
+    remedy = (
+        "see what loads or writes weights between epochs: averaged ones that validation uses must be taken out again after it"
+    )
     points = found.points if found.verdict == "at fault" else None
     return Compared("at fault", told, points, None, SURE, facts, remedy, treatment=treatment(run))
 

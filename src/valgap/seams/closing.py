@@ -252,8 +252,10 @@ class ClosingMeasurements:
         if train_loader is None:
             attempts.skip("train_eval", "no loader gave the training images, and they are too many to be held")
             return
+        as_read = functools.partial(self._probe, rescoring, head, "train_augmented", train_loader, train_loader.dataset, of_val)
         if isinstance(train_loader.dataset, HeldImages) and train_loader.dataset.changes:
             attempts.skip("train_eval", "the program changes its training images, and how they are unchanged is not seen")
+            as_read(after)
             return
         dataset = replace_transform(train_loader.dataset, found.transform) if found is not None else None
         if dataset is None:
@@ -261,26 +263,43 @@ class ClosingMeasurements:
             own = ds.transform_of(dataset)
             if own is not None and any(s.random for s in own.steps):
                 attempts.skip("train_eval", "the validation transform could not be put on the training data set")
+                as_read(after)
                 return
         if comes_in_order(train_loader):
             loader, dataset = train_loader, train_loader.dataset  # only its own loader reads it
         elif comes_in_order(loader):
             attempts.skip("train_eval", "the validation loader makes its batches in its own way, and of its own data set alone")
+            as_read(after)
             return
+        of_train = self._probe(rescoring, head, "train_eval", loader, dataset, of_val, after)
+        if of_train is None:
+            return
+        if dataset is not train_loader.dataset:
+            augmented = functools.partial(self._augmented, rescoring, train_loader, train_facts, of_train)
+            attempts.make("train_augmented", augmented)
+
+    def _probe(
+        self, rescoring: Rescoring, head: Head, name: str, loader: Any, dataset: Any, of_val: Gathered, after: int
+    ) -> Gathered | None:
+        """Training images of a data set, as ``loader`` makes batches of them, scored under that name; and probes on them.
+
+        None where the time is over.
+        """
+        assert self.recorder.last.train is not None
+        attempts = self.attempts
+        train_loader, train_facts = self.recorder.last.train
         train = self._source(loader, dataset, train_facts, self.train_images)
         whole = "val_eval" not in attempts.cut  # validation that took longer was let to, since all will fit
         if time.perf_counter() > (attempts.ending if whole else attempts.until(TRAIN_SHARE)):
-            attempts.out_of_time("train_eval")
-            return
-        views = [View("train_eval", unchanged)]
-        if rescoring.model.dropouts:
+            attempts.out_of_time(name)
+            return None
+        views = [View(name, unchanged)]
+        if rescoring.model.dropouts and name == "train_eval":
             views.append(View("train_dropout", unchanged, "dropout", AUGMENTED_IMAGES))
         of_train = rescoring.gather(train, views, attempts.until(TRAIN_SHARE), after)
         batch_size = getattr(train_loader, "batch_size", None) or 32
         measure_features(of_train, of_val, head, attempts, self.recorder.passes.steps.training_of, batch_size)
-        if dataset is not train_loader.dataset:
-            augmented = functools.partial(self._augmented, rescoring, train_loader, train_facts, of_train)
-            attempts.make("train_augmented", augmented)
+        return of_train
 
     def _augmented(self, rescoring: Rescoring, loader: Any, facts: dict[str, Any], plain: Gathered) -> None:
         """Training images as the script reads them, in eval mode: what augmentation alone does to the model's answers."""

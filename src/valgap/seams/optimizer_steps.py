@@ -15,6 +15,7 @@ from valgap.seams.own_updates import OWN_UPDATE, OwnUpdates
 from valgap.seams.samples import Registry
 from valgap.seams.step_norms import StepMeter
 from valgap.seams.step_rows import StepRow
+from valgap.seams.taken_back import TakenBack
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.walk import Walk
 
@@ -32,12 +33,15 @@ class OptimizerSteps:
         self.optimizers = Registry()
         self._last_backward: Walk | None = None
         self._backwards_since = 0
+        self._gathers = False  # whether a step was made on more than one backward pass
         self._loss: torch.Tensor | None = None  # what the last backward began at
         self._unscaled: torch.Tensor | None = None
         self._unclean: dict[int, torch.Tensor] = {}  # a parameter of each optimizer that stepped and saw no backward since
         self._stale: torch.Tensor | None = None
         self._meter = StepMeter()
         self._own = OwnUpdates()
+        self._back = TakenBack()
+        self._taken_back: torch.Tensor | None = None  # before the step that has begun
         self._first_walk: int | None = None  # the first pass that had a step
         self._own_written: set[int] = set()
         self._trainings: dict[int, _Training] = {}  # by optimizer id
@@ -55,7 +59,6 @@ class OptimizerSteps:
     def backward_started(self, tensors: Any, open_walk: Walk | None, model: TrackedModel | None) -> float | torch.Tensor:
         """``backward`` begins, on what ``model`` gave. Returns by how much a GradScaler has scaled the loss."""
         self.look()
-        self._meter.outside()
         if isinstance(tensors, (tuple, list)):
             tensors = tensors[0] if tensors else None
         walk = open_walk if open_walk is not None else self._last_backward
@@ -63,7 +66,7 @@ class OptimizerSteps:
         if walk is not None:
             walk.backwards += 1
         self._backwards_since += 1
-        if model is not None and model.steps == model.own_updates:
+        if model is not None and (self._gathers or model.steps == model.own_updates):
             self._own.watch(model)
         loss = self._unscaled if self._unscaled is not None else tensors
         scale: float | torch.Tensor = 1.0
@@ -85,8 +88,9 @@ class OptimizerSteps:
     ) -> None:
         """An optimizer is about to step; with a closure its gradients are yet to come and are not read."""
         walk = self._walk(open_walk)
-        self._meter.outside()  # a step without a backward before it is the optimizer's, not the program's own doing
+        self._meter.outside()
         self._meter.forget()
+        self._taken_back = self._back.step_started(optimizer, walk.index) if walk is not None else None
         if walk is None or has_closure or not self._is_measured(walk):
             return
         self._meter.before(optimizer, models)
@@ -99,6 +103,7 @@ class OptimizerSteps:
     def step_ended(self, optimizer: torch.optim.Optimizer, open_walk: Walk | None, models: Sequence[TrackedModel]) -> None:
         """An optimizer has stepped."""
         self._own.forget()
+        self._back.step_ended(optimizer)
         optimizer_id, new = self.optimizers.number(optimizer)
         if new:
             self.writer.write("optimizer", {"id": optimizer_id, **optimizer_settings(optimizer)})
@@ -115,7 +120,7 @@ class OptimizerSteps:
             walk.traced.add("gradient", norms.every_grad)
             walk.traced.add("update", norms.every_update)
             norms.every_grad = norms.every_update = None
-        row = StepRow(optimizer_id, self._backwards_since, rates, self._loss, self._stale, norms)
+        row = StepRow(optimizer_id, self._backwards_since, rates, self._loss, self._stale, norms, taken_back=self._taken_back)
         walk.step_rows.append(row)
         walk.steps += 1
         if new or optimizer_id not in self._trainings:
@@ -124,6 +129,7 @@ class OptimizerSteps:
         if is_sampled(walk.steps - 1):
             known = [p for p in parameters if p.grad is None and not any(id(p) in m.position for m in models)]
             self._in_vain[optimizer_id] = len(known)
+        self._gathers |= self._backwards_since > 1
         self._backwards_since = 0
         self._stale = None
         smallest = min((p for p in parameters if p.requires_grad), key=lambda p: p.numel(), default=None)
@@ -153,6 +159,10 @@ class OptimizerSteps:
             row.stale = stale if carried else row.stale
             if row.model is not None and not bool(row.changed):
                 carried, stale = row.backwards, row.stale
+                continue
+            if row.model is not None and row.model.steps > row.model.own_updates:
+                # What a torch optimizer trains was only moved to where the next gradient is taken: it has used this one.
+                carried, stale = 0, None
                 continue
             carried, stale = 0, None
             rows.append(row)

@@ -114,6 +114,9 @@ class Rescoring:
             logits = forward(self.model, images, mode)
             features, middle = head.caught(len(images)), head.caught_middle(len(images))
             before = head.caught_before(len(images))
+            gathered.kept_bytes += images.numel() * images.element_size()
+            if gathered.kept_bytes <= MAX_KEPT_BYTES:
+                gathered.images.append(images)
             if features is None:
                 return logits
             gathered.features.append(features)
@@ -127,9 +130,6 @@ class Rescoring:
                 first = head.caught(len(images))
                 assert first is not None
                 gathered.first_statistics.append(first)
-        gathered.kept_bytes += images.numel() * images.element_size()
-        if gathered.kept_bytes <= MAX_KEPT_BYTES:
-            gathered.images.append(images)
         return logits
 
 

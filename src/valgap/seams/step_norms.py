@@ -23,7 +23,7 @@ class StepNorms:
     group_grad: torch.Tensor | None
     update_ratio: torch.Tensor | None = None
     group_update_ratio: torch.Tensor | None = None
-    outside_ratio: torch.Tensor | None = None  # known when the next backward begins
+    outside_ratio: torch.Tensor | None = None  # known when the next step begins
     every_grad: torch.Tensor | None = None  # (P,) of each parameter, only until the step has been noted
     every_update: torch.Tensor | None = None
 
@@ -78,9 +78,10 @@ class StepMeter:
         return measured
 
     def outside(self) -> None:
-        """Another backward begins: how far the program has moved the weights itself, beside the step that was measured last.
+        """Another step begins: how far the program has moved the weights itself, beside the step that was measured last.
 
-        What it set to zero is left out: masks of pruned weights do that.
+        What it moved and moved back in between does not count: methods that look at a gradient elsewhere do so (SAM: Foret et
+        al. 2021). What it set to zero is left out: masks of pruned weights do that.
         """
         if self._left is None:
             return

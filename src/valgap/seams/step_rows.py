@@ -24,6 +24,7 @@ class StepRow:
     loss: torch.Tensor | None = None
     stale: torch.Tensor | None = None
     norms: StepNorms | None = None
+    taken_back: torch.Tensor | None = None  # share of the last pass's moves that was undone before it
     changed: bool | torch.Tensor = True  # whether a step was made at all; a 0-d tensor until it is read
     model: TrackedModel | None = None  # that the program itself may have changed
 
@@ -50,5 +51,6 @@ def step_table(rows: Sequence[StepRow]) -> dict[str, Any]:
         "group_grad_norm": matrix([m.group_grad if m else None for m in measured]),
         "group_update_ratio": matrix([m.group_update_ratio if m else None for m in measured]),
         "outside_ratio": numbers([m.outside_ratio if m else None for m in measured]),
+        "taken_back": numbers([r.taken_back for r in rows]),
         "nonfinite_grad": bad.astype(np.int8),
     }

@@ -162,8 +162,10 @@ class StepTable:
     # (S, G) the same two norms for each of the model's ``layer_groups``; nan where not sampled or nothing moves there
     group_grad_norm: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     group_update_ratio: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    # (S,) how far the program itself moved some weights between a step and the next backward, over how far the step did
+    # (S,) how far the program itself moved some weights between a step and the next one, over how far the step did
     outside_ratio: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
+    # (S,) share of what the last pass's steps moved that the program had undone when this pass's first step began; nan elsewhere
+    taken_back: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def __len__(self) -> int:
         return len(self.loss)
