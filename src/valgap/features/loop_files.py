@@ -2,8 +2,9 @@
 
 Validation mostly walks through its images in order: where a folder that the program was given lists as many files, and their
 class folders in that order are the labels one by one, the n-th image is the n-th file. The training files then lie in a folder
-with the same class folders, as many images in each as training showed, or a whole number of times fewer (copies); or the program opened
-all of it, and trained on a part. Which of them an image of training is, is told by its looks, where that is clear; whether it has the target of its folder is seen by that.
+with the same class folders, as many images in each as training showed, or a whole number of times fewer (copies); or the
+program opened all of it, and trained on a part. Which of them an image of training is, is told by its looks, where that is
+clear; whether it has the target of its folder is seen by that.
 """
 
 from __future__ import annotations
