@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
-from tests.checks.cases import TRAIN, VAL, healthy, samples, train_pass, val_pass
+from tests.checks.cases import TRAIN, VAL, healthy, samples, steps, train_pass, val_pass
 from tests.checks.test_stopped_too_early import WAITS
 from valgap.checks.loss_course import loss_course
 from valgap.reference import Stages, choosing, forward, losses, measuring, updating
@@ -309,6 +309,31 @@ def test_weights_that_the_program_moves_between_steps_are_a_fault_of_the_updates
     found = Stages(replace(run, passes=passes), None).compared("update")
     assert (found.verdict == "at fault") == fault
     assert not fault or ("itself moves" in found.summary and isinstance(found.treatment, Intervention))
+
+
+def minimised(added: np.ndarray, fall: float) -> RunRecord:
+    """A training whose cross-entropy falls so far in its first epoch, and that minimises this (S,) beside it."""
+    run = with_gradient(1.0, 1.0)
+    passes = []
+    for p in run.passes:
+        if p.phase == "train":
+            n = len(added)
+            own = (2.3 - fall * np.linspace(0, 1, n)).astype(np.float32)
+            batch = np.sort(np.arange(len(p.samples)) % n).astype(np.int32)
+            table = replace(p.samples, batch=batch, loss=own[batch])
+            p = replace(p, samples=table, num_batches=n, optimizer_steps=n, steps=steps(n, loss=(own + added).astype(np.float32)))
+        passes.append(p)
+    return replace(run, passes=tuple(passes))
+
+
+def test_a_penalty_that_is_minimised_before_the_images_are_learnt_is_a_fault_of_the_loss() -> None:
+    course, noise = np.linspace(2.5, 1.4, 16), np.random.default_rng(0).normal(0, 0.5, 16)
+    found = losses.compare(minimised(course, 0.05), BEHIND)
+    assert found.verdict == "at fault" and "penalty" in found.summary and isinstance(found.treatment, Untreatable)
+    assert losses.compare(minimised(course, 1.0), BEHIND).verdict == "sound"  # the images are learnt beside it
+    assert losses.compare(minimised(0.1 * course, 0.05), BEHIND).verdict == "sound"  # it is small
+    assert losses.compare(minimised(course + noise, 0.05), BEHIND).verdict == "sound"  # another loss of the samples
+    assert losses.compare(minimised(np.full(16, 2.5), 0.05), BEHIND).verdict == "sound"  # a constant
 
 
 def test_the_stages_of_training_are_treated_by_their_references() -> None:

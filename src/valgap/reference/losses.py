@@ -42,6 +42,14 @@ LARGE = 6.0
 # Weights that are made of the counts of classes filled at least so unevenly, and do not fall with them class by class.
 UNEVEN, STRAYS, STRAYED_CONFIDENCE = 2.0, 0.5, 0.9
 STRAYED_REMEDY = "order the weights by the class index: value_counts() sorts by frequency; use np.bincount(targets, minlength=C)"
+# A part of what is minimised that is of no sample: it changes smoothly from step to step (second differences, of its first
+# value), begins as such a share of the cross-entropy, and falls so many times as far as that does, within the first epoch.
+SMOOTH, LARGE_PART, OUTRUNS, LEAST_FALL, LEAST_STEPS = 0.03, 0.25, 3.0, 0.05, 10
+PENALTY_CONFIDENCE = 0.75
+BESIDE_LOGITS = "a penalty on the weights does not pass the logits, where the reference would take its place"
+PENALTY_REMEDY = (
+    "weigh the penalty: the mean over parameters in the place of the sum, or a factor of a hundredth; watch both parts"
+)
 HARDLY = 1e-4  # change of the weights in a step, of their size
 
 
@@ -77,6 +85,14 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         told = "the loss is normalised over the batch, not over the classes"
         remedy = "take softmax or log_softmax over the classes: dim=1, or dim=-1"
         return Compared("at fault", told, points, nats, SURE, facts, remedy, treatment=treatment(run))
+    penalty = _penalty(run)
+    if penalty is not None and not bent and silent < SILENT:
+        points = learned.points if learned.verdict == "at fault" else None
+        told = "the training minimises a penalty on the weights before it learns the images"
+        every = (*facts, *penalty)
+        return Compared(
+            "at fault", told, points, nats, PENALTY_CONFIDENCE, every, PENALTY_REMEDY, treatment=Untreatable(BESIDE_LOGITS)
+        )
     if not bent and not large and silent < SILENT:
         told = "the loss pulls the logits as mean cross-entropy does"
         told += f"; {nats.value:.2f} nats of val loss are overconfidence" if nats is not None and nats.low > 0 else ""
@@ -116,6 +132,28 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         return Compared("sound", told + "; the training bears it", learned.points, nats, learned.confidence, facts)
     evidence, own = (*facts, *learned.evidence), treatment(run)
     return replace(learned, nats=nats, summary=told, evidence=evidence, remedy=remedy, kind=kind, treatment=own)
+
+
+def _penalty(run: RunRecord) -> tuple[Evidence, ...] | None:
+    """Evidence that what is added to the loss and depends on no sample is what the first epoch brings down; else None."""
+    first = next((p for p in run.of_phase("train") if p.optimizer_steps), None)
+    if first is None or len(first.steps) != first.num_batches or (first.steps.backwards != 1).any():
+        return None
+    counts = np.bincount(first.samples.batch, minlength=first.num_batches)
+    own = np.bincount(first.samples.batch, first.samples.loss, first.num_batches) / np.maximum(counts, 1)
+    added = first.steps.loss - own
+    if len(added) < LEAST_STEPS or not np.isfinite(added).all() or added[0] < LARGE_PART * own[0]:
+        return None
+    few = len(added) // 3
+    fell = [float(v[:few].mean() - v[-few:].mean()) for v in (added, own)]
+    rough = float(np.median(np.abs(np.diff(added, 2))))
+    if rough > SMOOTH * added[0] or fell[0] < OUTRUNS * max(fell[1], LEAST_FALL):
+        return None
+    n = len(added)
+    return (
+        Evidence("what is minimised beside the cross-entropy, at the first step", float(added[0]), 0.0, "nats", n),
+        Evidence("how far that fell in the first epoch, beside the cross-entropy", fell[0], fell[1], "nats", n),
+    )
 
 
 def _strayed_weights(run: RunRecord) -> tuple[str, tuple[Evidence, ...]] | None:
