@@ -264,6 +264,8 @@ def _require_finding(record: RunRecord, judged: Sequence[Judged]) -> None:
     """Without a validation only a finding is worth a report."""
     if any(isinstance(j.outcome, Finding) and j.outcome.confidence >= SUSPECTED for j in judged):
         return
+    if not record.of_phase("train") and record.optimizers and record.unseen:
+        raise NothingRecordedError(f"nothing can be said: {record.unseen[0]}")
     raise NothingRecordedError(
         "no validation was seen: no pass over other data without backward; add one, or let the script reach it"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from valgap.record.phases import PassFacts, infer_phases
@@ -31,3 +33,11 @@ def test_training_data_scored_beside_validation_is_other_though_none_of_its_imag
 def test_training_data_alone_are_the_validation_all_the_same() -> None:
     train = facts(range(32), learns=True, all_of=range(1000))
     assert infer_phases([train, facts(range(500, 532), learns=False)]) == ["train", "validation"]
+
+
+def test_features_of_a_program_that_trains_plain_tensors_are_no_validation() -> None:
+    wide = replace(facts(range(32), learns=False), outputs=1280, classes=10)
+    other = replace(facts(range(100, 132), learns=False, dataset=1), outputs=10, classes=10)
+    assert infer_phases([wide, wide], unseen_steps=True) == ["other", "other"]
+    assert infer_phases([wide, other], unseen_steps=True) == ["other", "validation"]
+    assert infer_phases([wide, wide]) == ["validation", "validation"]

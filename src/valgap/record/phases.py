@@ -6,7 +6,8 @@
   if no other evaluation data were seen.
 - **other**: the rest: the training set re-scored, a warm-up or dry run of one batch before a whole walk over
   the same data, a trial call on images that nobody labelled, a teacher's or another model's pass, a pass that
-  only makes features of the images (as wide as no pass of the training), which are what is scored.
+  only makes features of the images (as wide as no pass of the training), which are what is scored; the same
+  where the program's optimizer trains tensors that no module holds.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ class PassFacts:
     all_of: IntArray | None = None  # ids of its whole data set, of which it drew a part because it was cut short on purpose
     labelled: bool = True  # whether the right answer of any sample is known
     outputs: int = 0  # columns of its scores; 0 unknown
+    classes: int = 0  # one more than the highest right answer; 0 unknown
 
 
-def infer_phases(facts: Sequence[PassFacts]) -> list[Phase]:
-    """The phase of each pass, in order."""
+def infer_phases(facts: Sequence[PassFacts], unseen_steps: bool = False) -> list[Phase]:
+    """The phase of each pass, in order; ``unseen_steps``: an optimizer stepped, and may have done so on what no pass calls."""
     trained_models = {f.model for f in facts if f.backwards or f.steps}
     phases: list[Phase] = []
     on_training_data: list[int] = []
@@ -54,6 +56,8 @@ def infer_phases(facts: Sequence[PassFacts]) -> list[Phase]:
         if phases[i] == "validation" and _uses_training_data(fact, i, facts):
             on_training_data.append(i)
     phases = _drop_features(phases, facts)
+    if unseen_steps and not trained_models:  # wider than there are classes: what the program trains scores these
+        phases = ["other" if f.outputs > f.classes > 0 else p for p, f in zip(phases, facts, strict=True)]
     validations = [i for i, phase in enumerate(phases) if phase == "validation"]
     if len(on_training_data) < len(validations):
         for i in on_training_data:

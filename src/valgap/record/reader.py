@@ -300,10 +300,12 @@ class _Assembler:
                     stream=int(e["dataset"]) in streams,
                     labelled=bool((table.target >= 0).any()),
                     outputs=int(e.get("outputs", 0)),
+                    classes=1 + int(table.target.max(initial=-1)),
                     all_of=self._all_of(e, n),
                 )
                 for n, e, table in zip(numbers, last, tables, strict=True)
-            ]
+            ],
+            unseen_steps=bool(self.of("optimizer")),
         )
         loops = {int(e["pass"]): tuple((int(k), int(n)) for k, n in e.get("loops", ())) for e in self.of("pass_begin")}
         began = {int(e["pass"]): float(e.get("at", -1.0)) for e in self.of("pass_begin")}

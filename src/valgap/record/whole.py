@@ -43,6 +43,11 @@ def _what_was_not_seen(record: RunRecord, parts: Sequence[Part]) -> list[str]:
     train, validations = record.of_phase("train"), record.of_phase("validation")
     elsewhere = next((str(p.told["unseen"]) for p in parts if p.told.get("unseen")), "")
     hint = f"; `{elsewhere}` was started and not recorded" if elsewhere else ""
+    if not train and not validations and record.optimizers:
+        held = sum(sum(o.num_parameters) for o in record.optimizers.values())
+        return [
+            f"what the optimizer trains ({held} tensors) belongs to no module that was called: plain tensors are not followed"
+        ]
     if not train and not validations:
         return [f"neither a training nor a validation was seen{hint}"]
     if not train:
