@@ -10,7 +10,7 @@ import pytest
 
 from tests.reference.pictures_seen import KINDS, run_on
 from valgap.features import Measurements, images_of_run
-from valgap.reference import Stages
+from valgap.reference import Stages, pairing
 from valgap.reference.drawing import _within_classes
 from valgap.types import Intervention, LoaderInfo, RunRecord
 
@@ -224,3 +224,22 @@ def test_validation_alone_under_other_targets_costs_what_its_own_answers_say(see
     assert found.points.value == pytest.approx(100 * (before.samples.accuracy - last.samples.accuracy), abs=1e-6)
     run = shuffled(seen[0], "train", 0.5)
     assert not Stages(run, images_of_run(run, 1000)).compared("pair").own
+
+
+@pytest.mark.parametrize(("share", "fault"), [(0.0, False), (0.05, False), (0.6, True)])
+def test_targets_that_change_from_time_to_time_are_a_fault_of_the_pairing(
+    seen: tuple[RunRecord, Measurements], share: float, fault: bool
+) -> None:
+    """Whatever the files: as where a batch is extended by copies of its images in one order, of its targets in another."""
+    run, rng = seen[0], np.random.default_rng(0)
+    passes = []
+    for one in run.passes:
+        if one.phase == "train":
+            others = np.where(rng.random(len(one.samples)) < share, rng.permutation(one.samples.target), one.samples.target)
+            one = replace(one, samples=replace(one.samples, target=others.astype(np.int32)))
+        passes.append(one)
+    found = pairing.compare(replace(run, passes=tuple(passes)), None)
+    assert (found.verdict == "at fault") == fault
+    assert not fault or "other targets at other times" in found.summary
+    soft = [replace(p, loss=replace(p.loss, target_kind="soft")) for p in passes if p.loss is not None]
+    assert pairing.compare(replace(run, passes=tuple(soft)), None).verdict != "at fault"

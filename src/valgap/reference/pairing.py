@@ -25,6 +25,9 @@ from valgap.types import Compared, Evidence, ImageRows, IntArray, Intervention, 
 MAX_CLASSES = 1_000
 MIN_TOLD = 20  # training images of a loop whose file is known
 AGREE = 0.98
+# Images that were drawn at least so often; the share of them that has several targets, and of draws that have the rarer ones.
+# Equal images of several classes are a few in a hundred at most.
+LEAST_DRAWS, CHANGING, STRAY = 3, 0.2, 0.1
 LEAST_POINTS = 3.0
 SURE = 0.97
 
@@ -34,6 +37,9 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     mixed = mixing.compare_pair(run)
     if mixed is not None:
         return mixed
+    changing = _changing(run)
+    if changing is not None:
+        return changing
     if images is None:
         return Compared("unknown", "", missing="the image files of this run")
     if run.unlisted and run.unlisted_told < MIN_TOLD:
@@ -86,6 +92,38 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     if points.value <= 0:  # probes bear wrong targets better than a network does: what they cost it is not known
         return Compared("at fault", told, None, None, confidence, facts, remedy, treatment=change)
     return Compared("at fault", told, points, nats, confidence, facts, remedy, treatment=change)
+
+
+def _changing(run: RunRecord) -> Compared | None:
+    """The fault of images whose target is another one from time to time, where each has one class for the loss; else None."""
+    train = run.last_train
+    passes = [p for p in run.of_phase("train") if train is not None and p.dataset == train.dataset and p.model == train.model]
+    if train is None or run.mixes(train) or not all(p.loss is not None and p.loss.target_kind == "index" for p in passes):
+        return None
+    sample, target = (np.concatenate([getattr(p.samples, name) for p in passes]) for name in ("sample", "target"))
+    known = (sample >= 0) & (target >= 0)
+    pairs, counts = np.unique(np.stack([sample[known], target[known]]), axis=1, return_counts=True)
+    names, first, kinds = np.unique(pairs[0], return_index=True, return_counts=True)
+    if not len(names):
+        return None
+    often = np.add.reduceat(counts, first)
+    usual = np.maximum.reduceat(counts, first)  # draws of an image with its commonest target
+    seen = often >= LEAST_DRAWS
+    n = int(seen.sum())
+    if n < MIN_TOLD:
+        return None
+    share, stray = float((kinds[seen] > 1).mean()), float(1 - usual[seen].sum() / often[seen].sum())
+    if share < CHANGING or stray < STRAY:
+        return None
+    facts = (
+        Evidence("training images with another target at another time", share, 0.0, "", n),
+        Evidence("draws with another target than the image has most often", stray, 0.0, "", int(often[seen].sum())),
+    )
+    told = f"{share:.0%} of the training images come with other targets at other times: {stray:.0%} of what is drawn is wrong at least"
+    remedy = "see what puts images and targets of a batch in order: shuffles, copies and concatenations must treat both alike"
+    return Compared(
+        "at fault", told, None, None, SURE, facts, remedy, treatment=Untreatable("which of the targets is right is not known")
+    )
 
 
 def _own_answers(run: RunRecord, rows: ImageRows, mapped: IntArray) -> Measured | None:
