@@ -30,6 +30,9 @@ GIVEN_SHARE = 0.1
 MEDDLES, MOSTLY, LEAST_LOOKS = 0.4, 0.6, 4
 # Of what each pass over the training data moves, so much is taken back before the next begins, at most of the passes.
 UNDONE = 0.25
+# What the optimizer is given, over what the loss gives: clipping leaves a tenth and more; and updates, over the weights, that
+# lead nowhere. Cosine of the two, above which clipping by value and what is added to the loss leave it.
+SMALL_PART, HARDLY, OTHER_WAY = 0.01, 1e-4, 0.3
 # So many backward passes before a step are more than anybody means to gather.
 SELDOM = 8
 
@@ -96,7 +99,39 @@ def treatment(run: RunRecord) -> Intervention | Untreatable:
 
 def beside_steps(run: RunRecord, found: Compared) -> Compared:
     """The comparison, unless the program itself moves its weights, beside the steps of its optimizer."""
-    return _taken_back(run, _meddled(run, found))
+    return _handed_on(run, _taken_back(run, _meddled(run, found)))
+
+
+def _handed_on(run: RunRecord, found: Compared) -> Compared:
+    """The comparison, unless what the optimizer is given has little to do with the loss's gradient, and the network stays behind.
+
+    That a training has made few steps is no excuse then: more of these would not have led there.
+    """
+    train = [p.steps for p in run.of_phase("train")]
+    cosines, ratios, moves = (
+        np.concatenate([np.zeros(0, np.float32), *(getattr(t, name) for t in train)])
+        for name in ("head_cosine", "head_ratio", "update_ratio")
+    )
+    cosines, ratios, moves = (v[np.isfinite(v)] for v in (cosines, ratios, moves))
+    behind = found.points is not None and found.points.value >= LEAST_POINTS and found.points.low > 0
+    if found.verdict not in ("at fault", "unknown") or not behind or run.group or min(len(ratios), len(moves)) < LEAST_LOOKS:
+        return found
+    cosine, ratio, moved = (float(np.median(v)) for v in (cosines, ratios, moves))
+    small = ratio < SMALL_PART and moved < HARDLY
+    if not small and cosine >= OTHER_WAY:
+        return found
+    facts = (
+        Evidence("gradient given to the optimizer over the loss's own, at the last layer", ratio, 1.0, "", len(ratios)),
+        Evidence("cosine of the two", cosine, 1.0, "", len(cosines)),
+        Evidence("size of an update over that of the weights (median)", moved, "above 1e-4", "", len(moves)),
+        *found.evidence,
+    )
+    told = f"the optimizer is given gradients of {ratio:.1g} times the loss's own, and hardly moves the weights"
+    remedy = "with a GradScaler call scaler.unscale_(optimizer) before gradients are clipped; see how they are clipped and scaled"
+    if not small:
+        told = f"the optimizer is given other gradients than the loss's own (cosine {cosine:.2f} at the last layer)"
+        remedy = "see what writes to .grad between backward() and step(): noise, signs, clipping by value, hooks"
+    return Compared("at fault", told, found.points, None, SURE, facts, remedy, treatment=treatment(run))
 
 
 def _meddled(run: RunRecord, found: Compared) -> Compared:

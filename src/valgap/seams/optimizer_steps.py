@@ -10,6 +10,7 @@ import torch
 
 from valgap.record.writer import RecordWriter
 from valgap.seams.described import as_float, optimizer_settings
+from valgap.seams.head_pull import HeadPull
 from valgap.seams.inputs import FIRST_BATCHES, is_sampled
 from valgap.seams.own_updates import OWN_UPDATE, OwnUpdates
 from valgap.seams.samples import Registry
@@ -42,6 +43,8 @@ class OptimizerSteps:
         self._own = OwnUpdates()
         self._back = TakenBack()
         self._taken_back: torch.Tensor | None = None  # before the step that has begun
+        self.pull = HeadPull()
+        self._pulled: torch.Tensor | None = None  # at the step that has begun
         self._first_walk: int | None = None  # the first pass that had a step
         self._own_written: set[int] = set()
         self._trainings: dict[int, _Training] = {}  # by optimizer id
@@ -73,6 +76,7 @@ class OptimizerSteps:
         if self._unscaled is not None and isinstance(tensors, torch.Tensor) and tensors.numel() == self._unscaled.numel() == 1:
             scale = (tensors.detach().float() / self._unscaled.float()).reshape(())
         self._unscaled = None
+        self.pull.scaled(scale)
         if isinstance(loss, torch.Tensor):
             self._loss = loss.detach().float().mean() if loss.numel() else None
         for watched in self._unclean.values():
@@ -90,6 +94,7 @@ class OptimizerSteps:
         walk = self._walk(open_walk)
         self._meter.outside()
         self._meter.forget()
+        self._pulled = self.pull.stepping()
         self._taken_back = self._back.step_started(optimizer, walk.index) if walk is not None else None
         if walk is None or has_closure or not self._is_measured(walk):
             return
@@ -120,7 +125,8 @@ class OptimizerSteps:
             walk.traced.add("gradient", norms.every_grad)
             walk.traced.add("update", norms.every_update)
             norms.every_grad = norms.every_update = None
-        row = StepRow(optimizer_id, self._backwards_since, rates, self._loss, self._stale, norms, taken_back=self._taken_back)
+        row = StepRow(optimizer_id, self._backwards_since, rates, self._loss, self._stale, norms)
+        row.taken_back, row.pulled = self._taken_back, self._pulled
         walk.step_rows.append(row)
         walk.steps += 1
         if new or optimizer_id not in self._trainings:

@@ -181,8 +181,10 @@ class Recorder:
         if logits is not None:
             call.requires_grad = logits.requires_grad
             call.logits = logits.detach().clone()
-            if logits.requires_grad and logits.ndim == 2 and (is_sampled(batch.number) or batch.walk.blind):
-                call.gradient = LogitGradient(logits)
+            if logits.requires_grad and logits.ndim == 2:
+                self._steps.pull.called(logits, is_sampled(batch.number))
+                if is_sampled(batch.number) or batch.walk.blind:
+                    call.gradient = LogitGradient(logits)
         call.heads = heads if len(heads) > 1 else {}
         call.trace = Trace(output)
         if batch.number == 0:

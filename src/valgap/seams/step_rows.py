@@ -25,6 +25,7 @@ class StepRow:
     stale: torch.Tensor | None = None
     norms: StepNorms | None = None
     taken_back: torch.Tensor | None = None  # share of the last pass's moves that was undone before it
+    pulled: torch.Tensor | None = None  # (2,) at the head's weights, see ``HeadPull``
     changed: bool | torch.Tensor = True  # whether a step was made at all; a 0-d tensor until it is read
     model: TrackedModel | None = None  # that the program itself may have changed
 
@@ -52,5 +53,7 @@ def step_table(rows: Sequence[StepRow]) -> dict[str, Any]:
         "group_update_ratio": matrix([m.group_update_ratio if m else None for m in measured]),
         "outside_ratio": numbers([m.outside_ratio if m else None for m in measured]),
         "taken_back": numbers([r.taken_back for r in rows]),
+        "head_cosine": numbers([r.pulled[0] if r.pulled is not None else None for r in rows]),
+        "head_ratio": numbers([r.pulled[1] if r.pulled is not None else None for r in rows]),
         "nonfinite_grad": bad.astype(np.int8),
     }

@@ -166,6 +166,10 @@ class StepTable:
     outside_ratio: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
     # (S,) share of what the last pass's steps moved that the program had undone when this pass's first step began; nan elsewhere
     taken_back: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
+    # (S,) the last layer's weight gradient at the step against what the gradient at the logits makes of it: cosine, ratio of
+    # norms; nan unknown
+    head_cosine: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
+    head_ratio: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def __len__(self) -> int:
         return len(self.loss)
