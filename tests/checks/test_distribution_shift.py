@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.checks.cases import found, healthy, inputs, quiet, with_phase
+from tests.checks.cases import found, healthy, inputs, quiet, samples, with_phase
 from tests.checks.pictures import Pictures, case, of_run, pictures
 from valgap.checks.distribution_shift import CHECK
 from valgap.types import Case, Clear, Finding, Intervention, NotApplicable
@@ -77,6 +77,20 @@ def test_class_shares_are_named() -> None:
     finding = found(CHECK.detect(case(fewer_cats())))
     assert "class cats" in finding.summary
     assert "same class" not in finding.summary
+
+
+@pytest.mark.parametrize(("recalls", "told"), [((0.8, 0.8, 0.8, 0.8), False), ((0.4, 0.4, 0.95, 0.4), True)])
+def test_another_mix_of_classes_is_told_where_it_is_the_harder_one(recalls: tuple[float, ...], told: bool) -> None:
+    """Of cats there are few in val: that costs something only where they are known better than the others."""
+    images = fewer_cats()
+    val = images.rows.labels[images.rows.is_val]
+    table = samples(range(len(val)), 1.0)
+    right = np.concatenate([np.arange(n) < r * n for r, n in zip(recalls, np.bincount(val), strict=True)])
+    target = np.sort(val).astype(np.int32)
+    answers = np.where(right, target, (target + 1) % 4).astype(np.int32)
+    run = with_phase(healthy(), "validation", samples=replace(table, target=target, prediction=answers)).run
+    outcome = CHECK.detect(Case(run, images))
+    assert isinstance(outcome, Finding) and (outcome.confidence >= 0.5) == told
 
 
 def test_shares_of_classes_with_another_index_are_not_compared() -> None:

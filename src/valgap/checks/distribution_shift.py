@@ -42,6 +42,7 @@ from valgap.types import (
     FloatArray,
     HeldOut,
     Intervention,
+    Measured,
     NotApplicable,
     Ranked,
     Shift,
@@ -57,6 +58,7 @@ LARGE_AUC = 0.7
 ATTRIBUTE_DISTANCE = 0.15
 # Classes: the largest change of one class's share that is worth naming.
 SHARE_CHANGE = 0.05
+LEAST_MIX = 1.0  # points that the mix of classes must cost at least, by the run's own answers, to be more than a hint
 # Named in this order: what one sees first. What of the file alone differs may be compression, or finer detail.
 LOOKS = ("brightness", "contrast", "sharpness", "colourfulness", "grey", "border")
 SHAPE = ("width", "height", "aspect")
@@ -156,15 +158,44 @@ def from_files(case: Case, images: CaseImages, shift: Shift, facts: list[Evidenc
         name = class_name(images.rows, top)
         words.append(f"class {name} makes up {shift.shares[1][top]:.0%} of val and {shift.shares[0][top]:.0%} of train")
     lost, sure = cost(images, held)
+    harder = harder_mix(case, images, shift)
+    told = by_share and (harder is None or harder.low > LEAST_MIX)
+    if by_share and harder is not None:
+        facts.append(Evidence("points that val would gain by train's mix of classes", harder.value, 0.0, "points"))
+        lost = max(lost, harder.value / 100) if told else lost
     return Finding(
         summary="; ".join(words),
         severity_points=100 * max(0.0, lost),
-        confidence=0.9 if sure and by_kind else 0.6 if (by_kind and shift.auc >= 0.8) or by_share else 0.45,
+        confidence=0.9 if sure and by_kind else 0.6 if (by_kind and shift.auc >= 0.8) or told else 0.45,
         evidence=tuple(facts),
         remedy="split by random draw over all sources, or add images of validation's kind to train",
         subjects=foreign_images(images) if by_kind else (),
         ranking=foreign_ranking(images),
     )
+
+
+def harder_mix(case: Case, images: CaseImages, shift: Shift) -> Measured | None:
+    """Points of validation accuracy that its mix of classes costs: the run's own recall of each class, at train's shares.
+
+    None where no run answered validation: then nothing says whether the mix does harm.
+    """
+    val = case.run.last_validation
+    if val is None or not val.samples.answered:
+        return None
+    table = val.samples
+    classes = len(images.rows.classes)
+    known = table.labelled & (table.target < classes)
+    recall = class_accuracy(table.target[known], (table.prediction == table.target)[known], classes)
+    counts = np.bincount(table.target[known], minlength=classes)
+    there = counts > 0
+    if not there.any() or len(shift.shares[0]) != classes:
+        return None
+    wanted = np.where(there, np.nan_to_num(shift.shares[0]), 0.0)
+    move = wanted / max(1e-9, wanted.sum()) - counts / counts.sum()
+    value = 100 * float((move[there] * recall[there]).sum())
+    smoothed = (recall[there] * counts[there] + 1) / (counts[there] + 2)
+    error = 100 * float(np.sqrt((move[there] ** 2 * smoothed * (1 - smoothed) / counts[there]).sum()))
+    return Measured(value, value - 1.96 * error, value + 1.96 * error)
 
 
 def same_classes(case: Case) -> bool:
