@@ -91,6 +91,9 @@ def test_another_mix_of_classes_is_told_where_it_is_the_harder_one(recalls: tupl
     run = with_phase(healthy(), "validation", samples=replace(table, target=target, prediction=answers)).run
     outcome = CHECK.detect(Case(run, images))
     assert isinstance(outcome, Finding) and (outcome.confidence >= 0.5) == told
+    swapped = replace(images, rows=replace(images.rows, is_val=~images.rows.is_val))  # train lacks them, and val is even
+    uneven = CHECK.detect(Case(run, swapped))
+    assert not isinstance(uneven, Finding) or uneven.confidence < 0.5
 
 
 def test_shares_of_classes_with_another_index_are_not_compared() -> None:

@@ -10,7 +10,7 @@ from tests.checks.pictures import pictures
 from valgap.checks.distribution_shift import CHECK as SHIFT
 from valgap.checks.one_class_validation import CHECK
 from valgap.checks.wrong_val_labels import CHECK as LABELS
-from valgap.types import Case, Finding, Clear, NotApplicable
+from valgap.types import Case, Clear, Finding, NotApplicable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
 

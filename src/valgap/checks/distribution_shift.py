@@ -159,7 +159,9 @@ def from_files(case: Case, images: CaseImages, shift: Shift, facts: list[Evidenc
         words.append(f"class {name} makes up {shift.shares[1][top]:.0%} of val and {shift.shares[0][top]:.0%} of train")
     lost, sure = cost(images, held)
     harder = harder_mix(case, images, shift)
-    told = by_share and (harder is None or harder.low > LEAST_MIX)
+    # Where it is train that is uneven, an even val is meant, and what the rare classes lack is another cause.
+    meant = case.run.last_validation is not None and _evenness(shift.shares[1]) >= _evenness(shift.shares[0])
+    told = by_share and not meant and (harder is None or harder.low > LEAST_MIX)
     if by_share and harder is not None:
         facts.append(Evidence("points that val would gain by train's mix of classes", harder.value, 0.0, "points"))
         lost = max(lost, harder.value / 100) if told else lost
@@ -172,6 +174,12 @@ def from_files(case: Case, images: CaseImages, shift: Shift, facts: list[Evidenc
         subjects=foreign_images(images) if by_kind else (),
         ranking=foreign_ranking(images),
     )
+
+
+def _evenness(shares: FloatArray) -> float:
+    """The entropy of the classes' shares (C,), in nats."""
+    some = shares[np.isfinite(shares) & (shares > 0)]
+    return float(-(some * np.log(some)).sum())
 
 
 def harder_mix(case: Case, images: CaseImages, shift: Shift) -> Measured | None:
