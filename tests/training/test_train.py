@@ -99,6 +99,9 @@ def test_numbers_are_true(photos: Path, trained: TrainResult) -> None:
     facts = json.loads((trained.run / "checkpoint.json").read_text())
     assert facts["classes"] == ["hat", "pants", "shoes"]
     assert facts["temperature"] == trained.temperature
+    stated = [max(p.probabilities.values()) for p in classifier.predict(classifier.files([photos / "val"]))]
+    gap = trained.val.accuracy - float(np.mean(stated))
+    assert abs(gap) <= trained.val.calibration_error + 0.02, "predict says what was measured: calibrated probabilities"
 
 
 def test_the_head_alone_is_the_probe(photos: Path, tmp_path: Path) -> None:
@@ -132,10 +135,16 @@ def test_a_rate_that_does_harm_is_refused_after_a_lower_one(tmp_path: Path, caps
             (tmp_path / "photos" / split / label).mkdir(parents=True)
             for file in sorted((DATA / split / label).iterdir())[:count]:
                 (tmp_path / "photos" / split / label / file.name).symlink_to(file)
-    recipe = Recipe.changed(RECIPE, {"learning_rate": 1000.0})
-    result = train(tmp_path / "photos", tmp_path / "a", recipe=recipe, console=Console(width=200), **SETTINGS)
-    assert result.unfrozen == "head"
-    assert "at a lower rate -" in capsys.readouterr().out
+    recipe = Recipe.changed(RECIPE, {"learning_rate": 1000.0, "patience": 1})
+    for unfreeze in ("auto", "last"):
+        given = Recipe.changed(recipe, {"unfreeze": unfreeze})
+        result = train(tmp_path / "photos", tmp_path / f"run-{unfreeze}", recipe=given, console=Console(width=200), **SETTINGS)
+        assert result.unfrozen == "head"
+        assert result.probe is not None
+        assert (result.val.accuracy, result.val.nll) == pytest.approx((result.probe.accuracy, result.probe.nll), rel=1e-5)
+        shown = capsys.readouterr().out
+        assert "gained nothing that is clear on 37 others" in shown
+        assert "a tenth of it was tried" in shown, shown
 
 
 def test_epoch_0_is_what_a_pass_would_find(photos: Path, tmp_path: Path) -> None:
