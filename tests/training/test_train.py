@@ -36,7 +36,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not DATA.is_dir():
         pytest.skip("the real images are not here")
     folder = tmp_path_factory.mktemp("photos")
-    for split, count in (("train", 15), ("val", 8)):
+    for split, count in (("train", 20), ("val", 8)):
         for label in ("hat", "pants", "shoes"):
             (folder / split / label).mkdir(parents=True)
             for file in sorted((DATA / split / label).iterdir())[:count]:
@@ -92,7 +92,7 @@ def test_numbers_are_true(photos: Path, trained: TrainResult) -> None:
         right = [p.label == p.path.parent.name for p in predictions if p.path is not None]
         assert scores.n == len(right)
         assert abs(float(np.mean(right)) - scores.accuracy) <= 1 / len(right) + 1e-9
-        assert scores.low < scores.accuracy <= scores.high
+        assert scores.low < scores.accuracy <= scores.high + 1e-9
     body = json.loads((trained.run / "summary.json").read_text())
     assert body["val"]["accuracy"] == trained.val.accuracy
     assert not (trained.run / "state").exists()
@@ -152,7 +152,7 @@ def test_epoch_0_is_what_a_pass_would_find(photos: Path, tmp_path: Path) -> None
     result = train(photos, tmp_path / "a", recipe=Recipe.changed(QUICK, {"unfreeze": "last", "epochs": 0}), **SETTINGS)
     assert [row.epoch for row in result.epochs] == [0]
     assert result.epochs[0].val_accuracy == result.val.accuracy
-    assert result.epochs[0].val_loss == pytest.approx(result.val.nll, rel=1e-2)
+    assert result.epochs[0].val_loss == pytest.approx(result.uncalibrated.nll, rel=1e-2)
 
 
 def test_without_a_probe_the_head_learns(photos: Path, tmp_path: Path) -> None:
