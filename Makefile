@@ -79,8 +79,9 @@ bench-neighbours: install
 bench-speed: install
 	$(BIN)/python benchmarks/speed.py $(DATA)
 
+# MINUTES=9 begins no process after so long: call it again until nothing is left. BEFORE=FOLDER: src of an older checkout.
 bench-accuracy: $(VENV)/.extras
-	$(BIN)/python benchmarks/accuracy.py $(DATA)
+	$(BIN)/python benchmarks/accuracy.py $(DATA) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(BEFORE),--before $(BEFORE)) $(ARGS)
 
 bench-budget: $(VENV)/.extras
 	$(BIN)/python benchmarks/budget.py $(DATA)

@@ -68,12 +68,14 @@ def losses(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> npt.NDArr
 
 
 def cautious_temperature(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> float:
-    """The temperature next to 1 that these images do not speak against: its loss is within a standard error of the lowest.
+    """The temperature of the lowest loss; but where that makes answers surer, the one next to 1 that is about as good.
 
-    On few images, or where one is wrong that the network is sure of, the lowest is mostly chance.
-    Source: the one-standard-error rule, Breiman et al. 1984, section 3.4.3, on paired differences.
+    Images that are a little unlike these punish answers that are too sure, and hardly those that are not sure enough. As
+    good is what costs less than a standard error: Breiman et al. 1984, section 3.4.3, here on paired differences.
     """
     best = fit_temperature(logits, labels)
+    if best >= 1:
+        return best
     lowest = losses(logits / best, labels)
     for temperature in np.geomspace(1.0, best, TEMPERATURES):
         excess = losses(logits / temperature, labels) - lowest
