@@ -259,13 +259,13 @@ def table(rows: list[dict[str, object]]) -> str:
         "",
         "`make bench-accuracy DATA=FOLDER`. EfficientNet-Lite0 with ImageNet weights; mean over seeds, +- standard deviation.",
         "`best` is the best epoch on val, `last` the last one; of `valgap train` val chooses nothing, so that both are the same.",
-        "Rows of `when val chose` are of its older versions. Loss and calibration error (ECE) are those of the probabilities that",
-        "the program tells: at its temperature, which held-out train sets; older versions and other programs have none.",
+        "Rows of `when val chose` are of its older versions. Loss and calibration error (ECE) are those of the probabilities",
+        "that the program tells: at its temperature, which held-out train sets; older versions and other programs have none.",
         "Seconds are of the whole process on two cores with bfloat16 (AVX-512); rows without any were run elsewhere.",
         "Digits lose their class when mirrored, which fastai's and Lightning's usual augmentation does. ultralytics classify and",
         "AutoGluon take weights from their own hubs and have no way to these: not in the table.",
         "",
-        "| set | px | train images at most | program | seeds | val best | val last | val loss | ECE | test | seconds | cpu seconds |",
+        "| set | px | train images at most | program | seeds | val best | val last | loss | ECE | test | seconds | cpu seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (name, size, images, program), found in sorted(

@@ -73,7 +73,8 @@ def rows_so_far() -> list[dict[str, Any]]:
 def trained(data: Path, out: Path, row: dict[str, Any], weights: str) -> dict[str, Any]:
     """What one training came to: what val chose among its epochs, its last epoch, and the probe it began with."""
     recipe = Recipe.changed(
-        RECIPE, {k: row[k] for k in ("unfreeze", "epochs")} | {"backbone_rate": row["rate"], "batch_size": row["batch"]}
+        RECIPE,
+        {k: row[k] for k in ("unfreeze", "epochs")} | {"select": "val", "backbone_rate": row["rate"], "batch_size": row["batch"]},
     )
     started = time.process_time()
     how: dict[str, Any] = {"recipe": recipe, "weights": weights, **{k: row[k] for k in ("backbone", "size", "seed")}}
