@@ -21,8 +21,9 @@ PARTS = 3
 MOST_MEASURED = 600
 # How far from the probe's weights to the fine-tuned ones. The loss is flat between them (`make bench-course`).
 SHARES = (1 / 3, 2 / 3, 1.0)
-# A gain counts where the mean fall of the loss is so many of its standard errors.
-CLEAR = 1.0
+# A gain is clear where the mean fall of the loss is so many of its standard errors, at any share: of the best of several
+# shares and epochs one is chance in a quarter of all trials.
+CLEAR = 2.0
 # A network that is so much less accurate than the probe was thrown away by its rate: a lower one is tried.
 HARM = 0.05
 
@@ -94,15 +95,15 @@ def weigh(
     """The trial of a probe's logits (M, C) and of those at each share of the way to the fine-tuned weights."""
     base = losses_at(before, labels)
     right = before.argmax(1) == labels
-    options: list[tuple[float, float, float, bool]] = []
+    options: list[tuple[float, float, float]] = []
+    clear = False
     for share, logits in found:
         after = losses_at(logits, labels)
         gain = float((logits.argmax(1) == labels).mean() - right.mean())
         fall = base - after
-        clear = gain >= 0 and fall.mean() > CLEAR * fall.std() / math.sqrt(len(labels))
-        options.append((float(after.mean()), share, gain, bool(clear)))
-    good = [o for o in options if o[3]]
-    loss, share, gain, clear = min(good or options)
+        clear = clear or bool(gain >= 0 and fall.mean() > CLEAR * fall.std() / math.sqrt(len(labels)))
+        options.append((float(after.mean()), share, gain))
+    loss, share, gain = min([o for o in options if o[2] >= 0] or options)
     course = Course(epochs, share)
     kept = course if clear else replace(course, share=0.0)
     temperature = cautious_temperature(dict(found)[share], labels)
