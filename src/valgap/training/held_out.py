@@ -24,6 +24,8 @@ SHARES = (1 / 3, 2 / 3, 1.0)
 # A gain is clear where the mean fall of the loss is so many of its standard errors, at any share: of the best of several
 # shares and epochs one is chance in a quarter of all trials.
 CLEAR = 2.0
+# From half of the steps on, a trial whose last epoch gains less than so many standard errors ends.
+PROMISING = 0.5
 # A network that is so much less accurate than the probe was thrown away by its rate: a lower one is tried.
 HARM = 0.05
 
@@ -48,22 +50,25 @@ class TrialFit(Fit):
 
     before: Logits  # (M, C) logits of the probe that saw the same part
     latest: Logits  # and of the last epoch
+    gained: float = 0.0  # what the last epoch gained, in standard errors
 
     def measured(self, logits: Logits) -> tuple[float, float]:
         """(accuracy, loss) of the best average of these logits and the probe's, each at its own temperature."""
         self.latest = logits
         if not np.isfinite(logits).all():
+            self.gained = -math.inf
             return 0.0, math.inf
         averages = [self.before + share * (logits - self.before) for share in SHARES]
-        means = [float(losses_at(z, self.val_labels).mean()) for z in averages]
-        best = averages[int(np.argmin(means))]
-        return float((best.argmax(1) == self.val_labels).mean()), min(means)
+        base = losses_at(self.before, self.val_labels)
+        after = [losses_at(z, self.val_labels) for z in averages]
+        best = min(range(len(averages)), key=lambda i: after[i].mean())
+        self.gained = max(errors_gained(base - one) for one in after)
+        return float((averages[best].argmax(1) == self.val_labels).mean()), float(after[best].mean())
 
     def tired(self) -> str:
-        """As in any training, and where half of the steps lowered no loss."""
-        means = [r.val_loss for r in self.rows]
-        half = len(means) > 1 and 2 * self.step >= self.total_steps
-        return "half of it gained nothing" if half and int(np.argmin(means)) == 0 else super().tired()
+        """As in any training, and where half of the steps did not lower the loss."""
+        half = len(self.rows) > 1 and 2 * self.step >= self.total_steps
+        return "half of it gained nothing" if half and self.gained < PROMISING else super().tired()
 
     def choose(self) -> tuple[str, Logits]:
         """The epoch of the lowest loss; `trial` goes on from there."""
@@ -101,13 +106,19 @@ def weigh(
         after = losses_at(logits, labels)
         gain = float((logits.argmax(1) == labels).mean() - right.mean())
         fall = base - after
-        clear = clear or bool(gain >= 0 and fall.mean() > CLEAR * fall.std() / math.sqrt(len(labels)))
+        clear = clear or bool(gain >= 0 and errors_gained(fall) > CLEAR)
         options.append((float(after.mean()), share, gain))
     loss, share, gain = min([o for o in options if o[2] >= 0] or options)
     course = Course(epochs, share)
     kept = course if clear else replace(course, share=0.0)
     temperature = cautious_temperature(dict(found)[share], labels)
     return Trial(len(labels), kept, course, gain, float(base.mean()), loss, temperature, harmful, ended)
+
+
+def errors_gained(falls: npt.NDArray[np.float64]) -> float:
+    """The mean of falls of loss (M,), in its standard errors; 0 where nothing changed."""
+    error = float(falls.std()) / math.sqrt(len(falls))
+    return float(falls.mean()) / error if error > 0 else 0.0
 
 
 def losses_at(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
