@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from valgap.recipe import RECIPE, REFERENCE, Recipe
 from valgap.record.foreign import read_log
 from valgap.training import TrainResult, load, predict, train
 from valgap.training.export import export
+from valgap.training.forecast import spread_order
 from valgap.training.probe import fit_probe
+from valgap.training.sight import Sight
 from valgap.training.stages import cut_for
 from valgap.training.summary import summary_lines
 
@@ -195,6 +198,53 @@ def test_a_time_limit_ends_the_training(photos: Path, tmp_path: Path) -> None:
     result = train(photos, tmp_path / "a", recipe=recipe, time_limit_s=6, **SETTINGS)
     assert result.ended == "the time is up"
     assert (tmp_path / "a" / "checkpoint.safetensors").exists()
+
+
+def test_a_time_limit_leaves_a_part_of_each_class(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where not even one look at all images fits; and the run that is resumed goes on with the same ones."""
+    see = Sight.see
+
+    def slowly(sight: Sight, paths: list[Path], *how: Any) -> Any:
+        time.sleep(0.4)
+        return see(sight, paths, *how)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Sight, "see", slowly)
+    monkeypatch.setattr("valgap.training.program.SEEN_AT_ONCE", 6)
+    monkeypatch.setenv("VALGAP_CACHE", str(tmp_path / "cache"))
+    given: dict[str, Any] = {**SETTINGS, "recipe": Recipe.changed(RECIPE, {"unfreeze": "head"}), "console": Console(width=200)}
+    with monkeypatch.context() as patch:
+        patch.setattr("valgap.training.result.save", full)
+        with pytest.raises(RecordError, match="make room"):
+            train(photos, tmp_path / "a", time_limit_s=6, **given)
+    shown = capsys.readouterr().out
+    assert "expected: at most about" in shown
+    assert "84 images to look at" in shown
+    monkeypatch.setattr(Sight, "see", see)
+    monkeypatch.setattr("valgap.training.program.SEEN_AT_ONCE", 64)
+    result = train(None, tmp_path / "a", resume=True)
+    assert f"the time limit leaves room for {result.train.n} of 60 training images and {result.val.n} of 24 validation" in shown
+    assert 6 <= result.train.n < 60
+    assert min(result.train.recall) > 0, "some of each class"
+    assert result.val.n < 24
+    train(photos, tmp_path / "b", time_limit_s=60, **given)
+    shown = capsys.readouterr().out
+    assert "leaves room for" not in shown
+    train(photos, tmp_path / "c", **given)
+    assert "expected: at most about 1 s: everything is in the cache" in capsys.readouterr().out
+
+
+def test_each_beginning_of_an_order_holds_its_share_of_each_class() -> None:
+    labels = np.repeat([0, 1, 2], [90, 30, 2])
+    order = spread_order(labels, 0)
+    assert sorted(order) == list(range(122))
+    assert np.bincount(labels[order[:6]], minlength=3).tolist() == [2, 2, 2]
+    assert np.bincount(labels[order[:62]], minlength=3) == pytest.approx([45, 15, 2], abs=2)
+    assert not np.array_equal(order, spread_order(labels, 1))
 
 
 def test_killed_and_resumed_is_the_same_to_the_last_bit(photos: Path, tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ PROBE_ENOUGH = 0.99
 # Our choice: photographs of things are expected to lose a point or two, digits many.
 FLIP_LOSS = 0.04
 FLIP_IMAGES = 200
+# Under a time limit that does not leave so many times what looking at them takes, nothing is flipped.
+FLIP_TIME = 10.0
 UNEVEN = 3.0
 ADJUSTMENT_GAIN = 0.02
 
@@ -80,6 +82,8 @@ def flip_keeps_class(program: _Program, features: npt.NDArray[np.float32], reaso
         return False
     fit, out = halves
     out = out[:FLIP_IMAGES]
+    if program.limit - time.monotonic() < FLIP_TIME * program.seeing_s * len(out) / len(labels):
+        return False
     assert program.probe is not None
     weight, bias = fit_head(features[fit], labels[fit], program.num_classes, program.probe.inverse_l2)
     mirrored = program.see([program.train_paths[i] for i in out], "flipped images", "flipped")[0]
