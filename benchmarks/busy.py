@@ -38,8 +38,8 @@ def main() -> None:
     lines = [
         "# Beside busy programs",
         "",
-        f"`make bench-busy DATA=FOLDER`: `valgap train {args.set}` with EfficientNet-Lite0 at {args.size} px, two epochs of the last",
-        f"two stages, {os.cpu_count()} cores; the best of {args.repeats}. Other work on the machine when it began: load "
+        f"`make bench-busy DATA=FOLDER`: `valgap train {args.set}` with EfficientNet-Lite0 at {args.size} px, two epochs of the",
+        f"last two stages, {os.cpu_count()} cores; the best of {args.repeats}. Other work on the machine when it began: load "
         f"{os.getloadavg()[0]:.1f}.",
         "",
         "| busy programs | threads that wait | seconds | processor seconds |",
