@@ -50,7 +50,7 @@ def main() -> None:
             wall, worked = min(taken(args.data / args.set, args.size, busy, start) for _ in range(args.repeats))
             lines.append(f"| {busy} | {how} | {wall:.0f} | {worked:.0f} |")
             print(lines[-1], flush=True)
-    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def taken(data: Path, size: int, busy: int, start: str) -> tuple[float, float]:

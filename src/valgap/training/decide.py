@@ -70,7 +70,7 @@ class Decision:
     def read(cls, file: Path) -> Decision:
         """What was kept."""
         body = json.loads(file.read_text(encoding="utf-8"))
-        course = Course(**body["course"]) if body["course"] is not None else None
+        course = Course(**body["course"]) if body.get("course") is not None else None
         return cls(**{**body, "bias": np.array(body["bias"]), "course": course})
 
 
@@ -114,7 +114,7 @@ def what_learns(program: _Program, features: npt.NDArray[np.float32], decision: 
     """Settle what learns, and how far: by a training from which a part of train is held out.
 
     ``auto`` are the stages behind the cut, or the head alone where they gain nothing that is clear. What was asked for by
-    name learns whatever is found.
+    name learns unless nothing of it was better than the probe.
     """
     probe, labels, asked = program.probe, program.train_labels, program.recipe.unfreeze
     assert probe is not None

@@ -24,7 +24,7 @@ SHARES = (1 / 3, 2 / 3, 1.0)
 # A gain is clear where the mean fall of the loss is so many of its standard errors, at any share: of the best of several
 # shares and epochs one is chance in a quarter of all trials.
 CLEAR = 2.0
-# From half of the steps on, a trial whose last epoch gains less than so many standard errors ends.
+# From half of the steps and two epochs on, a trial whose last epoch gains less than so many standard errors ends.
 PROMISING = 0.5
 # A network that is so much less accurate than the probe was thrown away by its rate: a lower one is tried.
 HARM = 0.05
@@ -67,7 +67,7 @@ class TrialFit(Fit):
 
     def tired(self) -> str:
         """As in any training, and where half of the steps did not lower the loss."""
-        half = len(self.rows) > 1 and 2 * self.step >= self.total_steps
+        half = len(self.rows) > 2 and 2 * self.step >= self.total_steps
         return "half of it gained nothing" if half and self.gained < PROMISING else super().tired()
 
     def choose(self) -> tuple[str, Logits]:
