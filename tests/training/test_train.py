@@ -276,6 +276,7 @@ def test_killed_and_resumed_is_the_same_to_the_last_bit(photos: Path, tmp_path: 
     numbers = [json.loads((tmp_path / n / "summary.json").read_text()) for n in ("whole", "cut")]
     assert numbers[0]["epochs"] == numbers[1]["epochs"]
     assert numbers[0]["val"] == numbers[1]["val"]
+    assert not numbers[0]["val_chose"], "the course is one that held-out train gave"
 
 
 def test_a_full_disk_at_the_end_can_be_resumed(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
