@@ -81,7 +81,7 @@ def trained(data: Path, out: Path, row: dict[str, Any], weights: str) -> dict[st
     result = valgap.train(data, out, **how)
     first, last = result.epochs[0], result.epochs[-1]
     return {
-        "accuracy": result.val.accuracy, "nll": result.val.nll, "kept": result.chosen, "last": last.val_accuracy,
+        "accuracy": result.val.accuracy, "nll": result.uncalibrated.nll, "kept": result.chosen, "last": last.val_accuracy,
         "last_nll": last.val_loss, "probe": first.val_accuracy, "probe_nll": first.val_loss,
         "cpu_s": round(time.process_time() - started, 1),
     }  # fmt: skip

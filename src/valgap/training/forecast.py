@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # So many images are timed, once to warm up and once for the clock.
 TIMED_IMAGES = 4
+# Of so many files at least it is asked whether the cache knows them.
+ASKED_FILES = 200
 # A step takes so many times as long as looking: forward, and the gradients of activations and of weights.
 STEP_COST = 3.0
 # A trial sees its held-out images after each epoch, and at two shares more.
@@ -68,7 +70,7 @@ def forecast(program: _Program) -> Forecast:
             before, tail = program.cut.front(images), program.cut.tail
             tail_s = timed(lambda: tail(before)) / len(paths)
     epochs = usual_epochs(program.recipe, learns, len(program.train_labels))
-    unseen = program.sight.unseen([*program.train_paths, *program.val_paths]) if program.recipe.start == "probe" else 0
+    unseen = not_cached(program) if program.recipe.start == "probe" else 0
     train, val = len(program.train_labels), len(program.val_labels)
     training_s = epochs * (STEP_COST * train + val) * tail_s
     if learns not in LAST:  # from images
@@ -76,6 +78,13 @@ def forecast(program: _Program) -> Forecast:
     held_out = program.recipe.start == "probe" and learns != "head" and (asked == "auto" or program.recipe.select == "held_out")
     trial_s = TRIAL_COST * epochs * STEP_COST * (1 - 1 / PARTS) * train * tail_s if held_out else 0.0
     return Forecast(unseen, unseen * (whole_s + reading_s), trial_s, training_s, asked == "auto")
+
+
+def not_cached(program: _Program) -> int:
+    """About how many images are not in the cache, by a part of them: to know, each file has to be read."""
+    paths = [*program.train_paths, *program.val_paths]
+    asked = paths[:: max(1, len(paths) // ASKED_FILES)]
+    return round(program.sight.unseen(asked) / len(asked) * len(paths))
 
 
 def timed(work: Callable[[], object]) -> float:
