@@ -132,7 +132,7 @@ bench-course: $(VENV)/.extras
 	$(BIN)/python benchmarks/course.py $(DATA) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 bench-busy: install
-	$(BIN)/python benchmarks/busy.py $(DATA) $(ARGS)
+	$(BIN)/python benchmarks/busy.py $(ARGS)
 
 # Programs of two processes: ten faults between them, and as many records after kill -9 of one.
 bench-ranks: install
