@@ -19,10 +19,10 @@ from valgap.training.scores import cautious_temperature, fit_temperature, losses
 # One image of so many is held out, of each class alike; what is measured are at most so many.
 PARTS = 3
 MOST_MEASURED = 600
-# How far from the probe's weights to the fine-tuned ones. The loss is flat between them (`make bench-course`).
+# How far from the probe's weights to the fine-tuned ones (`make bench-course`).
 SHARES = (1 / 3, 2 / 3, 1.0)
-# A gain is clear where the mean fall of the loss is so many of its standard errors, at any share: of the best of several
-# shares and epochs one is chance in a quarter of all trials.
+# A gain is clear where the mean fall of the loss is so many of its standard errors, at any share. One is too little, since
+# the best of several shares and epochs is looked at.
 CLEAR = 2.0
 # From half of the steps and two epochs on, a trial whose last epoch gains less than so many standard errors ends.
 PROMISING = 0.5
