@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-check-size bench-neighbours bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-trial bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review fit-confidences
+.PHONY: install demo test check format bench docs site bench-check-cost bench-check-size bench-neighbours bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-course bench-busy bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review fit-confidences
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -79,8 +79,9 @@ bench-neighbours: install
 bench-speed: install
 	$(BIN)/python benchmarks/speed.py $(DATA)
 
+# MINUTES=9 begins no process after so long: call it again until nothing is left. BEFORE=FOLDER: src of an older checkout.
 bench-accuracy: $(VENV)/.extras
-	$(BIN)/python benchmarks/accuracy.py $(DATA)
+	$(BIN)/python benchmarks/accuracy.py $(DATA) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(BEFORE),--before $(BEFORE)) $(ARGS)
 
 bench-budget: $(VENV)/.extras
 	$(BIN)/python benchmarks/budget.py $(DATA)
@@ -126,8 +127,12 @@ fit-confidences: install
 bench-cases: $(VENV)/.extras
 	$(BIN)/python benchmarks/cases.py $(CASES) $(ARGS)
 
-bench-trial: $(VENV)/.extras
-	$(BIN)/python benchmarks/trial.py $(DATA)
+# MINUTES=9 begins no training after so long: call it again until nothing is left.
+bench-course: $(VENV)/.extras
+	$(BIN)/python benchmarks/course.py $(DATA) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+bench-busy: install
+	$(BIN)/python benchmarks/busy.py $(ARGS)
 
 # Programs of two processes: ten faults between them, and as many records after kill -9 of one.
 bench-ranks: install

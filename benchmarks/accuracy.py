@@ -1,10 +1,12 @@
 """Validation accuracy from the same weights on the same images: `valgap train` against the usual script.
 
 python benchmarks/accuracy.py DATA [--seeds 5] [--size 224] [--epochs 8] [--sets NAME ...] [--programs NAME ...] [--again]
+    [--minutes M] [--before SRC]
 
 DATA holds the sets as folders. Each program is a process of its own with EfficientNet-Lite0's ImageNet weights. Rows are kept
 in a file as they come (benchmarks/results/accuracy.jsonl), and the table is made of all rows in it, so that parts can be run
-apart; rows that are there are run once more only with --again.
+apart; rows that are there are run once more only with --again. With --minutes no process begins after so long. --before is
+the src folder of an older checkout, for the program `before`. What the probe alone comes to is told by each run of `valgap`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.stats import t
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "examples" / "reference_resnet50.py"
@@ -34,6 +37,8 @@ SETS = ("clothing_mini", "hymenoptera_256", "sign_digits_mini", "cifar10n_clean"
 SOLAR_VAL = 500
 NAMES = {
     "valgap": "valgap train",
+    "probe": "its probe alone",
+    "before": "valgap train, when val chose",
     "all": "valgap train --unfreeze all",
     "reference": "usual script, as is",
     "held": "usual script, BatchNorm held",
@@ -116,18 +121,24 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8, help="of the usual script")
     parser.add_argument("--images", type=int, default=10**9, help="at most so many training images of a set")
     parser.add_argument("--sets", nargs="*", default=SETS)
-    parser.add_argument("--programs", nargs="*", default=list(NAMES))
+    programs = [name for name in NAMES if name not in ("probe", "before")]
+    parser.add_argument("--programs", nargs="*", default=programs)
+    parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--before", type=Path, help="src of an older checkout")
     parser.add_argument("--again", action="store_true", help="also the rows that the file holds")
     parser.add_argument("--untimed", action="store_true", help="keep no seconds: other programs are running")
     args = parser.parse_args()
     done = set() if args.again else {key(row) for row in rows_so_far()}
+    deadline = time.monotonic() + 60 * args.minutes
+    source = {"before": args.before.resolve()} if args.before is not None else {}
     with tempfile.TemporaryDirectory() as scratch:
         for seed, name, program in product(range(args.seeds), args.sets, args.programs):
             what = {"set": name, "program": program, "seed": seed, "size": args.size, "images": args.images}
-            if key(what) in done:
+            if key(what) in done or time.monotonic() > deadline:
                 continue
             data, test = images_of(args.data, name, Path(scratch), args.images)
-            row = run(program, data, test, args.size, args.epochs, seed, Path(scratch)) | what
+            src = source.get(program, ROOT / "src")
+            row = run(program, data, test, args.size, args.epochs, seed, Path(scratch), src) | what
             if args.untimed:
                 row |= {"seconds": None, "cpu": None}
             with ROWS.open("a", encoding="utf-8") as file:
@@ -187,12 +198,14 @@ def solar_cells(target: Path, most: int) -> Path:
     return target
 
 
-def run(program: str, data: Path, test: Path | None, size: int, epochs: int, seed: int, scratch: Path) -> dict[str, object]:
+def run(
+    program: str, data: Path, test: Path | None, size: int, epochs: int, seed: int, scratch: Path, src: Path
+) -> dict[str, object]:
     """Best and last val accuracy, val loss, test accuracy and seconds of one process."""
-    environment = {**os.environ, "VALGAP_CACHE": str(scratch / "cache" / f"{time.time_ns()}")}
+    environment = {**os.environ, "VALGAP_CACHE": str(scratch / "cache" / f"{time.time_ns()}"), "PYTHONPATH": str(src)}
     started, worked = time.perf_counter(), cpu_seconds()
     common = ["--backbone", "efficientnet_lite0", "--size", str(size), "--seed", str(seed)]
-    if program in ("valgap", "all"):
+    if program in ("valgap", "before", "all"):
         out = scratch / f"run-{time.time_ns()}"
         more = ["--test", str(test)] if test is not None else []
         more += ["--unfreeze", "all"] if program == "all" else []
@@ -201,6 +214,10 @@ def run(program: str, data: Path, test: Path | None, size: int, epochs: int, see
         body = json.loads((out / "summary.json").read_text(encoding="utf-8"))
         tested = body["test"]["accuracy"] if body["test"] else None
         found = {"best": body["val"]["accuracy"], "last": body["val"]["accuracy"], "nll": body["val"]["nll"], "test": tested}
+        found |= {"ece": body["val"]["calibration_error"], "learned": body["unfrozen"]}
+        if body.get("probe"):
+            found |= {"probe": body["probe"]["accuracy"], "probe_nll": body["probe"]["nll"]}
+            found["probe_ece"] = body["probe"]["calibration_error"]
         return {**found, "seconds": time.perf_counter() - started, "cpu": cpu_seconds() - worked}
     if program in SNIPPETS:
         command = [sys.executable, "-W", "ignore", "-c", SNIPPETS[program], str(data), str(size), str(seed)]
@@ -231,7 +248,8 @@ def call(command: list[str], environment: dict[str, str]) -> str:
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """The rows as a Markdown table: mean and standard deviation over seeds."""
+    """The rows as a Markdown table: mean and standard deviation over seeds, and what valgap leads by, seed by seed."""
+    rows = with_probes(rows)
     cells: dict[tuple[str, object, object, str], list[dict[str, object]]] = defaultdict(list)
     # Of a seed that was run again the later row counts.
     for row in {key(row): row for row in rows}.values():
@@ -240,22 +258,71 @@ def table(rows: list[dict[str, object]]) -> str:
         "# Accuracy from the same weights on the same images",
         "",
         "`make bench-accuracy DATA=FOLDER`. EfficientNet-Lite0 with ImageNet weights; mean over seeds, +- standard deviation.",
-        "`best` is the best epoch on val for every program (that flatters all alike), `last` the last one of the usual script.",
+        "`best` is the best epoch on val, `last` the last one; of `valgap train` val chooses nothing, so that both are the same.",
+        "Rows of `when val chose` are of its older versions. Loss and calibration error (ECE) are those of the probabilities",
+        "that the program tells: at its temperature, which held-out train sets; older versions and other programs have none.",
         "Seconds are of the whole process on two cores with bfloat16 (AVX-512); rows without any were run elsewhere.",
         "Digits lose their class when mirrored, which fastai's and Lightning's usual augmentation does. ultralytics classify and",
         "AutoGluon take weights from their own hubs and have no way to these: not in the table.",
         "",
-        "| set | px | train images at most | program | seeds | val best | val last | val loss | test | seconds | cpu seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| set | px | train images at most | program | seeds | val best | val last | loss | ECE | test | seconds | cpu seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (name, size, images, program), found in sorted(
         cells.items(), key=lambda c: (str(c[0][0]), str(c[0][1]), c[0][3] != "valgap")
     ):
         most = "all" if images == 10**9 else images
-        parts = [numbers(found, k, 100, 1) for k in ("best", "last")] + [numbers(found, "nll", 1, 3)]
+        parts = [numbers(found, k, 100, 1) for k in ("best", "last")] + [
+            numbers(found, "nll", 1, 3),
+            numbers(found, "ece", 100, 1),
+        ]
         parts += [numbers(found, "test", 100, 1), numbers(found, "seconds", 1, 0), numbers(found, "cpu", 1, 0)]
         lines.append(f"| {name} | {size} | {most} | {NAMES[program]} | {len(found)} | " + " | ".join(parts) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *paired(cells)]) + "\n"
+
+
+def with_probes(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The rows, and one for the probe that each run of `valgap` began with."""
+    found = list(rows)
+    for row in rows:
+        if row["program"] == "valgap" and row.get("probe") is not None:
+            known = {k: row[k] for k in ("set", "size", "images", "seed")}
+            known |= {"program": "probe", "best": row["probe"], "last": row["probe"], "nll": row["probe_nll"]}
+            found.append({**known, "ece": row["probe_ece"], "test": None, "seconds": None, "cpu": None})
+    return found
+
+
+def paired(cells: dict[tuple[str, object, object, str], list[dict[str, object]]]) -> list[str]:
+    """Lines of a table: what `valgap` leads each program's best epoch by on the same seeds, with 95 % t intervals."""
+    lines = [
+        "",
+        "What `valgap train` leads by, on the same seeds, with 95 % intervals: points of accuracy against the other's best epoch",
+        "on val, and loss against its last one. A cell is lost where the mean is on the other's side.",
+        "",
+        "| set | px | train images at most | against | seeds | points | worst seed | loss, lower by | worst seed | |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (name, size, images, program), others in sorted(cells.items(), key=lambda c: (c[0][0], str(c[0][1]), c[0][3])):
+        ours = {row["seed"]: row for row in cells.get((name, size, images, "valgap"), [])}
+        pairs = [(ours[row["seed"]], row) for row in others if row["seed"] in ours and program != "valgap"]
+        if not pairs:
+            continue
+        points = np.array([100 * (float(str(a["last"])) - float(str(b["best"]))) for a, b in pairs])
+        falls = np.array([float(str(b["nll"])) - float(str(a["nll"])) for a, b in pairs])
+        lost = [what for what, gains in (("accuracy", points), ("loss", falls)) if gains.mean() < 0]
+        most = "all" if images == 10**9 else images
+        parts = [interval(points, 1), f"{points.min():+.1f}", interval(falls, 3), f"{falls.min():+.3f}"]
+        parts.append(f"lost: {', '.join(lost)}" if lost else "")
+        lines.append(f"| {name} | {size} | {most} | {NAMES[program]} | {len(pairs)} | " + " | ".join(parts) + " |")
+    return lines
+
+
+def interval(values: np.ndarray[tuple[int], np.dtype[np.float64]], digits: int) -> str:
+    """The mean, with its 95 % t interval where there are several."""
+    if len(values) == 1:
+        return f"{values[0]:+.{digits}f}"
+    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return f"{values.mean():+.{digits}f} ({values.mean() - half:+.{digits}f} .. {values.mean() + half:+.{digits}f})"
 
 
 def numbers(rows: list[dict[str, object]], key: str, scale: float, digits: int) -> str:

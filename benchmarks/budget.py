@@ -73,14 +73,15 @@ def rows_so_far() -> list[dict[str, Any]]:
 def trained(data: Path, out: Path, row: dict[str, Any], weights: str) -> dict[str, Any]:
     """What one training came to: what val chose among its epochs, its last epoch, and the probe it began with."""
     recipe = Recipe.changed(
-        RECIPE, {k: row[k] for k in ("unfreeze", "epochs")} | {"backbone_rate": row["rate"], "batch_size": row["batch"]}
+        RECIPE,
+        {k: row[k] for k in ("unfreeze", "epochs")} | {"select": "val", "backbone_rate": row["rate"], "batch_size": row["batch"]},
     )
     started = time.process_time()
     how: dict[str, Any] = {"recipe": recipe, "weights": weights, **{k: row[k] for k in ("backbone", "size", "seed")}}
     result = valgap.train(data, out, **how)
     first, last = result.epochs[0], result.epochs[-1]
     return {
-        "accuracy": result.val.accuracy, "nll": result.val.nll, "kept": result.chosen, "last": last.val_accuracy,
+        "accuracy": result.val.accuracy, "nll": result.uncalibrated.nll, "kept": result.chosen, "last": last.val_accuracy,
         "last_nll": last.val_loss, "probe": first.val_accuracy, "probe_nll": first.val_loss,
         "cpu_s": round(time.process_time() - started, 1),
     }  # fmt: skip

@@ -22,8 +22,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # What learns: the head alone (a probe on frozen features), the last stage as well, the last two, or all layers. ``auto``
-    # tries the last two (or one, where their activations would fill the cache) on a part of train that was held out, and
-    # takes them unless they do harm there. Val then chooses among the epochs, of which the probe is one.
+    # means the last two (or one, where their activations would fill the cache), unless held-out train speaks against it.
     unfreeze: Literal["auto", "head", "last", "last2", "all"] = "auto"
     # How the head begins. LP-FT: from the probe's optimum, since a random head distorts the features in its first steps.
     # Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", section 3.
@@ -34,6 +33,10 @@ class Recipe(BaseModel):
     probe_inverse_l2: tuple[float, ...] = Field(default=(1e-4, 1e-3, 1e-2, 1e-1, 1.0), min_length=1)
     probe_folds: int = Field(default=5, ge=2, le=20)
 
+    # What chooses how far to go from the probe's weights to the fine-tuned ones, after which epoch to stop, and the
+    # temperature. ``held_out``: a part of train that is held out from a first training; val only measures. ``val``: the best
+    # epochs on val and their mean, so that val's figures are a little optimistic. Without a probe to begin with it is val.
+    select: Literal["held_out", "val"] = "held_out"
     # None: as many epochs as make about 100 steps, at least 2; for all layers, on fresh crops, 200, at least 3; from a random
     # head 600, at least 6; at most 20. Big Transfer (Kolesnikov et al. 2020, section 3.3) counts in steps as well, 500 for
     # its smallest tasks from a random head.
@@ -79,12 +82,12 @@ class Recipe(BaseModel):
     # Logit adjustment, Menon et al. 2021, section 4.1 (post hoc). ``auto``: where classes differ by 3 to 1 or more and the
     # balanced accuracy of held-out train gains by it.
     imbalance: Literal["auto", "adjust", "none"] = "auto"
-    # Guo et al. 2017: one temperature, fitted on val.
+    # Guo et al. 2017: one temperature, fitted on what selects.
     temperature: bool = True
 
-    # Stop after so many epochs without a lower val loss. Prechelt 1998.
+    # Stop after so many epochs without a lower loss on what selects. Prechelt 1998.
     patience: int = Field(default=5, ge=1)
-    # The weights of the best few epochs are averaged, and kept where that is no worse on val: Wortsman et al. 2022.
+    # Where val selects, the weights of the best few epochs are averaged, and kept where that is no worse: Wortsman et al. 2022.
     average_best: int = Field(default=3, ge=1)
 
     @staticmethod
@@ -100,6 +103,7 @@ class Recipe(BaseModel):
 RECIPE = Recipe()
 # What is in circulation: examples/reference_resnet50.py.
 REFERENCE = Recipe(
+    select="val",
     unfreeze="head",
     start="random",
     epochs=20,

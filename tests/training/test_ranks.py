@@ -32,7 +32,7 @@ TOLERANCE = 1e-3
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Noise around two colours; counts that no batch or process divides."""
     folder, rng = tmp_path_factory.mktemp("squares"), np.random.default_rng(0)
-    for split, count in (("train", 13), ("val", 7)):
+    for split, count in (("train", 31), ("val", 7)):
         for label, colour in (("green", 90), ("blue", 130)):
             (folder / split / label).mkdir(parents=True)
             for number in range(count):
@@ -87,7 +87,9 @@ def test_two_processes_equal_one(unfreeze: str, launcher: bool, squares: Path, t
         assert a["val_loss"] == pytest.approx(b["val_loss"], rel=TOLERANCE)
         assert (a["train_loss"] is None) == (b["train_loss"] is None)
         assert a["train_loss"] is None or a["train_loss"] == pytest.approx(b["train_loss"], rel=TOLERANCE)
-    assert one["train"]["n"] == two["train"]["n"] == 26
+    assert not one["val_chose"]  # held-out train did, in the first process alone
+    assert one["unfrozen"] == two["unfrozen"] == unfreeze
+    assert one["train"]["n"] == two["train"]["n"] == 62
     for name, value in one["weights"].items():
         assert torch.allclose(value.float(), two["weights"][name].float(), rtol=TOLERANCE, atol=TOLERANCE), name
 

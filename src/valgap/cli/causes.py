@@ -11,7 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from valgap.cli.app import CHECK_CRASHED, DONE, FOUND, app
-from valgap.cli.console import codes, images_bar, page_beside, page_of, quick_imports, reruns_bar, say, write_new
+from valgap.cli.console import (
+    codes,
+    images_bar,
+    page_beside,
+    page_of,
+    quick_imports,
+    reruns_bar,
+    say,
+    write_new,
+    yield_while_waiting,
+)
 from valgap.errors import ValgapError
 
 JUnitFile = Annotated[
@@ -109,6 +119,7 @@ def check(
 
     Examples:  valgap check photos/     valgap check photos/ --junit valgap.xml --fail-on suspected     valgap check list.csv
     """
+    yield_while_waiting()
     with quick_imports():
         from rich.console import Console
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +41,15 @@ def quick_imports() -> Iterator[None]:
         atexit.register(gc.freeze)
         if was_on:
             gc.enable()
+
+
+def yield_while_waiting() -> None:
+    """Let threads sleep while they wait for each other, unless the user says otherwise; before torch is imported.
+
+    Those of OpenMP spin at first: beside other programs they take several times the processor time and the clock's
+    (`make bench-busy`). For commands whose work is our own; a script that is recorded keeps its ways.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from valgap.cli.app import app
-from valgap.cli.console import quick_imports, say
+from valgap.cli.console import quick_imports, say, yield_while_waiting
 from valgap.errors import ValgapError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def train(
 
     torchrun --nproc-per-node 4 -m valgap train photos/ --unfreeze all     one model on four GPUs
     """
+    yield_while_waiting()
     with quick_imports():
         from rich.console import Console
 
@@ -133,6 +134,7 @@ def predict(
     """
     import csv
 
+    yield_while_waiting()
     with quick_imports():
         from valgap.training import load
 

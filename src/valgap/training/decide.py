@@ -6,36 +6,35 @@ import copy
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader
 
-from valgap.engine import Rows
-from valgap.training.fit import Fit, Watch
-from valgap.training.images import StoredDataset
-from valgap.training.probe import Probe, fit_head, nll
-from valgap.training.stages import FROM_PROBE, STAGES
+from valgap.training.fit import Course, Watch
+from valgap.training.held_out import MOST_MEASURED, PARTS, Trial, TrialFit
+from valgap.training.probe import Probe, fit_head, stratified_folds
+from valgap.training.scores import cautious_temperature
+from valgap.training.stages import FROM_PROBE, LEARNED, add_dropout, usual_epochs
 
 if TYPE_CHECKING:
     from valgap.training.program import _Program
 
-HELD_OUT_SHARE = 0.2
 MIN_HELD_OUT = 20
+FEWEST_OF_A_CLASS = 5
+# Of the time that a limit leaves; the training on all of train has a half more steps.
+TRIAL_TIME = 0.4
 # With so accurate a probe on held-out train there is nothing that more could show on a fifth of it.
 PROBE_ENOUGH = 0.99
-# 50 steps tell no more. A gain demanded, or a lower loss, refuses most of what pays (`make bench-trial`): a
-# trial is to refuse what does clear harm, a fall of accuracy by more than this.
-TRIAL_STEPS = 25
-HARM = 0.05
 # Flips are used where the probe of the unflipped is right on at most this share fewer of the flipped held-out images.
 # Our choice: photographs of things are expected to lose a point or two, digits many.
 FLIP_LOSS = 0.04
 FLIP_IMAGES = 200
+# Under a time limit that does not leave so many times what looking at them takes, nothing is flipped.
+FLIP_TIME = 10.0
 UNEVEN = 3.0
 ADJUSTMENT_GAIN = 0.02
 
@@ -44,7 +43,8 @@ ADJUSTMENT_GAIN = 0.02
 class Decision:
     """What learns (head, last, last2 or all), whether images are flipped, what is added to the logits (C,), and why.
 
-    ``backbone_rate`` is the rate of the pretrained layers that was better in a trial; None where none was tried.
+    ``course`` is how far the training goes and ``temperature`` what its logits are divided by, as held-out train says; None
+    where val has to say it. ``backbone_rate`` is that of the trial; None where none was made. ``ended``: why it ended early.
     """
 
     unfreeze: str
@@ -52,10 +52,13 @@ class Decision:
     bias: npt.NDArray[np.float64]
     reasons: list[str]
     backbone_rate: float | None = None
+    course: Course | None = None
+    temperature: float | None = None
+    ended: str = ""
 
     def write(self, file: Path) -> None:
         """Keep it for a resumed run; a full disk is told by the loop."""
-        body = {**vars(self), "bias": self.bias.tolist()}
+        body = {**vars(self), "bias": self.bias.tolist(), "course": asdict(self.course) if self.course is not None else None}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.with_suffix(".part").write_text(json.dumps(body), encoding="utf-8")
@@ -67,7 +70,8 @@ class Decision:
     def read(cls, file: Path) -> Decision:
         """What was kept."""
         body = json.loads(file.read_text(encoding="utf-8"))
-        return cls(**{**body, "bias": np.array(body["bias"])})
+        course = Course(**body["course"]) if body.get("course") is not None else None
+        return cls(**{**body, "bias": np.array(body["bias"]), "course": course})
 
 
 def flip_keeps_class(program: _Program, features: npt.NDArray[np.float32], reasons: list[str]) -> bool:
@@ -78,6 +82,8 @@ def flip_keeps_class(program: _Program, features: npt.NDArray[np.float32], reaso
         return False
     fit, out = halves
     out = out[:FLIP_IMAGES]
+    if program.limit - time.monotonic() < FLIP_TIME * program.seeing_s * len(out) / len(labels):
+        return False
     assert program.probe is not None
     weight, bias = fit_head(features[fit], labels[fit], program.num_classes, program.probe.inverse_l2)
     mirrored = program.see([program.train_paths[i] for i in out], "flipped images", "flipped")[0]
@@ -104,116 +110,116 @@ def _held_out(labels: npt.NDArray[np.int64], count: int, seed: int) -> tuple[npt
     return np.sort(order[count:]), order[:count]
 
 
-def what_learns(program: _Program, features: npt.NDArray[np.float32], reasons: list[str]) -> tuple[str, float | None]:
-    """(what learns, at which rate of the pretrained layers): the stages behind the cut, where a trial of them does no harm.
+def what_learns(program: _Program, features: npt.NDArray[np.float32], decision: Decision) -> None:
+    """Settle what learns, and how far: by a training from which a part of train is held out.
 
-    That is, where it is about as accurate as the probe on held-out train. At the usual rate first, which is high, then at a
-    tenth. Else ``head``.
+    ``auto`` are the stages behind the cut, or the head alone where they gain nothing that is clear. What was asked for by
+    name learns unless nothing of it was better than the probe.
     """
-    probe, labels = program.probe, program.train_labels
+    probe, labels, asked = program.probe, program.train_labels, program.recipe.unfreeze
     assert probe is not None
-    counts = np.bincount(labels, minlength=program.num_classes)
-    held_out = round(HELD_OUT_SHARE * len(labels))
-    if program.train_rows is None:
-        reasons.append("the head alone learns: this network cannot be cut in two (--unfreeze all trains all)")
-        return "head", None
-    if probe.train_accuracy >= PROBE_ENOUGH or counts.min() < 5 or held_out < MIN_HELD_OUT or held_out < program.num_classes:
-        few = probe.train_accuracy < PROBE_ENOUGH
-        reasons.append(f"the head alone learns: {'too few images to compare' if few else 'the probe is nearly perfect on train'}")
-        return "head", None
-    unfreeze = program.behind_cut()
-    stages, verb = STAGES[unfreeze], "learns" if unfreeze == "last" else "learn"
+    by_name = asked != "auto"
+    if asked == "head" or (by_name and program.recipe.select == "val"):
+        return
+    enough = enough_to_hold_out(labels, program.num_classes)
+    refused = ""
+    if not by_name and program.train_rows is None:
+        refused = "this network cannot be cut in two (--unfreeze all trains all)"
+    elif not by_name and probe.train_accuracy >= PROBE_ENOUGH:
+        refused = "the probe is nearly perfect on train"
+    elif not enough:
+        refused = "too few images to compare"
+    unfreeze = asked if by_name else program.behind_cut() if program.cut is not None else "head"
+    tried = try_course(program, unfreeze, features, decision.reasons) if not refused else None
+    if tried is None:
+        refused = refused or "the time limit leaves no room for a training with held-out images"
+        decision.reasons.append(
+            f"validation says how far {LEARNED[unfreeze]} go: {refused}" if by_name else f"the head alone learns: {refused}"
+        )
+        decision.unfreeze = unfreeze if by_name else "head"
+        return
+    trial, decision.backbone_rate = tried
+    decision.ended = trial.ended if trial.ended == "interrupted" else ""
+    pays = trial.course.share > 0
+    # What was asked for by name is refused where nothing of it was better than the probe, even averaged with it.
+    refused_all = trial.best.share == 0 or not (by_name or pays)
+    decision.unfreeze = "head" if decision.ended or refused_all else unfreeze
+    if program.recipe.select == "held_out" and decision.unfreeze != "head":
+        decision.course, decision.temperature = trial.best, trial.temperature
+    how = f", ended early ({trial.ended})" if trial.ended else ""
+    trained = f"{LEARNED[unfreeze]}, trained on {len(labels) - len(labels) // PARTS} training images{how}"
+    loss = f"loss {trial.probe_loss:.3f} -> {trial.loss:.3f}, accuracy {100 * trial.gain:+.1f} points against the probe"
+    if trial.best.share == 0:
+        loss = f"the probe's loss is {trial.probe_loss:.3f}"
+    says = "gained" if pays else "gained nothing that is clear"
+    decision.reasons.append(f"{trained}, {says} on {trial.images} others: {loss}")
+    if refused_all:
+        decision.reasons.append("the head alone learns")
+
+
+def enough_to_hold_out(labels: npt.NDArray[np.int64], num_classes: int) -> bool:
+    """Whether a part of these images can be held out that tells something."""
+    counts = np.bincount(labels, minlength=num_classes)
+    held_out = len(labels) // PARTS
+    return bool(counts.min() >= FEWEST_OF_A_CLASS and held_out >= MIN_HELD_OUT and held_out >= num_classes)
+
+
+def try_course(
+    program: _Program, unfreeze: str, features: npt.NDArray[np.float32], reasons: list[str]
+) -> tuple[Trial, float | None] | None:
+    """(what training with held-out images comes to, the rate of the pretrained layers); None where there is no time for it.
+
+    At the usual rate, which is high; where that throws the network away, at a tenth.
+    """
     asked = program.recipe.backbone_rate
-    gains: list[str] = []
+    tried = None
     for rate in (FROM_PROBE, FROM_PROBE / 10) if asked is None else (asked,):
-        tried = try_stages(program, features, held_out, TRIAL_STEPS, rate)
-        if tried is None:
-            reasons.append(f"the head alone learns: the time limit leaves no room to try {stages}")
-            return "head", None
-        gains.append(f"{100 * tried.gain:+.1f}")
-        found = f"on {held_out} held-out training images training {stages} is {', at a lower rate '.join(gains)} points"
-        if tried.harmless:
-            reasons.append(f"{stages} {verb} too: {found} against the probe")
-            return unfreeze, rate
-    reasons.append(f"the head alone learns: {found} against the probe")
-    return "head", None
+        trial = _trial(program, unfreeze, features, rate)
+        if trial is None:
+            break
+        tried = trial, rate
+        if trial.course.share > 0 or not trial.harmful or trial.ended == "interrupted":
+            break
+        if rate == FROM_PROBE and asked is None:
+            reasons.append("at the usual rate training threw the network away: a tenth of it was tried")
+    return tried
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What a short training behind the cut gained on held-out training images: accuracy 0..1, and fall of the loss, nats."""
-
-    gain: float
-    loss_fall: float
-
-    @property
-    def harmless(self) -> bool:
-        """Whether it is about as accurate as the probe: so short a trial shows mostly chance, and little of what is gained."""
-        return self.gain >= -HARM - 1e-9
-
-
-def try_stages(
-    program: _Program, features: npt.NDArray[np.float32], held_out: int, steps: int, rate: float = FROM_PROBE
-) -> Trial | None:
-    """What is behind the cut, trained for so many steps, against the probe on held-out images; None where time is up."""
+def _trial(program: _Program, unfreeze: str, features: npt.NDArray[np.float32], rate: float) -> Trial | None:
+    """A copy of the network, from the probe of two thirds of train, trained on those; None where time is up before an epoch."""
     labels, probe = program.train_labels, program.probe
     assert probe is not None
-    fit, out = _held_out(labels, held_out, program.seed)
-    weight, bias = fit_head(features[fit], labels[fit], program.num_classes, probe.inverse_l2)
-    before = features[out] @ weight.T + bias
-    after = _trial(program, fit, out, weight, bias, steps, rate)
-    if after is None:
-        return None
-    gain = float((after.argmax(1) == labels[out]).mean() - (before.argmax(1) == labels[out]).mean())
-    return Trial(gain, nll(before, labels[out]) - nll(after, labels[out]))
-
-
-def _trial(
-    program: _Program,
-    fit: npt.NDArray[np.int64],
-    out: npt.NDArray[np.int64],
-    weight: npt.NDArray[np.float32],
-    bias: npt.NDArray[np.float32],
-    steps: int,
-    rate: float,
-) -> npt.NDArray[np.float32] | None:
-    """Logits (M, C) of the held-out images after a short training of a copy of these stages; None where time is up."""
-    rows = program.train_rows
-    assert rows is not None
+    part = stratified_folds(labels, PARTS, program.seed)
+    seen, out = np.flatnonzero(part != 0), np.flatnonzero(part == 0)
+    if len(out) > MOST_MEASURED:
+        out = out[stratified_folds(labels[out], math.ceil(len(out) / MOST_MEASURED), program.seed) == 0]
+    weight, bias = fit_head(features[seen], labels[seen], program.num_classes, probe.inverse_l2)
+    whole = program.learner(unfreeze)
     # The copy's head is found again by its place among the modules.
-    tail = program.tail()
-    place = next(i for i, m in enumerate(tail.modules()) if m is program.head)
-    learner = copy.deepcopy(tail)
+    place = next(i for i, m in enumerate(whole.modules()) if m is program.head)
+    learner = copy.deepcopy(whole)
     head = list(learner.modules())[place]
-    learner.requires_grad_(True)
+    add_dropout(head, program.recipe.dropout)
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(weight))  # type: ignore[operator]
         head.bias.copy_(torch.from_numpy(bias))  # type: ignore[operator]
     remaining = program.limit - time.monotonic()
-    watch = Watch(time.monotonic() + remaining / 3 if math.isfinite(remaining) else math.inf, program.bar)
-    recipe = program.recipe.model_copy(update={"average_best": 1, "patience": 1000, "ema": 0.0, "backbone_rate": rate})
-    sets = [
-        StoredDataset(
-            [program.train_paths[i] for i in part],
-            program.train_labels[part],
-            program.table.classes,
-            [Rows(rows.array, rows.places[part])],
-            program.seed,
-        )
-        for part in (fit, out)
-    ]
-    order = torch.Generator()
-    loaders: list[DataLoader[tuple[torch.Tensor, int]]] = [
-        DataLoader(sets[0], recipe.batch_size, shuffle=True, generator=order),
-        DataLoader(sets[1], recipe.batch_size),
-    ]
-    epochs = max(1, min(math.ceil(steps / len(loaders[0])), program.planned_epochs()))
-    trial = Fit(learner, head, loaders[0], loaders[1], recipe, epochs, program.seed, None, watch)
-    trial.total_steps = min(steps, trial.total_steps)
-    for epoch in range(1, epochs + 1):
-        if trial.train_epoch(epoch) is None:
-            return None
-    return np.asarray(trial.validate())
+    deadline = time.monotonic() + TRIAL_TIME * remaining if math.isfinite(remaining) else math.inf
+    watch = Watch(deadline, program.bar, say=program.say)
+    recipe = program.recipe.model_copy(update={"average_best": 1, "backbone_rate": rate})
+    learn, held = program.trial_loaders(unfreeze, seen, out)
+    epochs = usual_epochs(recipe, unfreeze, len(labels))
+    before = (features[out] @ weight.T + bias).astype(np.float32)
+    fit = TrialFit(learner, head, learn, held, recipe, epochs, program.seed, None, watch)
+    trial = fit.trial(before, program.decision.bias)
+    return None if trial.ended == "the time is up" and len(fit.rows) == 1 else trial
+
+
+def held_out_temperature(probe: Probe, labels: npt.NDArray[np.int64], bias: npt.NDArray[np.float64]) -> float:
+    """The probe's temperature by the training images that it did not see; 1 where there are none."""
+    if not np.isfinite(probe.held_out).all():
+        return 1.0
+    return cautious_temperature(probe.held_out + bias, labels[probe.swept])
 
 
 def adjustment(

@@ -52,12 +52,23 @@ class Watch:
     aside: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
+@dataclass(frozen=True)
+class Course:
+    """How far a training goes, where held-out train said so: its last epoch, and how far from the first weights to the last.
+
+    Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", section 3 (WiSE-FT).
+    """
+
+    epochs: int
+    share: float  # 0: the weights that it began with; 1: those that it ended with
+
+
 @dataclass
 class FitResult:
     """Where the loop ended: the module holds the chosen weights."""
 
     rows: list[EpochRow]
-    chosen: str  # "epoch 3" or "mean of epochs 3, 5, 6"
+    chosen: str  # such as "epoch 3"
     val_logits: Logits
     ended: str  # "", or why it ended early
 
@@ -78,9 +89,14 @@ class Fit:
         watch: Watch,
         ranks: Ranks = ALONE,
         known: Logits | None = None,
+        course: Course | None = None,
     ) -> None:
-        """``known``: the val logits (N, C) of the module as it is now, where they need not be found out again."""
-        self.ranks, self.known = ranks, known
+        """``known``: the val logits (N, C) of the module as it is now, where they need not be found out again.
+
+        With a ``course`` val only measures; without one it chooses among the epochs.
+        """
+        self.ranks, self.known, self.course = ranks, known, course
+        self.begin = {k: v.clone() for k, v in _moving(module)}
         self.module, self.head, self.recipe, self.epochs, self.seed = module, head, recipe, epochs, seed
         self.train_loader, self.val_loader, self.store, self.watch = train_loader, val_loader, store, watch
         self.device = next(head.parameters()).device
@@ -105,12 +121,12 @@ class Fit:
             self.finish_epoch(0, float("nan"))
         ended = ""
         try:
-            for epoch in range(len(self.rows), self.epochs + 1):
+            for epoch in range(len(self.rows), (self.course.epochs if self.course is not None else self.epochs) + 1):
                 if self.step >= self.total_steps and epoch > 1:
                     ended = "the time is up"
                     break
-                if self.tired():
-                    ended = f"no lower val loss for {self.recipe.patience} epochs"
+                ended = self.tired()
+                if ended:
                     break
                 loss = self.train_epoch(epoch)
                 if loss is None:
@@ -124,10 +140,11 @@ class Fit:
         chosen, logits = self.choose()
         return FitResult(self.rows, chosen, logits, ended)
 
-    def tired(self) -> bool:
-        """Whether the val loss has not fallen for as many epochs as the recipe waits."""
+    def tired(self) -> str:
+        """Why no further epoch is worth its time, such as a val loss that has not fallen for long; "" where it is."""
         losses = [r.val_loss for r in self.rows]
-        return len(losses) - 1 - int(np.argmin(losses)) >= self.recipe.patience
+        waited = self.course is None and len(losses) - 1 - int(np.argmin(losses)) >= self.recipe.patience
+        return f"no lower loss for {self.recipe.patience} epochs" if waited else ""
 
     def rate(self) -> float:
         """The share of each group's rate at this step: warm-up, then the schedule. Source: Loshchilov and Hutter 2017."""
@@ -260,10 +277,13 @@ class Fit:
         logits = self.validate() if epoch or self.known is None else self.known
         state = {k: v.detach().clone() for k, v in self.learned().items()}
         self.put(current)
-        row = EpochRow(epoch, train_loss, self.accuracy(logits), nll(logits, self.val_labels))
+        row = EpochRow(epoch, train_loss, *self.measured(logits))
         self.rows.append(row)
-        self.best = sorted([*self.best, (epoch, state, logits)], key=lambda b: self.rows[b[0]].val_loss)
-        self.best = self.best[: self.recipe.average_best]
+        if self.course is not None:
+            self.best = [(epoch, state, logits)]
+        else:
+            self.best = sorted([*self.best, (epoch, state, logits)], key=lambda b: self.rows[b[0]].val_loss)
+            self.best = self.best[: self.recipe.average_best]
         self.watch.row(row)
         if self.store is not None and self.ranks.first:
             self.store.keep(self)
@@ -272,12 +292,21 @@ class Fit:
         """(N, C) logits of the validation images, in order."""
         return logits_of(self.module, self.val_loader, self.device, self.watch, self.ranks)
 
-    def accuracy(self, logits: Logits) -> float:
-        """The share of validation images that are right, 0..1."""
-        return float((logits.argmax(1) == self.val_labels).mean())
+    def measured(self, logits: Logits) -> tuple[float, float]:
+        """(accuracy 0..1, loss in nats) of what these logits (N, C) say of the validation images."""
+        return float((logits.argmax(1) == self.val_labels).mean()), nll(logits, self.val_labels)
 
     def choose(self) -> tuple[str, Logits]:
-        """(what was chosen, its val logits): of the best epochs and their mean, the most accurate, then the lowest loss."""
+        """(what was chosen, its val logits): of the best epochs and their mean, the most accurate, then the lowest loss.
+
+        With a course: its share of the way from the first weights to those of the last whole epoch.
+        """
+        if self.course is not None:
+            epoch, state, _ = self.best[0]
+            self.put(state)
+            self.mix(self.course.share)
+            way = "" if self.course.share == 1 or not epoch else f", {self.course.share:.2f} of the way there from the probe"
+            return f"epoch {epoch}{way}", self.validate()
         options = [(f"epoch {epoch}", state, logits) for epoch, state, logits in self.best]
         if len(options) > 1:
             mean = {k: torch.stack([s[k] for _, s, _ in self.best]).mean(0) for k in self.best[0][1]}
@@ -285,10 +314,16 @@ class Fit:
             numbers = ", ".join(str(e) for e in sorted(e for e, _, _ in self.best))
             with self.watch.aside():
                 options.insert(0, (f"mean of epochs {numbers}", mean, self.validate()))
-        name, state, _ = max(options, key=lambda o: (self.accuracy(o[2]), -nll(o[2], self.val_labels)))
+        name, state, _ = max(options, key=lambda o: (self.measured(o[2])[0], -self.measured(o[2])[1]))
         self.put(state)
         # Once more, though it is known: BatchNorm that was not held has moved on since, and a record ends with what is kept.
         return name, self.validate()
+
+    def mix(self, share: float) -> None:
+        """Move the module to this share of the way from where it began to where it is."""
+        if share != 1:
+            for name, value in _moving(self.module):
+                value.copy_(self.begin[name].lerp(value, share))
 
     def restore(self, found: tuple[dict[str, Any], State]) -> None:
         """Go on from what `FitStore.read` found."""
@@ -305,6 +340,12 @@ class Fit:
     def facts(self) -> dict[str, Any]:
         """The loop's place, for a resumed run."""
         return {"step": self.step, "micro_batch": self.micro_batch, "rows": [asdict(r) for r in self.rows]}
+
+
+def _moving(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """What may move in a training, by name: parameters with gradients, and the statistics of BatchNorm."""
+    yield from ((k, p.detach()) for k, p in module.named_parameters() if p.requires_grad)
+    yield from ((k, b) for k, b in module.named_buffers() if b.is_floating_point())
 
 
 def learning_precision(device: torch.device, asked: Literal["auto", "fp32", "bf16"]) -> torch.autocast:

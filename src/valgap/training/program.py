@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,15 +26,16 @@ from valgap.models import LoadedModel, create_model
 from valgap.recipe import RECIPE, Recipe
 from valgap.training.checkpoint import WEIGHTS, facts_of
 from valgap.training.convolutions import quicken_convolutions
-from valgap.training.decide import Decision, adjustment, flip_keeps_class, what_learns
+from valgap.training.decide import Decision, adjustment, flip_keeps_class, held_out_temperature, what_learns
 from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of, logits_of_rows
+from valgap.training.forecast import forecast, spread_order
 from valgap.training.images import SCORED_AT_ONCE, ImageDataset, StoredDataset, usual_workers
 from valgap.training.loggers import Loggers, check_names
 from valgap.training.probe import Probe, fit_probe
 from valgap.training.ranks import ALONE, Ranks, SharedBatches, joined
 from valgap.training.result import STATE, TrainResult, keep_result
 from valgap.training.saved import FitStore
-from valgap.training.scores import fit_temperature, score
+from valgap.training.scores import Scores, fit_temperature, score
 from valgap.training.screen import bar, say
 from valgap.training.settings import Settings
 from valgap.training.sight import Sight
@@ -42,6 +44,10 @@ from valgap.training.summary import show_summary
 
 Made = TypeVar("Made")
 DECISION = "decision.json"
+SEEN = "seen.json"
+# Under a time limit: of what is left, the share that may go into looking at the images, and how many go at a time.
+SEEING_SHARE = 0.4
+SEEN_AT_ONCE = 64
 
 
 def train(
@@ -166,16 +172,20 @@ class _Program:
         known = self.decided()
         unfreeze = known.unfreeze if known is not None and known.unfreeze in LAST else learns
         with aside():
-            rows = 2 * len(self.train_paths) + len(self.val_paths)  # train also mirrored
+            once = len(self.train_paths) + len(self.val_paths)
+            rows = once + len(self.train_paths)  # train also mirrored
             self.cut = cut_for(unfreeze, self.model, self.head, self.preprocessing.size, rows)
         if unfreeze in LAST and self.cut is None:
             raise ConfigError(f"this network cannot be cut for --unfreeze {unfreeze}: choose head or all")
-        self.sight = Sight(self.model, self.head, self.cut, self.preprocessing, screen, rows)
+        images = rows if self.cut is not None else once
+        self.sight = Sight(self.model, self.head, self.cut, self.preprocessing, screen, images)
 
     def run(self, started: float, test: tuple[list[Path], npt.NDArray[np.int64]] | None) -> TrainResult:
         """Features, probe, decision, fit, scores."""
         freeze_all_but(self.model, self.head)
         self.model.eval()
+        with self.aside():
+            self.say(self.by_first(lambda: forecast(self)).line())
         if self.recipe.start == "probe":
             with self.aside():
                 self.begin_with_probe()
@@ -183,24 +193,25 @@ class _Program:
         with self.aside():
             self.adjust_head()
             val_logits = fitted.val_logits + self.decision.bias
-            temperature = fit_temperature(val_logits, self.val_labels) if self.recipe.temperature else 1.0
+            temperature = self.temperature(val_logits)
             train_logits = self.logits(self.train_paths, self.train_labels, "train, re-scored")
             tested = None
             if test is not None:
                 tested = score(self.logits(*test, "test") / temperature, test[1], self.num_classes)
-        after = score(val_logits / temperature, self.val_labels, self.num_classes)
         return TrainResult(
             run=self.out,
             unfrozen=self.decision.unfreeze,
             chosen=fitted.chosen,
-            val=score(val_logits, self.val_labels, self.num_classes),
-            train=score(train_logits, self.train_labels, self.num_classes),
+            val=score(val_logits / temperature, self.val_labels, self.num_classes),
+            train=score(train_logits / temperature, self.train_labels, self.num_classes),
             test=tested,
+            probe=self.probe_on_val(),
             temperature=temperature,
-            calibration_error=after.calibration_error,
+            uncalibrated=score(val_logits, self.val_labels, self.num_classes),
+            val_chose=self.val_chose(),
             epochs=tuple(fitted.rows),
             probe_train_accuracy=self.probe.train_accuracy if self.probe is not None else float("nan"),
-            ended=fitted.ended,
+            ended=fitted.ended or self.decision.ended,
             seconds=time.monotonic() - started,
         )
 
@@ -209,6 +220,7 @@ class _Program:
     def begin_with_probe(self) -> None:
         """Features in one pass, the probe's weights into the head, and what is to learn."""
         started = time.monotonic()
+        self.keep_what_fits()
         features, self.train_rows = self.see(self.train_paths, "features of train")
         self.seeing_s = time.monotonic() - started
         self.val_features, self.val_rows = self.see(self.val_paths, "features of val")
@@ -220,6 +232,42 @@ class _Program:
             self.say(line)
         if self.decision.backbone_rate is not None:
             self.recipe = self.recipe.model_copy(update={"backbone_rate": self.decision.backbone_rate})
+
+    def keep_what_fits(self) -> None:
+        """Under a time limit, only those images that there was time to look at, of each class its share."""
+        file = self.out / STATE / SEEN
+        chosen: dict[str, list[int]] | None = self.ranks.same(
+            lambda: json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        )
+        if chosen is None:
+            if math.isinf(self.limit):
+                return
+            counts = len(self.val_paths), len(self.train_paths)
+            val = self.look_in_time(self.val_paths, self.val_labels, "features of val", counts[0] / sum(counts))
+            chosen = {"train": self.look_in_time(self.train_paths, self.train_labels, "features of train", 1.0), "val": val}
+            if (len(val), len(chosen["train"])) == counts:
+                return
+            self.say(
+                f"the time limit leaves room for {len(chosen['train'])} of {counts[1]} training images "
+                f"and {len(val)} of {counts[0]} validation images, of each class its share"
+            )
+            if self.ranks.first:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps(chosen), encoding="utf-8")
+        self.train_paths, self.train_labels = [self.train_paths[i] for i in chosen["train"]], self.train_labels[chosen["train"]]
+        self.val_paths, self.val_labels = [self.val_paths[i] for i in chosen["val"]], self.val_labels[chosen["val"]]
+
+    def look_in_time(self, paths: list[Path], labels: npt.NDArray[np.int64], what: str, share: float) -> list[int]:
+        """Look at as many images as fit into this share of the time for looking; returns their numbers, in order."""
+        until = time.monotonic() + share * SEEING_SHARE * (self.limit - time.monotonic())
+        order = spread_order(labels, self.seed)
+        fewest = 2 * self.num_classes
+        seen = 0
+        while seen < len(order) and (seen < fewest or self.ranks.same(lambda: time.monotonic() < until)):
+            part = order[seen : seen + SEEN_AT_ONCE]
+            self.see([paths[i] for i in part], what)
+            seen += len(part)
+        return sorted(order[:seen].tolist())
 
     def by_first(self, make: Callable[[], Made]) -> Made:
         """What the first process makes while the others wait for it; whatever it calls is meant for one process alone."""
@@ -248,15 +296,14 @@ class _Program:
         """What learns, whether images are flipped, and how classes are weighed: all by train alone."""
         assert self.probe is not None
         reasons: list[str] = []
-        unfreeze: str = self.recipe.unfreeze
-        rate = None
-        flip = bool(self.recipe.flip)
-        if unfreeze != "head" and self.recipe.flip is None and self.recipe.augment != "none":
-            flip = flip_keeps_class(self, features, reasons)
-        if unfreeze == "auto":
-            unfreeze, rate = what_learns(self, features, reasons)
         bias = adjustment(self.probe, self.train_labels, self.num_classes, self.recipe.imbalance, reasons)
-        decision = Decision(unfreeze, flip, bias, reasons, rate)
+        flip = bool(self.recipe.flip)
+        if self.recipe.unfreeze != "head" and self.recipe.flip is None and self.recipe.augment != "none":
+            flip = flip_keeps_class(self, features, reasons)
+        decision = self.decision = Decision(self.recipe.unfreeze, flip, bias, reasons)
+        what_learns(self, features, decision)
+        if decision.unfreeze == "head" and self.recipe.select == "held_out":
+            decision.temperature = held_out_temperature(self.probe, self.train_labels, bias)
         decision.write(self.out / STATE / DECISION)
         return decision
 
@@ -264,20 +311,72 @@ class _Program:
 
     def fit(self) -> FitResult:
         """Train what learns; with the head alone the probe is already the optimum, and is only validated."""
-        epochs = self.planned_epochs()
-        unfreeze, probed = self.decision.unfreeze, self.probe is not None
-        if unfreeze == "head" and probed:
-            return self.fit_stored(self.head, [], self.stored_val(features=True), 0)
-        if unfreeze in LAST and probed and self.train_rows is not None and self.val_rows is not None:
+        unfreeze = self.decision.unfreeze
+        add_dropout(self.head, self.recipe.dropout)
+        if unfreeze == "head" and self.probe is not None:
+            freeze_all_but(self.model, self.head)
+            features = self.stored_val(features=True)
+            return self.loop(self.head, self.loader(features, True, 0), self.loader(features, False, 0), 0)
+        stored = self.from_stored(unfreeze)
+        module = self.learner(unfreeze)
+        with self.aside():
+            views = self.train_views() if stored else []
+        learn = self.learn_loader(np.arange(len(self.train_labels)), views)
+        val: Any = self.stored_val(features=False) if stored else self.images(self.val_paths, self.val_labels)
+        epochs = usual_epochs(self.recipe, unfreeze, len(self.train_labels))
+        return self.loop(module, learn, self.loader(val, False, 0 if stored else self.workers), epochs)
+
+    def from_stored(self, unfreeze: str) -> bool:
+        """Whether that learns from stored activations, and not from images."""
+        return unfreeze in LAST and self.probe is not None and self.train_rows is not None
+
+    def learner(self, unfreeze: str) -> nn.Module:
+        """What images, or stored activations, go through in training, with gradients for what learns alone."""
+        if self.from_stored(unfreeze):
             tail = self.tail()
             freeze_all_but(self.model, tail)
-            views = [self.train_rows]
-            if self.decision.flip and self.by_first(self.time_for_mirrors):
-                with self.aside():
-                    flipped = self.see(self.train_paths, "features of flipped train", "flipped")[1]
-                    views += [flipped] if flipped is not None else []
-            return self.fit_stored(tail, views, self.stored_val(features=False), epochs)
-        return self.fit_images(epochs)
+            return tail
+        if unfreeze == "all":
+            self.model.requires_grad_(True)
+        elif unfreeze in LAST and self.cut is not None:
+            freeze_all_but(self.model, self.cut.tail)
+        if self.recipe.hold_batchnorm:
+            hold_batchnorm(self.model)
+        self.model.to(memory_format=torch.channels_last)
+        quicken_convolutions(self.model)
+        return self.model
+
+    def learn_loader(self, part: npt.NDArray[np.int64], views: list[Rows]) -> DataLoader[Any]:
+        """Batches of these training images (by number), augmented, for `learner`; from ``views`` where they are stored."""
+        paths, labels = [self.train_paths[i] for i in part], self.train_labels[part]
+        if views:
+            seen = [Rows(r.array, r.places[part]) for r in views]
+            return self.loader(StoredDataset(paths, labels, self.table.classes, seen, self.seed), True, 0)
+        augment, share = self.recipe.augment, self.recipe.crop_share
+        change = self.preprocessing.train_transform(augment, share, self.decision.flip)
+        pictures = reduced(paths, self.preprocessing, self.preprocessing.smallest_crop(augment, share))
+        return self.loader(ImageDataset(pictures, labels, self.table.classes, change, self.seed), True, self.workers)
+
+    def trial_loaders(
+        self, unfreeze: str, learned: npt.NDArray[np.int64], held_out: npt.NDArray[np.int64]
+    ) -> tuple[DataLoader[Any], DataLoader[Any]]:
+        """Batches to learn from, and those of the held-out images as validation shows its own."""
+        paths, labels = [self.train_paths[i] for i in held_out], self.train_labels[held_out]
+        if not self.from_stored(unfreeze):
+            return self.learn_loader(learned, []), self.loader(self.images(paths, labels), False, self.workers)
+        views = self.train_views()
+        plain = [Rows(views[0].array, views[0].places[held_out])]
+        shown = StoredDataset(paths, labels, self.table.classes, plain, self.seed)
+        return self.learn_loader(learned, views), self.loader(shown, False, 0)
+
+    def train_views(self) -> list[Rows]:
+        """The stored activations of train, and of its mirrored images where they keep their class and there is time."""
+        assert self.train_rows is not None
+        views = [self.train_rows]
+        if self.decision.flip and self.by_first(self.time_for_mirrors):
+            flipped = self.see(self.train_paths, "features of flipped train", "flipped")[1]
+            views += [flipped] if flipped is not None else []
+        return views
 
     def time_for_mirrors(self) -> bool:
         """Whether a time limit leaves room to see train once more, mirrored, and to learn from it."""
@@ -297,40 +396,11 @@ class _Program:
         assert self.cut is not None
         return next(name for name, stages in LAST.items() if stages == self.cut.stages)
 
-    def planned_epochs(self) -> int:
-        """The recipe's, or as many as make the usual number of steps."""
-        learns = self.decision.unfreeze
-        return usual_epochs(self.recipe, self.behind_cut() if learns == "auto" else learns, len(self.train_labels))
-
     def stored_val(self, features: bool) -> StoredDataset:
         """Val as stored features, or as stored activations."""
         rows = Rows(self.val_features, np.arange(len(self.val_labels))) if features else self.val_rows
         assert rows is not None
         return StoredDataset(self.val_paths, self.val_labels, self.table.classes, [rows], self.seed)
-
-    def fit_stored(self, module: nn.Module, views: list[Rows], val: StoredDataset, epochs: int) -> FitResult:
-        """Train on stored activations."""
-        learn = StoredDataset(self.train_paths, self.train_labels, self.table.classes, views or val.views, self.seed)
-        add_dropout(self.head, self.recipe.dropout)
-        return self.loop(module, self.loader(learn, True, 0), self.loader(val, False, 0), epochs)
-
-    def fit_images(self, epochs: int) -> FitResult:
-        """Train on images through the whole network; what is frozen runs along."""
-        if self.decision.unfreeze == "all":
-            self.model.requires_grad_(True)
-        elif self.decision.unfreeze in LAST and self.cut is not None:
-            freeze_all_but(self.model, self.cut.tail)
-        if self.recipe.hold_batchnorm:
-            hold_batchnorm(self.model)
-        add_dropout(self.head, self.recipe.dropout)
-        augment, share = self.recipe.augment, self.recipe.crop_share
-        change = self.preprocessing.train_transform(augment, share, self.decision.flip)
-        pictures = reduced(self.train_paths, self.preprocessing, self.preprocessing.smallest_crop(augment, share))
-        learn = ImageDataset(pictures, self.train_labels, self.table.classes, change, self.seed)
-        val = self.images(self.val_paths, self.val_labels)
-        self.model.to(memory_format=torch.channels_last)
-        quicken_convolutions(self.model)
-        return self.loop(self.model, self.loader(learn, True, self.workers), self.loader(val, False, self.workers), epochs)
 
     def loader(self, dataset: Any, shuffle: bool, workers: int) -> DataLoader[Any]:
         """A loader whose order depends on the seed alone; this process's part of it, where several train together."""
@@ -349,7 +419,8 @@ class _Program:
         self.screen.print(f"{'epoch':>5}  {'train loss':>10}  {'val loss':>8}  {'val accuracy':>12}", highlight=False)
         store = FitStore(self.out / STATE)
         known = logits_of_rows(self.head, self.val_features, self.device) if self.probe is not None else None
-        return Fit(module, self.head, learn, val, self.recipe, epochs, self.seed, store, self.watch, self.ranks, known).run()
+        how = (self.recipe, epochs, self.seed, store, self.watch, self.ranks, known, self.decision.course)
+        return Fit(module, self.head, learn, val, *how).run()
 
     # -- scores -------------------------------------------------------------------------------
 
@@ -357,6 +428,27 @@ class _Program:
         """Put the adjustment for uneven classes into the head's bias, so that it travels with the weights."""
         with torch.no_grad():
             self.head.bias += torch.from_numpy(self.decision.bias).to(self.head.bias)  # type: ignore[operator,arg-type]
+
+    def temperature(self, val_logits: npt.NDArray[np.floating]) -> float:
+        """What held-out train says; what val says where val chose."""
+        if not self.recipe.temperature:
+            return 1.0
+        if self.decision.temperature is not None:
+            return self.decision.temperature
+        return fit_temperature(val_logits, self.val_labels)
+
+    def val_chose(self) -> bool:
+        """Whether anything was chosen by val, so that its figures are a little optimistic."""
+        among_epochs = self.decision.course is None and self.decision.unfreeze != "head"
+        return among_epochs or self.probe is None or (self.recipe.temperature and self.decision.temperature is None)
+
+    def probe_on_val(self) -> Scores | None:
+        """The probe's scores on val, at the temperature that held-out train gives it."""
+        if self.probe is None:
+            return None
+        temperature = held_out_temperature(self.probe, self.train_labels, self.decision.bias)
+        logits = self.probe.logits(self.val_features) + self.decision.bias
+        return score(logits / temperature, self.val_labels, self.num_classes)
 
     def logits(self, paths: list[Path], labels: npt.NDArray[np.int64], what: str) -> npt.NDArray[np.float32]:
         """(N, C) logits of images in eval mode under the evaluation transform; from what is stored, where it is."""

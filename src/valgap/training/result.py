@@ -21,7 +21,7 @@ STATE, SUMMARY = "state", "summary.json"
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What came out. ``val`` is a little optimistic where it chose the epoch; ``test`` is not."""
+    """What came out, at its temperature. ``val`` is a little optimistic where it chose; ``test`` is not."""
 
     run: Path
     unfrozen: str  # head, last, last2 or all
@@ -29,8 +29,10 @@ class TrainResult:
     val: Scores
     train: Scores  # re-scored as val is
     test: Scores | None
+    probe: Scores | None  # of val, by the probe alone
     temperature: float
-    calibration_error: float  # of val, after the temperature that was fitted on it
+    uncalibrated: Scores  # of val, without the temperature
+    val_chose: bool  # whether val chose among epochs, or set the temperature
     epochs: tuple[EpochRow, ...]
     probe_train_accuracy: float  # cross-validated on train; nan without a probe
     ended: str  # "", or why training ended early

@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from valgap.engine import Cut, Rows, SplitNetwork, extract
+from valgap.engine.extract import unseen
 from valgap.models import Preprocessing
 from valgap.training.ranks import Ranks
 from valgap.training.screen import progress
@@ -26,6 +27,7 @@ class Sight:
     ) -> None:
         """``images``: about how many it will see in all."""
         self.model, self.head, self.preprocessing, self.screen = model, head, preprocessing, screen
+        self.images = images
         self.split = SplitNetwork(model, head, cut, preprocessing, images) if cut is not None else None
 
     def see(self, paths: list[Path], what: str, view: Any, ranks: Ranks) -> Seen:
@@ -38,6 +40,12 @@ class Sight:
             ranks.wait()
         return self._see(paths, what, view)
 
+    def unseen(self, paths: list[Path]) -> int:
+        """How many different images of these are not in the cache."""
+        if self.split is None:
+            return unseen(self.model, self.head, self.preprocessing, paths)
+        return self.split.unseen(paths)
+
     def _see(self, paths: list[Path], what: str, view: Any) -> Seen:
         with progress(what, self.screen) as shown:
             task = shown.add_task("", total=len(paths))
@@ -46,5 +54,6 @@ class Sight:
                 shown.update(task, completed=done, total=total)
 
             if self.split is None:
-                return extract(self.model, self.head, self.preprocessing, paths, view=view, progress=tell), None
+                how: dict[str, Any] = {"view": view, "progress": tell, "images": self.images}
+                return extract(self.model, self.head, self.preprocessing, paths, **how), None
             return self.split.extract(paths, view=view, progress=tell)

@@ -18,6 +18,7 @@ from valgap.recipe import Recipe
 # How many of the last stages learn, by `Recipe.unfreeze`.
 LAST: dict[str, Literal[1, 2]] = {"last": 1, "last2": 2}
 STAGES = {"last": "the last stage", "last2": "the last two stages"}
+LEARNED = {"head": "the head alone", **{k: f"{v} and the head" for k, v in STAGES.items()}, "all": "all layers"}
 # (steps, epochs at least) by what learns, or from a random head, see `Recipe.epochs`; and epochs at most.
 BUDGETS = {"last": (100, 2), "last2": (100, 2), "all": (200, 3), "random": (600, 6)}
 MAX_EPOCHS = 20

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from valgap.training.stages import STAGES
+from valgap.training.stages import LEARNED
 
 if TYPE_CHECKING:
     from valgap.training.result import TrainResult
 
 LISTED_CLASSES = 12
-LEARNED = {"head": "the head alone", **{k: f"{v} and the head" for k, v in STAGES.items()}, "all": "all layers"}
 
 
 def show_summary(result: TrainResult, classes: tuple[str, ...], screen: Console) -> None:
@@ -35,13 +34,20 @@ def summary_lines(result: TrainResult, classes: tuple[str, ...]) -> list[str]:
         test = result.test
         interval = f"{test.low:.1%} .. {test.high:.1%}, {test.n} images, nothing was chosen by them"
         lines.append(f"test accuracy          {test.accuracy:6.1%}   ({interval})")
-    lines.append(f"loss {val.nll:.3f}; stated probabilities are off by {val.calibration_error:.1%} on average")
+    lines.append(f"validation loss {val.nll:.3f}; stated probabilities are off by {val.calibration_error:.1%} on average")
     if result.temperature != 1.0:
-        lines[-1] += f", {result.calibration_error:.1%} after a temperature of {result.temperature:.2f} fitted on val"
+        before, by = result.uncalibrated, "val" if result.val_chose else "held-out train"
+        at = f"at a temperature of {result.temperature:.2f} fitted on {by}"
+        lines[-1] += f", {at} (without it {before.nll:.3f} and {before.calibration_error:.1%})"
+    if result.probe is not None and result.unfrozen != "head":
+        lines.append(f"the probe alone: {result.probe.accuracy:.1%}, loss {result.probe.nll:.3f}")
     recalls = sorted((r, n) for r, n in zip(val.recall, classes, strict=True) if not math.isnan(r))
     shown = recalls if len(recalls) <= LISTED_CLASSES else recalls[:LISTED_CLASSES]
     lines.append("found of each class, worst first: " + ", ".join(f"{name} {recall:.0%}" for recall, name in shown))
     lines.append(f"{learned} learned; kept: {result.chosen}" + (f"; ended early: {result.ended}" if result.ended else ""))
+    if not result.val_chose:
+        lines.append("Validation only measured: everything was chosen by held-out training images.")
+        return lines
     chose = (
         "Validation chose among epochs and set the temperature" if len(result.epochs) > 1 else "Validation set the temperature"
     )
