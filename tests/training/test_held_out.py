@@ -126,6 +126,23 @@ def test_weights_lie_on_the_line_from_the_first_to_the_last() -> None:
     assert not torch.equal(ends[0]["1.running_mean"], begin["1.running_mean"])  # BatchNorm was not held, and lies there too
 
 
+@pytest.mark.parametrize("sure", [0.0, 8.0])
+def test_validation_puts_the_probe_back_where_it_is_answered_clearly_worse(sure: float) -> None:
+    """Its images may be of another kind than train's, of which held-out train knows nothing."""
+    model, head = network()
+    val = loader(30, 1)
+    labels = np.array([y for _, y in val.dataset.samples])
+    known = (sure * np.eye(3)[labels]).astype(np.float32)
+    begin = {k: v.clone() for k, v in model.state_dict().items()}
+    fit = Fit(model, head, loader(64, 0), val, SGD, 4, 0, None, Watch(), known=known, course=Course(3, 1.0))
+    result = fit.run()
+    refused = sure > 0
+    assert bool(result.refused) == refused and (result.chosen == "epoch 0") == refused
+    kept = all(torch.equal(v, begin[k]) for k, v in model.state_dict().items() if v.is_floating_point())
+    assert kept == refused
+    assert not refused or ("rose from 0.00" in result.refused and np.array_equal(result.val_logits, known))
+
+
 def test_a_course_is_resumed_to_the_same_bits(tmp_path: Path) -> None:
     whole, fit = fitted(Course(3, 0.5), held=True)
     fit.run()

@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -145,7 +145,9 @@ def what_learns(program: _Program, features: npt.NDArray[np.float32], decision: 
     refused_all = trial.best.share == 0 or not (by_name or pays)
     decision.unfreeze = "head" if decision.ended or refused_all else unfreeze
     if program.recipe.select == "held_out" and decision.unfreeze != "head":
-        decision.course, decision.temperature = trial.best, trial.temperature
+        heat = held_out_temperature(probe, labels, decision.bias)
+        decision.course = replace(trial.best, temperature=trial.temperature, probe_temperature=heat)
+        decision.temperature = trial.temperature
     how = f", ended early ({trial.ended})" if trial.ended else ""
     trained = f"{LEARNED[unfreeze]}, trained on {len(labels) - len(labels) // PARTS} training images{how}"
     loss = f"loss {trial.probe_loss:.3f} -> {trial.loss:.3f}, accuracy {100 * trial.gain:+.1f} points against the probe"

@@ -20,6 +20,7 @@ from valgap.recipe import Recipe
 from valgap.training.probe import nll
 from valgap.training.ranks import ALONE, Ranks, own_share
 from valgap.training.saved import FitStore, below, put_optimizer
+from valgap.training.scores import losses
 from valgap.training.stages import make_optimizer
 
 # Under a time limit the first steps are timed, and the schedule is cut to what fits into this share of the rest.
@@ -38,6 +39,11 @@ class EpochRow:
     train_loss: float  # running, as trained; nan for epoch 0
     val_accuracy: float
     val_loss: float
+
+
+# Val puts the probe back where the mean rise of its loss is so many of its standard errors: held-out train cannot see that
+# validation images are of another kind.
+CLEARLY = 2.0
 
 
 @dataclass
@@ -61,6 +67,8 @@ class Course:
 
     epochs: int
     share: float  # 0: the weights that it began with; 1: those that it ended with
+    temperature: float = 1.0  # of the logits there
+    probe_temperature: float = 1.0  # of those that it began with
 
 
 @dataclass
@@ -71,6 +79,7 @@ class FitResult:
     chosen: str  # such as "epoch 3"
     val_logits: Logits
     ended: str  # "", or why it ended early
+    refused: str = ""  # "", or why val put the first weights back
 
 
 class Fit:
@@ -108,6 +117,7 @@ class Fit:
         self.micro_batch = recipe.batch_size
         self.rows: list[EpochRow] = []
         self.best: list[tuple[int, State, Logits]] = []  # of the lowest val losses, best first
+        self.refused = ""
         self.mean: State | None = None  # the moving average, where the recipe asks for one
 
     def run(self) -> FitResult:
@@ -138,12 +148,12 @@ class Fit:
                 raise
             ended = "interrupted"
         chosen, logits = self.choose()
-        return FitResult(self.rows, chosen, logits, ended)
+        return FitResult(self.rows, chosen, logits, ended, self.refused)
 
     def tired(self) -> str:
         """Why no further epoch is worth its time, such as a val loss that has not fallen for long; "" where it is."""
-        losses = [r.val_loss for r in self.rows]
-        waited = self.course is None and len(losses) - 1 - int(np.argmin(losses)) >= self.recipe.patience
+        course = [r.val_loss for r in self.rows]
+        waited = self.course is None and len(course) - 1 - int(np.argmin(course)) >= self.recipe.patience
         return f"no lower loss for {self.recipe.patience} epochs" if waited else ""
 
     def rate(self) -> float:
@@ -306,7 +316,12 @@ class Fit:
             self.put(state)
             self.mix(self.course.share)
             way = "" if self.course.share == 1 or not epoch else f", {self.course.share:.2f} of the way there from the probe"
-            return f"epoch {epoch}{way}", self.validate()
+            logits = self.validate()
+            self.refused = self.clearly_worse(logits) if epoch else ""
+            if self.refused and self.known is not None:
+                self.mix(0.0)
+                return "epoch 0", self.known
+            return f"epoch {epoch}{way}", logits
         options = [(f"epoch {epoch}", state, logits) for epoch, state, logits in self.best]
         if len(options) > 1:
             mean = {k: torch.stack([s[k] for _, s, _ in self.best]).mean(0) for k in self.best[0][1]}
@@ -318,6 +333,17 @@ class Fit:
         self.put(state)
         # Once more, though it is known: BatchNorm that was not held has moved on since, and a record ends with what is kept.
         return name, self.validate()
+
+    def clearly_worse(self, logits: Logits) -> str:
+        """Why the first weights are to be kept, where val, whose images may be others than train's, clearly says so; else ""."""
+        if self.known is None or self.course is None or not len(self.val_labels):
+            return ""
+        pairs = ((self.known, self.course.probe_temperature), (logits, self.course.temperature))
+        before, after = (losses(z / t, self.val_labels) for z, t in pairs)
+        error = float((after - before).std()) / math.sqrt(len(before))
+        if not np.isfinite(after).all() or after.mean() - before.mean() > CLEARLY * error:
+            return f"validation's loss rose from {before.mean():.3f} to {after.mean():.3f}"
+        return ""
 
     def mix(self, share: float) -> None:
         """Move the module to this share of the way from where it began to where it is."""

@@ -24,6 +24,8 @@ SHARES = (1 / 3, 2 / 3, 1.0)
 # A gain is clear where the mean fall of the loss is so many of its standard errors, at any share. One is too little, since
 # the best of several shares and epochs is looked at.
 CLEAR = 2.0
+# The share that is taken loses no more against the best than so many standard errors of their difference.
+ABOUT = 1.0
 # From half of the steps and two epochs on, a trial whose last epoch gains less than so many standard errors ends.
 PROMISING = 0.5
 # A network that is so much less accurate than the probe was thrown away by its rate: a lower one is tried.
@@ -36,7 +38,7 @@ class Trial:
 
     images: int
     course: Course  # share 0: the probe is better, or not clearly worse
-    best: Course  # the best of those that fine-tune, whether or not that gains
+    best: Course  # the least of those that fine-tune which is about as good as the best, whether or not that gains
     gain: float  # of accuracy at the best share, against the probe
     probe_loss: float
     loss: float  # at the best share
@@ -100,15 +102,14 @@ def weigh(
     """The trial of a probe's logits (M, C) and of those at each share of the way to the fine-tuned weights."""
     base = losses_at(before, labels)
     right = before.argmax(1) == labels
-    options: list[tuple[float, float, float]] = []
-    clear = False
-    for share, logits in found:
-        after = losses_at(logits, labels)
-        gain = float((logits.argmax(1) == labels).mean() - right.mean())
-        fall = base - after
-        clear = clear or bool(gain >= 0 and errors_gained(fall) > CLEAR)
-        options.append((float(after.mean()), share, gain))
-    loss, share, gain = min([o for o in options if o[2] >= 0] or options)
+    after = {share: losses_at(logits, labels) for share, logits in found}
+    gains = {share: float((logits.argmax(1) == labels).mean() - right.mean()) for share, logits in found}
+    sound = [share for share in after if gains[share] >= 0]
+    clear = [share for share in sound if errors_gained(base - after[share]) > CLEAR]
+    best = min(clear or sound or list(after), key=lambda s: after[s].mean())
+    # What lies nearer to the probe bears more that train does not show (Wortsman et al. 2022): the least that is about as good.
+    share = min(s for s in (clear or sound or [best]) if errors_gained(after[s] - after[best]) <= ABOUT)
+    loss, gain = float(after[share].mean()), gains[share]
     course = Course(epochs, share)
     kept = course if clear else replace(course, share=0.0)
     temperature = cautious_temperature(dict(found)[share], labels)

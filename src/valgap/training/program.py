@@ -169,6 +169,7 @@ class _Program:
         # Without a probe there is nothing that a trial could be compared with: the head learns.
         learns = "head" if recipe.unfreeze == "auto" and recipe.start != "probe" else recipe.unfreeze
         self.decision = Decision(learns, recipe.flip is not False, np.zeros(self.num_classes), [])
+        self.vetoed = False  # whether val put the probe back
         known = self.decided()
         unfreeze = known.unfreeze if known is not None and known.unfreeze in LAST else learns
         with aside():
@@ -191,6 +192,8 @@ class _Program:
                 self.begin_with_probe()
         fitted = self.fit()
         with self.aside():
+            if fitted.refused:
+                self.keep_probe(fitted.refused)
             self.adjust_head()
             val_logits = fitted.val_logits + self.decision.bias
             temperature = self.temperature(val_logits)
@@ -422,6 +425,15 @@ class _Program:
         how = (self.recipe, epochs, self.seed, store, self.watch, self.ranks, known, self.decision.course)
         return Fit(module, self.head, learn, val, *how).run()
 
+    def keep_probe(self, why: str) -> None:
+        """Val has put the probe back: what was decided for the fine-tuned weights goes with them."""
+        assert self.probe is not None
+        self.decision.unfreeze, self.vetoed = "head", True
+        self.decision.temperature = held_out_temperature(self.probe, self.train_labels, self.decision.bias)
+        told = f"the probe is kept: {why}, so its images are of another kind than training's (valgap check compares them)"
+        self.decision.reasons.append(told)
+        self.say(told)
+
     # -- scores -------------------------------------------------------------------------------
 
     def adjust_head(self) -> None:
@@ -440,7 +452,9 @@ class _Program:
     def val_chose(self) -> bool:
         """Whether anything was chosen by val, so that its figures are a little optimistic."""
         among_epochs = self.decision.course is None and self.decision.unfreeze != "head"
-        return among_epochs or self.probe is None or (self.recipe.temperature and self.decision.temperature is None)
+        return (
+            self.vetoed or among_epochs or self.probe is None or (self.recipe.temperature and self.decision.temperature is None)
+        )
 
     def probe_on_val(self) -> Scores | None:
         """The probe's scores on val, at the temperature that held-out train gives it."""

@@ -24,6 +24,7 @@ def show_summary(result: TrainResult, classes: tuple[str, ...], screen: Console)
 def summary_lines(result: TrainResult, classes: tuple[str, ...]) -> list[str]:
     """The summary, a line each."""
     val, learned = result.val, LEARNED[result.unfrozen]
+    vetoed = result.unfrozen == "head" and len(result.epochs) > 1
     lines = [
         "",
         f"validation accuracy    {val.accuracy:6.1%}   (95 % interval {val.low:.1%} .. {val.high:.1%}, {val.n} images)",
@@ -36,7 +37,7 @@ def summary_lines(result: TrainResult, classes: tuple[str, ...]) -> list[str]:
         lines.append(f"test accuracy          {test.accuracy:6.1%}   ({interval})")
     lines.append(f"validation loss {val.nll:.3f}; stated probabilities are off by {val.calibration_error:.1%} on average")
     if result.temperature != 1.0:
-        before, by = result.uncalibrated, "val" if result.val_chose else "held-out train"
+        before, by = result.uncalibrated, "val" if result.val_chose and not vetoed else "held-out train"
         at = f"at a temperature of {result.temperature:.2f} fitted on {by}"
         lines[-1] += f", {at} (without it {before.nll:.3f} and {before.calibration_error:.1%})"
     if result.probe is not None and result.unfrozen != "head":
@@ -51,6 +52,8 @@ def summary_lines(result: TrainResult, classes: tuple[str, ...]) -> list[str]:
     chose = (
         "Validation chose among epochs and set the temperature" if len(result.epochs) > 1 else "Validation set the temperature"
     )
+    if vetoed:
+        chose = "Validation put the probe back"
     more = "" if result.test is not None else "; --test FOLDER scores images that nothing was chosen by"
     lines.append(f"{chose}, so its numbers are a little optimistic{more}.")
     return lines
