@@ -141,8 +141,9 @@ def _with_consequences(judged: list[Judged], stages: CaseStages) -> list[Judged]
             before = (*before, "read_val")
         faults = [c for c in map(stages.compared, before) if c.verdict == "at fault" and c.confidence >= SURE]
         costs = [c.points for c in faults if c.points is not None]
-        # Which epoch is the best one says little of a training that was given something wrong: about as much is enough.
-        share = EXPLAINS if one.check.stage == "choose" else 1.0
+        # Which epoch is the best one, and what became of the features, says little of a training that was given something wrong:
+        # about as much is enough.
+        share = EXPLAINS if one.check.stage == "choose" or one.check.by_features else 1.0
         follows = any(_points(one) <= c.high or share * _points(one) <= c.value for c in costs)
         out.append(_as_hint(one) if follows else one)
     return out

@@ -336,6 +336,15 @@ def test_a_penalty_that_is_minimised_before_the_images_are_learnt_is_a_fault_of_
     assert losses.compare(minimised(np.full(16, 2.5), 0.05), BEHIND).verdict == "sound"  # a constant
 
 
+def test_a_goal_that_is_maximized_pulls_the_other_way() -> None:
+    run = with_gradient(-1.0, 1.0)
+    assert losses.compare(run, BEHIND).verdict == "at fault"
+    groups = {i: replace(o, groups=tuple({**g, "maximize": True} for g in o.groups)) for i, o in run.optimizers.items()}
+    run = replace(run, optimizers=groups)
+    assert losses.compare(run, BEHIND).verdict == "sound"
+    assert isinstance(losses.treatment(run), Untreatable)
+
+
 def test_the_stages_of_training_are_treated_by_their_references() -> None:
     summed = losses.compare(with_gradient(1.0, 20.0), BEHIND).treatment
     assert isinstance(summed, Intervention) and summed.name == "reference_loss"

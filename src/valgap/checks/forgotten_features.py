@@ -32,6 +32,8 @@ Z_SURE, Z_LIKELY = 4.0, 2.5
 MARGIN = 0.02
 # All updates in one direction would have moved the weights by so much of their size: features cannot be forgotten by less.
 LEAST_WAY = 0.005
+# A short fine-tuning that goes well may stay some points behind a probe on the first features.
+LEAST_LIKELY = 10.0
 # Statistics of batches of two or three images spoil features as well, and are named as the cause then.
 HINT = 0.4
 
@@ -61,10 +63,12 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     z = (before - after) / max(error, 1e-6)
     if z < Z_LIKELY or reached > before - MARGIN:
         return Clear("the features are not worse than before training, or the run does without them", facts)
+    lost = 100 * (before - reached)
+    likely = 0.9 if z >= Z_SURE else 0.65 if lost >= LEAST_LIKELY else HINT
     return Finding(
         summary=f"a probe reaches {before:.1%} on the features before training and {after:.1%} on those after it",
-        severity_points=max(0.0, 100 * (before - reached)),
-        confidence=HINT if isinstance(tiny_batch_batchnorm.detect(case), Finding) else 0.9 if z >= Z_SURE else 0.65,
+        severity_points=max(0.0, lost),
+        confidence=HINT if isinstance(tiny_batch_batchnorm.detect(case), Finding) else likely,
         evidence=facts,
         remedy="train the new head alone first; then unfreeze with a tenth of its rate or less, or keep the backbone frozen",
     )
@@ -82,5 +86,6 @@ CHECK = Check(
     detect=detect,
     doc=__doc__ or "",
     treat=treat,
+    by_features=True,
     needs_whole_run="what the features are worth in the end",
 )

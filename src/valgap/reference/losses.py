@@ -62,6 +62,7 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
     if strayed is not None:
         told, strayed_facts = strayed
         return Compared("at fault", told, None, None, STRAYED_CONFIDENCE, strayed_facts, STRAYED_REMEDY, treatment=treatment(run))
+    run = _with_sense(run)
     passes = _with_gradients(run)
     seen = [p.gradient for p in passes if p.gradient is not None]
     if not seen:
@@ -196,6 +197,15 @@ def _direction(passes: list[Pass]) -> float:
     return worst if first.cosine >= ALIKE and worst < LATER else first.cosine
 
 
+def _with_sense(run: RunRecord) -> RunRecord:
+    """The record, the gradients of a goal that its optimizers maximize turned round: they are of what is to fall."""
+    groups = [g for o in run.optimizers.values() for g in o.groups]
+    if not groups or not all(g.get("maximize") for g in groups):
+        return run
+    turned = [replace(p, gradient=replace(p.gradient, cosine=-p.gradient.cosine)) if p.gradient else p for p in run.passes]
+    return replace(run, passes=tuple(turned))
+
+
 def _hardly_moves(run: RunRecord) -> bool:
     """Whether steps hardly change the weights: then something takes a large gradient back, and its size does no harm."""
     ratios = np.concatenate([np.zeros(0, np.float32), *(p.steps.update_ratio for p in run.of_phase("train"))])
@@ -221,6 +231,8 @@ def _wrong(run: RunRecord) -> float:
 def treatment(run: RunRecord) -> Intervention | Untreatable:
     """The mean cross-entropy of the targets that training saw, by position."""
     passes = _with_gradients(run)
+    if any(g.get("maximize") for o in run.optimizers.values() for g in o.groups):
+        return Untreatable("the optimizer maximizes, and the reference is to be minimised")
     if not passes or _soft(passes[0]):
         return Untreatable("gradients at the logits, of hard targets, were not seen")
     targets: dict[str, list[int]] = {}

@@ -27,7 +27,7 @@ MIN_TOLD = 20  # training images of a loop whose file is known
 AGREE = 0.98
 # Images that were drawn at least so often; the share of them that has several targets, and of draws that have the rarer ones.
 # Equal images of several classes are a few in a hundred at most.
-LEAST_DRAWS, CHANGING, STRAY = 3, 0.2, 0.1
+LEAST_DRAWS, CHANGING, STRAY = 3, 0.05, 0.1
 LEAST_POINTS = 3.0
 SURE = 0.97
 
@@ -119,7 +119,7 @@ def _changing(run: RunRecord) -> Compared | None:
         Evidence("training images with another target at another time", share, 0.0, "", n),
         Evidence("draws with another target than the image has most often", stray, 0.0, "", int(often[seen].sum())),
     )
-    told = f"{share:.0%} of the training images come with other targets at other times: {stray:.0%} of draws are wrong at least"
+    told = f"{share:.0%} of the training images come with several targets: {stray:.0%} of draws are wrong at least"
     remedy = "see what puts images and targets of a batch in order: shuffles, copies and concatenations must treat both alike"
     return Compared(
         "at fault", told, None, None, SURE, facts, remedy, treatment=Untreatable("which of the targets is right is not known")

@@ -117,6 +117,8 @@ class Check:
     loss_alone: bool = False
     # Told by what the model answers to validation: where those images are read wrongly, it may be no more than that.
     by_answers: bool = False
+    # Told by what became of the features: a training that was given something wrong spoils them, whatever its updates are.
+    by_features: bool = False
     # Whether it tells what limits all that can be known, and no fault: no stage is at fault for it.
     limit: bool = False
     # What of a whole training it rests on: a run that was cut short on purpose cannot tell it. "" where it can.
