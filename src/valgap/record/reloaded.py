@@ -32,7 +32,8 @@ def with_reloaded(run: RunRecord) -> RunRecord:
         if equal:
             source = next((p.index for p in reversed(run.passes) if p.state == equal[-1]), -1)
             loads.append(_load(one, trained.kind, source, not _equal(own[-1][1], state)))
-            passes[one.index] = replace(one, phase="validation", model=trained.id)
+            # Its data set may have been made anew as well: the samples are the same.
+            passes[one.index] = replace(one, phase="validation", model=trained.id, dataset=val.dataset)
     return replace(run, passes=tuple(passes), weights_loaded=tuple(loads))
 
 
