@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, inputs, quiet, with_phase, without
+from valgap.checks.normalization_mismatch import CHECK as NORMALIZATION
 from valgap.checks.value_range_mismatch import CHECK, span
-from valgap.types import InputStats, NotApplicable
+from valgap.types import Clear, InputStats, NotApplicable
 
 
 def scaled(factor: float) -> InputStats:
@@ -26,6 +27,15 @@ def test_phases_on_different_scales(factor: float) -> None:
 def test_both_phases_wrong_for_given_weights(factor: float) -> None:
     case = with_phase(with_phase(healthy(), "validation", inputs=scaled(factor)), "train", inputs=scaled(factor))
     assert found(CHECK.detect(case))
+
+
+def test_a_network_that_is_given_whole_numbers_prepares_them_itself() -> None:
+    """Bytes of blue, green, red, turned into what the weights expect inside the module: so the two checks of values say."""
+    whole = replace(scaled(255.0), dtype="uint8", quantum=np.ones(3))
+    case = with_phase(with_phase(healthy(), "validation", inputs=whole), "train", inputs=whole)
+    assert isinstance(CHECK.detect(case), Clear) and isinstance(NORMALIZATION.detect(case), Clear)
+    one = with_phase(healthy(), "validation", inputs=whole)  # training is given normalised values
+    assert found(CHECK.detect(one))
 
 
 def test_sound_and_unnormalised_val_are_silent() -> None:

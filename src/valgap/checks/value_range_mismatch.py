@@ -53,12 +53,21 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
             0.97,
             facts,
         )
+    if prepares_itself(case.run):
+        return Clear("the network is given whole numbers: it brings them to the scale that its layers expect itself", facts)
     model = case.run.trained_model
     if model is None or not pretrained(case.run):
         return Clear("both phases have values on the same scale", facts)
     if max(spans) > WIDEST or max(spans) < NARROWEST:
         return _finding(f"inputs span {spans[0]:.3g}, which pretrained weights do not expect", UNMEASURED_POINTS, 0.85, facts)
     return Clear("both phases have values on the scale of normalised images", facts)
+
+
+def prepares_itself(run: RunRecord) -> bool:
+    """Whether the called module is given images of whole numbers in both phases: no layer takes these, so it prepares them."""
+    passes = run.last_train, run.last_validation
+    kinds = [p.inputs.dtype for p in passes if p is not None and p.inputs is not None]
+    return bool(kinds) and all("int" in kind for kind in kinds)
 
 
 def span(inputs: InputStats) -> float:
