@@ -16,7 +16,7 @@ from valgap.checks.progress import NO_TORCH_OPTIMIZER
 from valgap.checks.seen_part import SETTLED_STEPS, few_steps
 from valgap.recipe import RECIPE
 from valgap.reference.probing import likely_above
-from valgap.types import Compared, Evidence, Intervention, Measured, RunRecord, SampleTable, Untreatable
+from valgap.types import Compared, Evidence, FloatArray, Intervention, Measured, RunRecord, SampleTable, Untreatable
 
 # Points by which augmentation and early stops may leave a sound head behind the probe.
 LEAST_POINTS = 6.0
@@ -98,28 +98,26 @@ def treatment(run: RunRecord) -> Intervention | Untreatable:
 
 
 def beside_steps(run: RunRecord, found: Compared) -> Compared:
-    """The comparison, unless the program itself moves its weights, beside the steps of its optimizer."""
-    return _handed_on(run, _taken_back(run, _meddled(run, found)))
+    """The comparison, unless the program moves its weights beside its optimizer's steps, or gives that other gradients."""
+    for fault in (_handed_on(run, found), _taken_back(run, found), _meddled(run, found)):
+        if fault is not None:
+            return fault
+    return found
 
 
-def _handed_on(run: RunRecord, found: Compared) -> Compared:
-    """The comparison, unless what the optimizer is given has little to do with the loss's gradient, and the network stays behind.
+def _handed_on(run: RunRecord, found: Compared) -> Compared | None:
+    """The fault of gradients that have little to do with the loss's own when the optimizer gets them, in a network far behind.
 
     That a training has made few steps is no excuse then: more of these would not have led there.
     """
-    train = [p.steps for p in run.of_phase("train")]
-    cosines, ratios, moves = (
-        np.concatenate([np.zeros(0, np.float32), *(getattr(t, name) for t in train)])
-        for name in ("head_cosine", "head_ratio", "update_ratio")
-    )
-    cosines, ratios, moves = (v[np.isfinite(v)] for v in (cosines, ratios, moves))
+    cosines, ratios, moves = (_looks(run, name) for name in ("head_cosine", "head_ratio", "update_ratio"))
     behind = found.points is not None and found.points.value >= LEAST_POINTS and found.points.low > 0
     if found.verdict not in ("at fault", "unknown") or not behind or run.group or min(len(ratios), len(moves)) < LEAST_LOOKS:
-        return found
+        return None
     cosine, ratio, moved = (float(np.median(v)) for v in (cosines, ratios, moves))
     small = ratio < SMALL_PART and moved < HARDLY
     if not small and cosine >= OTHER_WAY:
-        return found
+        return None
     facts = (
         Evidence("gradient given to the optimizer over the loss's own, at the last layer", ratio, 1.0, "", len(ratios)),
         Evidence("cosine of the two", cosine, 1.0, "", len(cosines)),
@@ -134,40 +132,44 @@ def _handed_on(run: RunRecord, found: Compared) -> Compared:
     return Compared("at fault", told, found.points, None, SURE, facts, remedy, treatment=treatment(run))
 
 
-def _meddled(run: RunRecord, found: Compared) -> Compared:
-    """The comparison, unless the program itself moves its weights between the steps, about as far as these do."""
-    ratios = np.concatenate([np.zeros(0, np.float32), *(p.steps.outside_ratio for p in run.of_phase("train"))])
-    ratios = ratios[np.isfinite(ratios)]
-    if len(ratios) < LEAST_LOOKS or np.mean(ratios >= MEDDLES) < MOSTLY:
-        return found
-    times = float(np.median(ratios))
-    facts = (
-        Evidence("moves of weights between steps, over those of the steps", times, 0.0, "", len(ratios)),
-        *found.evidence,
-    )
+def _meddled(run: RunRecord, found: Compared) -> Compared | None:
+    """The fault of a program that itself moves its weights between the steps, about as far as these do."""
+    times = _mostly(_looks(run, "outside_ratio"), MEDDLES)
+    if times is None:
+        return None
     told = f"between the steps the program itself moves its weights, {times:.1f} times as far as a step of its optimizer does"
     remedy = "see what writes to the parameters beside optimizer.step(): resets, pulls, factors; leave them to the optimizer"
-    points = found.points if found.verdict == "at fault" else None
-    return Compared("at fault", told, points, None, SURE, facts, remedy, treatment=treatment(run))
+    return _of_own(run, found, Evidence("moves of weights between steps, over those of the steps", times, 0.0), told, remedy)
 
 
-def _taken_back(run: RunRecord, found: Compared) -> Compared:
-    """The comparison, unless the program takes back a part of what each pass moved before it trains on."""
-    shares = np.concatenate([np.zeros(0, np.float32), *(p.steps.taken_back for p in run.of_phase("train"))])
-    shares = shares[np.isfinite(shares)]
-    if len(shares) < LEAST_LOOKS or np.mean(shares >= UNDONE) < MOSTLY:
-        return found
-    share = float(np.median(shares))
-    facts = (
-        Evidence("of what a pass's steps moved, taken back before the next pass", share, 0.0, "", len(shares)),
-        *found.evidence,
-    )
+def _taken_back(run: RunRecord, found: Compared) -> Compared | None:
+    """The fault of a program that takes back a part of what each pass moved before it trains on."""
+    share = _mostly(_looks(run, "taken_back"), UNDONE)
+    if share is None:
+        return None
     told = f"before each epoch the program takes back {share:.0%} of what the last one has moved in its weights"
-    remedy = (
-        "see what loads or writes weights between epochs: averaged ones that validation uses must be taken out again after it"
+    remedy = "see what loads or writes weights between epochs: averaged ones that validation uses must be taken out after it"
+    return _of_own(
+        run, found, Evidence("of what a pass's steps moved, taken back before the next pass", share, 0.0), told, remedy
     )
+
+
+def _of_own(run: RunRecord, found: Compared, fact: Evidence, told: str, remedy: str) -> Compared:
+    """The fault, with the points that the comparison measured where that told one as well."""
     points = found.points if found.verdict == "at fault" else None
-    return Compared("at fault", told, points, None, SURE, facts, remedy, treatment=treatment(run))
+    return Compared("at fault", told, points, None, SURE, (fact, *found.evidence), remedy, treatment=treatment(run))
+
+
+def _looks(run: RunRecord, name: str) -> FloatArray:
+    """The known numbers of a column of all training steps, (n,)."""
+    every = np.concatenate([np.zeros(0, np.float32), *(getattr(p.steps, name) for p in run.of_phase("train"))])
+    return np.asarray(every[np.isfinite(every)])
+
+
+def _mostly(values: FloatArray, least: float) -> float | None:
+    """Their median, where most of several are so large; else None."""
+    few = len(values) < LEAST_LOOKS or np.mean(values >= least) < MOSTLY
+    return None if few else float(np.median(values))
 
 
 def settled(run: RunRecord, found: Compared) -> Compared:
