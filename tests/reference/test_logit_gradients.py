@@ -64,3 +64,14 @@ def test_a_scaled_loss_that_overflows_says_nothing_of_its_gradient(scale: float)
     cosine, ratio, silent, _ = compared[0].tolist()
     assert silent == 0
     assert (cosine, ratio) == pytest.approx((1.0, 1.0) if scale < float("inf") else (float("nan"),) * 2, nan_ok=True)
+
+
+def test_log_probabilities_are_pulled_as_the_scores_before_them() -> None:
+    """A model that ends with LogSoftmax, under the negative log-likelihood."""
+    draw = torch.Generator().manual_seed(0)
+    scores, target = torch.nn.Parameter(torch.randn(32, 5, generator=draw)), torch.arange(32) % 5
+    known = scores.log_softmax(1)
+    seen = LogitGradient(known)
+    (-known.gather(1, target[:, None]).mean()).backward()
+    compared = against_cross_entropy(seen, known.detach(), target)
+    assert compared is not None and compared[0].tolist() == pytest.approx([1.0, 1.0, 0.0, 0.0], abs=1e-5)

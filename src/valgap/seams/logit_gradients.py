@@ -8,6 +8,7 @@ import torch
 
 # A sample whose gradient is below this share of what it should be is left out of the loss; those that are nearly right count not.
 SILENT, NOTICEABLE = 0.01, 0.2
+NORMAL = 1e-2  # log-sum-exp of a row of log-probabilities, in bfloat16 as well
 NOTHING = 1e-4  # of the gradient's norm, that rounding leaves of a sum
 # Of what a loss pulls up in a row, its target has so much (smoothing pulls at the others as well), in so many of the rows.
 ALONE, MOSTLY = 0.8, 0.9
@@ -66,6 +67,9 @@ def against_cross_entropy(
     classes = 2 if single else own.shape[1]
     known = (target >= 0) & (target < classes)
     share = logits.float().sigmoid() if single else logits.float().softmax(1)
+    # Log-probabilities hang together: what a loss does to them it does to the scores before their normalisation.
+    normal = (logits.float().logsumexp(1).abs() < NORMAL).all() & (not single)
+    own = torch.where(normal, own - share * own.sum(1, keepdim=True), own)
     every = torch.nn.functional.one_hot(target.clamp(0, classes - 1), classes).float()
     expected = torch.where(known[:, None], share - every[:, -own.shape[1] :], torch.zeros_like(share)) / known.sum().clamp_min(1)
     # A scaled loss that overflows says nothing of its gradient: what is no number is left out by whoever reads it.
