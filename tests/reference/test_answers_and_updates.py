@@ -311,6 +311,20 @@ def test_weights_that_the_program_moves_between_steps_are_a_fault_of_the_updates
     assert not fault or ("itself moves" in found.summary and isinstance(found.treatment, Intervention))
 
 
+def test_a_short_training_whose_loss_seems_to_fall_is_under_way() -> None:
+    """Three epochs of a dozen steps: in so few batches a fall is within the noise of the last quarter."""
+    draw, run = np.random.default_rng(0), healthy().run
+    passes = []
+    for p in run.passes:
+        if p.phase == "train":
+            loss = np.maximum(0.02, (0.55, 0.4, 0.27)[min(p.epoch, 2)] + draw.normal(0, 0.3, len(p.samples)))
+            p = replace(p, optimizer_steps=12, samples=replace(p.samples, loss=loss.astype(np.float32)))
+        passes.append(p)
+    run = rescored(replace(run, passes=tuple(passes)), 0.5, probe_final=0.98, probe_n=100)
+    assert updating.compare(run).verdict == "at fault"
+    assert updating.settled(run, updating.compare(run)).verdict == "unknown"
+
+
 def minimised(added: np.ndarray, fall: float) -> RunRecord:
     """A training whose cross-entropy falls so far in its first epoch, and that minimises this (S,) beside it."""
     run = with_gradient(1.0, 1.0)

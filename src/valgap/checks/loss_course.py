@@ -49,6 +49,11 @@ class LossCourse:
         (before, a), (after, b) = self.mean(0.5, 0.75), self.mean(0.75, 1.0)
         return before - after > max(Z * math.hypot(a, b), LEAST_FALL * before)
 
+    def seems_to_fall(self) -> bool:
+        """Whether the last third lies below the middle one, by more than one standard error and a tenth."""
+        (before, a), (after, b) = self.mean(1 / 3, 2 / 3), self.late
+        return before - after > max(math.hypot(a, b), 0.1 * before)
+
     def fell(self) -> bool:
         """Whether the last third lies below the first, beyond noise."""
         (before, a), (after, b) = self.mean(0.0, 1 / 3), self.late

@@ -179,9 +179,10 @@ def settled(run: RunRecord, found: Compared) -> Compared:
         return found
     if short is not None:
         return replace(found, verdict="unknown", missing=short)
-    if course is None or not course.still_falls():
+    early = few_steps(run, STEPS_UNDER_WAY) is not None
+    if course is None or not (course.still_falls() or (early and course.seems_to_fall())):
         return found
     confidence = SURE_UNDER_WAY * likely_above(found.points, LEAST_UNDER_WAY)
-    if confidence < 0.5 or few_steps(run, STEPS_UNDER_WAY) is not None:
+    if confidence < 0.5 or early:
         return replace(found, verdict="unknown", missing="a training that has come to its end: its loss still falls")
     return replace(found, confidence=min(found.confidence, confidence))
