@@ -44,6 +44,7 @@ class TakenBack:
 
     def _begin(self, optimizer: torch.optim.Optimizer) -> None:
         learning = [p for g in optimizer.param_groups for p in g["params"] if p.requires_grad and _is_dense(p)]
+        learning = [p for p in learning if p.device == learning[-1].device]  # where a network lies on several, one tells
         self._optimizer = optimizer
         self._watched = learning[:: -max(1, -(-len(learning) // WATCHED))][:WATCHED]
         self._first = [n.clone() for n in self._numbers()]

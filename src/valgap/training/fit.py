@@ -20,7 +20,7 @@ from valgap.recipe import Recipe
 from valgap.training.probe import nll
 from valgap.training.ranks import ALONE, Ranks, own_share
 from valgap.training.saved import FitStore, below, put_optimizer
-from valgap.training.scores import losses
+from valgap.training.scores import errors_gained, losses
 from valgap.training.stages import make_optimizer
 
 # Under a time limit the first steps are timed, and the schedule is cut to what fits into this share of the rest.
@@ -317,7 +317,7 @@ class Fit:
             self.mix(self.course.share)
             way = "" if self.course.share == 1 or not epoch else f", {self.course.share:.2f} of the way there from the probe"
             logits = self.validate()
-            self.refused = self.clearly_worse(logits) if epoch else ""
+            self.refused = self.ranks.same(lambda: self.clearly_worse(logits)) if epoch else ""
             if self.refused and self.known is not None:
                 self.mix(0.0)
                 return "epoch 0", self.known
@@ -340,8 +340,7 @@ class Fit:
             return ""
         pairs = ((self.known, self.course.probe_temperature), (logits, self.course.temperature))
         before, after = (losses(z / t, self.val_labels) for z, t in pairs)
-        error = float((after - before).std()) / math.sqrt(len(before))
-        if not np.isfinite(after).all() or after.mean() - before.mean() > CLEARLY * error:
+        if not np.isfinite(after).all() or errors_gained(before - after) < -CLEARLY:
             return f"validation's loss rose from {before.mean():.3f} to {after.mean():.3f}"
         return ""
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valgap.training.fit import Course, Fit, Logits
-from valgap.training.scores import cautious_temperature, fit_temperature, losses
+from valgap.training.scores import cautious_temperature, errors_gained, fit_temperature, losses
 
 # One image of so many is held out, of each class alike; what is measured are at most so many.
 PARTS = 3
@@ -114,12 +114,6 @@ def weigh(
     kept = course if clear else replace(course, share=0.0)
     temperature = cautious_temperature(dict(found)[share], labels)
     return Trial(len(labels), kept, course, gain, float(base.mean()), loss, temperature, harmful, ended)
-
-
-def errors_gained(falls: npt.NDArray[np.float64]) -> float:
-    """The mean of falls of loss (M,), in its standard errors; 0 where nothing changed."""
-    error = float(falls.std()) / math.sqrt(len(falls))
-    return float(falls.mean()) / error if error > 0 else 0.0
 
 
 def losses_at(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

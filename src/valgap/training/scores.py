@@ -67,6 +67,12 @@ def losses(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> npt.NDArr
     return found
 
 
+def errors_gained(falls: npt.NDArray[np.float64]) -> float:
+    """The mean of falls of loss (M,), in its standard errors; 0 where nothing changed."""
+    error = float(falls.std()) / float(np.sqrt(len(falls)))
+    return float(falls.mean()) / error if error > 0 else 0.0
+
+
 def cautious_temperature(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> float:
     """The temperature of the lowest loss; but where that makes answers surer, the one next to 1 that is about as good.
 
