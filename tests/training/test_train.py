@@ -214,7 +214,7 @@ def test_a_time_limit_leaves_a_part_of_each_class(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Sight, "see", slowly)
-    monkeypatch.setattr("valgap.training.program.SEEN_AT_ONCE", 6)
+    monkeypatch.setattr("valgap.training.in_time.SEEN_AT_ONCE", 6)
     monkeypatch.setenv("VALGAP_CACHE", str(tmp_path / "cache"))
     given: dict[str, Any] = {**SETTINGS, "recipe": Recipe.changed(RECIPE, {"unfreeze": "head"}), "console": Console(width=200)}
     with monkeypatch.context() as patch:
@@ -225,7 +225,7 @@ def test_a_time_limit_leaves_a_part_of_each_class(
     assert "expected: at most about" in shown
     assert "84 images to look at" in shown
     monkeypatch.setattr(Sight, "see", see)
-    monkeypatch.setattr("valgap.training.program.SEEN_AT_ONCE", 64)
+    monkeypatch.setattr("valgap.training.in_time.SEEN_AT_ONCE", 64)
     result = train(None, tmp_path / "a", resume=True)
     assert f"the time limit leaves room for {result.train.n} of 60 training images and {result.val.n} of 24 validation" in shown
     assert 6 <= result.train.n < 60

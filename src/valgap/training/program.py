@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,8 +27,9 @@ from valgap.training.checkpoint import WEIGHTS, facts_of
 from valgap.training.convolutions import quicken_convolutions
 from valgap.training.decide import Decision, adjustment, flip_keeps_class, held_out_temperature, what_learns
 from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of, logits_of_rows
-from valgap.training.forecast import forecast, spread_order
+from valgap.training.forecast import forecast
 from valgap.training.images import SCORED_AT_ONCE, ImageDataset, StoredDataset, usual_workers
+from valgap.training.in_time import keep_what_fits
 from valgap.training.loggers import Loggers, check_names
 from valgap.training.probe import Probe, fit_probe
 from valgap.training.ranks import ALONE, Ranks, SharedBatches, joined
@@ -44,10 +44,6 @@ from valgap.training.summary import show_summary
 
 Made = TypeVar("Made")
 DECISION = "decision.json"
-SEEN = "seen.json"
-# Under a time limit: of what is left, the share that may go into looking at the images, and how many go at a time.
-SEEING_SHARE = 0.4
-SEEN_AT_ONCE = 64
 
 
 def train(
@@ -223,7 +219,7 @@ class _Program:
     def begin_with_probe(self) -> None:
         """Features in one pass, the probe's weights into the head, and what is to learn."""
         started = time.monotonic()
-        self.keep_what_fits()
+        keep_what_fits(self)
         features, self.train_rows = self.see(self.train_paths, "features of train")
         self.seeing_s = time.monotonic() - started
         self.val_features, self.val_rows = self.see(self.val_paths, "features of val")
@@ -235,42 +231,6 @@ class _Program:
             self.say(line)
         if self.decision.backbone_rate is not None:
             self.recipe = self.recipe.model_copy(update={"backbone_rate": self.decision.backbone_rate})
-
-    def keep_what_fits(self) -> None:
-        """Under a time limit, only those images that there was time to look at, of each class its share."""
-        file = self.out / STATE / SEEN
-        chosen: dict[str, list[int]] | None = self.ranks.same(
-            lambda: json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-        )
-        if chosen is None:
-            if math.isinf(self.limit):
-                return
-            counts = len(self.val_paths), len(self.train_paths)
-            val = self.look_in_time(self.val_paths, self.val_labels, "features of val", counts[0] / sum(counts))
-            chosen = {"train": self.look_in_time(self.train_paths, self.train_labels, "features of train", 1.0), "val": val}
-            if (len(val), len(chosen["train"])) == counts:
-                return
-            self.say(
-                f"the time limit leaves room for {len(chosen['train'])} of {counts[1]} training images "
-                f"and {len(val)} of {counts[0]} validation images, of each class its share"
-            )
-            if self.ranks.first:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(json.dumps(chosen), encoding="utf-8")
-        self.train_paths, self.train_labels = [self.train_paths[i] for i in chosen["train"]], self.train_labels[chosen["train"]]
-        self.val_paths, self.val_labels = [self.val_paths[i] for i in chosen["val"]], self.val_labels[chosen["val"]]
-
-    def look_in_time(self, paths: list[Path], labels: npt.NDArray[np.int64], what: str, share: float) -> list[int]:
-        """Look at as many images as fit into this share of the time for looking; returns their numbers, in order."""
-        until = time.monotonic() + share * SEEING_SHARE * (self.limit - time.monotonic())
-        order = spread_order(labels, self.seed)
-        fewest = 2 * self.num_classes
-        seen = 0
-        while seen < len(order) and (seen < fewest or self.ranks.same(lambda: time.monotonic() < until)):
-            part = order[seen : seen + SEEN_AT_ONCE]
-            self.see([paths[i] for i in part], what)
-            seen += len(part)
-        return sorted(order[:seen].tolist())
 
     def by_first(self, make: Callable[[], Made]) -> Made:
         """What the first process makes while the others wait for it; whatever it calls is meant for one process alone."""
