@@ -1,6 +1,7 @@
 """Programs by somebody who had not seen valgap: is the stage of the fault named first? Writes results/strangers.md.
 
-python benchmarks/strangers.py FOLDER_WITH_THE_DATA_SETS [--only p01,p02] [--minutes 9] [--label after] [--again] [--table]
+python benchmarks/strangers.py FOLDER_WITH_THE_DATA_SETS [--only p01,p02] [--minutes 9]
+    [--label after] [--twins] [--again] [--table]
 
 See docs/strangers.md. A program is a text in strangers/: lines after `F|` are of the faulty program alone, those after `T|` of
 its sound twin. Each runs bare with two seeds, both ways, for the true cost; then it is recorded and judged. A row goes to
@@ -32,6 +33,7 @@ ROWS = HERE / "results" / "strangers.jsonl"
 TABLE = HERE / "results" / "strangers.md"
 SEEDS = (0, 1)
 SURE = 0.5
+TWIN = "sound twin, "
 # From which program on, and what was done before they were asked.
 GROUPS = (
     ("p01", "mechanisms were mended for these"),
@@ -100,11 +102,11 @@ def ran(one: Stranger, twin: bool, seed: int, data: Path) -> Row:
         shutil.rmtree(where)
 
 
-def asked(one: Stranger, label: str, data: Path) -> Row:
-    """What valgap says of it."""
+def asked(one: Stranger, label: str, data: Path, twin: bool = False) -> Row:
+    """What valgap says of it, or of its sound twin."""
     where = Path(tempfile.mkdtemp())
     try:
-        (where / "prog.py").write_text(one.text(False, data), encoding="utf-8")
+        (where / "prog.py").write_text(one.text(twin, data), encoding="utf-8")
         os.environ["SEED"] = "0"
         _, _, err, record_s = timed(["-m", "valgap", "run", "--out", "record", "prog.py"], where)
         _, out, complaint, diagnose_s = timed(["-m", "valgap", "diagnose", "record", "--json"], where)
@@ -180,6 +182,8 @@ def write_table(rows: dict[tuple[str, str, int], Row]) -> None:
             figures.setdefault("suspicion on a healthy program", []).append(
                 share([bool(said[s.name]) for s in healthy if s.name in said])
             )
+            twins = [rows[TWIN + label, s.name, 0] for s in chosen if (TWIN + label, s.name, 0) in rows]
+            figures.setdefault("suspicion on a sound twin", []).append(share([bool(told(r)) for r in twins]))
         lines += [f"| {name} | " + " | ".join(values) + " |" for name, values in figures.items()]
         lines += ["", "| program | fault | stage | true cost | " + " | ".join(labels) + " |", "|---" * (4 + len(labels)) + "|"]
         for s in chosen:
@@ -201,6 +205,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names of programs, separated by commas")
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--label", default="after", help="which valgap is asked")
+    parser.add_argument("--twins", action="store_true", help="ask of the sound twins")
     parser.add_argument("--again", action="store_true", help="ask once more")
     parser.add_argument("--table", action="store_true", help="only write the table")
     given = parser.parse_args()
@@ -209,15 +214,16 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     for name in importlib.import_module("threads").IMPORTED_ONCE:
         importlib.import_module(name)
-    jobs = [(s, label, seed) for s in strangers() for label, seed in _jobs(s, given.label)]
+    ask = (TWIN if given.twins else "") + given.label
+    jobs = [(s, label, seed) for s in strangers() for label, seed in _jobs(s, ask, given.twins)]
     for one, label, seed in jobs:
-        done = (label, one.name, seed) in rows and not (given.again and label == given.label)
+        done = (label, one.name, seed) in rows and not (given.again and label == ask)
         if given.table or done or (only and one.name not in only):
             continue
         if time.monotonic() > end:
             print("time is up", flush=True)
             break
-        row = asked(one, label, data) if label == given.label else ran(one, label == "twin", seed, data)
+        row = asked(one, label, data, given.twins) if label == ask else ran(one, label == "twin", seed, data)
         rows[label, one.name, seed] = row
         with ROWS.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -225,8 +231,10 @@ def main() -> None:
     write_table(rows)
 
 
-def _jobs(one: Stranger, label: str) -> list[tuple[str, int]]:
-    """(label, seed) of its runs."""
+def _jobs(one: Stranger, label: str, twins: bool) -> list[tuple[str, int]]:
+    """(label, seed) of its runs; a healthy program has no twin."""
+    if twins:
+        return [(label, 0)] if one.stages else []
     bare = [("bare", s) for s in SEEDS] + ([("twin", s) for s in SEEDS] if one.stages else [])
     return [*bare, (label, 0)]
 

@@ -8,9 +8,10 @@ import pytest
 
 from tests.checks.cases import TENSORS, found, healthy, model, modes, quiet, states, with_phase, without
 from valgap.checks.batchnorm_drift import CHECK, UNMEASURED_POINTS
-from valgap.types import Case, Clear, Closing, Finding, NotApplicable
+from valgap.types import Case, Clear, Closing, Finding, NotApplicable, StateSnapshot
 
 HEAD = np.array([t[0].startswith("fc") for t in TENSORS])
+ARRAYS = ("is_parameter", "numel", "requires_grad", "in_optimizer", "got_gradient")
 STATISTICS = np.array(["running" in t[0] for t in TENSORS])
 
 
@@ -38,6 +39,22 @@ def test_a_loss_that_is_hardly_felt_is_a_hint(loss: float, error: float) -> None
     )
     assert isinstance(finding, Finding)
     assert (finding.confidence < 0.5) == (loss < 0.03)
+
+
+def test_a_probe_says_nothing_where_later_layers_learn_too() -> None:
+    """A stranger's sound fine-tuning of the last blocks: the probe lost 11 points, and training with held statistics won none."""
+    moving = np.append(HEAD | STATISTICS, True)
+    whole = model(requires_grad=HEAD, in_optimizer=HEAD)
+    late = {name: np.append(getattr(whole, name), getattr(whole, name)[-1]) for name in ARRAYS}
+    names, kinds = (*whole.tensor_names, "late.weight"), (*whole.layer_kind, "Conv2d")
+    numbers = {"probe_initial": 0.62, "probe_final": 0.51, "probe_n": 160, "probe_difference_se": 0.02}
+    norms = np.arange(1, len(moving) + 1, dtype=float)
+    ends = StateSnapshot(0, "start", norms, norms), StateSnapshot(0, "pass", norms + moving, norms + moving)
+    case = healthy(
+        models={0: replace(whole, tensor_names=names, layer_kind=kinds, **late)}, states=ends, closing=Closing(numbers=numbers)
+    )
+    finding = CHECK.detect(case)
+    assert isinstance(finding, Finding) and quiet(finding)
 
 
 def test_without_probe_the_cost_is_said_to_be_assumed() -> None:

@@ -19,7 +19,7 @@ def shifted(by: int, maps: bool = True) -> Case:
     table = replace(table, target=(table.target + by) % 4)
     case = with_phase(case, "validation", samples=table)
     names = {name: (i + by) % 4 for i, name in enumerate(CLASSES)} if maps else None
-    datasets = {0: case.run.datasets[0], 1: dataset(1, IDS, class_to_idx=names)}
+    datasets = {0: case.run.datasets[0], 1: dataset(1, IDS, class_to_idx=names, targets=(IDS + by) % 4)}
     return Case(replace(case.run, datasets=datasets))
 
 
@@ -41,7 +41,8 @@ def test_equal_maps_do_not_hide_labels_that_are_numbered_otherwise() -> None:
     """The names are the data set's class's own; the numbers stand in its files."""
     case = shifted(1)
     names = {name: i for i, name in enumerate(CLASSES)}
-    case = Case(replace(case.run, datasets={0: case.run.datasets[0], 1: dataset(1, IDS, class_to_idx=names)}))
+    val = replace(case.run.datasets[1], class_to_idx=names)
+    case = Case(replace(case.run, datasets={0: case.run.datasets[0], 1: val}))
     finding = found(CHECK.detect(case))
     assert "renaming" in finding.summary and finding.severity_points > 40
     assert isinstance(CHECK.treat(case, finding), Untreatable)
@@ -65,10 +66,20 @@ def test_one_class_missing_in_val_shifts_the_rest() -> None:
     part = replace(table, **{k: v[keep] for k, v in vars(table).items()})
     part = replace(part, target=part.target - 1)
     case = with_phase(case, "validation", samples=part)
-    case = Case(replace(case.run, datasets={0: case.run.datasets[0], 1: dataset(1, IDS, class_to_idx=names)}))
+    val = dataset(1, IDS, class_to_idx=names, targets=IDS % 4 - 1)
+    case = Case(replace(case.run, datasets={0: case.run.datasets[0], 1: val}))
     finding = found(CHECK.detect(case))
     assert finding.evidence[0].value == 3
     assert "ant" in finding.summary
+
+
+def test_maps_that_the_program_makes_one_are_no_fault() -> None:
+    """The two data sets number their folders each in its own way; ``target_transform`` gives val the numbers of train."""
+    case = healthy()
+    names = {name: (i + 1) % 4 for i, name in enumerate(CLASSES)}
+    own = dataset(1, IDS, class_to_idx=names, targets=(IDS + 1) % 4)
+    case = Case(replace(case.run, datasets={0: case.run.datasets[0], 1: own}))
+    assert isinstance(CHECK.detect(case), Clear)
 
 
 def test_a_model_that_renames_its_answers_on_both_sides_is_no_matter_of_labels() -> None:

@@ -1,13 +1,15 @@
 """PRE206."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from tests.checks.cases import TENSORS, TRAIN, VAL, found, healthy, model, quiet, rescored, samples, without
+from tests.checks.pictures import pictures
 from valgap.checks.missing_augmentation import CHECK, same_images
-from valgap.types import Case, Clear, NotApplicable
+from valgap.types import Case, Clear, ImagePair, NotApplicable
 
 
 def plain(train: float, val: float, varied: float = 0.0) -> Case:
@@ -42,6 +44,18 @@ def test_a_network_without_batchnorm_that_began_at_random() -> None:
     new = model(pretrained=None, newness=np.ones(len(TENSORS), np.int8))
     found(CHECK.detect(Case(replace(case.run, models={0: new}))))
     assert isinstance(CHECK.detect(Case(replace(case.run, models={0: model(pretrained=None)}))), Clear)  # nobody knows
+
+
+def varied_on_disk(case: Case, copies: int, kind: Literal["near", "same_pixels"] = "near") -> Case:
+    """The same run, of whose training files the first ones have so many copies each."""
+    pairs = tuple(ImagePair(i, 20 + i * copies + k, kind, 0.97) for i in range(20) for k in range(copies))
+    return Case(case.run, replace(pictures(), pairs=pairs))
+
+
+def test_varied_copies_on_disk_are_augmentation_and_the_same_once_more_is_none() -> None:
+    assert isinstance(CHECK.detect(varied_on_disk(plain(1.0, 0.5), 4)), Clear)
+    found(CHECK.detect(varied_on_disk(plain(1.0, 0.5), 1)))
+    found(CHECK.detect(varied_on_disk(plain(1.0, 0.5), 4, "same_pixels")))
 
 
 def test_a_gap_to_mere_guesses_has_other_causes() -> None:

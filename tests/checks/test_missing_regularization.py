@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.checks.cases import found, healthy, loss_stats, model, trained_with, with_phase, without
-from tests.checks.test_missing_augmentation import plain
+from tests.checks.test_missing_augmentation import plain, varied_on_disk
 from valgap.checks.missing_regularization import CHECK, regularizers
 from valgap.types import Case, Clear, NotApplicable
 
@@ -35,6 +35,7 @@ def test_each_means_is_seen() -> None:
 def test_regularized_and_small_gaps_are_silent() -> None:
     assert isinstance(CHECK.detect(bare(1.0, 0.5, weight_decay=1e-4)), Clear)
     assert isinstance(CHECK.detect(bare(0.8, 0.8)), Clear)
+    assert isinstance(CHECK.detect(varied_on_disk(bare(1.0, 0.5, weight_decay=0.0), 4)), Clear)
 
 
 def test_missing_parts() -> None:

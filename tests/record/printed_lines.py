@@ -615,4 +615,6 @@ ENTRIES = (
         "[2026-03-02 11:04:35 vssm1] (main.py 186): INFO Accuracy of the network ema on the 48 test images: 67.2%",
         "67.2 acc % test model",
     ),
+    _e("bare side", " 3  loss 1.234  val 45.2%", "1.234 loss - ? value", "45.2 acc % val value"),
+    _e("bare side", "validation 10% done"),
 )

@@ -55,6 +55,8 @@ BoolArray = npt.NDArray[np.bool_]
 # under sound labels the two are equal, so this passes by chance less than once in a thousand runs.
 LEVEL = 0.999
 MIN_IMAGES = 40
+# A class is renamed as a whole when so much of it is; what mixing and wrong labels leave of one is more.
+WHOLE_CLASS = 0.9
 # What a whole shift is taken to cost where the model answers at chance, and measured points mean nothing.
 UNMEASURED_POINTS = 5.0
 
@@ -75,9 +77,32 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
 
 
 def class_map(case: Case, one: Pass) -> Mapping[str, int] | None:
-    """Class name -> index of the pass's data set; None where it has none."""
+    """Class name -> index of the pass's data set, as the program used it; None where it has no map."""
     dataset: DatasetInfo | None = case.run.datasets.get(one.dataset)
-    return dataset.class_to_idx if dataset is not None else None
+    if dataset is None or dataset.class_to_idx is None:
+        return None
+    used = used_indices(dataset, one.samples)
+    return {name: used.get(index, index) for name, index in dataset.class_to_idx.items()}
+
+
+def used_indices(dataset: DatasetInfo, samples: SampleTable) -> Mapping[int, int]:
+    """Declared target -> the one that the program used instead, where it (``target_transform``) renames a whole class."""
+    if dataset.targets is None or dataset.sample is None or len(dataset.targets) != len(dataset.sample):
+        return {}
+    known = samples.labelled & (samples.sample >= 0)
+    order = np.argsort(dataset.sample, kind="stable")
+    place = np.searchsorted(dataset.sample, samples.sample[known], sorter=order)
+    found = place < len(order)
+    rows = order[place[found]]
+    found[found] = dataset.sample[rows] == samples.sample[known][found]
+    declared = dataset.targets[order[place[found]]]
+    seen = samples.target[known][found]
+    used: dict[int, int] = {}
+    for one in np.unique(declared):
+        values, counts = np.unique(seen[declared == one], return_counts=True)
+        if counts.max() >= WHOLE_CLASS * counts.sum():
+            used[int(one)] = int(values[counts.argmax()])
+    return used
 
 
 def by_name(train: Mapping[str, int], val: Mapping[str, int], last: Pass) -> Finding | Clear:

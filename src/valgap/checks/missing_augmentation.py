@@ -25,6 +25,7 @@ import numpy as np
 
 from valgap.checks.freezing import newness, share
 from valgap.checks.progress import Gap, backbone_trained, overfit_gap, overfits
+from valgap.checks.repeated_train_images import repeated as repeats
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, RunRecord
 
 # Sound fine-tuning of a few hundred images leaves gaps of up to 20 points; see benchmarks/results/faults.md.
@@ -33,6 +34,7 @@ GAP = 0.2
 GAP_FROM_SCRATCH = 0.15
 NEW_SHARE = 0.9  # of a network without BatchNorm, of which nothing else tells that it began at random
 TRAINED_SHARE = 0.2
+ON_DISK = 0.3  # share of training files that are varied copies of others
 GAIN_SHARE, MOST_POINTS = 0.25, 8.0
 
 
@@ -52,6 +54,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
     if repeated < 0.99:
         return Clear("training images are varied from epoch to epoch", facts)
+    if varied_on_disk(case):
+        return Clear("the training files are varied copies of each other: they were augmented on disk", facts)
     if not overfits(run, gap, least_gap(run)):
         return Clear("training images are not varied, but there is no large gap to validation", facts)
     # A head on features that were made once could see varied images only at the price of making them anew in every epoch.
@@ -63,6 +67,16 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         evidence=(*facts, Evidence("cost (no re-run): assumed", cost(gap), 0.0, "points")),
         remedy="add a random crop and, where a mirrored image keeps its label, a horizontal flip to the training transform",
     )
+
+
+def varied_on_disk(case: Case) -> bool:
+    """Whether much of the training files repeats others, yet not exactly: turned, mirrored, in other light."""
+    images = case.images
+    if images is None or images.pairs is None:
+        return False
+    near = tuple(p for p in images.pairs if p.kind == "near")
+    train = images.rows.part(False)
+    return len(train) > 0 and len(repeats(near, images.rows.is_val)) >= ON_DISK * len(train)
 
 
 def least_gap(run: RunRecord) -> float:

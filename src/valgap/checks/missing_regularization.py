@@ -21,7 +21,7 @@ Source
 
 from __future__ import annotations
 
-from valgap.checks.missing_augmentation import TRAINED_SHARE, cost, least_gap, same_images
+from valgap.checks.missing_augmentation import TRAINED_SHARE, cost, least_gap, same_images, varied_on_disk
 from valgap.checks.progress import NO_TORCH_OPTIMIZER, backbone_trained, overfit_gap, overfits
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable, RunRecord
 
@@ -33,7 +33,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         return NotApplicable(NO_TORCH_OPTIMIZER)
     if not run.optimizers or run.last_train is None:
         return NotApplicable("an optimizer that stepped")
-    present = regularizers(run)
+    present = [*regularizers(run), *(["augmentation on disk"] if varied_on_disk(case) else [])]
     fact = Evidence("what holds the network back", ", ".join(present) or "nothing", "weight decay, augmentation or Dropout")
     if present:
         return Clear(f"there is {', '.join(present)}", (fact,))

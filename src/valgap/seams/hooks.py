@@ -24,6 +24,7 @@ from torch import nn
 from torch.nn.modules import module as module_hooks
 from torch.utils.data import dataloader
 
+from valgap.seams.comparing import attach_comparisons
 from valgap.seams.listener import Listener, has_no_values, has_parameters, no_collection, plain_mode, transformed
 from valgap.seams.training_hooks import attach_losses, attach_state, attach_steps
 
@@ -59,6 +60,7 @@ class Seams:
         attach_losses(self)
         attach_steps(self)
         attach_state(self)
+        attach_comparisons(self)
 
     def detach(self) -> None:
         """Take all hooks off; what was patched is as it was."""
@@ -75,14 +77,15 @@ class Seams:
 
     def patch(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Put what ``make`` makes of a function or method in its place."""
-        original = owner.__dict__[name] if isinstance(owner, type) else getattr(owner, name)
+        own = not isinstance(owner, type) or name in owner.__dict__
+        original = owner.__dict__[name] if isinstance(owner, type) and own else getattr(owner, name)
         replacement = make(original)
         if callable(original):
             functools.update_wrapper(replacement, original)
         if isinstance(replacement, types.FunctionType):
             replacement.__code__ = replacement.__code__.replace(co_filename=UNCOUNTED)
         setattr(owner, name, replacement)
-        self._undo.append(lambda: setattr(owner, name, original))
+        self._undo.append((lambda: setattr(owner, name, original)) if own else (lambda: delattr(owner, name)))
 
     def _here(self) -> bool:
         """Whether this process is listened to. A forked one gets a listener of its own, a data set's worker none."""

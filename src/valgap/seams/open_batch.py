@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from valgap.seams.batches import LoadedBatch
+from valgap.seams.comparing import beside, predictions
 from valgap.seams.logit_gradients import LogitGradient
 from valgap.seams.routes import KEPT_IMAGES, Given, Route
 from valgap.seams.traces import Trace
@@ -48,6 +49,7 @@ class OpenBatch:
     calls: list[Call] = field(default_factory=list)
     loss_logits: torch.Tensor | None = None
     loss_target: torch.Tensor | None = None
+    compared: list[torch.Tensor] = field(default_factory=list)  # what its answers were held against, (N,) each
     loss_name: str = ""
     steps_before: int = 0  # optimizer steps of its walk when it was opened
     shape: tuple[int, ...] = ()  # of one image
@@ -75,6 +77,26 @@ class OpenBatch:
             call.heads = {}
             if call.trace is not None:
                 call.trace.forget_graph()
+
+    @property
+    def targets(self) -> dict[str, torch.Tensor]:
+        """What its loader gave that may be its labels, by their key in the batch."""
+        return self.loaded.targets if self.loaded is not None else {}
+
+    def compare(self, one: torch.Tensor, other: torch.Tensor) -> None:
+        """The program held these whole numbers, (N,) each, against each other: one of them may be its answers."""
+        call = self.chosen()
+        label = beside(predictions(call.logits), one, other) if call is not None and call.logits is not None else None
+        if label is not None:
+            self.compared.append(label.clone())
+
+    @property
+    def target(self) -> torch.Tensor | None:
+        """(N,) its labels as the program used them: a loss's, else the one thing that its answers were held against."""
+        if self.loss_target is not None or not self.compared:
+            return self.loss_target
+        first, *more = self.compared
+        return first if all(torch.equal(first, m) for m in more) else None
 
     @property
     def with_gradients(self) -> bool:

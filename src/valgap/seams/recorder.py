@@ -17,6 +17,7 @@ from valgap.seams.fingerprints import Chosen
 from valgap.seams.inner_calls import InnerCalls, core_of
 from valgap.seams.inputs import fingerprint, is_sampled, miniatures
 from valgap.seams.known_models import KnownModels
+from valgap.seams.labels_used import label_by_comparison, label_by_loss
 from valgap.seams.logit_gradients import LogitGradient
 from valgap.seams.mixing import mixed_of
 from valgap.seams.open_batch import Call, OpenBatch
@@ -351,7 +352,7 @@ class Recorder:
             # Episodes: some rows are compared with what others of the batch gave.
             batch.elsewhere |= logits.requires_grad and logits.ndim == 2 and name in ("cross_entropy", "nll_loss")
             if logits.ndim == 2 and len(logits) > batch.size and batch.loss_target is None:
-                batch.walk.labelled_by(batch, logits, target)
+                label_by_loss(batch, logits, target)
             return
         if name in ("mse_loss", "kl_div") or (logits.ndim == 2 and name == "cross_entropy" and logits.shape[1] < 2):
             return
@@ -368,6 +369,20 @@ class Recorder:
         call = batch.chosen()
         if call is not None:
             call.requires_grad = call.requires_grad or logits.requires_grad
+
+    @property
+    def lacks_labels(self) -> bool:
+        """Whether the open batch is evaluated and neither its loader nor a loss has shown its labels."""
+        batch = self._current
+        return batch is not None and batch.loss_target is None and not batch.with_gradients and not batch.targets
+
+    def compared(self, one: torch.Tensor, other: torch.Tensor) -> None:
+        """The program held these whole numbers, (N,) each, against each other."""
+        batch = self._current
+        if batch is not None and len(one) == batch.size:
+            batch.compare(one, other)
+        elif batch is not None and len(one) > batch.size:
+            label_by_comparison(batch, one, other)
 
     def _loss_call(self, batch: OpenBatch, logits: torch.Tensor) -> Call | None:
         """The call whose output went into a loss; None where that cannot be told."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import IterableDataset
 
-from valgap.seams.batches import LoadedBatch, as_class_index, find_images, read_batch
+from valgap.seams.batches import LoadedBatch, find_images, read_batch
 from valgap.seams.channel_change import KEPT, FirstImages
 from valgap.seams.datasets import length_of, safe_len
 from valgap.seams.fingerprints import Fingerprints
@@ -23,6 +23,7 @@ from valgap.seams.held_images import HeldImages
 from valgap.seams.inputs import InputCollector, LossCollector
 from valgap.seams.kept_inputs import InputKeeper
 from valgap.seams.kept_rows import RowKeeper
+from valgap.seams.labels_used import targets_of
 from valgap.seams.mixing import source_of
 from valgap.seams.open_batch import OpenBatch
 from valgap.seams.routes import Route
@@ -34,8 +35,6 @@ from valgap.seams.tracked import TrackedModel
 FLUSH_BYTES = 4 << 20
 FLUSH_SECONDS = 20.0
 MARKED = 256
-# The loss's target is looked for among the batch's tensors in so many batches of a pass: comparing waits for the device.
-KEY_BATCHES = 4
 MIXED_BATCHES = 2  # of a pass, whose images are looked for in those at the model
 # A batch begins a walk anew when this share of its samples has been in it.
 REPEATED_SHARE = 0.75
@@ -216,7 +215,7 @@ class Walk:
         if len(batch.shape) > 1:
             self.rows.made = True
             self.rows.add(logits if batch.loss_logits is None else None)
-        target = self._target(batch, target_keys)
+        target = targets_of(batch, self.dataset_id, target_keys)
         if target is None and self.loader_id < 0 and call is not None and call.gradient is not None:
             target = call.gradient.pulled_up()
             self.blind = True
@@ -238,37 +237,19 @@ class Walk:
         if logits is not None:
             self._bytes += logits.numel() * 4
 
-    def _target(self, batch: OpenBatch, target_keys: dict[int, str]) -> torch.Tensor | None:
-        candidates = batch.loaded.targets if batch.loaded is not None else {}
-        if batch.loss_target is not None:
-            if self.dataset_id not in target_keys and len(candidates) > 1 and batch.number < KEY_BATCHES:
-                for name, tensor in candidates.items():
-                    own = as_class_index(tensor, batch.size)
-                    if own is not None and torch.equal(own.cpu(), batch.loss_target.cpu()):
-                        target_keys[self.dataset_id] = target_keys[-1] = name
-                        break
-            return batch.loss_target
-        key: str | None = target_keys.get(self.dataset_id, target_keys.get(-1))
-        if key not in candidates:
-            whole = [k for k, t in candidates.items() if not t.is_floating_point()] or list(candidates)
-            key = whole[0] if whole else None
-        return as_class_index(candidates[key], batch.size) if key is not None else None
-
-    def labelled_by(self, current: OpenBatch, scores: torch.Tensor, target: Any) -> bool:
-        """Take the targets of a loss that is computed on the answers to all batches at once, ``current`` the last of them."""
+    def answers(self, current: OpenBatch) -> torch.Tensor | None:
+        """(N, C) scores of all batches of an evaluation so far, ``current`` the last; None where one is missing."""
         call = current.chosen()
-        answers = [*(r[1] for r in self._rows), call.logits if call is not None else None]
-        sizes = [*(r[0].size for r in self._rows), current.size]
-        index = as_class_index(target.detach(), len(scores)) if isinstance(target, torch.Tensor) else None
-        if index is None or self.backwards or sum(sizes) != len(scores) or any(a is None or a.ndim != 2 for a in answers):
-            return False
-        whole = torch.cat([a for a in answers if a is not None])
-        if whole.shape != scores.shape or not torch.equal(whole.argmax(1), scores.detach().argmax(1)):
-            return False  # the loss of something else
-        parts = index.clone().split(sizes)
+        parts = [*(r[1] for r in self._rows), call.logits if call is not None else None]
+        if self.backwards or any(p is None or p.ndim != 2 for p in parts):
+            return None
+        return torch.cat([p for p in parts if p is not None])
+
+    def label(self, current: OpenBatch, labels: torch.Tensor) -> None:
+        """These (N,) are the labels of all that it holds so far."""
+        parts = labels.split([*(r[0].size for r in self._rows), current.size])
         self._rows = [(r[0], r[1], part) for r, part in zip(self._rows, parts, strict=False)]
         current.loss_target = parts[-1]
-        return True
 
     @property
     def wants_flush(self) -> bool:

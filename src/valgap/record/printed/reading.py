@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from valgap.record.printed.found import Found, Line
 from valgap.record.printed.tokens import Token, tokens_of
-from valgap.record.printed.words import COUNTED, INDEXED, MODEL, Meaning, meaning_of, parts_of
+from valgap.record.printed.words import COUNTED, INDEXED, MODEL, TEST, TRAIN, VAL, Meaning, meaning_of, parts_of
 
 SEPARATORS = {",", ";", "|"}
 WRAPPERS = {"tensor", "float", "float32", "float64", "np.float32", "np.float64", "array", "round"}
 EPOCH = {"epoch", "epochs", "ep"}
 RIGHT = {"correct", "right", "correctly"}
+SIDES = TRAIN | VAL | TEST | {"set", "split"}
 PERCENT_WORDS = {"percent", "pct"}
 # After these, figures are of the plain model again.
 PLAIN_MODEL = {"student", "online", "raw", "plain", "base", "model"}
@@ -233,6 +234,13 @@ class _Reader:
             if after.metric or (self._percent_follows() and {w.lower() for w in [*words, *right]} & RIGHT):
                 said, words = after, [*words, *right]
                 said = said if said.metric else Meaning("accuracy", 1, said.side, said.kind)
+            elif (
+                said.side
+                and not (right or found.token.integer)
+                and self._percent_follows()
+                and all(p in SIDES for w in words for p in parts_of(w))
+            ):
+                said = Meaning("accuracy", 1, said.side)  # "val 45.2%": what else of validation is a share
         self._fill(found, said, words)
 
     def _fill(self, found: Found, said: Meaning, words: list[str]) -> None:

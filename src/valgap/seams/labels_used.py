@@ -1,0 +1,58 @@
+"""The labels that a program used: those of its loss, those that it compared its answers with, else those of its loader."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from valgap.seams.batches import as_class_index
+from valgap.seams.comparing import beside, predictions
+
+if TYPE_CHECKING:
+    from valgap.seams.open_batch import OpenBatch
+
+# The loss's target is looked for among the batch's tensors in so many batches of a pass: comparing waits for the device.
+KEY_BATCHES = 4
+
+
+def targets_of(batch: OpenBatch, dataset: int, keys: dict[int, str]) -> torch.Tensor | None:
+    """(N,) class indices of a finished batch; ``keys``, by data set, learns which tensor of a loader's batches holds them."""
+    if batch.loss_target is not None:
+        _learn_key(batch, batch.loss_target, dataset, keys)
+    if batch.target is not None:
+        return batch.target
+    candidates = batch.targets
+    key: str | None = keys.get(dataset, keys.get(-1))
+    if key not in candidates:
+        whole = [k for k, t in candidates.items() if not t.is_floating_point()] or list(candidates)
+        key = whole[0] if whole else None
+    return as_class_index(candidates[key], batch.size) if key is not None else None
+
+
+def _learn_key(batch: OpenBatch, used: torch.Tensor, dataset: int, keys: dict[int, str]) -> None:
+    if dataset in keys or len(batch.targets) < 2 or batch.number >= KEY_BATCHES:
+        return
+    for name, tensor in batch.targets.items():
+        own = as_class_index(tensor, batch.size)
+        if own is not None and torch.equal(own.cpu(), used.cpu()):
+            keys[dataset] = keys[-1] = name
+            return
+
+
+def label_by_loss(batch: OpenBatch, scores: torch.Tensor, target: Any) -> None:
+    """Take the targets of a loss that is computed on the answers to all batches at once, ``batch`` the last of them."""
+    index = as_class_index(target.detach(), len(scores)) if isinstance(target, torch.Tensor) else None
+    answers = batch.walk.answers(batch)
+    if index is None or answers is None or answers.shape != scores.shape:
+        return
+    if torch.equal(answers.argmax(1), scores.detach().argmax(1)):  # else it is the loss of something else
+        batch.walk.label(batch, index.clone())
+
+
+def label_by_comparison(batch: OpenBatch, one: torch.Tensor, other: torch.Tensor) -> None:
+    """Take what all answers at once, (N,) classes, are compared with: one of two tensors is the answers."""
+    answers = batch.walk.answers(batch)
+    index = beside(predictions(answers), one, other) if answers is not None and len(answers) == len(one) else None
+    if index is not None:
+        batch.walk.label(batch, index.clone())

@@ -1,0 +1,86 @@
+"""Labels that nothing shows but the program's own comparison of its answers with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import valgap
+from valgap.record.reader import read_record
+from valgap.types.record import RunRecord
+
+Evaluate = Callable[[nn.Module, torch.Tensor, torch.Tensor], object]
+
+
+def _by_slices(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> object:
+    return sum(int((net(x[i : i + 12]).argmax(1) == y[i : i + 12]).sum()) for i in range(0, len(x), 12))
+
+
+def _by_column(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> object:
+    answers = net(x).argmax(1, keepdim=True)
+    return answers.eq(y.view_as(answers)).float().mean()
+
+
+def _all_at_once(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> object:
+    return (torch.cat([net(part).argmax(1) for part in x.split(12)]) == y).float().mean()
+
+
+def _recorded(folder: Path, evaluate: Evaluate) -> tuple[RunRecord, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(90, 3, 8, 8, generator=draw), torch.arange(90) % 3
+    val_x, val_y = x[60:].clone(), y[60:].clone()
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    with valgap.watch(out=folder, closing=10) as record:
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        for _ in range(2):
+            net.train()
+            for index in torch.randperm(60, generator=draw).split(20):
+                loss = nn.functional.cross_entropy(net(x[index]), y[index])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            net.eval()
+            with torch.no_grad():
+                evaluate(net, val_x, val_y)
+    return read_record(record), val_y
+
+
+@pytest.mark.parametrize("evaluate", [_by_slices, _by_column, _all_at_once])
+def test_labels_are_what_the_answers_are_compared_with(tmp_path: Path, evaluate: Evaluate) -> None:
+    run, labels = _recorded(tmp_path / "r", evaluate)
+    for one in run.of_phase("validation"):
+        assert one.samples.target.tolist() == labels.tolist()
+        assert (one.samples.loss > 0).all()
+    assert run.closing is not None
+    again = run.closing.rescores["val_eval"]
+    assert sorted(again.target.tolist()) == sorted(labels.tolist()) and (again.loss > 0).all()
+
+
+def test_two_comparisons_that_differ_show_no_labels(tmp_path: Path) -> None:
+    def evaluate(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> object:
+        answers = net(x).argmax(1)
+        return (answers == y).float().mean(), (answers == (y + 1) % 3).float().mean()
+
+    run, _ = _recorded(tmp_path / "r", evaluate)
+    assert all((p.samples.target == -1).all() for p in run.of_phase("validation"))
+
+
+def test_a_comparison_of_something_else_shows_no_labels(tmp_path: Path) -> None:
+    def evaluate(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> object:
+        net(x)
+        return (y == (y + 1) % 3).sum()
+
+    run, _ = _recorded(tmp_path / "r", evaluate)
+    assert all((p.samples.target == -1).all() for p in run.of_phase("validation"))
+
+
+def test_the_comparison_is_as_it_was_afterwards(tmp_path: Path) -> None:
+    before = {name: name in torch.Tensor.__dict__ for name in ("__eq__", "eq")}
+    _recorded(tmp_path / "r", _by_slices)
+    assert before == {name: name in torch.Tensor.__dict__ for name in ("__eq__", "eq")}
+    assert hash(torch.zeros(1)) and (torch.zeros(2) == torch.zeros(2)).all()
