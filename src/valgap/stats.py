@@ -36,9 +36,12 @@ def paired_p_value(before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) 
     """
     gained = int((~before & after).sum())
     lost = int((before & ~after).sum())
-    if gained + lost == 0:
-        return 1.0
-    return min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
+    return min(1.0, 2 * binomial_tail(min(gained, lost), gained + lost))
+
+
+def binomial_tail(few: int, n: int) -> float:
+    """Probability of ``few`` or fewer heads in ``n`` tosses of a fair coin, 0..1; 1 for no toss."""
+    return float(bdtr(few, n, 0.5)) if n else 1.0
 
 
 def paired_difference(

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 import valgap
 from valgap.record.reader import read_record
+from valgap.reference import measuring
 from valgap.types.record import RunRecord
 
 Evaluate = Callable[[nn.Module, torch.Tensor, torch.Tensor], object]
@@ -84,3 +86,55 @@ def test_the_comparison_is_as_it_was_afterwards(tmp_path: Path) -> None:
     _recorded(tmp_path / "r", _by_slices)
     assert before == {name: name in torch.Tensor.__dict__ for name in ("__eq__", "eq")}
     assert hash(torch.zeros(1)) and (torch.zeros(2) == torch.zeros(2)).all()
+
+
+class _Crops(Dataset[tuple[torch.Tensor, int]]):
+    """Images of five views each: class c is bright in channel c, some views more than others."""
+
+    def __init__(self, n: int, views: int) -> None:
+        draw = torch.Generator().manual_seed(n)
+        self.y = torch.arange(n) % 3
+        self.x = 0.3 * torch.randn(n, views, 3, 8, 8, generator=draw)
+        self.x[torch.arange(n), :, self.y] += 1.0
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        x = self.x[i]
+        return (x if len(x) > 1 else x[0]), int(self.y[i])
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_views_are_one_image_and_their_answers_may_be_put_together_wrongly(tmp_path: Path, sound: bool) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    train, val = DataLoader(_Crops(60, 1), 20, shuffle=True), DataLoader(_Crops(48, 5), 16)
+    with valgap.watch(out=tmp_path / "r", closing=10) as record:
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        for _ in range(2):
+            net.train()
+            for x, y in train:
+                loss = nn.functional.cross_entropy(net(x), y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            net.eval()
+            right = 0
+            with torch.no_grad():
+                for x, y in val:
+                    n, views = x.shape[:2]
+                    scores = net(x.view(-1, 3, 8, 8)).softmax(1)
+                    scores = scores.view(n, views, -1).mean(1) if sound else scores.view(views, n, -1).mean(0)
+                    right += int((scores.argmax(1) == y).sum())
+            print(f"val acc {right / 48:.4f}")
+    run = read_record(record)
+    last = run.last_validation
+    assert last is not None and last.samples.target.tolist() == [i % 3 for i in range(48)]
+    assert last.own is not None and last.own.images == 48 and last.own.right == right
+    assert run.closing is not None and len(run.closing.rescores["val_eval"]) == 48
+    found = measuring.compare(run)
+    assert found.verdict == ("sound" if sound else "at fault")
+    if not sound:
+        assert found.points is not None
+        assert found.points.value == pytest.approx(100 * (last.samples.accuracy - right / 48))

@@ -10,9 +10,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from valgap.checks.printed_accuracy import Told, other_series, other_truths, told
-from valgap.types import Compared, Evidence, Measured, Pass, RunRecord
+from valgap.stats import binomial_tail
+from valgap.types import Compared, Evidence, Measured, OwnAnswers, Pass, RunRecord
 
 LEAST_POINTS = 3.0
+# Own answers are judged on so many images, and where the loss is no chance: averages over views, over models go either way.
+FEWEST_IMAGES = 40
+BY_CHANCE = 1e-4
 SURE = 0.85
 FEWEST = 2
 # A run that was cut short on purpose prints once: then the one number must be this far off, in points.
@@ -27,6 +31,9 @@ def compare(run: RunRecord) -> Compared:
     passes = [p for p in run.of_phase("validation") if p.samples.answered]
     if not passes:
         return Compared("unknown", "", missing="a validation pass with labels and answers")
+    own = _own_answers(passes)
+    if own is not None:
+        return own
     series = told(run, "accuracy")
     if not series:
         return Compared("unknown", "", missing="a printed validation accuracy")
@@ -56,6 +63,33 @@ def compare(run: RunRecord) -> Compared:
     said = f"the script prints {printed:.1%} for validation; the argmax of its logits gives {one.samples.accuracy:.1%}"
     remedy = "compare logits.argmax(1) with the targets, over classes and not over the batch; count over all images, divide once"
     return Compared("at fault", said, points, None, SURE, facts, remedy)
+
+
+def _own_answers(passes: list[Pass]) -> Compared | None:
+    """At fault where the program's own answers, not those of the largest scores, are wrong far more often, in every pass."""
+    seen = [p.own for p in passes if p.own is not None and p.own.images >= FEWEST_IMAGES]
+    if not seen or any(_lost(o) < LEAST_POINTS for o in seen):
+        return None
+    last = seen[-1]
+    if binomial_tail(last.only_own, last.only_own + last.only_scores) > BY_CHANCE:
+        return None
+    error = 196 * np.sqrt(last.only_own + last.only_scores) / last.images
+    points = Measured(_lost(last), _lost(last) - error, _lost(last) + error)
+    mine, theirs = last.right / last.images, last.scores_right / last.images
+    said = (
+        f"the answers that the script counts are right for {mine:.1%} of the images; the argmax of its logits is for {theirs:.1%}"
+    )
+    facts = (
+        Evidence("images for which the script's answer is not the argmax of the logits", last.differ, 0, "images", last.images),
+        Evidence("right by the script's own answers, and by the argmax of the logits", mine, theirs, "", last.images),
+    )
+    remedy = "take the answers as logits.argmax(1); where several views of an image are averaged, average those of one image"
+    return Compared("at fault", said, points, None, SURE, facts, remedy)
+
+
+def _lost(own: OwnAnswers) -> float:
+    """Points."""
+    return 100 * (own.scores_right - own.right) / own.images
 
 
 def _not_explained(run: RunRecord, numbers: list[Told]) -> list[tuple[Told, Pass]]:

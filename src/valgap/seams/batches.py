@@ -88,6 +88,14 @@ class LoadedBatch:
         alive = (ref() for ref, _ in self.images)
         return any(t is not None and t.untyped_storage().data_ptr() == own for t in alive)
 
+    def views_of(self, images: torch.Tensor) -> int:
+        """How many rows of ``images`` (N * K, C, H, W) are one image of this batch: its crops, loaded as (N, K, C, H, W)."""
+        if images.ndim != 4 or not self.size or images.shape[0] <= self.size or images.shape[0] % self.size:
+            return 1
+        views = images.shape[0] // self.size
+        crops = (ref() for ref, _ in self.images)
+        return views if any(t is not None and t.shape == (self.size, views, *images.shape[1:]) for t in crops) else 1
+
     def marks(self) -> list[Any]:
         """What tells its samples from others of the same walk; nothing where that is not known."""
         if self.row is not None:
@@ -159,6 +167,13 @@ def as_class_index(target: torch.Tensor, n: int) -> torch.Tensor | None:
     if target.ndim != 1:
         return None
     return target.round().long() if target.is_floating_point() else target.long()
+
+
+def of_each_image(logits: torch.Tensor | None, views: int) -> torch.Tensor | None:
+    """(N, C) or (N,) the mean over the views of each image, whose rows stand together, of scores (N * views, ...)."""
+    if logits is None or views == 1:
+        return logits
+    return logits.reshape(-1, views, *logits.shape[1:]).mean(1)
 
 
 def as_two_columns(logits: torch.Tensor, probabilities: bool) -> torch.Tensor:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # The loss's target is looked for among the batch's tensors in so many batches of a pass: comparing waits for the device.
 KEY_BATCHES = 4
+MAX_COMPARED = 4  # of a batch: what compares more looks at parts of it
 
 
 def targets_of(batch: OpenBatch, dataset: int, keys: dict[int, str]) -> torch.Tensor | None:
@@ -43,16 +44,22 @@ def _learn_key(batch: OpenBatch, used: torch.Tensor, dataset: int, keys: dict[in
 def label_by_loss(batch: OpenBatch, scores: torch.Tensor, target: Any) -> None:
     """Take the targets of a loss that is computed on the answers to all batches at once, ``batch`` the last of them."""
     index = as_class_index(target.detach(), len(scores)) if isinstance(target, torch.Tensor) else None
-    answers = batch.walk.answers(batch)
+    answers = batch.walk.answers(batch) if batch.walk.size_with(batch) == len(scores) else None
     if index is None or answers is None or answers.shape != scores.shape:
         return
     if torch.equal(answers.argmax(1), scores.detach().argmax(1)):  # else it is the loss of something else
         batch.walk.label(batch, index.clone())
 
 
-def label_by_comparison(batch: OpenBatch, one: torch.Tensor, other: torch.Tensor) -> None:
-    """Take what all answers at once, (N,) classes, are compared with: one of two tensors is the answers."""
+def compare(batch: OpenBatch, one: torch.Tensor, other: torch.Tensor) -> None:
+    """The program held these (N,) against each other: one of them may be its answers to the batch, or to all so far."""
+    if len(one) == batch.size:
+        if len(batch.compared) < MAX_COMPARED:
+            batch.compared.append((one.long().clone(), other.long().clone()))
+        return
+    if len(one) < batch.size or batch.target is not None or batch.targets or batch.walk.size_with(batch) != len(one):
+        return
     answers = batch.walk.answers(batch)
-    index = beside(predictions(answers), one, other) if answers is not None and len(answers) == len(one) else None
+    index = beside(predictions(answers), one, other) if answers is not None else None
     if index is not None:
         batch.walk.label(batch, index.clone())

@@ -49,7 +49,9 @@ class OpenBatch:
     calls: list[Call] = field(default_factory=list)
     loss_logits: torch.Tensor | None = None
     loss_target: torch.Tensor | None = None
-    compared: list[torch.Tensor] = field(default_factory=list)  # what its answers were held against, (N,) each
+    # Whole numbers (N,) that the program held against each other.
+    compared: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    views: int = 1  # so many rows at the model are one image
     loss_name: str = ""
     steps_before: int = 0  # optimizer steps of its walk when it was opened
     shape: tuple[int, ...] = ()  # of one image
@@ -83,20 +85,15 @@ class OpenBatch:
         """What its loader gave that may be its labels, by their key in the batch."""
         return self.loaded.targets if self.loaded is not None else {}
 
-    def compare(self, one: torch.Tensor, other: torch.Tensor) -> None:
-        """The program held these whole numbers, (N,) each, against each other: one of them may be its answers."""
-        call = self.chosen()
-        label = beside(predictions(call.logits), one, other) if call is not None and call.logits is not None else None
-        if label is not None:
-            self.compared.append(label.clone())
-
     @property
     def target(self) -> torch.Tensor | None:
         """(N,) its labels as the program used them: a loss's, else the one thing that its answers were held against."""
-        if self.loss_target is not None or not self.compared:
+        call = self.chosen() if self.loss_target is None and self.compared and not self.targets else None
+        if call is None or call.logits is None:
             return self.loss_target
-        first, *more = self.compared
-        return first if all(torch.equal(first, m) for m in more) else None
+        answers = predictions(call.logits)
+        against = [label for one, other in self.compared if (label := beside(answers, one, other)) is not None]
+        return against[0] if against and all(torch.equal(against[0], a) for a in against[1:]) else None
 
     @property
     def with_gradients(self) -> bool:

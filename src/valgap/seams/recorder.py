@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from valgap.record.writer import RecordWriter
-from valgap.seams.batches import as_class_index, find_images, find_logits, logit_heads, tensors_in
+from valgap.seams.batches import as_class_index, find_images, find_logits, logit_heads, of_each_image, tensors_in
 from valgap.seams.described import loader_settings, own_loader
 from valgap.seams.fingerprints import Chosen
 from valgap.seams.inner_calls import InnerCalls, core_of
 from valgap.seams.inputs import fingerprint, is_sampled, miniatures
 from valgap.seams.known_models import KnownModels
-from valgap.seams.labels_used import label_by_comparison, label_by_loss
+from valgap.seams.labels_used import compare, label_by_loss
 from valgap.seams.logit_gradients import LogitGradient
 from valgap.seams.mixing import mixed_of
 from valgap.seams.open_batch import Call, OpenBatch
@@ -173,8 +173,9 @@ class Recorder:
         if working:
             call.model.called = (call.model.called or set()) | {id(m) for m in working}
             call.model.note_strays(module, working)
-        heads = logit_heads(output, batch.size)
-        logits = find_logits(output, batch.size, call.model.head)
+        rows = batch.size * batch.views
+        heads = logit_heads(output, rows)
+        logits = of_each_image(find_logits(output, rows, call.model.head), batch.views)
         if inner:
             scores = logits if logits is not None else next((e[1][0] for e in waiting or [] if e[1]), self._inside_loss)
             self._narrow(call.model, module, core_of(inner, scores))
@@ -240,14 +241,16 @@ class Recorder:
             if grad_enabled:
                 self._states.training_begins(tracked)
         self._start(tracked, grad_enabled)
+        rows, views = images, loaded.views_of(images) if not grad_enabled else 1
+        walk.views, images = views, images[views - 1 :: views]
         size, shape = int(images.shape[0]), tuple(images.shape[1:])
-        self._current = OpenBatch(walk, walk.num_batches, size, loaded, fingerprint(images), shape=shape)
+        self._current = OpenBatch(walk, walk.num_batches, size, loaded, fingerprint(images), shape=shape, views=views)
         self._current.steps_before = walk.steps
         if grad_enabled and loaded.source is not None and not loaded.holds(images):
             self._current.mixed = mixed_of(loaded.source, images)
         self.work += size * (LEARNING_WORK if grad_enabled else 1)
         walk.traced.begin(walk.num_batches if self._chosen.next(grad_enabled) else None, images)
-        self._call(self._current, tracked, images, grad_enabled)
+        self._call(self._current, tracked, rows, grad_enabled)
         if walk.num_batches == 0 and not tracked.modes()[0]:
             self._current.images = images[:KEPT_IMAGES].detach().clone()
             self._current.functions = functions_given(images)
@@ -371,18 +374,15 @@ class Recorder:
             call.requires_grad = call.requires_grad or logits.requires_grad
 
     @property
-    def lacks_labels(self) -> bool:
-        """Whether the open batch is evaluated and neither its loader nor a loss has shown its labels."""
-        batch = self._current
-        return batch is not None and batch.loss_target is None and not batch.with_gradients and not batch.targets
+    def evaluating(self) -> bool:
+        """Whether a batch is open of which nothing is learnt."""
+        return self._current is not None and not self._current.with_gradients
 
     def compared(self, one: torch.Tensor, other: torch.Tensor) -> None:
-        """The program held these whole numbers, (N,) each, against each other."""
+        """The program held as many whole numbers against each other, one or more batches of them."""
         batch = self._current
-        if batch is not None and len(one) == batch.size:
-            batch.compare(one, other)
-        elif batch is not None and len(one) > batch.size:
-            label_by_comparison(batch, one, other)
+        if batch is not None:
+            compare(batch, one.reshape(-1), other.reshape(-1))
 
     def _loss_call(self, batch: OpenBatch, logits: torch.Tensor) -> Call | None:
         """The call whose output went into a loss; None where that cannot be told."""

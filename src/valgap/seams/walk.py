@@ -16,6 +16,7 @@ from torch.utils.data import IterableDataset
 
 from valgap.seams.batches import LoadedBatch, find_images, read_batch
 from valgap.seams.channel_change import KEPT, FirstImages
+from valgap.seams.comparing import AnswersCompared, predictions
 from valgap.seams.datasets import length_of, safe_len
 from valgap.seams.fingerprints import Fingerprints
 from valgap.seams.gradient_log import GradientLog
@@ -106,6 +107,8 @@ class Walk:
         self.fingerprints: dict[int, float] = {}  # of a few samples, for the closing measurements
         self.learned = False  # whether its images, from no loader, are those that a training was given
         self.blind = False  # whether nothing but the gradients tells the targets
+        self.own = AnswersCompared()
+        self.views = 1  # so many rows at the model are one image
         self.outputs = 0  # columns of the last scores; 0 unknown
         self.routes: dict[int, Route] = {}  # model id -> how its first batch came to its logits
 
@@ -237,6 +240,10 @@ class Walk:
         if logits is not None:
             self._bytes += logits.numel() * 4
 
+    def size_with(self, current: OpenBatch) -> int:
+        """Images of all batches that wait, and of the ``current`` one."""
+        return sum(r[0].size for r in self._rows) + current.size
+
     def answers(self, current: OpenBatch) -> torch.Tensor | None:
         """(N, C) scores of all batches of an evaluation so far, ``current`` the last; None where one is missing."""
         call = current.chosen()
@@ -280,6 +287,7 @@ class Walk:
             "gradient": self.gradients.result(),
             "mix": self.gradients.mix(),
             "outputs": self.outputs,
+            "own": self.own.result(),
         }
         self.part += 1
         self.new_sizes, self.step_rows = [], []
@@ -308,6 +316,9 @@ class Walk:
             columns["fingerprint"].append(
                 marks.float().cpu().numpy() if marks is not None else np.full(batch.size, np.nan, np.float32)
             )
+        for one, scores_of, labels in self._rows if not self.backwards else ():
+            if one.compared and scores_of is not None and labels is not None:
+                self.own.add(one.compared, labels.long(), predictions(scores_of))
         # Batches of one kind are scored as one: a small model's answers take less time than so many calls.
         for _, alike in itertools.groupby(self._rows, _kind_of):
             rows = list(alike)

@@ -146,6 +146,18 @@ class MixStats:
 
 
 @dataclass(frozen=True)
+class OwnAnswers:
+    """What an evaluation took for its answers, where it compared them with its labels, beside the argmax of its scores."""
+
+    images: int
+    differ: int  # of these, those for which the two are not the same class
+    right: int  # by the program's own answers
+    scores_right: int  # by the argmax of the scores
+    only_own: int  # right where the other is wrong
+    only_scores: int
+
+
+@dataclass(frozen=True)
 class StepTable:
     """Per optimizer step of a training pass, in order."""
 
@@ -212,6 +224,7 @@ class Pass:
     state: int  # position in RunRecord.states of the snapshot at its end, -1 if none
     gradient: GradientStats | None = None  # None: none was seen at the logits
     mix: MixStats | None = None  # None: no mixed images were seen beside what was asked for them
+    own: OwnAnswers | None = None  # None: it compared no answers with labels where it can be seen
     processes: int = 1  # that shared it; `samples` then holds each known sample of theirs once
     repeated: int = 0  # samples left out of `samples` because another process, or padding, had shown them before
     # Seconds of it that went into "loading" (waiting for batches), "forward", "backward" (to the step) and "step", as the
