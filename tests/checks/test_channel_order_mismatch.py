@@ -49,6 +49,13 @@ def test_sound_and_another_light_are_silent() -> None:
     assert quiet(CHECK.detect(near))  # statistics alone are a hint, no more
 
 
+def test_colours_that_fit_as_they_are_outweigh_a_gain() -> None:
+    """A network that was hardly trained answered 10 points better on reversed channels, by luck."""
+    same = with_phase(with_phase(healthy(), "train", inputs=coloured(8.0)), "validation", inputs=coloured(8.0))
+    seen = {"val_eval": samples(IDS, 0.4), "val_flipped_channels": samples(IDS, 0.7)}
+    assert isinstance(CHECK.detect(rescored(same, **seen)), Clear)
+
+
 def test_colours_far_outside_need_no_significant_gain() -> None:
     case = turned(8.0)
     seen = {"val_eval": samples(IDS, 0.8), "val_flipped_channels": samples(IDS, 0.82)}

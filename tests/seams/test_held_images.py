@@ -56,7 +56,7 @@ def test_the_last_passes_are_read_again(changed: str, tmp_path: Path) -> None:
 
 
 def test_nothing_is_said_of_images_without_labels(tmp_path: Path) -> None:
-    unlabelled = "(net(vx[i : i + 10]).argmax(1) == vy[i : i + 10]).sum().item()"
+    unlabelled = "(net(vx[i : i + 10]).argmax(1).numpy() == vy[i : i + 10].numpy()).sum()"
     (tmp_path / "train.py").write_text(PROGRAM.replace("VALIDATED", unlabelled))
     done = forked(["-m", "valgap.cli", "run", "--out", "r", "--closing", "10", "train.py"], tmp_path)
     assert done.returncode == 0, done.stderr

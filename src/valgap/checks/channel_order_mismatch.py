@@ -55,7 +55,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         measured = (gain.evidence("val accuracy gained by reversing the channels"),)
     table = case.run.closing.rescores.get("val_flipped_channels") if case.run.closing is not None else None
     able = table is not None and beats_guess(table) and has_learnt(case.run)
-    significant = gain is not None and gain.value > 0 and gain.p_value < P_VALUE and able
+    # Colours that fit as they are, and are far off when reversed, are stronger evidence than a gain on some hundred images.
+    fits = turned > max(SPREAD, DECISIVE * straight)
+    significant = gain is not None and gain.value > 0 and gain.p_value < P_VALUE and able and not fits
     looks_swapped = straight > SPREAD and turned < straight / 2
     # The re-score may be too small a sample for so small an effect, or cannot be made where images come one by one and without
     # a loader; the colours are not. A loss speaks against it all the same.

@@ -17,6 +17,8 @@ LEAST_POINTS = 3.0
 # Own answers are judged on so many images, and where the loss is no chance: averages over views, over models go either way.
 FEWEST_IMAGES = 40
 BY_CHANCE = 1e-4
+# Sound averages leave most answers as they are.
+MUCH, BY_CHANCE_WHERE_MUCH_DIFFERS = 0.25, 0.02
 SURE = 0.85
 FEWEST = 2
 # A run that was cut short on purpose prints once: then the one number must be this far off, in points.
@@ -71,7 +73,8 @@ def _own_answers(passes: list[Pass]) -> Compared | None:
     if not seen or any(_lost(o) < LEAST_POINTS for o in seen):
         return None
     last = seen[-1]
-    if binomial_tail(last.only_own, last.only_own + last.only_scores) > BY_CHANCE:
+    chance = BY_CHANCE if last.differ < MUCH * last.images else BY_CHANCE_WHERE_MUCH_DIFFERS
+    if binomial_tail(last.only_own, last.only_own + last.only_scores) > chance:
         return None
     error = 196 * np.sqrt(last.only_own + last.only_scores) / last.images
     points = Measured(_lost(last), _lost(last) - error, _lost(last) + error)

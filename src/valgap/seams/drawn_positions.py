@@ -33,9 +33,12 @@ class DrawnPositions:
             found = self._used
         self._images = weakref.ref(images)
         self._used = found
-        if found is None or found.indices is None or len(found.indices) != len(images):
+        if found is None or found.indices is None:
             return None
-        return found.walk.dataset, found.indices
+        views = found.views_of(images)
+        if len(found.indices) * views != len(images):
+            return None
+        return found.walk.dataset, [i for i in found.indices for _ in range(views)]
 
 
 @dataclass(frozen=True, eq=False)

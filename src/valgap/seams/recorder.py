@@ -242,7 +242,7 @@ class Recorder:
                 self._states.training_begins(tracked)
         self._start(tracked, grad_enabled)
         rows, views = images, loaded.views_of(images) if not grad_enabled else 1
-        walk.views, images = views, images[views - 1 :: views]
+        walk.views, images = views, images[views - 1 :: views] if views > 1 else images
         size, shape = int(images.shape[0]), tuple(images.shape[1:])
         self._current = OpenBatch(walk, walk.num_batches, size, loaded, fingerprint(images), shape=shape, views=views)
         self._current.steps_before = walk.steps

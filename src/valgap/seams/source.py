@@ -67,8 +67,9 @@ class Source:
         fixed = dataset is loader.dataset and (self.in_order or found is None or not any(s.random for s in found.steps))
         same = walk is not None and walk.dataset_id == dataset_id and check_inputs and fixed
         self._seen = getattr(walk, "fingerprints", {}) if same else {}
-        # Where several views of each image are tried, the last one stands for it: the middle of five crops.
-        self._views = getattr(walk, "views", 1) if walk is not None and walk.dataset_id == dataset_id else 1
+        # Where several views of each image are tried, the last one stands for it: the middle of five crops. Training images
+        # through the same transform have as many.
+        self._crops = getattr(walk, "views", 1) > 1
         self._ids = dataset.ids if isinstance(dataset, HeldImages) else recorder.samples.ids.get(dataset_id)
 
     def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, Any]]:
@@ -90,7 +91,7 @@ class Source:
             images = find_images(batch)
             if images is None:
                 raise CannotBeReadError("the loader's batches hold no images")
-            images = images[:, -1] if self._views > 1 else images
+            images = images[:, -1] if self._crops and images.ndim == 5 else images
             places = self.order[start : start + len(images)]
             start += len(images)
             target = self._target(read_batch(None, places, batch), len(images))
