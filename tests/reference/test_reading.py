@@ -116,6 +116,14 @@ def test_what_training_alone_does_at_random_is_augmentation_until_it_is_too_much
     assert told.compared("read_train").verdict == "sound"
 
 
+def test_a_program_that_answers_better_than_a_probe_on_the_files_was_taught_enough(tmp_path: Path) -> None:
+    """Noise and holes at random ruin a picture for the probe's network, and not for the one that learns from them."""
+    run, images = run_on(tmp_path, scattered, as_it_is)
+    right = [replace(p, samples=replace(p.samples, prediction=p.samples.target)) for p in run.passes]
+    assert Stages(run, images).compared("read_train").verdict == "at fault"
+    assert Stages(replace(run, passes=tuple(right)), images).compared("read_train").verdict == "sound"
+
+
 def test_sound_reading_is_silent(tmp_path: Path) -> None:
     stages = Stages(*run_on(tmp_path, neighbours, as_it_is))
     assert {stages.compared(s).verdict for s in ("read_train", "read_val", "pair", "draw")} == {"sound"}
