@@ -139,3 +139,40 @@ def test_views_are_one_image_and_their_answers_may_be_put_together_wrongly(tmp_p
     if not sound:
         assert found.points is not None
         assert found.points.value == pytest.approx(100 * (last.samples.accuracy - right / 48))
+
+
+class _Margin(nn.Module):
+    """Scores from which a margin is taken at the label, where one is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Linear(16, 3, bias=False)
+
+    def forward(self, rows: torch.Tensor, label: torch.Tensor | None = None) -> torch.Tensor:
+        scores: torch.Tensor = self.weight(rows)
+        return scores if label is None else scores - 20 * nn.functional.one_hot(label, 3)
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_network_that_is_given_the_labels_of_validation(tmp_path: Path, sound: bool) -> None:
+    torch.manual_seed(0)
+    neck, margin = nn.Sequential(nn.Flatten(), nn.Linear(192, 16)), _Margin()
+    train, val = DataLoader(_Crops(60, 1), 20, shuffle=True), DataLoader(_Crops(48, 1), 16)
+    with valgap.watch(out=tmp_path / "r", closing=10) as record:
+        optimizer = torch.optim.SGD([*neck.parameters(), *margin.parameters()], 0.1)
+        for _ in range(4):
+            neck.train()
+            for x, y in train:
+                loss = nn.functional.cross_entropy(margin(neck(x), y), y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            neck.eval()
+            with torch.no_grad():
+                for x, y in val:
+                    nn.functional.cross_entropy(margin(neck(x)) if sound else margin(neck(x), y), y)
+    run = read_record(record)
+    found = measuring.compare(run)
+    assert (found.verdict == "at fault") != sound
+    if not sound:
+        assert "given the labels" in found.summary and found.points is not None and found.points.value > 10

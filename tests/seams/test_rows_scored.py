@@ -36,3 +36,25 @@ def test_scored_training_rows_and_validation_rows_are_two_passes(tmp_path: Path)
     assert run.closing is not None and len(run.closing.rescores["val_eval"]) == 30
     last = run.last_validation
     assert last is not None and last.index == run.passes[-1].index
+
+
+def test_training_on_images_and_validation_on_features_made_once(tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(90, 3, 8, 8, generator=draw), torch.arange(90) % 3
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 16)).requires_grad_(False)
+    head = nn.Linear(16, 3)
+    with valgap.watch(out=tmp_path / "r", closing=10) as folder:
+        rows = body(x[60:])
+        optimizer = torch.optim.SGD(head.parameters(), 0.1)
+        for _ in range(3):
+            for index in torch.randperm(60, generator=draw).split(20):
+                loss = nn.functional.cross_entropy(head(body(x[:60][index])), y[:60][index])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            with torch.no_grad():
+                nn.functional.cross_entropy(head(rows), y[60:])
+    closing = read_record(folder).closing
+    assert closing is not None and "rescores" not in closing.skipped
+    assert len(closing.rescores["val_eval"]) == 30 and "features" in closing.skipped["train_eval"]

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from valgap.checks.printed_accuracy import Told, other_series, other_truths, told
-from valgap.stats import binomial_tail
-from valgap.types import Compared, Evidence, Measured, OwnAnswers, Pass, RunRecord
+from valgap.stats import binomial_tail, paired_difference
+from valgap.types import Compared, Evidence, Measured, OwnAnswers, Pass, RunRecord, same_samples
 
 LEAST_POINTS = 3.0
 # Own answers are judged on so many images, and where the loss is no chance: averages over views, over models go either way.
@@ -33,7 +33,7 @@ def compare(run: RunRecord) -> Compared:
     passes = [p for p in run.of_phase("validation") if p.samples.answered]
     if not passes:
         return Compared("unknown", "", missing="a validation pass with labels and answers")
-    own = _own_answers(passes)
+    own = _by_labels(run, passes[-1]) or _own_answers(passes)
     if own is not None:
         return own
     series = told(run, "accuracy")
@@ -65,6 +65,23 @@ def compare(run: RunRecord) -> Compared:
     said = f"the script prints {printed:.1%} for validation; the argmax of its logits gives {one.samples.accuracy:.1%}"
     remedy = "compare logits.argmax(1) with the targets, over classes and not over the batch; count over all images, divide once"
     return Compared("at fault", said, points, None, SURE, facts, remedy)
+
+
+def _by_labels(run: RunRecord, last: Pass) -> Compared | None:
+    """At fault where validation's logits were made with the labels, and are others without them."""
+    closing = run.closing
+    plain = closing.rescores.get("val_eval") if closing is not None and "labels_given" in closing.numbers else None
+    if plain is None:
+        return None
+    here, there = same_samples(last.samples, plain)
+    value, low, high = (100 * v for v in paired_difference(last.samples.correct[here], plain.correct[there]))
+    if abs(value) < LEAST_POINTS:
+        return None
+    mine, theirs = last.samples.correct[here].mean(), plain.correct[there].mean()
+    said = f"at validation the network is given the labels with the images: {mine:.1%} are right with them, {theirs:.1%} without"
+    facts = (Evidence("val accuracy of the logits made with the labels, and without", float(mine), float(theirs), "", len(here)),)
+    remedy = "call the network without labels when it is evaluated: a margin or a mixture is for training"
+    return Compared("at fault", said, Measured(value, low, high), None, SURE, facts, remedy)
 
 
 def _own_answers(passes: list[Pass]) -> Compared | None:

@@ -116,7 +116,10 @@ class ClosingMeasurements:
         for root in model.roots():
             root.eval()
         same = facts["model"] is model and facts["state"] == state_digest(*model.snapshot())
-        return model.route.settle(same)
+        reason = model.route.settle(same)
+        if model.route.by_labels:
+            self.attempts.numbers("labels_given", lambda: {"labels_given": 1.0})
+        return reason
 
     def rescore_under(self, acts: Sequence[Act]) -> None:
         """Score the last validation data as the program did, then under each act: tables ``own`` and ``under 0``, ...
@@ -251,6 +254,9 @@ class ClosingMeasurements:
         train_loader, train_facts = self.recorder.last.train
         if train_loader is None:
             attempts.skip("train_eval", "no loader gave the training images, and they are too many to be held")
+            return
+        if train_facts["walk"].inputs.result() is not None and self.recorder.last.eval[1]["walk"].inputs.result() is None:
+            attempts.skip("train_eval", "training gave the model images, validation features that were made of its images once")
             return
         as_read = functools.partial(self._probe, rescoring, head, "train_augmented", train_loader, train_loader.dataset, of_val)
         if isinstance(train_loader.dataset, HeldImages) and train_loader.dataset.changes:

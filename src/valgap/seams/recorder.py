@@ -11,14 +11,15 @@ import numpy as np
 import torch
 
 from valgap.record.writer import RecordWriter
-from valgap.seams.batches import as_class_index, find_images, find_logits, logit_heads, of_each_image, tensors_in
+from valgap.seams.batches import find_images, find_logits, logit_heads, of_each_image, tensors_in
 from valgap.seams.described import loader_settings, own_loader
 from valgap.seams.fingerprints import Chosen
 from valgap.seams.inner_calls import InnerCalls, core_of
 from valgap.seams.inputs import fingerprint, is_sampled, miniatures
 from valgap.seams.known_models import KnownModels
-from valgap.seams.labels_used import compare, label_by_loss
+from valgap.seams.labels_used import compare
 from valgap.seams.logit_gradients import LogitGradient
+from valgap.seams.losses_taken import take_loss
 from valgap.seams.mixing import mixed_of
 from valgap.seams.open_batch import Call, OpenBatch
 from valgap.seams.pass_writer import PassWriter
@@ -346,32 +347,10 @@ class Recorder:
         if self._deferred is not None:
             self._deferred.append((name, args, kwargs, value))
             return
-        batch = self._current
-        logits = args[0] if args else kwargs.get("input")
-        target = args[1] if len(args) > 1 else kwargs.get("target")
-        if batch is None or not isinstance(logits, torch.Tensor) or logits.ndim not in (1, 2):
-            return
-        if len(logits) != batch.size:
-            # Episodes: some rows are compared with what others of the batch gave.
-            batch.elsewhere |= logits.requires_grad and logits.ndim == 2 and name in ("cross_entropy", "nll_loss")
-            if logits.ndim == 2 and len(logits) > batch.size and batch.loss_target is None:
-                label_by_loss(batch, logits, target)
-            return
-        if name in ("mse_loss", "kl_div") or (logits.ndim == 2 and name == "cross_entropy" and logits.shape[1] < 2):
-            return
-        if batch.loss_logits is not None:
-            batch.walk.loss.calls += 1
-            return
-        batch.walk.loss.add(name, logits, target, {"weight": args[2] if len(args) > 2 else None, **kwargs}, batch.number)
-        index = as_class_index(target.detach(), batch.size) if isinstance(target, torch.Tensor) else None
-        batch.loss_name = name
-        batch.loss_logits = logits.detach().clone()
-        if index is not None:
-            batch.loss_target = index.clone()
-        batch.loss_call = self._loss_call(batch, logits)
-        call = batch.chosen()
-        if call is not None:
-            call.requires_grad = call.requires_grad or logits.requires_grad
+        batch, call = self._current, self._open_call
+        logits = take_loss(batch, call, name, args, kwargs) if batch is not None else None
+        if call is not None and logits is not None:
+            self._inside_loss = logits
 
     @property
     def evaluating(self) -> bool:
@@ -383,18 +362,6 @@ class Recorder:
         batch = self._current
         if batch is not None:
             compare(batch, one.reshape(-1), other.reshape(-1))
-
-    def _loss_call(self, batch: OpenBatch, logits: torch.Tensor) -> Call | None:
-        """The call whose output went into a loss; None where that cannot be told."""
-        if self._open_call is not None:
-            self._inside_loss = logits
-            return self._open_call
-        call = batch.calls[0] if len(batch.calls) == 1 else None
-        if call is None:
-            call = next((c for c in reversed(batch.calls) if c.trace is not None and c.trace.gave(logits)), None)
-        if call is not None and call.model.head is None:
-            call.model.head = next((k for k, t in call.heads.items() if t is logits), None)
-        return call
 
     def loss_scaled(self, loss: Any) -> None:
         """A GradScaler is about to scale this loss."""

@@ -12,7 +12,7 @@ import dis
 import itertools
 import types
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -58,10 +58,16 @@ class Given:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     holder: nn.Module | None = None  # the module whose modes matter
+    # The same with the labels that it was given beside the images, of the first few; None where it was given none.
+    labelled: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     def __call__(self, images: torch.Tensor) -> Any:
         """Call it again on other images."""
         return self.call(*_filled(self.args, images), **_filled(self.kwargs, images))
+
+    def with_labels(self) -> Given:
+        """The call as it was, with the labels of the few images that are kept."""
+        return replace(self, args=self.labelled[0], kwargs=self.labelled[1]) if self.labelled is not None else self
 
 
 def given(call: Callable[..., Any], args: Any, kwargs: Any, images: torch.Tensor, holder: nn.Module | None = None) -> Given:
@@ -70,7 +76,22 @@ def given(call: Callable[..., Any], args: Any, kwargs: Any, images: torch.Tensor
     while kept and kept[-1] is None:
         kept.pop()
     named = {k: v for k, v in _emptied(dict(kwargs), images).items() if v is not None or kwargs[k] is None}
-    return Given(call, tuple(kept), named, holder)
+    return Given(call, tuple(kept), named, holder, _labelled(args, kwargs, images))
+
+
+def _labelled(args: Any, kwargs: Any, images: torch.Tensor) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """What a call was given, with the labels beside the images, whole numbers (N,), cut to the first few; None without any."""
+    labels = [v for v in (*args, *kwargs.values()) if _is_label(v, len(images))]
+    if not labels:
+        return None
+    few = {id(v): v[:KEPT_IMAGES].detach().clone() for v in labels}
+    places = tuple(few.get(id(a), e) for a, e in zip(args, _emptied(tuple(args), images), strict=True))
+    return places, {k: few.get(id(v), _emptied(v, images)) for k, v in kwargs.items()}
+
+
+def _is_label(value: Any, n: int) -> bool:
+    whole = isinstance(value, torch.Tensor) and not value.is_floating_point() and not value.is_complex()
+    return bool(whole and value.dtype != torch.bool and value.shape == (n,))
 
 
 def _emptied(value: Any, images: torch.Tensor) -> Any:
@@ -194,6 +215,7 @@ class Route:
     straight: bool = True  # the logits are what the only step returned
     head: str | None = None  # which of several class scores in an output
     way: Callable[[torch.Tensor], Any] | None = None
+    by_labels: bool = False  # whether the program's logits follow only from the labels that it gave the model with the images
 
     def __call__(self, images: torch.Tensor) -> Any:
         """What the program would have had of these images: logits, or something that holds them."""
@@ -213,6 +235,7 @@ class Route:
         """
         if self.straight:
             self.way = self.steps[0]
+            self.by_labels = same_weights and any(s.labelled is not None for s in self.steps) and self._needs_labels(self.way, 0)
             return None
         for way, own in self._ways():
             try:
@@ -222,7 +245,24 @@ class Route:
             if self._right(again) if same_weights else own and again is not None and self._fits(again):
                 self.way = way
                 return None
+        if same_weights and any(s.labelled is not None for s in self.steps):
+            for number, (way, _) in enumerate(self._ways()):
+                if self._needs_labels(way, number):
+                    self.way, self.by_labels = way, True
+                    return None
         return "several modules lead from the images to the logits, and what the program does between them could not be repeated"
+
+    def _needs_labels(self, way: Callable[[torch.Tensor], Any], number: int) -> bool:
+        """Whether this way, the ``number``-th, works without labels and gives the recorded logits only with them."""
+        steps = [s.with_labels() for s in self.steps]
+        told = replace(self, steps=steps, functions=[f.with_labels() for f in self.functions])
+        with_labels = steps[0] if self.straight else next(itertools.islice(told._ways(), number, None))[0]
+        try:
+            few = self.images
+            found = [find_logits(w(few), len(few), self.head) if few is not None else None for w in (way, with_labels)]
+        except Exception:  # it cannot do without
+            return False
+        return found[0] is not None and self._fits(found[0]) and not self._right(found[0]) and self._right(found[1])
 
     def _ways(self) -> Iterator[tuple[Callable[[torch.Tensor], Any], bool]]:
         """(way, whether it is the program's own code), likeliest first."""
