@@ -163,7 +163,7 @@ def test_a_network_that_is_given_the_labels_of_validation(tmp_path: Path, sound:
         for _ in range(4):
             neck.train()
             for x, y in train:
-                loss = nn.functional.cross_entropy(margin(neck(x), y), y)
+                loss = nn.functional.cross_entropy(margin(neck(x)), y)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
