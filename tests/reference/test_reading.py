@@ -13,9 +13,9 @@ from tests.checks.cases import healthy
 from tests.reference.pictures_seen import KINDS, SIDE, as_it_is, run_on
 from valgap.reference import Stages
 from valgap.reference.finished_model import apart_by, odd_side
-from valgap.reference.reading import Sides, read
+from valgap.reference.reading import LEAST_POINTS, Sides, _undecided, read
 from valgap.reference.seen_images import Colours
-from valgap.types import AskedAgain, Closing, Intervention, TwiceAnswered
+from valgap.types import AskedAgain, Closing, Intervention, Measured, TwiceAnswered
 
 pytestmark = pytest.mark.takes(20)
 MIXED = np.random.default_rng(0).permutation(SIDE * SIDE)
@@ -122,6 +122,11 @@ def test_a_program_that_answers_better_than_a_probe_on_the_files_was_taught_enou
     right = [replace(p, samples=replace(p.samples, prediction=p.samples.target)) for p in run.passes]
     assert Stages(run, images).compared("read_train").verdict == "at fault"
     assert Stages(replace(run, passes=tuple(right)), images).compared("read_train").verdict == "sound"
+
+
+def test_an_interval_that_holds_a_large_loss_is_not_called_sound() -> None:
+    assert "between -3 and 19 points" in _undecided(Measured(8.0, -3.0, 19.0), LEAST_POINTS)
+    assert not _undecided(Measured(1.6, -6.3, 9.6), LEAST_POINTS) and not _undecided(Measured(5.0, 1.0, 9.0), LEAST_POINTS)
 
 
 def test_sound_reading_is_silent(tmp_path: Path) -> None:

@@ -211,7 +211,19 @@ def compare_train(sides: Sides | str) -> Compared:
     confidence = 0.0 if alike else SURE * likely_above(points, HALF * least if used_to_another(sides.again) else least)
     if confidence < 0.5:
         same = "training images show what their files show"
-        return Compared("sound", same, points, nats, confidence, facts, own=alike, treatment=sides.treat_train)
+        missing = "" if alike else _undecided(points, least)
+        verdict: Literal["sound", "unknown"] = "unknown" if missing else "sound"
+        return Compared(
+            verdict,
+            "" if missing else same,
+            points,
+            nats,
+            confidence,
+            facts,
+            own=alike,
+            treatment=sides.treat_train,
+            missing=missing,
+        )
     turn = _turn(sides.train)
     facts = (*facts, *_turn_evidence("train", sides.train, *turn))
     kind, what = _kind(sides.train, turn[0])
@@ -227,6 +239,13 @@ def compare_train(sides: Sides | str) -> Compared:
         kind=kind,
         treatment=sides.treat_train,
     )
+
+
+def _undecided(points: Measured, least: float) -> str:
+    """What is missing to call it sound; "" where nothing is: so many points may be lost as would be a fault twice over."""
+    if points.value < HALF * least or points.high < 2 * least:
+        return ""
+    return f"more validation images: on these, between {points.low:.0f} and {points.high:.0f} points may be lost by reading"
 
 
 def _done_to_all(sides: Sides) -> Undone | None:
