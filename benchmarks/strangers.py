@@ -40,7 +40,8 @@ GROUPS = (
     ("p41", "asked once those were done"),
     ("p52", "asked for the first time; mended for since"),
     ("p76", "of a third writer, asked for the first time; mended for since"),
-    ("q01", "of a fourth writer, asked for the first time"),
+    ("q01", "of a fourth writer, asked for the first time; mended for since"),
+    ("r01", "of a fifth writer, asked for the first time"),
 )
 LEAST_COST = 6.0
 NEAR_POINTS, NEAR_SHARE = 5.0, 0.2
@@ -161,7 +162,7 @@ def write_table(rows: dict[tuple[str, str, int], Row]) -> None:
     every = strangers()
     labels = [x for x in ("first asked", "after") if any(k[0] == x for k in rows)]
     lines = ["# Strangers' programs", "", INTRODUCTION, ""]
-    ends = [*(first for first, _ in GROUPS[1:]), "r"]
+    ends = [*(first for first, _ in GROUPS[1:]), "s"]
     for (first_name, title), end in zip(GROUPS, ends, strict=True):
         chosen = [s for s in every if first_name <= s.name < end]
         if not chosen:

@@ -21,6 +21,7 @@ from valgap.seams.tracked import TrackedModel
 from valgap.seams.walk import Walk
 
 MAX_KEPT_RATES = 6_001  # steps of which the learning rate is kept for the closing measurements
+MAX_WATCHED = 8  # optimizers whose gradients are looked at as backward passes begin
 
 # Of the first steps of a pass that is not the first one, so many are measured.
 LATER = 2
@@ -37,8 +38,8 @@ class OptimizerSteps:
         self._gathers = False  # whether a step was made on more than one backward pass
         self._loss: torch.Tensor | None = None  # what the last backward began at
         self._unscaled: torch.Tensor | None = None
-        self._unclean: dict[int, torch.Tensor] = {}  # a parameter of each optimizer that stepped and saw no backward since
-        self._stale: torch.Tensor | None = None
+        self._unclean: dict[int, torch.Tensor] = {}  # a parameter of each of the optimizers that stepped last
+        self._stale: dict[int, torch.Tensor] = {}  # whether it had a gradient as every backward since its optimizer's step began
         self._meter = StepMeter()
         self._own = OwnUpdates()
         self._back = TakenBack()
@@ -79,12 +80,11 @@ class OptimizerSteps:
         self.pull.scaled(scale)
         if isinstance(loss, torch.Tensor):
             self._loss = loss.detach().float().mean() if loss.numel() else None
-        for watched in self._unclean.values():
-            if watched.grad is not None:
-                self._stale = (watched.grad != 0).any()
-            else:
-                self._stale = torch.zeros((), dtype=torch.bool)
-        self._unclean = {}
+        # Of two optimizers in turn one has its gradients while the other's loss goes backward: they are cleared before its own.
+        for number, watched in self._unclean.items():
+            there = (watched.grad != 0).any() if watched.grad is not None else torch.zeros((), dtype=torch.bool)
+            before = self._stale.get(number)
+            self._stale[number] = there if before is None else before.to(there.device) & there
         return scale
 
     def step_started(
@@ -125,7 +125,7 @@ class OptimizerSteps:
             walk.traced.add("gradient", norms.every_grad)
             walk.traced.add("update", norms.every_update)
             norms.every_grad = norms.every_update = None
-        row = StepRow(optimizer_id, self._backwards_since, rates, self._loss, self._stale, norms)
+        row = StepRow(optimizer_id, self._backwards_since, rates, self._loss, self._stale.pop(optimizer_id, None), norms)
         row.taken_back, row.pulled = self._taken_back, self._pulled
         walk.step_rows.append(row)
         walk.steps += 1
@@ -137,10 +137,9 @@ class OptimizerSteps:
             self._in_vain[optimizer_id] = len(known)
         self._gathers |= self._backwards_since > 1
         self._backwards_since = 0
-        self._stale = None
         smallest = min((p for p in parameters if p.requires_grad), key=lambda p: p.numel(), default=None)
         if smallest is not None:
-            self._unclean[optimizer_id] = smallest
+            self._watch(optimizer_id, smallest)
 
     def look(self) -> None:
         """Between a backward and what comes next: has the program changed the model itself?"""
@@ -149,10 +148,19 @@ class OptimizerSteps:
         if seen is None or walk is None or walk.written:
             return
         model, changed, parameter = seen
-        row = StepRow(-1, self._backwards_since, [], self._loss, self._stale, changed=changed, model=model)
+        row = StepRow(-1, self._backwards_since, [], self._loss, self._stale.pop(-1, None), changed=changed, model=model)
         walk.step_rows.append(row)
-        self._backwards_since, self._stale = 0, None
-        self._unclean[-1] = parameter
+        self._backwards_since = 0
+        self._watch(-1, parameter)
+
+    def _watch(self, number: int, parameter: torch.Tensor) -> None:
+        """Look at this parameter's gradient until the optimizer's next step; those that stepped long ago step no more."""
+        self._unclean.pop(number, None)
+        self._unclean[number] = parameter
+        while len(self._unclean) > MAX_WATCHED:
+            first = next(iter(self._unclean))
+            del self._unclean[first]
+            self._stale.pop(first, None)
 
     def settle(self, walk: Walk) -> None:
         """Read which of the walk's possible own updates were made; those that were not become part of the next step."""
