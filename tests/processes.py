@@ -62,7 +62,12 @@ class ForkedPopen:
         return object.__new__(cls) if hasattr(stdout, "name") else REAL_POPEN(command, stdout=stdout, **named)
 
     def __init__(
-        self, command: Sequence[object], stdout: IO[bytes], env: Mapping[str, str] | None = None, cwd: Path | None = None, **_: Any
+        self,
+        command: Sequence[object],
+        stdout: IO[bytes],
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        **_: Any,
     ) -> None:
         output = Path(stdout.name)
         self._process = _start([*map(str, command[1:])], cwd or Path.cwd(), (output, output), env)

@@ -57,7 +57,7 @@ for epoch in range(40):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures bright at the left or above: more than a preflight takes."""
     place = tmp_path_factory.mktemp("preflight")
-    bright_sides(place / "data", {"train": 80, "val": 60})
+    bright_sides(place / "data", {"train": 60, "val": 40})
     (place / "train.py").write_text(PROGRAM)
     return place
 
@@ -91,7 +91,7 @@ def test_a_sound_script_passes_and_is_projected(folder: Path) -> None:
     assert {u["code"] for u in one["untold"]} == {c.code for c in CATALOGUE if c.needs_whole_run}
     assert {u["code"] for u in one["untold"]} >= {"TRN402", "TRN403", "TRN404", "TRN414", "TRN420", "EVA506", "STG608"}
     projection = one["projected"]
-    assert projection["epochs"] == 40 and projection["steps_per_epoch"] == 20
+    assert projection["epochs"] == 40 and projection["steps_per_epoch"] == 15
     assert projection["seconds"] == pytest.approx(one["start_seconds"] + 40 * projection["seconds_per_epoch"])
     assert projection["disk_each_epoch"] and projection["disk_bytes"] > 40 * 200_000
     assert projection["free_bytes"] > 0 and projection["memory_bytes"] > 0

@@ -18,7 +18,7 @@ from tests.processes import ForkedPopen
 from valgap.engine.store import FeatureStore, cache_folder
 from valgap.errors import ValgapError
 from valgap.features import Measurements, images_of_path, rows_of_path
-from valgap.features.backbone import Backbone, backbone_key
+from valgap.features.backbone import CHOICES, Backbone, backbone_key
 from valgap.features.large import measurements as large
 from valgap.features.large.measurements import LargeMeasurements
 from valgap.features.large.table import LookTable, kept
@@ -29,13 +29,17 @@ pytestmark = pytest.mark.takes(150)
 
 @pytest.fixture(scope="module")
 def networks(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that knows the engine's way to run the backbone here and nothing else. To find it takes longer than most tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VALGAP_CACHE", str(tmp_path_factory.mktemp("networks")))
-        looks = [look_at(file.read_bytes()) for file in sorted((folder / "val" / "c0").iterdir())[:8]]
-        pictures = [[look.image for look in looks if look.image is not None], [x.mirrored for x in looks if x.mirrored is not None]]
-        Backbone(1_000).features(*pictures)
-        return cache_folder()
+    """A cache that knows the engine's way to run the backbone here, as that of the session does, and nothing else.
+
+    To find it takes longer than most of these tests.
+    """
+    looks = [look_at(file.read_bytes()) for file in sorted((folder / "val" / "c0").iterdir())[:8]]
+    pictures = [[look.image for look in looks if look.image is not None], [x.mirrored for x in looks if x.mirrored is not None]]
+    Backbone(1_000).features(*pictures)
+    place = tmp_path_factory.mktemp("networks")
+    for file in (cache_folder() / CHOICES, *cache_folder().glob("network-*")):
+        shutil.copy2(file, place)
+    return place
 
 
 @pytest.fixture(autouse=True)
