@@ -21,7 +21,7 @@ from valgap.preflight import projected
 from valgap.record.reader import read_record
 from valgap.types import Case, Finding, NotApplicable, Shortened
 
-pytestmark = pytest.mark.takes(90)
+pytestmark = pytest.mark.takes(50)
 PROGRAM = """
 import sys
 import torch

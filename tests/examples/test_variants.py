@@ -18,7 +18,7 @@ from valgap.checks import CATALOGUE
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "clothing_mini"
 CLASSES = ("dress", "longsleeve", "outwear", "pants", "shoes", "shorts")
-pytestmark = pytest.mark.takes(120)
+pytestmark = pytest.mark.takes(70)
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not here")
 
 FIRST = {

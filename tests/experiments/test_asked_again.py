@@ -17,7 +17,7 @@ from valgap.record.reader import read_record
 from valgap.reference.reading import Sides, read
 from valgap.types import AskedAgain, Intervention
 
-pytestmark = pytest.mark.takes(15)
+pytestmark = pytest.mark.takes(30)
 
 PROGRAM = """
 import sys

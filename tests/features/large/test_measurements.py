@@ -24,7 +24,7 @@ from valgap.features.large.measurements import LargeMeasurements
 from valgap.features.large.table import LookTable, kept
 from valgap.features.looking import look_at
 
-pytestmark = pytest.mark.takes(150)
+pytestmark = pytest.mark.takes(45)
 
 
 @pytest.fixture(scope="module")
