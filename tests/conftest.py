@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import compileall
+import importlib.util
 import os
 import signal
+import sys
 
 import pytest
 
 # Before anything imports torch. Two workers on two cores, each with two threads, would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A thousand processes import hundreds of our modules: none compiles what another has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # A shell that starts the tests in the background has them ignore Ctrl-C, and the programs that they start inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile our modules. Programs in the sandbox, most of those that tests start, may not keep what they compile."""
+    if not hasattr(config, "workerinput"):
+        spec = importlib.util.find_spec("valgap")
+        for folder in spec.submodule_search_locations or () if spec is not None else ():
+            compileall.compile_dir(folder, quiet=2)
 
 
 @pytest.fixture(scope="session", autouse=True)

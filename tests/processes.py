@@ -23,7 +23,7 @@ from typing import IO, Any
 PRELOADED = [
     "torch", "torchvision", "torch._dynamo", "scipy.special", "scipy.stats", "sklearn.linear_model", "timm", "rich.console",
     "valgap.cli.launch", "valgap.diagnosis", "valgap.experiments.runner", "valgap.experiments.sandbox", "valgap.report.terminal",
-    "valgap.features.backbone", "valgap.training", "valgap.exhibits", "valgap.edits", "tests.processes",
+    "valgap.features.backbone", "valgap.training", "valgap.exhibits", "valgap.edits", "tests.processes", "tests.forkserver_ready",
 ]  # fmt: skip
 
 REAL_POPEN = subprocess.Popen
@@ -40,10 +40,10 @@ def forked(
 ) -> subprocess.CompletedProcess[str]:
     """What ``python COMMAND...`` printed, in a fork of an interpreter that has torch; COMMAND is FILE or -m MODULE first.
 
-    What ``valgap diagnose`` runs again is forked as well.
+    What ``valgap diagnose`` and ``valgap preflight`` run is forked as well.
     """
     whole = [str(c) for c in command]
-    if whole[:3] == ["-m", "valgap.cli", "diagnose"]:
+    if whole[:2] == ["-m", "valgap.cli"] and whole[2:3] in (["diagnose"], ["preflight"]):
         whole[1] = "tests.experiments.forked_arms"
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
@@ -58,14 +58,19 @@ class ForkedPopen:
     Commands whose output goes elsewhere (ctypes asks ldconfig for a library) are started as ever.
     """
 
-    def __new__(cls, command: Sequence[str], stdout: Any = None, **named: Any) -> Any:
+    def __new__(cls, command: Sequence[object], stdout: Any = None, **named: Any) -> Any:
         return object.__new__(cls) if hasattr(stdout, "name") else REAL_POPEN(command, stdout=stdout, **named)
 
     def __init__(
-        self, command: Sequence[str], stdout: IO[bytes], env: Mapping[str, str] | None = None, cwd: Path | None = None, **_: Any
+        self,
+        command: Sequence[object],
+        stdout: IO[bytes],
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        **_: Any,
     ) -> None:
         output = Path(stdout.name)
-        self._process = _start(list(command[1:]), cwd or Path.cwd(), (output, output), env)
+        self._process = _start([*map(str, command[1:])], cwd or Path.cwd(), (output, output), env)
         self.pid: int = self._process.pid
 
     @property

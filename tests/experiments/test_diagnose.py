@@ -17,7 +17,7 @@ from PIL import Image
 from tests.experiments.test_sandbox import tree
 from tests.processes import ForkedPopen, forked
 
-pytestmark = pytest.mark.takes(60)
+pytestmark = pytest.mark.takes(65)
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "clothing_mini"
 CLASSES = ("dress", "hat", "pants", "shoes")

@@ -16,7 +16,7 @@ from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.runner import Runner
 from valgap.types import Intervention, RunRecord
 
-pytestmark = pytest.mark.takes(30)
+pytestmark = pytest.mark.takes(22)
 PROGRAM = Path(__file__).with_name("program.py")
 COLOURS = ("white", "black")
 COLOURED = {"scale": [0.01] * 3, "shift": [0.5] * 3}

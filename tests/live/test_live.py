@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import valgap
-from tests.processes import forked, fresh
+from tests.processes import ForkedPopen, forked, fresh
 from tests.ranks.test_ranks import free_port
 from valgap.errors import StoppedOnWarning, SuspectedWarning, ValgapError
 from valgap.live.judging import warnings_of
@@ -170,13 +171,27 @@ def test_watch_stops_on_one_word(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_two_ranks_are_warned_once_and_ended_together(tmp_path: Path) -> None:
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
+@pytest.mark.parametrize("launcher", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_ranks_are_warned_once_and_ended_together(launcher: bool, tmp_path: Path) -> None:
+    """``launcher``: started by torchrun; else forked, with the variables that it sets."""
     command = ["-m", "valgap", "run", "--stop-on", "suspected", "--closing", "0", "--out", tmp_path / "r", RANKS]
-    done = fresh([*launcher, *command, tmp_path / "r" / LIVE], tmp_path)
-    assert done.returncode != 0 and "exitcode  : 5" in done.stderr, done.stderr[-3000:]
-    assert done.stderr.count("valgap: warning") == done.stderr.count("valgap: warning after epoch 1: EVA501") == 1
+    command, port = [*command, tmp_path / "r" / LIVE], free_port()
+    if launcher:
+        done = fresh(["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port, *command], tmp_path)
+        assert done.returncode != 0 and "exitcode  : 5" in done.stderr, done.stderr[-3000:]
+        printed = done.stdout + done.stderr
+    else:
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        with (tmp_path / "output.txt").open("wb") as output:
+            ranks = [
+                ForkedPopen([sys.executable, *command], output, env={**group, "RANK": rank, "LOCAL_RANK": rank}, cwd=tmp_path)
+                for rank in ("0", "1")
+            ]
+        statuses = [one.wait(300) for one in ranks]
+        printed = (tmp_path / "output.txt").read_text()
+        assert statuses[0] == 5 and statuses[1] != 0, printed  # the other one loses its connection: nobody ends it but torchrun
+    assert printed.count("valgap: warning") == printed.count("valgap: warning after epoch 1: EVA501") == 1
     assert [w.code for w in told(tmp_path / "r")] == ["EVA501"]
-    assert "epoch 0" in done.stdout and "epoch 2" not in done.stdout
+    assert "epoch 0" in printed and "epoch 2" not in printed
     record = read_record(tmp_path / "r")
     assert record.exit_status == 5 and record.passes[0].processes == record.passes[1].processes == 2

@@ -15,7 +15,7 @@ from tests.processes import forked, fresh
 from valgap.record.reader import read_record
 from valgap.types import RunRecord
 
-pytestmark = pytest.mark.takes(50)
+pytestmark = pytest.mark.takes(35)
 
 HERE = Path(__file__).resolve().parent
 HABITS = HERE.parent / "habits"

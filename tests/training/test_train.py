@@ -30,7 +30,7 @@ from valgap.training.sight import Sight
 from valgap.training.stages import cut_for
 from valgap.training.summary import summary_lines
 
-pytestmark = pytest.mark.takes(60)
+pytestmark = pytest.mark.takes(80)
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "clothing_mini"
 
 

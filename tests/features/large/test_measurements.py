@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,38 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.features.pictures import scene
-from valgap.engine.store import FeatureStore
+from tests.processes import ForkedPopen
+from valgap.engine.store import FeatureStore, cache_folder
 from valgap.errors import ValgapError
 from valgap.features import Measurements, images_of_path, rows_of_path
-from valgap.features.backbone import backbone_key
+from valgap.features.backbone import CHOICES, Backbone, backbone_key
 from valgap.features.large import measurements as large
 from valgap.features.large.measurements import LargeMeasurements
 from valgap.features.large.table import LookTable, kept
+from valgap.features.looking import look_at
 
-pytestmark = pytest.mark.takes(150)
+pytestmark = pytest.mark.takes(45)
+
+
+@pytest.fixture(scope="module")
+def networks(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that knows the engine's way to run the backbone here, as that of the session does, and nothing else.
+
+    To find it takes longer than most of these tests.
+    """
+    looks = [look_at(file.read_bytes()) for file in sorted((folder / "val" / "c0").iterdir())[:8]]
+    pictures = [[look.image for look in looks if look.image is not None], [x.mirrored for x in looks if x.mirrored is not None]]
+    Backbone(1_000).features(*pictures)
+    place = tmp_path_factory.mktemp("networks")
+    for file in (cache_folder() / CHOICES, *cache_folder().glob("network-*")):
+        shutil.copy2(file, place)
+    return place
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VALGAP_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(networks, tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -117,15 +136,18 @@ def test_a_disk_without_room_is_told_before_anything_is_read(folder: Path, monke
 def test_parts_are_kept_under_their_content(tmp_path: Path) -> None:
     made: list[str] = []
 
+    place = tmp_path / "parts"
+    place.mkdir()
+
     def make(text: str) -> dict[str, np.ndarray]:
         made.append(text)
         return {"a": np.array(text)}
 
-    assert str(kept(tmp_path, "part", "one", lambda: make("first"))["a"]) == "first"
-    assert str(kept(tmp_path, "part", "one", lambda: make("again"))["a"]) == "first"
-    assert str(kept(tmp_path, "part", "two", lambda: make("other"))["a"]) == "other"
+    assert str(kept(place, "part", "one", lambda: make("first"))["a"]) == "first"
+    assert str(kept(place, "part", "one", lambda: make("again"))["a"]) == "first"
+    assert str(kept(place, "part", "two", lambda: make("other"))["a"]) == "other"
     assert made == ["first", "other"]
-    assert len(list(tmp_path.iterdir())) == 1  # what was made of other content is gone
+    assert len(list(place.iterdir())) == 1  # what was made of other content is gone
 
 
 CHECK = """
@@ -134,8 +156,6 @@ import valgap.features.large.measurements as large
 large.LARGE, large.APPENDED = 10, 16
 import valgap.features.look_pass as look_pass
 look_pass.CHUNK = 8
-import valgap.engine.forward as forward
-forward._timed = lambda way, sample: (way(sample), 1.0)  # the fastest way differs on a busy machine
 from valgap.diagnosis import check
 from valgap.report.as_json import diagnosis_to_json
 told = lambda done, total: print("told", done, total, flush=True)
@@ -144,31 +164,41 @@ print(json.dumps(diagnosis_to_json(check(sys.argv[1], progress=told, say=say))))
 """
 
 
-def start(folder: Path, cache: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "VALGAP_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", CHECK, str(folder)], env=environment, stdout=subprocess.PIPE, text=True)
+def start(folder: Path, cache: Path, output: Path) -> ForkedPopen:
+    """A check with a cache of its own that tells into a file."""
+    script = output.with_suffix(".py")
+    script.write_text(CHECK)
+    with output.open("wb") as stream:
+        return ForkedPopen([sys.executable, script, folder], stream, env={"VALGAP_CACHE": str(cache)})
 
 
 @pytest.fixture(scope="module")
-def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def whole(folder: Path, networks: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What a check that nobody stops tells."""
-    return start(folder, tmp_path_factory.mktemp("whole")).communicate(timeout=300)[0].splitlines()
+    home = tmp_path_factory.mktemp("whole")
+    shutil.copytree(networks, home / "cache")
+    assert start(folder, home / "cache", home / "told.txt").wait(300) == 0, (home / "told.txt").read_text()
+    return (home / "told.txt").read_text().splitlines()
 
 
 @pytest.mark.parametrize(
     "moment",
     ["say labels", *(pytest.param(m, marks=pytest.mark.slow) for m in ("told 48 114", "say near copies: pictures"))],
 )
-def test_a_killed_check_goes_on_to_the_same_result(folder: Path, whole: list[str], tmp_path: Path, moment: str) -> None:
+def test_a_killed_check_goes_on_to_the_same_result(
+    folder: Path, whole: list[str], cache: Path, tmp_path: Path, moment: str
+) -> None:
     assert any(line.startswith(moment) for line in whole)
-    killed = start(folder, tmp_path)
-    assert killed.stdout is not None
-    for line in killed.stdout:
-        if line.startswith(moment):
-            killed.send_signal(signal.SIGKILL)
-            break
-    assert killed.wait(timeout=60) == -signal.SIGKILL
-    again = start(folder, tmp_path).communicate(timeout=300)[0].splitlines()
+    output = tmp_path / "killed.txt"
+    killed = start(folder, cache, output)
+    end = time.monotonic() + 300
+    while time.monotonic() < end and not any(line.startswith(moment) for line in output.read_text().splitlines()):
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait(60) == -signal.SIGKILL
+    output = tmp_path / "again.txt"
+    assert start(folder, cache, output).wait(300) == 0, output.read_text()
+    again = output.read_text().splitlines()
     looks = [line for line in again if line.endswith(" 114") and line.startswith("told")]
     if moment.startswith("told"):
         assert 48 < int(looks[0].split()[1]) <= 80, "what was seen before the kill is not looked at again"
