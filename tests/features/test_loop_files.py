@@ -227,3 +227,25 @@ def test_arrays_with_copies_of_each_image_are_of_so_many_fewer_files(tmp_path: P
         assert len(found.unlisted) >= 20 and found.unlisted_told >= 20
         pair = Stages(found, images_of_run(found, 1_000)).compared("pair")
         assert pair.verdict == ("at fault" if wrong else "sound")
+
+
+def test_a_pass_that_lasts_several_epochs_is_of_so_many_fewer_files(tmp_path: Path) -> None:
+    """Where images are changed at random, no image comes twice, and the whole training is one pass of its loop's epochs."""
+    run, _ = from_arrays(tmp_path)
+    train, *others = run.passes
+    table = train.samples
+    many = replace(table, **{k: np.tile(v, 36) for k, v in vars(table).items()})
+    val = next(p for p in others if p.phase == "validation")
+    for turns, known in ((36, True), (1, False)):
+        passes = replace(train, samples=many, loops=((0, turns),)), replace(val, index=1)
+        found = with_loop_files(replace(run, passes=passes, kept=tuple(k for k in run.kept if k.pass_index == 0)))
+        assert len(found.unlisted) == known * len(table)
+
+
+def test_validation_from_memory_beside_a_training_that_a_loader_feeds(tmp_path: Path) -> None:
+    run, truth = from_arrays(tmp_path)
+    fed = [replace(p, dataset=0, loader=0) if p.phase == "train" else p for p in run.passes]
+    found = with_loop_files(replace(run, passes=tuple(fed)))
+    val = next(p for p in fed if p.phase == "validation")
+    assert [found.sample_names[i] for i in val.samples.sample] == [str(tmp_path / truth[i]) for i in val.samples.sample]
+    assert found.unlisted == run.unlisted  # training's files are its loader's

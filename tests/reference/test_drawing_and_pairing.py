@@ -118,6 +118,14 @@ def test_a_loader_that_gives_nothing_is_a_fault_of_the_drawing(seen: tuple[RunRe
     assert Stages(kept, None).compared("draw").verdict == "unknown"
 
 
+def test_a_training_pass_may_last_several_epochs(seen: tuple[RunRecord, Measurements]) -> None:
+    """A loop whose images never come twice, validated every third epoch: one pass each, begun in the first of the three."""
+    run, images = seen
+    train, val = run.of_phase("train")[-1], run.of_phase("validation")[-1]
+    turns = [replace(p, loops=((t, 12),)) for i in range(0, 12, 3) for p, t in ((train, i), (val, i + 2))]
+    assert "went by without" not in Stages(replace(run, passes=tuple(turns)), images).compared("draw").summary
+
+
 @pytest.mark.parametrize(("idle", "fault"), [(1, False), (3, True)])
 def test_epochs_that_go_by_without_a_batch_are_a_fault_of_the_drawing(
     seen: tuple[RunRecord, Measurements], idle: int, fault: bool

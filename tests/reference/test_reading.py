@@ -121,7 +121,7 @@ def test_a_program_that_answers_better_than_a_probe_on_the_files_was_taught_enou
     run, images = run_on(tmp_path, scattered, as_it_is)
     right = [replace(p, samples=replace(p.samples, prediction=p.samples.target)) for p in run.passes]
     assert Stages(run, images).compared("read_train").verdict == "at fault"
-    assert Stages(replace(run, passes=tuple(right)), images).compared("read_train").verdict == "sound"
+    assert Stages(replace(run, passes=tuple(right)), images).compared("read_train").verdict == "unknown"
 
 
 def test_an_interval_that_holds_a_large_loss_is_not_called_sound() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,22 +28,20 @@ def _in_turn(net: nn.Module) -> None:
             own.step()
 
 
+def _closure(own: torch.optim.Optimizer, net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    own.zero_grad()
+    loss = functional.cross_entropy(net(x), y)
+    loss.backward()
+    return loss
+
+
 def _anew(net: nn.Module) -> None:
     """Each part of the data has a head and an optimizer of its own, as folds have."""
     body = next(net.children())
     for x, y in zip(X.split(8), Y.split(8), strict=True):
         head = nn.Linear(6, 2)
         own = torch.optim.LBFGS(head.parameters(), max_iter=3)
-
-        def closure(
-            own: torch.optim.LBFGS = own, head: nn.Linear = head, x: torch.Tensor = x, y: torch.Tensor = y
-        ) -> torch.Tensor:
-            own.zero_grad()
-            loss = functional.cross_entropy(head(body(x)), y)
-            loss.backward()
-            return loss
-
-        own.step(closure)  # type: ignore[arg-type]
+        own.step(functools.partial(_closure, own, nn.Sequential(body, head), x, y))  # type: ignore[arg-type]
 
 
 def _never_cleared(net: nn.Module) -> None:

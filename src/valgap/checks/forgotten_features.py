@@ -32,9 +32,9 @@ Z_SURE, Z_LIKELY = 4.0, 2.5
 MARGIN = 0.02
 # All updates in one direction would have moved the weights by so much of their size: features cannot be forgotten by less.
 LEAST_WAY = 0.005
-# A short fine-tuning that goes well may stay some points behind a probe on the first features.
-LEAST_LIKELY = 10.0
-# Statistics of batches of two or three images spoil features as well, and are named as the cause then.
+# Statistics of batches of two or three images spoil features as well, and are named as the cause then. A short fine-tuning stays
+# behind a probe on the first features as well, whatever else is wrong with it: of strangers' programs that were told so at less
+# than four standard errors, none had forgotten anything.
 HINT = 0.4
 
 
@@ -63,8 +63,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     z = (before - after) / max(error, 1e-6)
     if z < Z_LIKELY or reached > before - MARGIN:
         return Clear("the features are not worse than before training, or the run does without them", facts)
-    lost = 100 * (before - reached)
-    likely = 0.9 if z >= Z_SURE else 0.65 if lost >= LEAST_LIKELY else HINT
+    lost = 100 * min(before - reached, before - after)  # what the head has not learnt yet was not forgotten
+    likely = 0.9 if z >= Z_SURE else HINT
     return Finding(
         summary=f"a probe reaches {before:.1%} on the features before training and {after:.1%} on those after it",
         severity_points=max(0.0, lost),

@@ -42,8 +42,10 @@ class LoopFiles:
 def with_loop_files(run: RunRecord) -> RunRecord:
     """The record, its validation images named by their files, and kept training images as well, where a folder tells them."""
     train, val = run.last_train, run.last_validation
-    if train is None or val is None or train.dataset >= 0 or val.loader >= 0 or (val.samples.sample < 0).any():
+    if train is None or val is None or val.loader >= 0 or (val.samples.sample < 0).any():
         return run
+    if train.dataset >= 0:
+        return _with_files_of_val(run, val)
     found = loop_files(run, train, val)
     if found is None:
         return run
@@ -79,6 +81,53 @@ def with_loop_files(run: RunRecord) -> RunRecord:
     return replace(run, sample_names=tuple(names), kept=tuple(kept), unlisted=unlisted, unlisted_told=len(told))
 
 
+def _with_files_of_val(run: RunRecord, val: Pass) -> RunRecord:
+    """The record of a training that a loader feeds, its validation images from memory named by their files."""
+    likely = _of_val(run, val, _folders(run, len(val.samples))[0])
+    if not likely:
+        return run
+    names = list(run.sample_names)
+    for sample, path in zip(val.samples.sample.tolist(), likely[0].files, strict=True):
+        names[sample] = path
+    return replace(run, sample_names=tuple(names))
+
+
+@dataclass(frozen=True)
+class _Likely:
+    """A list of files that validation may be: the classes of its folders are the targets, one for one."""
+
+    likeness: float
+    whole: bool
+    folder: Path
+    files: list[str]
+    classes: dict[str, int]
+
+
+def _folders(run: RunRecord, *counts: int) -> tuple[dict[Path, list[str]], set[Path]]:
+    """(lists of image files by folder, those of them that are so many files opened in a row)."""
+    folders = {folder: images_in_order(folder) for folder in image_folders(run)}
+    opened: set[Path] = set()
+    for count in dict.fromkeys(counts):
+        rows = [r for r in opened_in_a_row(run, count) if r not in folders.values()]
+        more = {Path(os.path.commonpath(r)) / f"#{count}-{i}": r for i, r in enumerate(rows)}
+        folders, opened = folders | more, opened | set(more)
+    return folders, opened
+
+
+def _of_val(run: RunRecord, val: Pass, folders: dict[Path, list[str]]) -> list[_Likely]:
+    """Lists that may be validation's, the likeliest first."""
+    order, likely = val.samples.target, []
+    if not len(order) or (order < 0).any():
+        return []
+    for folder, files in folders.items():
+        classes = _classes([Path(f).parent.name for f in files], order) if len(files) == len(order) else None
+        if classes is not None and len(classes) >= MIN_CLASSES:
+            likeness, shown = max((_likeness(run, val, files, shown), shown) for shown in FRAMES)
+            likely += [_Likely(likeness, shown, folder, files, classes)] if likeness > OTHERS else []
+    # A negative looks like its file as well.
+    return sorted(likely, key=lambda x: (-round(abs(x.likeness), 1), x.folder.name not in VALIDATION_NAMES))
+
+
 def loop_files(run: RunRecord, train: Pass, val: Pass) -> LoopFiles | None:
     """The files of both sides, None where no folder lists them so; of several, that which looks most like validation."""
     order = val.samples.target
@@ -86,37 +135,34 @@ def loop_files(run: RunRecord, train: Pass, val: Pass) -> LoopFiles | None:
     if not len(order) or (order < 0).any() or not counts:
         return None
     whole = len(train.samples) == sum(counts.values())  # every target of training is known
-    folders = {folder: images_in_order(folder) for folder in image_folders(run)}
-    opened: set[Path] = set()
-    for count in dict.fromkeys((len(order), len(train.samples))):
-        rows = [r for r in opened_in_a_row(run, count) if r not in folders.values()]
-        more = {Path(os.path.commonpath(r)) / f"#{count}-{i}": r for i, r in enumerate(rows)}
-        folders, opened = folders | more, opened | set(more)
+    folders, opened = _folders(run, len(order), len(train.samples))
+    epochs = epochs_of_a_pass(run, train)
     distinct, known_opened = contents_drawn(run, train), set(opened_files(run))
-    likely: list[tuple[float, bool, Path, dict[str, int]]] = []
-    for folder, files in folders.items():
-        classes = _classes([Path(f).parent.name for f in files], order) if len(files) == len(order) else None
-        if classes is not None and len(classes) >= MIN_CLASSES:
-            likeness, shown = max((_likeness(run, val, files, shown), shown) for shown in FRAMES)
-            likely += [(likeness, shown, folder, classes)] if likeness > OTHERS else []
-    # A negative looks like its file as well.
-    likely.sort(key=lambda x: (-round(abs(x[0]), 1), x[2].name not in VALIDATION_NAMES))
-    for _, all_shown, folder, classes in likely:
+    likely = _of_val(run, val, folders)
+    for one, by_looks in ((one, looks) for looks in (False, True) for one in likely):  # counts that fit are sure
         for other, theirs in folders.items():
-            labels = [classes.get(Path(f).parent.name, -1) for f in theirs]
+            labels = [one.classes.get(Path(f).parent.name, -1) for f in theirs]
             as_many = len(theirs) == len(train.samples) and min(labels) >= 0
-            fits = _times(Counter(labels), counts) > 0 if whole else as_many
-            if other == folder or not 0 < len(theirs) <= MOST_FILES:
+            fits = _times(Counter(labels), counts, epochs) > 0 if whole else as_many
+            if other == one.folder or not 0 < len(theirs) <= MOST_FILES:
                 continue
             # Wrong targets, and copies of some images, have other counts than the folders: then looks must tell that these files
             # are the images.
-            copied = min(labels) >= 0 and len(theirs) < len(train.samples) <= MOST_COPIES * len(theirs)
+            copied = min(labels) >= 0 and len(theirs) < len(train.samples) <= MOST_COPIES * epochs * len(theirs)
             part = set(labels) == set(counts) and distinct < len(theirs) and known_opened.issuperset(theirs)
-            part = part and not set(theirs) & set(folders[folder])
-            if fits or (((as_many and other in opened) or copied or part) and _looks_like(run, theirs, all_shown)):
-                val_files = tuple(zip(folders[folder], order.tolist(), strict=True))
-                return LoopFiles(tuple(zip(theirs, labels, strict=True)), val_files, all_shown)
+            part = part and not set(theirs) & set(one.files)
+            likes = by_looks and ((as_many and other in opened) or copied or part)
+            if fits or (likes and _looks_like(run, theirs, one.whole)):
+                val_files = tuple(zip(one.files, order.tolist(), strict=True))
+                return LoopFiles(tuple(zip(theirs, labels, strict=True)), val_files, one.whole)
     return None
+
+
+def epochs_of_a_pass(run: RunRecord, train: Pass) -> int:
+    """How many epochs one pass of a loop may last: where no image comes twice, nothing tells where one ends."""
+    passes = [p for p in run.of_phase("train") if p.dataset == train.dataset]
+    turns = max((all_ for _, all_ in train.loops), default=1)
+    return max(1, -(-turns // max(1, len(passes))))
 
 
 def contents_drawn(run: RunRecord, train: Pass) -> int:
@@ -146,11 +192,11 @@ def _likeness(run: RunRecord, val: Pass, files: list[str], whole: bool) -> float
     return float((ours * pictures[own]).sum(1).mean())
 
 
-def _times(files: Counter[int], shown: Counter[int]) -> int:
+def _times(files: Counter[int], shown: Counter[int], epochs: int) -> int:
     """How often training shows each file, by the counts of the classes (arrays may hold mirrored copies); 0 for none."""
     times, rest = divmod(sum(shown.values()), max(1, sum(files.values())))
-    fits = not rest and 1 <= times <= MOST_COPIES and shown == Counter({k: times * n for k, n in files.items()})
-    return times if fits else 0
+    whole = not rest and not times % epochs and 1 <= times // epochs <= MOST_COPIES
+    return times if whole and shown == Counter({k: times * n for k, n in files.items()}) else 0
 
 
 def _looks_like(run: RunRecord, files: list[str], whole: bool) -> bool:

@@ -185,14 +185,30 @@ def _nothing(run: RunRecord) -> Compared | None:
             return Compared("at fault", told, None, None, SURE, (fact,), remedy)
     epochs = {turns: {turn for p in train for turn, all_ in p.loops if all_ == turns} for p in train for _, turns in p.loops}
     for turns, taken in epochs.items():
-        seen = {turn for p in run.of_phase("validation") for turn, all_ in p.loops if all_ == turns}
-        idle = {turn for turn in seen - taken if turn > min(taken)}
+        idle = {turn for turn in _untrained(run, turns) - taken if turn > min(taken)}
         if len(idle) >= FEWEST_IDLE and len(taken) + len(idle) <= turns:
             told = f"{len(idle)} of {turns} epochs went by without a training batch: validation scored the same weights again"
             fact = Evidence("epochs that were validated and drew nothing", len(idle), 0, "epochs", turns)
             remedy = "make the iterator anew in each epoch (iter(loader), a fresh generator): one that is used up gives nothing"
             return Compared("at fault", told, None, None, SURE, (fact,), remedy, kind="few")
     return None
+
+
+def _untrained(run: RunRecord, turns: int) -> set[int]:
+    """Turns of the loop of so many that were validated with no training since the turn that was validated before.
+
+    A training pass is known by the turn in which it began: where no image comes twice it may last several.
+    """
+    found: set[int] = set()
+    trained, last = True, -1
+    for one in run.passes:
+        turn = next((t for t, all_ in one.loops if all_ == turns), -1)
+        trained |= one.phase == "train"
+        if one.phase == "validation" and turn not in (-1, last):
+            if not trained:
+                found.add(turn)
+            trained, last = False, turn
+    return found
 
 
 def _evenness(known: IntArray, size: int) -> float:

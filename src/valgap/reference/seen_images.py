@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -160,7 +160,8 @@ def sides_of(kept: Sequence[KeptInputs], known: Sequence[Known], first: KeptInpu
         shown = _as_pixels(values, fits)
         features = network.plain(_sized(shown))
         own = network.plain(_sized(files))
-        changed, random = _change(first, one) if side == 0 and first is not one else (float("nan"), True)
+        earlier, later = (first, one) if first is not one else _halves(one)
+        changed, random = _change(earlier, later) if side == 0 else (float("nan"), True)
         varied = network.plain(_sized(_varied(files))) if side == 0 and random else own
         turned = functools.partial(_turned, network, files[:TURNED])
         under = functools.partial(_under, network, shown)
@@ -174,6 +175,14 @@ def sides_of(kept: Sequence[KeptInputs], known: Sequence[Known], first: KeptInpu
         looks = features, own, varied, turned, under, of_files, native
         out.append(Side(names, labels, *looks, spread, changed, random, _bent(values, files), colours, frame))
     return out[0], out[1]
+
+
+def _halves(one: KeptInputs) -> tuple[KeptInputs, KeptInputs]:
+    """What was kept in the first and in the second half of a pass, which may last several epochs."""
+    half = len(one.sample) // 2
+    parts = (slice(half), slice(half, None))
+    first, last = (replace(one, sample=one.sample[p], images=one.images[p]) for p in parts)
+    return first, last
 
 
 def _frame(paths: Sequence[str], seen: FloatArray) -> float | None:

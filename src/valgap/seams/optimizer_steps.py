@@ -148,10 +148,12 @@ class OptimizerSteps:
         if seen is None or walk is None or walk.written:
             return
         model, changed, parameter = seen
-        row = StepRow(-1, self._backwards_since, [], self._loss, self._stale.pop(-1, None), changed=changed, model=model)
+        row = StepRow(
+            -1, self._backwards_since, [], self._loss, self._stale.pop(-1 - model.id, None), changed=changed, model=model
+        )
         walk.step_rows.append(row)
         self._backwards_since = 0
-        self._watch(-1, parameter)
+        self._watch(-1 - model.id, parameter)
 
     def _watch(self, number: int, parameter: torch.Tensor) -> None:
         """Look at this parameter's gradient until the optimizer's next step; those that stepped long ago step no more."""
@@ -170,7 +172,7 @@ class OptimizerSteps:
         stale: torch.Tensor | None = None
         for row in walk.step_rows:
             row.backwards += carried
-            row.stale = stale if carried else row.stale
+            row.stale = stale if carried and row.model is not None else row.stale  # an optimizer has its own
             if row.model is not None and not bool(row.changed):
                 carried, stale = row.backwards, row.stale
                 continue
