@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from valgap.data import remote
+from valgap.data.regular import regular
 from valgap.errors import DataError
 
 # Of a zip file's entry: signature, and where the lengths of name and extra field stand (PKWARE APPNOTE 4.3.7).
 LOCAL_HEADER, NAME_LENGTH, EXTRA_LENGTH = 30, slice(26, 28), slice(28, 30)
 STORED, DEFLATED = 0, 8
 ENCRYPTED = 0x1
+# Bytes of one image, unpacked: what is more is there to fill the memory.
+MAX_MEMBER = 1 << 30
 # Row groups of Parquet files that stay decoded.
 KEPT_GROUPS = 3
 ARROW = ".arrow"
@@ -45,7 +48,7 @@ class Member:
 def opened(container: str) -> Iterator[IO[bytes]]:
     """A container as a file that can be sought in."""
     if "://" not in container:
-        with Path(container).open("rb") as file:
+        with Path(regular(container)).open("rb") as file:
             yield file
         return
     try:
@@ -60,12 +63,22 @@ def stretch(container: str, offset: int, size: int) -> bytes:
     if "://" in container:
         data = remote.read(container, offset, size)
     else:
-        with Path(container).open("rb") as file:
+        with Path(regular(container)).open("rb") as file:
+            if offset + size > file.seek(0, io.SEEK_END):  # not even asked for: room for all of it would be taken first
+                raise OSError(f"{container} ends before byte {offset + size}")
             file.seek(offset)
             data = file.read(size)
     if len(data) != size:
         raise OSError(f"{container} ends before byte {offset + size}")
     return data
+
+
+def _numbers(container: str, place: str, count: int) -> list[int]:
+    """The numbers that a place consists of. Raises OSError for what is no place: a list of images may name anything."""
+    parts = place.split("+")
+    if len(parts) != count or not all(p.isascii() and p.isdigit() and len(p) < 20 for p in parts):
+        raise OSError(f"{place[:40]!r} is no place in {container}")
+    return [int(p) for p in parts]
 
 
 # -- zip --------------------------------------------------------------------------------------
@@ -88,7 +101,7 @@ def zipped(container: str) -> Iterator[Member]:
 
 def read_zipped(container: str, place: str) -> bytes:
     """One file of a zip file."""
-    offset, size, method, crc = (int(n) for n in place.split("+"))
+    offset, size, method, crc = _numbers(container, place, 4)
     head = stretch(container, offset, LOCAL_HEADER)
     skipped = sum(int.from_bytes(head[part], "little") for part in (NAME_LENGTH, EXTRA_LENGTH))
     packed = stretch(container, offset + LOCAL_HEADER + skipped, size)
@@ -96,11 +109,13 @@ def read_zipped(container: str, place: str) -> bytes:
         data = packed
     elif method == DEFLATED:
         try:
-            data = zlib.decompress(packed, -15)
+            data = zlib.decompressobj(-15).decompress(packed, MAX_MEMBER + 1)
         except zlib.error as error:
             raise OSError(f"damaged in the zip file: {error}") from error
     else:
         raise OSError(f"packed by a method of zip ({method}) that is not known here")
+    if len(data) > MAX_MEMBER:
+        raise OSError(f"more than {MAX_MEMBER >> 20} MiB in the zip file: no image is as large")
     if zlib.crc32(data) != crc:
         raise OSError("damaged in the zip file: its checksum differs")
     return data
@@ -129,8 +144,7 @@ def tarred(container: str) -> Iterator[tuple[str, str, int, int]]:
 
 def read_tarred(container: str, place: str) -> bytes:
     """One file of a tar file."""
-    offset, size = (int(n) for n in place.split("+"))
-    return stretch(container, offset, size)
+    return stretch(container, *_numbers(container, place, 2))
 
 
 # -- Parquet ----------------------------------------------------------------------------------
@@ -255,15 +269,21 @@ _groups = _Groups()
 
 
 def read_row(container: str, place: str) -> bytes:
-    """The image of one row of a Parquet or Arrow file."""
-    if container.lower().endswith(ARROW):
-        whole = mapped(container)  # opened anew: the pages of a lasting map would count as memory
-        found = whole[image_column(whole.schema) or ""][int(place)].as_py()
-    else:
-        found = _groups.image(container, int(place))
+    """The image of one row of a Parquet or Arrow file. Raises OSError where there is none."""
+    (row,) = _numbers(container, place, 1)
+    try:
+        if container.lower().endswith(ARROW):
+            whole = mapped(container)  # opened anew: the pages of a lasting map would count as memory
+            found = whole[image_column(whole.schema) or ""][row].as_py()
+        else:
+            found = _groups.image(container, row)
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow has many kinds for damaged files
+        raise OSError(f"{container} holds no row {row} that can be read ({type(error).__name__}: {error})") from error
     data = found.get("bytes") if isinstance(found, dict) else found
     if data is None and isinstance(found, dict) and found.get("path"):
-        return Path(found["path"]).read_bytes()
+        return Path(regular(str(found["path"]))).read_bytes()
     if data is None:
         raise OSError("the row holds no image")
     return bytes(data)

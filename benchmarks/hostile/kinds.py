@@ -1,0 +1,8 @@
+"""All kinds of hostile inputs, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from hostile import pictures, records, texts
+from hostile.trial import Kind
+
+KINDS: tuple[Kind, ...] = (*pictures.KINDS, *records.KINDS, *texts.KINDS)
