@@ -136,7 +136,12 @@ def table(found: Sequence[dict[str, object]]) -> list[str]:
         total = [total[0] + sums["inputs"], total[1] + bad]
         slowest = max(float(r["slowest_s"]) for r in own)  # type: ignore[arg-type]
         lines.append(f"| {kind.about} | {sums['inputs']:,} | {sums['read']:,} | {sums['refused']:,} | {bad} | {slowest:.1f} |")
-    return [*lines, f"| **all** | **{total[0]:,}** |  |  | **{total[1]}** |  |", "", "*read* and *refused* count trials: a folder is one."]
+    return [
+        *lines,
+        f"| **all** | **{total[0]:,}** |  |  | **{total[1]}** |  |",
+        "",
+        "*read* and *refused* count trials: a folder is one.",
+    ]
 
 
 if __name__ == "__main__":

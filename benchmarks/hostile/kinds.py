@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostile import pictures, records, texts
+from hostile import asked, containers, pictures, records, texts
 from hostile.trial import Kind
 
-KINDS: tuple[Kind, ...] = (*pictures.KINDS, *records.KINDS, *texts.KINDS)
+KINDS: tuple[Kind, ...] = (*pictures.KINDS, *records.KINDS, *texts.KINDS, *containers.KINDS, *asked.KINDS)

@@ -19,7 +19,9 @@ def name(draw: random.Random) -> str:
     if draw.random() < 0.3:
         text += draw.choice(NAMES)
     if draw.random() < 0.1:
-        text += "".join(chr(draw.choice((draw.randrange(1, 32), draw.randrange(128, 160), draw.randrange(0x2000, 0x2070)))) for _ in range(5))
+        text += "".join(
+            chr(draw.choice((draw.randrange(1, 32), draw.randrange(128, 160), draw.randrange(0x2000, 0x2070)))) for _ in range(5)
+        )
     text = text.replace("/", "&").replace("\0", "")
     while len(text.encode("utf-8", "surrogateescape")) > 240:
         text = text[:-1]

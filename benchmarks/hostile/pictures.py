@@ -26,7 +26,27 @@ from valgap.features.looking import look_at
 from valgap.models.preprocessing import Preprocessing
 from valgap.suffixes import SUFFIXES
 
-MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16", "I;16B", "I;16L")
+MODES = (
+    "1",
+    "L",
+    "LA",
+    "La",
+    "P",
+    "PA",
+    "RGB",
+    "RGBA",
+    "RGBa",
+    "RGBX",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+    "HSV",
+    "I",
+    "F",
+    "I;16",
+    "I;16B",
+    "I;16L",
+)
 SIZES = ((24, 17), (1, 1), (3, 200), (300, 2))
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 HTML = b"<!doctype html><html><body onload=alert(1)><script>alert(1)</script></body></html>"
@@ -56,7 +76,13 @@ def encoded() -> dict[str, bytes]:
             try:
                 image = rgb.convert(mode)
             except ValueError:
-                image = Image.frombytes(mode, size, rng.bytes(size[0] * size[1] * (2 if mode.startswith("I;16") else 4))[: size[0] * size[1] * 2]) if mode.startswith("I;16") else None  # type: ignore[assignment]
+                image = (
+                    Image.frombytes(
+                        mode, size, rng.bytes(size[0] * size[1] * (2 if mode.startswith("I;16") else 4))[: size[0] * size[1] * 2]
+                    )
+                    if mode.startswith("I;16")
+                    else None
+                )  # type: ignore[assignment]
             if image is None:
                 continue
             for kind in sorted(Image.SAVE):
@@ -116,22 +142,46 @@ def lying(draw: random.Random) -> tuple[str, bytes]:
     wide, high = (draw.choice((0, 1, 2, 255, 4000, 13_000, 65_535, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)) for _ in "ab")
     form = draw.randrange(6)
     if form == 0:
-        return f"PNG that says {wide} x {high}", png(wide, high, bytes(900), draw.choice((1, 2, 4, 8, 16)), draw.choice((0, 2, 3, 4, 6)))
+        return f"PNG that says {wide} x {high}", png(
+            wide, high, bytes(900), draw.choice((1, 2, 4, 8, 16)), draw.choice((0, 2, 3, 4, 6))
+        )
     if form == 1:
-        return f"PPM that says {wide} x {high}", f"P{draw.choice('123456')} {wide} {high} {draw.choice((0, 1, 255, 65535, 99999))}\n".encode() + bytes(300)
+        return (
+            f"PPM that says {wide} x {high}",
+            f"P{draw.choice('123456')} {wide} {high} {draw.choice((0, 1, 255, 65535, 99999))}\n".encode() + bytes(300),
+        )
     if form == 2:
         head = struct.pack("<4sHHBBB", b"GIF8", 0x6139, wide & 0xFFFF, 0x80, 0, 0)
         return "GIF that lies", head + struct.pack("<H", high & 0xFFFF) + bytes(400)
     if form == 3:
-        head = struct.pack("<IiiHHIIiiII", 40, wide & 0x7FFFFFFF, (high & 0x7FFFFFFF) * draw.choice((1, -1)), 1, draw.choice((1, 8, 24, 32)), draw.choice((0, 1, 2, 3)), 0, 0, 0, draw.choice((0, 256, 1 << 30)), 0)
+        head = struct.pack(
+            "<IiiHHIIiiII",
+            40,
+            wide & 0x7FFFFFFF,
+            (high & 0x7FFFFFFF) * draw.choice((1, -1)),
+            1,
+            draw.choice((1, 8, 24, 32)),
+            draw.choice((0, 1, 2, 3)),
+            0,
+            0,
+            0,
+            draw.choice((0, 256, 1 << 30)),
+            0,
+        )
         return f"BMP that says {wide} x {high}", b"BM" + struct.pack("<IHHI", 500, 0, 0, 54) + head + bytes(400)
     if form == 4:
         tags = [(256, 4, 1, wide & 0xFFFFFFFF), (257, 4, 1, high & 0xFFFFFFFF), (258, 3, 1, draw.choice((1, 8, 16, 32))), (259, 3, 1, draw.choice((1, 5, 7, 8, 32773))),
                 (262, 3, 1, draw.randrange(9)), (273, 4, draw.choice((1, 1 << 28)), draw.choice((8, 1 << 31))), (277, 3, 1, draw.choice((1, 3, 4, 65535))), (278, 4, 1, high & 0xFFFFFFFF), (279, 4, 1, draw.choice((100, (1 << 32) - 1)))]  # fmt: skip
-        body = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *t) for t in tags) + struct.pack("<I", draw.choice((0, 8)))
+        body = (
+            struct.pack("<H", len(tags))
+            + b"".join(struct.pack("<HHII", *t) for t in tags)
+            + struct.pack("<I", draw.choice((0, 8)))
+        )
         return f"TIFF that says {wide} x {high}", b"II*\0" + struct.pack("<I", 8) + body + bytes(200)
     head = b"\xff\xd8\xff\xc0" + struct.pack(">HBHHB", 17, 8, high & 0xFFFF, wide & 0xFFFF, 3) + b"\1\x22\0\2\x11\1\3\x11\1"
-    return f"JPEG that says {wide & 0xFFFF} x {high & 0xFFFF}", head + b"\xff\xda" + struct.pack(">HB", 12, 3) + b"\1\0\2\x11\3\x11\0\x3f\0" + bytes(200) + b"\xff\xd9"
+    return f"JPEG that says {wide & 0xFFFF} x {high & 0xFFFF}", head + b"\xff\xda" + struct.pack(
+        ">HB", 12, 3
+    ) + b"\1\0\2\x11\3\x11\0\x3f\0" + bytes(200) + b"\xff\xd9"
 
 
 @functools.cache
@@ -186,17 +236,44 @@ def exif(draw: random.Random) -> tuple[str, bytes]:
     try:
         Image.new("RGB", (30, 20), (9, 99, 9)).save(stream, kind, exif=bytes(raw) if kind != "TIFF" else tags)
     except Exception:
-        return "EXIF that Pillow does not write", encoded()["JPEG RGB 24x17"][:2] + b"\xff\xe1" + struct.pack(">H", (len(raw) + 2) & 0xFFFF) + bytes(raw) + encoded()["JPEG RGB 24x17"][2:]
+        return "EXIF that Pillow does not write", encoded()["JPEG RGB 24x17"][:2] + b"\xff\xe1" + struct.pack(
+            ">H", (len(raw) + 2) & 0xFFFF
+        ) + bytes(raw) + encoded()["JPEG RGB 24x17"][2:]
     return f"{kind} with odd EXIF", stream.getvalue()
 
 
 def nested(draw: random.Random) -> tuple[str, bytes]:
     """A TIFF or ICO whose directories point at each other, or anywhere."""
-    what, data = draw.choice([(k, v) for k, v in encoded().items() if k.split()[0] in ("TIFF", "ICO", "ICNS", "GIF", "MPO", "WEBP", "AVIF", "JPEG2000", "DDS", "TGA", "PCX", "SGI", "SPIDER", "IM", "MSP")])
+    what, data = draw.choice(
+        [
+            (k, v)
+            for k, v in encoded().items()
+            if k.split()[0]
+            in (
+                "TIFF",
+                "ICO",
+                "ICNS",
+                "GIF",
+                "MPO",
+                "WEBP",
+                "AVIF",
+                "JPEG2000",
+                "DDS",
+                "TGA",
+                "PCX",
+                "SGI",
+                "SPIDER",
+                "IM",
+                "MSP",
+            )
+        ]
+    )
     edited = bytearray(data)
     for _ in range(draw.choice((1, 2, 4))):
         place = draw.randrange(max(1, len(edited) - 4))
-        edited[place : place + 4] = struct.pack(draw.choice("<>") + "I", draw.choice((0, 1, 4, 8, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFFF, draw.randrange(len(edited) + 1))))
+        edited[place : place + 4] = struct.pack(
+            draw.choice("<>") + "I", draw.choice((0, 1, 4, 8, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFFF, draw.randrange(len(edited) + 1)))
+        )
     return f"{what}, a word changed", bytes(edited)
 
 
@@ -263,7 +340,9 @@ def many(draw: random.Random, folder: Path) -> Trial:
                     (place / f"{number}.jpg").write_bytes(content)
     out = folder / "out"
     out.mkdir()
-    form = draw.choice((["--details"], ["--json"], [], ["--html", out / "page.html"], ["--junit", out / "j.xml"], ["--sarif", out / "s.json"]))
+    form = draw.choice(
+        (["--details"], ["--json"], [], ["--html", out / "page.html"], ["--junit", out / "j.xml"], ["--sarif", out / "s.json"])
+    )
 
     def act() -> str:
         came = command("check", data, "--lists", out / "lists", *form)

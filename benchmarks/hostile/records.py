@@ -33,7 +33,31 @@ BAD: tuple[Any, ...] = (
     True, False, 0.5, "<script>alert(1)</script>", "../../etc/passwd", "/dev/zero", "\x1b[2J", "\ud800", [None], {"nd": "<i4"},
     {"nd": "|O", "shape": [1], "z": ""}, ["a", 1, None], "9" * 5000,
 )  # fmt: skip
-DTYPES = ("<i8", "<i4", "<u1", "<u8", "<f2", "<f4", "<f8", "|b1", "|S3", "<U2", "<c8", "<M8[s]", ">i4", "|V4", "|O", "|V0", "f4,i4", "(2,3)f4", "(1,", "x" * 99, "", "<i4\x1b[2J", "[('a','O')]")
+DTYPES = (
+    "<i8",
+    "<i4",
+    "<u1",
+    "<u8",
+    "<f2",
+    "<f4",
+    "<f8",
+    "|b1",
+    "|S3",
+    "<U2",
+    "<c8",
+    "<M8[s]",
+    ">i4",
+    "|V4",
+    "|O",
+    "|V0",
+    "f4,i4",
+    "(2,3)f4",
+    "(1,",
+    "x" * 99,
+    "",
+    "<i4\x1b[2J",
+    "[('a','O')]",
+)
 
 
 @functools.cache
@@ -80,7 +104,9 @@ def from_files(out: Path) -> list[str]:
             for number in range(6):
                 (place / f"{number}{name(draw)[:60]}.png").write_bytes(noise(draw))
     words = ["-m", "valgap.cli", "run", "--out", str(out), str(PROGRAM), "data"]
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr
     return (out / "events.jsonl").read_text().splitlines()
 
@@ -158,10 +184,37 @@ def _edit_array(draw: random.Random, told: dict[str, Any]) -> str:
         told["nd"] = draw.choice(DTYPES)
         return "array with another dtype"
     if form == 1:
-        told["shape"] = draw.choice(([], [0], [-1], [1], [2**62, 4], [0, 2**70], [10**30, 0], ["1"], None, {}, [1.5], [*told["shape"], 1], told["shape"][::-1], [True]))
+        told["shape"] = draw.choice(
+            (
+                [],
+                [0],
+                [-1],
+                [1],
+                [2**62, 4],
+                [0, 2**70],
+                [10**30, 0],
+                ["1"],
+                None,
+                {},
+                [1.5],
+                [*told["shape"], 1],
+                told["shape"][::-1],
+                [True],
+            )
+        )
         return "array with another shape"
     if form == 2:
-        told["z"] = draw.choice(("", "!", told["z"][: len(told["z"]) // 2], "\u00e9", None, 5, base64.b64encode(zlib.compress(bytes(100 << 20), 9)).decode()))
+        told["z"] = draw.choice(
+            (
+                "",
+                "!",
+                told["z"][: len(told["z"]) // 2],
+                "\u00e9",
+                None,
+                5,
+                base64.b64encode(zlib.compress(bytes(100 << 20), 9)).decode(),
+            )
+        )
         return "array with other bytes"
     kind = draw.choice(("<i8", "<i4", "|u1", "<f4", "<f8", "|b1", "|S3", "<U2", "<c8", "<M8[s]", "<f2", "|V4"))
     if form in (3, 4):
@@ -177,7 +230,9 @@ def _edit_array(draw: random.Random, told: dict[str, Any]) -> str:
         return "array of another size or kind"
     new = old.copy()
     if new.size and new.dtype.kind in "iuf":
-        extreme = [0, 1] + ([np.iinfo(new.dtype).max, np.iinfo(new.dtype).min] if new.dtype.kind in "iu" else [np.nan, np.inf, -np.inf, 1e300])
+        extreme = [0, 1] + (
+            [np.iinfo(new.dtype).max, np.iinfo(new.dtype).min] if new.dtype.kind in "iu" else [np.nan, np.inf, -np.inf, 1e300]
+        )
         with np.errstate(all="ignore"):
             if form == 5:
                 new.ravel()[draw.randrange(new.size)] = draw.choice(extreme)
@@ -304,7 +359,18 @@ def running(draw: random.Random, folder: Path) -> Trial:
     run = folder / "run"
     run.mkdir()
     (run / "events.jsonl").write_bytes("\n".join([*lines, ""]).encode("utf-8", "surrogatepass"))
-    warning = {"code": "MOD302", "name": name(draw), "stage": name(draw), "what": name(draw), "remedy": name(draw), "why": [name(draw)], "epoch": 1, "pass_index": 2, "time": 1.0, "confidence": 0.9}
+    warning = {
+        "code": "MOD302",
+        "name": name(draw),
+        "stage": name(draw),
+        "what": name(draw),
+        "remedy": name(draw),
+        "why": [name(draw)],
+        "epoch": 1,
+        "pass_index": 2,
+        "time": 1.0,
+        "confidence": 0.9,
+    }
     for key in draw.sample(list(warning), draw.choice((0, 1, 3))):
         warning[key] = draw.choice(BAD)
     (run / "live.jsonl").write_text(json.dumps(warning) + "\n" + draw.choice(("", "{", "\0", "[" * 100_000 + "\n")))

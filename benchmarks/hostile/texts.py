@@ -53,7 +53,20 @@ def listed(draw: random.Random, folder: Path) -> Trial:
     (folder / "sound.png").write_bytes(noise(draw))
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter=draw.choice(",,,;\t|"), lineterminator=draw.choice(("\n", "\r\n", "\r")))
-    header = draw.choice((("path", "label", "split"), ("path", "label"), ("file", "class"), ("label",), ("path",), (), ("PATH ", " Label"), ("path", "path"), (None, "path"), NAMES[:5]))
+    header = draw.choice(
+        (
+            ("path", "label", "split"),
+            ("path", "label"),
+            ("file", "class"),
+            ("label",),
+            ("path",),
+            (),
+            ("PATH ", " Label"),
+            ("path", "path"),
+            (None, "path"),
+            NAMES[:5],
+        )
+    )
     writer.writerow(header)
     for _ in range(draw.choice((0, 1, 3, 40))):
         row = [draw.choice(("sound.png", "/dev/zero", "/dev/stdin", "../" * 40 + "etc/passwd", "", "x" * 5000, "memory://x.png", "file:///etc/passwd", "zip://x#1+2", "tar://sound.png#9+9999999999999",
@@ -106,7 +119,15 @@ def decided(draw: random.Random, folder: Path) -> Trial:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
     for _ in range(draw.choice((0, 1, 5, 60))):
-        row = ["2026-11-30T14:49:38.000001+0000", draw.choice(NAMES), draw.choice((*KINDS, "undo")), draw.choice(NAMES), "train", draw.choice(NAMES), "DAT104"]
+        row = [
+            "2026-11-30T14:49:38.000001+0000",
+            draw.choice(NAMES),
+            draw.choice((*KINDS, "undo")),
+            draw.choice(NAMES),
+            "train",
+            draw.choice(NAMES),
+            "DAT104",
+        ]
         if draw.random() < 0.15:
             row[draw.randrange(7)] = draw.choice((*NAMES, "", "9" * 200_000, "2026-99-99", "\x1b[2J", "=cmd|' /C calc'!A0"))
         writer.writerow(row)
@@ -141,7 +162,16 @@ def log(draw: random.Random, folder: Path) -> Trial:
     kind = draw.choice(("csv", "jsonl", "json", "state", "events", "txt"))
     if kind in ("csv", "txt"):
         head = draw.sample(("epoch", "step", "train_loss", "val_loss", "val_acc", "lr", "", *NAMES[:6]), 4)
-        rows = [[draw.choice(("0", "1", "nan", "inf", "1e400", "-1", "", "x", "5%", "9" * 400, "0x1", "1_0", "\u0663", *NAMES)) for _ in range(draw.choice((4, 4, 3, 6)))] for _ in range(draw.choice((0, 1, 9)))]
+        rows = [
+            [
+                draw.choice(
+                    ("0.5", "1", "2") * 20
+                    + ("nan", "inf", "1e400", "-1", "", "x", "5%", "9" * 400, "0x1", "1_0", "\u0663", *NAMES)
+                )
+                for _ in range(draw.choice((4, 4, 4, 3, 6)))
+            ]
+            for _ in range(draw.choice((0, 1, 9)))
+        ]
         stream = io.StringIO()
         csv.writer(stream, delimiter=draw.choice(",;\t")).writerows([head, *rows])
         data = stream.getvalue().encode("utf-8", "surrogatepass")
@@ -152,9 +182,17 @@ def log(draw: random.Random, folder: Path) -> Trial:
         data = b"".join(event(draw) for _ in range(draw.choice((1, 5, 20))))
         file = folder / f"events.out.tfevents.{stem[:60]}"
     else:
-        history: list[Any] = [{"epoch": draw.choice((i, i, *BAD)), "loss": draw.choice((1.0, *BAD)), "eval": {"accuracy": draw.choice((0.5, *BAD))}, draw.choice(NAMES): draw.choice(BAD)} for i in range(draw.choice((0, 1, 6)))]
-        history += draw.choices(BAD, k=draw.choice((0, 0, 2)))
-        deep = draw.choice(("", "", "", "[" * 100_000, '{"a":' * 5000))
+        history: list[Any] = [
+            {
+                "epoch": draw.choice((i,) * 90 + BAD),
+                "loss": draw.choice((1.0, 0.5, 2.0) * 30 + BAD),
+                "eval": {"accuracy": draw.choice((0.5, 0.9, 70) * 30 + BAD)},
+                draw.choice(NAMES): draw.choice(BAD),
+            }
+            for i in range(draw.choice((0, 1, 6)))
+        ]
+        history += draw.choices(BAD, k=draw.choice((0, 0, 0, 2)))
+        deep = draw.choice(("",) * 20 + ("[" * 100_000, '{"a":' * 5000))
         if kind == "jsonl":
             data = "\n".join([json.dumps(r) for r in history] + [deep]).encode()
         else:
@@ -162,13 +200,15 @@ def log(draw: random.Random, folder: Path) -> Trial:
             data = (json.dumps(whole) + deep).encode()
         file = folder / (f"{stem}.{kind}" if kind != "state" else "trainer_state.json")
     what = kind
-    if draw.random() < 0.35 and data:
+    if draw.random() < 0.25 and data:
         said, data = as_bytes(draw, data)
         what = f"{kind}, {said}"
     file.write_bytes(data)
     form = draw.choice((("--json",), ()))
     path = folder if kind in ("state", "events") and draw.random() < 0.3 else file
-    return Trial(f"log: {what}", lambda: command("diagnose", "--", path, *()) if not form else command("diagnose", *form, "--", path))
+    return Trial(
+        f"log: {what}", lambda: command("diagnose", "--", path, *()) if not form else command("diagnose", *form, "--", path)
+    )
 
 
 def event(draw: random.Random) -> bytes:

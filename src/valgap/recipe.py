@@ -154,9 +154,9 @@ def read_config(path: Path, base: Recipe = RECIPE) -> Recipe:
         return base
     if not isinstance(given, dict) or not isinstance(tree, yaml.MappingNode):
         raise ConfigError(f"{path}, line 1: expected settings such as `unfreeze: last`, one a line")
-    strange = next((key for key in given if not isinstance(key, str)), None)
-    if strange is not None:
-        raise ConfigError(f"{path}: no setting is called {_shown(strange)}; there are {', '.join(Recipe.model_fields)}")
+    strange = [key for key in given if not isinstance(key, str)]
+    if strange:
+        raise ConfigError(f"{path}: no setting is called {_shown(strange[0])}; there are {', '.join(Recipe.model_fields)}")
     lines = {key.value: key.start_mark.line + 1 for key, _ in tree.value}
     try:
         return Recipe(**{**base.model_dump(), **given})
@@ -168,7 +168,9 @@ def _problem(path: Path, error: dict[str, object], lines: dict[str, int]) -> str
     place = error["loc"]
     name = str(place[0]) if isinstance(place, tuple) and place else "?"
     if error["type"] == "extra_forbidden":
-        return f"{path}, line {lines.get(name, 1)}: no setting is called {_shown(name)}; there are {', '.join(Recipe.model_fields)}"
+        return (
+            f"{path}, line {lines.get(name, 1)}: no setting is called {_shown(name)}; there are {', '.join(Recipe.model_fields)}"
+        )
     return f"{path}, line {lines.get(name, 1)}: {name}: {error['msg']} (given: {_shown(error['input'])})"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tarfile
 import threading
 import zipfile
@@ -95,7 +96,7 @@ def zipped(container: str) -> Iterator[Member]:
                     raise DataError(f"{container} is locked by a password: unlock it first")
                 place = f"{one.header_offset}+{one.compress_size}+{one.compress_type}+{one.CRC}"
                 yield Member(one.filename, f"zip://{container}#{place}")
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, OSError, ValueError, LookupError, NotImplementedError, struct.error) as error:
         raise DataError(f"{container} is no zip file that can be read ({error})") from error
 
 
@@ -137,7 +138,7 @@ def tarred(container: str) -> Iterator[tuple[str, str, int, int]]:
                         one.offset_data,
                         one.size,
                     )
-    except tarfile.TarError as error:
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
         packed = " (a packed one has to be unpacked: nothing in it can be found by its place)"
         raise DataError(f"{container} is no plain tar file that can be read ({error}){packed}") from error
 
@@ -182,7 +183,9 @@ def table_of(container: str) -> Table:
         with opened(container) as stream:
             file = parquet.ParquetFile(stream)
             return _table(container, file.schema_arrow, file.metadata.num_rows, lambda columns: file.read(columns=columns))
-    except (ValueError, OSError) as error:  # of which pyarrow's own kinds are made
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow has many kinds for damaged files
         raise DataError(f"{container} is no table that can be read ({error})") from error
 
 
@@ -196,8 +199,13 @@ def _table(container: str, schema: Any, rows: int, read: Callable[[list[str]], A
     whole = read([*([f"{image}.path"] if with_paths else []), *([label] if label else [])])
     paths = [p for chunk in whole[image].chunks for p in chunk.field("path").to_pylist()] if with_paths else [None] * rows
     found = whole[label].to_pylist() if label else [None] * rows
-    labels = [None if v is None or v == -1 else names[v] if names else str(v) for v in found]
+    labels = [None if v is None or v == -1 else _class_name(names, v) for v in found]
     return Table(paths, labels, image)
+
+
+def _class_name(names: list[str], value: object) -> str:
+    """The name that is kept of a class, or what stands for it itself."""
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else str(value)
 
 
 def mapped(container: str) -> Any:
