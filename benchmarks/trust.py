@@ -56,10 +56,10 @@ def main() -> None:
             return
         until = time.monotonic() + 60 * args.minutes
         chosen = [k for k in KINDS if args.kind in (None, k.name)]
-        whole = all([of_kind(kind, Path(scratch), until) for kind in chosen])
+        left = [kind for kind in chosen if not of_kind(kind, Path(scratch), until)]
     TABLE.write_text(HEAD + "\n".join(table(rows())) + "\n", encoding="utf-8")
     print(TABLE.read_text(encoding="utf-8"))
-    print("nothing is left" if whole else "time is up: call it again")
+    print("nothing is left" if not left else "time is up: call it again")
 
 
 def bait(scratch: Path) -> Path:

@@ -8,14 +8,12 @@ import random
 import socket
 import tempfile
 import threading
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from hostile.names import NAMES
 from hostile.pictures import HTML, noise
 from hostile.records import BAD
-from hostile.trial import READ, REFUSED, Kind, Trial, Unsound, caught
+from hostile.trial import REFUSED, Kind, Trial, UnsoundError, caught
 from valgap.review import Decisions, ReviewServer, Suspect
 
 SECRET = b"what no stranger may read"
@@ -231,15 +229,13 @@ def asked(draw: random.Random, folder: Path) -> Trial:
         return raw(lines, f"{form} {extra[:20]!r}")
     whole.setdefault("Content-Length", str(len(body)))
     lines = f"{method} {place} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in whole.items()) + "\r\n"
-    harmless = (form, method) == ("method", "HEAD")
     return raw(
         lines.encode("utf-8", "surrogateescape") + body,
         f"{form} {place.replace(token, 'TOKEN')[:40]}",
-        () if not harmless else (),
     )
 
 
-def raw(sent: bytes, what: str, fine: Sequence[int] = ()) -> Trial:
+def raw(sent: bytes, what: str) -> Trial:
     """What is sent, byte by byte; the answer has to be a refusal, or none."""
 
     def act() -> str:
@@ -248,18 +244,18 @@ def raw(sent: bytes, what: str, fine: Sequence[int] = ()) -> Trial:
         with caught() as (out, err):
             answer = exchanged(sent)
         if out() or err():
-            raise Unsound(f"the server said {(out() + err())[-300:]!r}")
+            raise UnsoundError(f"the server said {(out() + err())[-300:]!r}")
         after = own.decisions.file.read_bytes() if own.decisions.file.exists() else b""
         if after != before:
-            raise Unsound(f"decided by a stranger: {after[-200:]!r}")
+            raise UnsoundError(f"decided by a stranger: {after[-200:]!r}")
         if SECRET in answer or own.token.encode() in answer.split(b"\r\n\r\n", 1)[-1] or b"root:" in answer:
-            raise Unsound("a secret went out")
+            raise UnsoundError("a secret went out")
         status = answer.split(b" ", 2)[1:2]
         if answer[:5] == b"HTTP/" and status and status[0][:1] == b"2":
-            raise Unsound(f"answered: {answer[:300]!r}")
+            raise UnsoundError(f"answered: {answer[:300]!r}")
         body = answer.partition(b"\r\n\r\n")[2]
         if b"<script" in body.lower():
-            raise Unsound("a script in a refusal")
+            raise UnsoundError("a script in a refusal")
         return REFUSED
 
     return Trial(what, act)
@@ -281,4 +277,3 @@ def exchanged(sent: bytes) -> bytes:
 
 
 KINDS = (Kind("request", "requests of a stranger to the review server", 600, asked),)
-assert READ and time

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import os
 import pickle
 import random
 import struct
@@ -23,8 +22,7 @@ from hostile.names import NAMES, name
 from hostile.pictures import Bait, hostile, noise
 from hostile.records import BAD, as_bytes, at, places
 from hostile.texts import look
-from hostile.trial import Kind, Trial, caught, refused
-from valgap.errors import RecordError
+from hostile.trial import Kind, Trial, refused
 from valgap.features.source import rows_of_path
 from valgap.models.lite0 import BUNDLED
 from valgap.models.weights import read_state
@@ -296,4 +294,3 @@ KINDS = (
     Kind("checkpoint", "checkpoints through `valgap predict`", 250, model),
     Kind("resumed", "the files from which a training is resumed", 300, resumed),
 )
-assert caught and RecordError and os

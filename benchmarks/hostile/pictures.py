@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from hostile.names import name
-from hostile.trial import CANARY, Kind, Trial, Unsound, clean, clean_page, command, refused
+from hostile.trial import CANARY, Kind, Trial, UnsoundError, clean, clean_page, command, refused
 from valgap.data.folder import load_folder
 from valgap.data.images import oddities, read_middle, read_rgb, read_small, read_whole
 from valgap.engine.reading import read_pixels
@@ -315,7 +315,7 @@ def one(draw: random.Random, folder: Path) -> Trial:
         if came["read_rgb"] == "read":
             oddities(path)
             if look.error is not None:
-                raise Unsound(f"read_rgb reads it, look_at says {text}")
+                raise UnsoundError(f"read_rgb reads it, look_at says {text}")
         return came["read_rgb"]
 
     return Trial(what, act, len(READERS) + 1)

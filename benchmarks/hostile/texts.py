@@ -17,7 +17,8 @@ from hostile.records import BAD, as_bytes, at, places
 from hostile.trial import Kind, Trial, command, refused
 from valgap.features.source import rows_of_path
 from valgap.recipe import RECIPE, Recipe, read_config
-from valgap.review.decisions import COLUMNS, KINDS, Decision, Decisions
+from valgap.review import decisions as made_by_hand
+from valgap.review.decisions import COLUMNS, Decision, Decisions
 
 LAUGHS = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
 YAML_VALUES = (
@@ -122,7 +123,7 @@ def decided(draw: random.Random, folder: Path) -> Trial:
         row = [
             "2026-11-30T14:49:38.000001+0000",
             draw.choice(NAMES),
-            draw.choice((*KINDS, "undo")),
+            draw.choice((*made_by_hand.KINDS, "undo")),
             draw.choice(NAMES),
             "train",
             draw.choice(NAMES),

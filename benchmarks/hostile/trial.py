@@ -28,7 +28,7 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u206
 READ, REFUSED = "read", "refused"
 
 
-class Unsound(Exception):
+class UnsoundError(Exception):
     """An outcome that no user should see."""
 
 
@@ -131,14 +131,14 @@ def refused(act: Callable[[], object]) -> str:
     try:
         act()
         if time.perf_counter() - begun > MOST_S:
-            raise Unsound(f"{time.perf_counter() - begun:.0f} s")
+            raise UnsoundError(f"{time.perf_counter() - begun:.0f} s")
     except ValgapError as error:
         with caught() as (_, err):
             say(str(error))
         text = err()
         clean(text, "the line")
         if text.count("\n") != 1:
-            raise Unsound(f"not one line: {text[:200]!r}") from error
+            raise UnsoundError(f"not one line: {text[:200]!r}") from error
         return REFUSED
     return READ
 
@@ -169,24 +169,24 @@ def command(*words: object, allowed: tuple[int, ...] = (0, 1, 2)) -> str:
     clean(out(), "standard output")
     clean(err(), "standard error")
     if status not in allowed:
-        raise Unsound(f"exit status {status}: {(out() + err())[-1500:]}")
+        raise UnsoundError(f"exit status {status}: {(out() + err())[-1500:]}")
     if status == 2 and not (err().splitlines() or [""])[-1].startswith("valgap: "):
-        raise Unsound(f"exit status 2 without a line: {err()[-200:]!r}")
+        raise UnsoundError(f"exit status 2 without a line: {err()[-200:]!r}")
     return REFUSED if status == 2 else READ
 
 
 def clean(text: str, where: str) -> None:
-    """Raises Unsound where control characters are in a text."""
+    """Raises UnsoundError where control characters are in a text."""
     found = CONTROL.search(text)
     if found:
         place = found.start()
-        raise Unsound(f"{found[0]!r} in {where}: {text[max(0, place - 60) : place + 20]!r}")
+        raise UnsoundError(f"{found[0]!r} in {where}: {text[max(0, place - 60) : place + 20]!r}")
 
 
 def clean_page(page: Path) -> None:
-    """Raises Unsound where a page holds a script, a handler, or control characters."""
+    """Raises UnsoundError where a page holds a script, a handler, or control characters."""
     text = page.read_text(encoding="utf-8")
     clean(text, "the page")
     for word in ("<script", "<img src=x", "javascript:"):
         if word in text.lower():
-            raise Unsound(f"{word} in the page")
+            raise UnsoundError(f"{word} in the page")

@@ -168,9 +168,8 @@ def _problem(path: Path, error: dict[str, object], lines: dict[str, int]) -> str
     place = error["loc"]
     name = str(place[0]) if isinstance(place, tuple) and place else "?"
     if error["type"] == "extra_forbidden":
-        return (
-            f"{path}, line {lines.get(name, 1)}: no setting is called {_shown(name)}; there are {', '.join(Recipe.model_fields)}"
-        )
+        known = ", ".join(Recipe.model_fields)
+        return f"{path}, line {lines.get(name, 1)}: no setting is called {_shown(name)}; there are {known}"
     return f"{path}, line {lines.get(name, 1)}: {name}: {error['msg']} (given: {_shown(error['input'])})"
 
 

@@ -8,4 +8,6 @@ def visible(text: str, keep: str = "") -> str:
 
     XML cannot hold most of them at all, and a name must stay one line. Those in ``keep`` stay.
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
