@@ -383,6 +383,6 @@ def running(draw: random.Random, folder: Path) -> Trial:
 
 
 KINDS = (
-    Kind("record", "records edited in fields, arrays, lines and bytes, through diagnose, report and compare", 2400, one),
-    Kind("running record", "edited records of programs that still run, through the eyes of `valgap view`", 500, running),
+    Kind("record", "records edited in fields, arrays, lines and bytes, through diagnose, report and compare", 1500, one),
+    Kind("running record", "edited records of programs that still run, through the eyes of `valgap view`", 300, running),
 )
