@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from valgap.errors import ConfigError
 
 SHOWN = 80  # characters of a senseless value
+# PyYAML takes minutes for some ten thousand opening brackets.
+MOST_BYTES, MOST_BRACKETS = 1 << 16, 1_000
 
 
 class Recipe(BaseModel):
@@ -140,6 +142,10 @@ def read_config(path: Path, base: Recipe = RECIPE) -> Recipe:
     """``base`` with what a YAML file changes. Raises ConfigError that names the file, the line and what was expected."""
     try:
         text = path.read_bytes()
+        if len(text) > MOST_BYTES:
+            raise ConfigError(f"{path} has {len(text):,} bytes: too long for a recipe ({MOST_BYTES:,} at most)")
+        if text.count(b"[") + text.count(b"{") > MOST_BRACKETS:
+            raise ConfigError(f"{path} nests lists in lists: too deep for a recipe")
         tree = yaml.compose(text, yaml.SafeLoader)
         given = yaml.safe_load(text)
     except OSError as error:
