@@ -5,4 +5,4 @@ from __future__ import annotations
 from hostile import asked, containers, pictures, records, texts
 from hostile.trial import Kind
 
-KINDS: tuple[Kind, ...] = (*pictures.KINDS, *records.KINDS, *texts.KINDS, *containers.KINDS, *asked.KINDS)
+KINDS: tuple[Kind, ...] = (*pictures.KINDS, *texts.KINDS, *containers.KINDS, *asked.KINDS, *records.KINDS)

@@ -25,6 +25,12 @@ def raising(error: BaseException) -> Callable[[], object]:
     return act
 
 
+def spin(seconds: float) -> None:
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
 @pytest.mark.parametrize(
     ("act", "came"),
     [
@@ -32,6 +38,7 @@ def raising(error: BaseException) -> Callable[[], object]:
         (lambda: refused(raising(DataError("no such thing"))), REFUSED),
         (lambda: refused(raising(KeyError("x"))), "KeyError: 'x'"),
         (lambda: time.sleep(5), "no answer within"),
+        (lambda: spin(5), "no answer within"),
         (lambda: Path(CANARY).touch(), "something was executed"),
         (lambda: Path("mine.txt").write_text("other"), "changed: "),
         (lambda: Path("mine.txt").unlink(), "changed: "),
