@@ -31,8 +31,9 @@ HEAD = f"""# Trust
 
 Made by `make bench-trust PART=hostile`, part by part. Each input is made from its kind and number, so that
 `python benchmarks/trust.py --again "KIND NUMBER"` puts it again and shows what came of it. *Sound*: read, or refused in one line
-with exit status 2, within 10 s of processor time a reader; nothing executed, no file changed, no control character in what is printed. The rows
-(`trust.jsonl`) hold every failure with its number, {BLOCK} trials a row. A trial that holds several inputs is a folder of images.
+with exit status 2, within 10 s of processor time a reader; nothing executed, no file changed, no control character in what is
+printed. The rows (`trust.jsonl`) hold every failure with its number, {BLOCK} trials a row. A trial that holds several inputs is a
+folder of images.
 *Before*: the same numbers asked of valgap as it was before this bench (`BEFORE=FOLDER`: its src).
 
 ## Hostile inputs
@@ -44,7 +45,7 @@ def main() -> None:
     """Try what has no row yet, until time is up; write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="?", choices=("hostile",), default="hostile")
-    parser.add_argument("--kind", help="only this one")
+    parser.add_argument("--kind", action="append", help="only these, in this order; may be given again")
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--before", action="store_true", help="an older valgap is asked (PYTHONPATH): rows of their own")
     parser.add_argument("--most", type=int, default=1 << 30, help="trials of a kind")
@@ -60,7 +61,7 @@ def main() -> None:
             print(f"{outcome.trace}{outcome.what}: {outcome.came} ({outcome.seconds:.2f} s)")
             return
         until = time.monotonic() + 60 * args.minutes
-        chosen = [k for k in KINDS if args.kind in (None, k.name)]
+        chosen = [k for name in args.kind or [k.name for k in KINDS] for k in KINDS if k.name == name]
         left = [
             kind
             for kind in chosen

@@ -220,10 +220,10 @@ def _listed(file: Path) -> list[Row]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
-            rows = list(reader)
+            header, rows = list(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file} is no CSV file that can be read ({error}): expected columns path, label, split") from error
-    columns = _columns(list(reader.fieldnames or ()), file)
+    columns = _columns(header, file)
     found: list[Row] = []
     for number, row in enumerate(rows, 2):
         name = (row[columns["path"]] or "").strip()

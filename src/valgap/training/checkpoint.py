@@ -20,7 +20,7 @@ from valgap.models.backbones import BUNDLED_TIMM, build, replace_head
 from valgap.models.lite0 import BUNDLED
 from valgap.models.preprocessing import PIL_MODES, Preprocessing
 from valgap.recipe import Recipe
-from valgap.record.kinds import check_kinds
+from valgap.types.kinds import check_kinds
 
 WEIGHTS = "checkpoint.safetensors"
 FACTS = "checkpoint.json"

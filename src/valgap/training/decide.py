@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from valgap.record.kinds import check_kinds
 from valgap.training.fit import Course, Watch
 from valgap.training.held_out import MOST_MEASURED, PARTS, Trial, TrialFit
 from valgap.training.probe import Probe, fit_head, stratified_folds
 from valgap.training.saved import damage_is_said
 from valgap.training.scores import cautious_temperature
 from valgap.training.stages import FROM_PROBE, LEARNED, add_dropout, usual_epochs
+from valgap.types.kinds import check_kinds
 
 if TYPE_CHECKING:
     from valgap.training.program import _Program

@@ -10,7 +10,7 @@ import pytest
 
 from tests.checks.cases import healthy
 from valgap.record.encoding import decode_array
-from valgap.record.kinds import check_kinds
+from valgap.types.kinds import check_kinds
 
 
 def test_a_sound_record_is_of_its_kinds() -> None:
