@@ -26,6 +26,7 @@ MOST_BYTES = 10 << 30  # of address space: a forged size must not take the machi
 CANARY = "valgap-canary"  # in the working directory: something was executed
 # What may stand in a terminal's output or a page: anything but control characters, and marks that turn the text around.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+FOLDERS = re.compile(r'(?<=")/[^"]*/')  # of a traceback: rows name no machine
 READ, REFUSED = "read", "refused"
 
 
@@ -174,7 +175,7 @@ def command(*words: object, allowed: tuple[int, ...] = (0, 1, 2)) -> str:
     clean(out(), "standard output")
     clean(err(), "standard error")
     if status not in allowed:
-        raise UnsoundError(f"exit status {status}: {(out() + err())[-1500:]}")
+        raise UnsoundError(f"exit status {status}: {FOLDERS.sub('', out() + err())[-1500:]}")
     if status == 2 and not (err().splitlines() or [""])[-1].startswith("valgap: "):
         raise UnsoundError(f"exit status 2 without a line: {err()[-200:]!r}")
     return REFUSED if status == 2 else READ
