@@ -48,3 +48,33 @@ def test_presets_and_changes() -> None:
         Recipe.changed(RECIPE, {"batch_size": 0})
     with pytest.raises(ConfigError, match="cannot read"):
         read_config(Path("/nothing/here.yaml"))
+
+
+LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"epochs: \xff\n", "no YAML"),
+        (b"epochs: !!int x\n", "no YAML|none that YAML has"),
+        (b"epochs: 2001-99-99\n", "none that YAML has"),
+        (b"epochs: !!timestamp x\n", "none that YAML has"),
+        (b"epochs: " + b"9" * 5000, "none that YAML has"),
+        (b"[" * 30_000, "too deep"),
+        (b"- " * 1_000, "none that YAML has"),
+        (b"#" * 70_000, "too long"),
+        (b"~: 1\n", "no setting is called None"),
+        (b"1: 2\n", "no setting is called 1"),
+        (b"epochs: !!python/object/apply:os.system ['true']\n", "no YAML"),
+        (f"{LAUGHS}epochs: *a11\n".encode(), "epochs: Input should be a valid integer"),
+    ],
+)
+def test_a_senseless_file_is_refused_in_a_short_line(text: bytes, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_bytes(text)
+    with pytest.raises(ConfigError, match=said) as caught:
+        read_config(file)  # of names that stand for each other the whole would have 10 ** 11 values
+    assert len(str(caught.value)) < 30_000

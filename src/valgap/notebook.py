@@ -18,6 +18,7 @@ from typing import Any
 
 from valgap.errors import NothingRecordedError, RecordError, StoppedOnWarning, ValgapError
 from valgap.types import Diagnosis, RunRecord
+from valgap.visible import visible
 
 PICTURE_BYTES = 300_000  # the page goes into the notebook's file
 FRAME_HEIGHT, VIEW_HEIGHT = 560, 640
@@ -61,7 +62,7 @@ def run_cell(shell: Any, line: str, cell: str) -> Diagnosis | None:
     from valgap.seams.watch import watch
 
     def say(text: str) -> None:
-        print(f"valgap: {text}", file=sys.stderr)
+        print(f"valgap: {visible(text)}", file=sys.stderr)
 
     failed: BaseException | None = None
     try:

@@ -6,6 +6,7 @@ Expected on clothing_mini (500 / 186 photographs, 10 classes) with EfficientNet-
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from valgap.errors import ConfigError
+
+SHOWN = 80  # characters of a senseless value
+# PyYAML takes minutes for some ten thousand opening brackets.
+MOST_BYTES, MOST_BRACKETS = 1 << 16, 1_000
 
 
 class Recipe(BaseModel):
@@ -136,7 +141,11 @@ def preset(name: str) -> Recipe:
 def read_config(path: Path, base: Recipe = RECIPE) -> Recipe:
     """``base`` with what a YAML file changes. Raises ConfigError that names the file, the line and what was expected."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes()
+        if len(text) > MOST_BYTES:
+            raise ConfigError(f"{path} has {len(text):,} bytes: too long for a recipe ({MOST_BYTES:,} at most)")
+        if text.count(b"[") + text.count(b"{") > MOST_BRACKETS:
+            raise ConfigError(f"{path} nests lists in lists: too deep for a recipe")
         tree = yaml.compose(text, yaml.SafeLoader)
         given = yaml.safe_load(text)
     except OSError as error:
@@ -145,10 +154,15 @@ def read_config(path: Path, base: Recipe = RECIPE) -> Recipe:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
         raise ConfigError(f"{path}{where}: no YAML ({getattr(error, 'problem', error)})") from error
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # PyYAML's, of senseless values
+        raise ConfigError(f"{path}: a value is none that YAML has ({str(error)[:SHOWN]})") from error
     if given is None:
         return base
     if not isinstance(given, dict) or not isinstance(tree, yaml.MappingNode):
         raise ConfigError(f"{path}, line 1: expected settings such as `unfreeze: last`, one a line")
+    strange = [key for key in given if not isinstance(key, str)]
+    if strange:
+        raise ConfigError(f"{path}: no setting is called {_shown(strange[0])}; there are {', '.join(Recipe.model_fields)}")
     lines = {key.value: key.start_mark.line + 1 for key, _ in tree.value}
     try:
         return Recipe(**{**base.model_dump(), **given})
@@ -160,5 +174,13 @@ def _problem(path: Path, error: dict[str, object], lines: dict[str, int]) -> str
     place = error["loc"]
     name = str(place[0]) if isinstance(place, tuple) and place else "?"
     if error["type"] == "extra_forbidden":
-        return f"{path}, line {lines.get(name, 1)}: no setting is called {name!r}; there are {', '.join(Recipe.model_fields)}"
-    return f"{path}, line {lines.get(name, 1)}: {name}: {error['msg']} (given: {error['input']!r})"
+        known = ", ".join(Recipe.model_fields)
+        return f"{path}, line {lines.get(name, 1)}: no setting is called {_shown(name)}; there are {known}"
+    return f"{path}, line {lines.get(name, 1)}: {name}: {error['msg']} (given: {_shown(error['input'])})"
+
+
+def _shown(value: object) -> str:
+    """A value in a few characters: names that stand for each other (``&a [*a, *a]``) make endless ones of a few lines."""
+    short = reprlib.Repr()
+    short.maxlevel = 2
+    return short.repr(value)[:SHOWN]

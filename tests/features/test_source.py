@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, VAL, dataset, healthy
+from valgap.errors import DataError
 from valgap.features import rows_of_run
-from valgap.features.source import some_rows
+from valgap.features.source import rows_of_path, some_rows
 from valgap.record.known_samples import with_seen_labels
 from valgap.reference.reading import Sides, compare_train
 from valgap.types import KeptInputs, RunRecord
@@ -102,3 +103,20 @@ def test_of_a_run_cut_short_those_that_were_shown_come_first(tmp_path: Path) -> 
     # Where one side has few, the other has the room.
     few = replace(rows, is_val=np.arange(len(rows.names)) >= len(rows.names) - 4)
     assert some_rows(run, few, 40).is_val.sum() == 4 and len(some_rows(run, few, 40).names) == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "has the columns none"),
+        (b"\n\n", "has the columns none"),
+        (b"label\nant,bee,cow\n", "has the columns label"),
+        (b"a,b\n", "has the columns a, b"),
+        (b"path,label\n\xff,a\n", "no CSV file that can be read"),
+        (b'path,label\n"' + b"x" * 200_000, "no CSV file that can be read"),
+    ],
+)
+def test_a_senseless_list_is_refused_in_words(text: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_bytes(text)
+    with pytest.raises(DataError, match=said):
+        rows_of_path(tmp_path / "list.csv")

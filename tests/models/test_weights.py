@@ -84,3 +84,10 @@ def test_preprocessing_belongs_to_the_backbone() -> None:
     assert preprocessing_of(build("tf_efficientnet_lite0")).std == (0.5, 0.5, 0.5)
     assert preprocessing_of(build("resnet50")).size == 224
     assert preprocessing_of(build("resnet50")).at(160).size == 160
+
+
+def test_a_damaged_pickle_is_said(tmp_path: Path) -> None:
+    for data in (b"\x80\x02R.", b"\x80\x02]q\x00s.", b"\x80\x02c\n\n.", b"\x80\x04\x95", b"\x80\x02J\xff"):
+        (tmp_path / "x.pth").write_bytes(data)
+        with pytest.raises(WeightsError, match="weights"):
+            read_state(tmp_path / "x.pth")

@@ -114,3 +114,24 @@ def test_run_directories_are_no_logs(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text("")
     (tmp_path / "metrics.csv").write_text(KERAS)
     assert not is_log(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.csv", b"epoch,loss\n0,\xff\n"),
+        ("a.csv", b'epoch,loss\n0,"' + b"x" * 200_000),
+        ("a.json", b"[" * 100_000),
+        ("a.jsonl", b"[" * 100_000),
+        ("a.json", b"1.5"),
+        ("a.json", b'{"log_history": 1}'),
+        ("a.json", b'[{"loss": 1' + b"0" * 400 + b"}]"),
+        ("a.json", b'[{"loss": Infinity}, {"epoch": 0, "loss": -Infinity}, {"epoch": 0, "loss": Infinity}]'),
+        ("trainer_state.json", b"[]"),
+        ("a.tfevents.1", b"\x09" + bytes(11) + b"\x2a\x07\x0a\x05\x15\0\0\0" + bytes(9)),
+    ],
+)
+def test_a_damaged_log_is_said(name: str, data: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(RecordError, match=r"not as its name says|is no JSON|holds no column"):
+        read_log(tmp_path / name)

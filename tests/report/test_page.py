@@ -158,3 +158,12 @@ def test_ticks_enclose_and_are_few(low: float, high: float) -> None:
     assert marks[0] <= low + 1e-12 and marks[-1] >= high - 1e-12
     assert 2 <= len(marks) <= 9
     assert all(m == int(m) for m in ticks(0.0, 3.0, whole=True))
+
+
+def test_no_control_character_is_in_the_page(run: object) -> None:
+    names = tuple(f"{n}\x1b[2J\u202egpj\x9b31m" for n in run.sample_names)  # type: ignore[attr-defined]
+    bad = replace(run, sample_names=names, header={**run.header, "script": names[0]}, path=names[0])  # type: ignore[type-var,attr-defined]
+    one = diagnosis(bad, ("DAT104", finding(summary=names[0], subjects=names[:2], ranking=suspects(names, 3))))  # type: ignore[arg-type]
+    page = diagnosis_to_html(one, gather(one))
+    assert re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", page) is None
+    assert r"\x1b[2J\u202egpj\x9b31m" in page

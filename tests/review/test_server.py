@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -304,3 +304,23 @@ def test_thousands_in_a_grid_by_keyboard_and_mouse(server: ReviewServer) -> None
     assert console == [] and marked == 0
     asked = [e["params"]["request"]["url"] for e in requests if e["method"] == "Network.requestWillBeSent"]
     assert all(url.startswith((large.origin, "data:", "about:")) for url in asked), asked
+
+
+def test_what_is_no_request_is_not_repeated(server: ReviewServer) -> None:
+    host = server.origin.removeprefix("http://")
+    for asked in (
+        f"PUT /{server.token}/x HTTP/1.1\r\nHost: {host}\r\n\r\n",
+        "<script>alert(1)</script> a b c\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        f"GET /{'a' * 70_000} HTTP/1.1\r\n\r\n",
+    ):
+        with socket.create_connection(server.server_address[:2], timeout=5) as line:
+            line.sendall(asked.encode())
+            answer = b""
+            with suppress(ConnectionError):  # closed before all of it was read
+                while part := line.recv(1 << 16):
+                    answer += part
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head[:5] == b"HTTP/" and head.split()[1][:1] in b"45", asked[:40]
+        assert b"text/plain" in head and b"default-src 'none'" in head
+        assert body == b"that is no request of this page"

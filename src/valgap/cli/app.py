@@ -5,6 +5,7 @@ Heavy modules are imported by the command that needs them.
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from typing import Annotated, Any
@@ -58,8 +59,10 @@ def _root(
 
 def main() -> None:
     """Run the command line; the one place where errors become exit statuses."""
-    # Pillow's words on images of very many pixels: checks say more of them, and name the file.
+    # Pillow's words on damaged images and on very large ones: what reads them says more, and names the file.
     warnings.filterwarnings("ignore", message=".*could be decompression bomb.*")
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     command = typer.main.get_command(app)
     try:
         status = command.main(standalone_mode=False, prog_name="valgap")

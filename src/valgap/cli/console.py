@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from valgap.errors import ValgapError
+from valgap.visible import visible
 
 PAGE = "report.html"
 # Where nobody watches a bar, a long pass is told of so often.
@@ -20,7 +21,8 @@ TOLD_EVERY_S = 30.0
 
 
 def say(text: str) -> None:
-    print(f"valgap: {text}", file=sys.stderr)
+    """One line on standard error, whatever names are in it."""
+    print(f"valgap: {visible(text)}", file=sys.stderr)
 
 
 def codes(text: str) -> list[str]:
@@ -97,7 +99,7 @@ def images_bar() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], N
         task = bar.add_task("images", total=None)
 
         def begin(text: str) -> None:
-            bar.console.print(f"valgap: {text}", highlight=False, markup=False)
+            bar.console.print(f"valgap: {visible(text)}", highlight=False, markup=False)
             bar.reset(task, total=None, description=text.partition(":")[0])
 
         yield lambda done, total: bar.update(task, completed=done, total=total), begin

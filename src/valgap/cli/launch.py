@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from valgap.errors import NothingRecordedError, ValgapError
 from valgap.record.location import wait_for_parts
 from valgap.seams.live import SUSPICION, stopped_after
+from valgap.visible import visible
 
 if TYPE_CHECKING:
     from valgap.seams.ending import Ending
@@ -86,7 +87,7 @@ class LastWords:
 
     def say(self, text: str) -> None:
         """One line."""
-        self._texts.append(f"valgap: {text}\n")
+        self._texts.append(f"valgap: {visible(text)}\n")
 
     def add(self, text: str) -> None:
         """Text as it is."""
@@ -181,7 +182,7 @@ def _note_stop(session: Session, ending: Ending, words: LastWords) -> None:
 
 def _say_now(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
-        print(f"valgap: {text}", file=sys.stderr)
+        print(f"valgap: {visible(text)}", file=sys.stderr)
 
 
 def _told(folder: Path, words: LastWords) -> str | None:

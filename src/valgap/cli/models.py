@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,6 +14,7 @@ import typer
 from valgap.cli.app import app
 from valgap.cli.console import quick_imports, say, yield_while_waiting
 from valgap.errors import ValgapError
+from valgap.visible import visible
 
 if TYPE_CHECKING:
     from valgap.seams.session import Session
@@ -143,14 +145,17 @@ def predict(
         say("--tta has no effect: this training did not find that mirrored images keep their class")
     predictions = classifier.predict(classifier.files(images), tta=tta)
     if as_csv:
+        shown = visible if sys.stdout.isatty() else str
+        if isinstance(sys.stdout, io.TextIOWrapper):  # into a file names go as the file system has them, to the byte
+            sys.stdout.reconfigure(errors="surrogateescape")
         table = csv.writer(sys.stdout)
-        table.writerow(["path", "class", "probability", *classifier.classes, "problem"])
+        table.writerow(["path", "class", "probability", *map(shown, classifier.classes), "problem"])
         for one in predictions:
             shares = [f"{one.probabilities[c]:.6f}" if one.probabilities else "" for c in classifier.classes]
-            table.writerow([one.path, one.label, f"{one.probability:.6f}", *shares, one.problem or ""])
+            table.writerow([shown(str(one.path)), shown(one.label), f"{one.probability:.6f}", *shares, shown(one.problem or "")])
         return
     for one in predictions:
-        print(f"{one.path}\t{one.label}\t{one.probability:.4f}")
+        print(f"{visible(str(one.path))}\t{visible(one.label)}\t{one.probability:.4f}")
 
 
 @app.command()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tarfile
 import threading
 import zipfile
@@ -19,12 +20,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from valgap.data import remote
+from valgap.data.regular import regular
 from valgap.errors import DataError
 
 # Of a zip file's entry: signature, and where the lengths of name and extra field stand (PKWARE APPNOTE 4.3.7).
 LOCAL_HEADER, NAME_LENGTH, EXTRA_LENGTH = 30, slice(26, 28), slice(28, 30)
 STORED, DEFLATED = 0, 8
 ENCRYPTED = 0x1
+# Bytes of one image, unpacked: what is more is there to fill the memory.
+MAX_MEMBER = 1 << 30
 # Row groups of Parquet files that stay decoded.
 KEPT_GROUPS = 3
 ARROW = ".arrow"
@@ -45,7 +49,7 @@ class Member:
 def opened(container: str) -> Iterator[IO[bytes]]:
     """A container as a file that can be sought in."""
     if "://" not in container:
-        with Path(container).open("rb") as file:
+        with Path(regular(container)).open("rb") as file:
             yield file
         return
     try:
@@ -60,12 +64,22 @@ def stretch(container: str, offset: int, size: int) -> bytes:
     if "://" in container:
         data = remote.read(container, offset, size)
     else:
-        with Path(container).open("rb") as file:
+        with Path(regular(container)).open("rb") as file:
+            if offset + size > file.seek(0, io.SEEK_END):  # not even asked for: room for all of it would be taken first
+                raise OSError(f"{container} ends before byte {offset + size}")
             file.seek(offset)
             data = file.read(size)
     if len(data) != size:
         raise OSError(f"{container} ends before byte {offset + size}")
     return data
+
+
+def _numbers(container: str, place: str, count: int) -> list[int]:
+    """The numbers that a place consists of. Raises OSError for what is no place: a list of images may name anything."""
+    parts = place.split("+")
+    if len(parts) != count or not all(p.isascii() and p.isdigit() and len(p) < 20 for p in parts):
+        raise OSError(f"{place[:40]!r} is no place in {container}")
+    return [int(p) for p in parts]
 
 
 # -- zip --------------------------------------------------------------------------------------
@@ -82,13 +96,13 @@ def zipped(container: str) -> Iterator[Member]:
                     raise DataError(f"{container} is locked by a password: unlock it first")
                 place = f"{one.header_offset}+{one.compress_size}+{one.compress_type}+{one.CRC}"
                 yield Member(one.filename, f"zip://{container}#{place}")
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, OSError, ValueError, LookupError, NotImplementedError, struct.error) as error:
         raise DataError(f"{container} is no zip file that can be read ({error})") from error
 
 
 def read_zipped(container: str, place: str) -> bytes:
     """One file of a zip file."""
-    offset, size, method, crc = (int(n) for n in place.split("+"))
+    offset, size, method, crc = _numbers(container, place, 4)
     head = stretch(container, offset, LOCAL_HEADER)
     skipped = sum(int.from_bytes(head[part], "little") for part in (NAME_LENGTH, EXTRA_LENGTH))
     packed = stretch(container, offset + LOCAL_HEADER + skipped, size)
@@ -96,11 +110,13 @@ def read_zipped(container: str, place: str) -> bytes:
         data = packed
     elif method == DEFLATED:
         try:
-            data = zlib.decompress(packed, -15)
+            data = zlib.decompressobj(-15).decompress(packed, MAX_MEMBER + 1)
         except zlib.error as error:
             raise OSError(f"damaged in the zip file: {error}") from error
     else:
         raise OSError(f"packed by a method of zip ({method}) that is not known here")
+    if len(data) > MAX_MEMBER:
+        raise OSError(f"more than {MAX_MEMBER >> 20} MiB in the zip file: no image is as large")
     if zlib.crc32(data) != crc:
         raise OSError("damaged in the zip file: its checksum differs")
     return data
@@ -122,15 +138,14 @@ def tarred(container: str) -> Iterator[tuple[str, str, int, int]]:
                         one.offset_data,
                         one.size,
                     )
-    except tarfile.TarError as error:
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
         packed = " (a packed one has to be unpacked: nothing in it can be found by its place)"
         raise DataError(f"{container} is no plain tar file that can be read ({error}){packed}") from error
 
 
 def read_tarred(container: str, place: str) -> bytes:
     """One file of a tar file."""
-    offset, size = (int(n) for n in place.split("+"))
-    return stretch(container, offset, size)
+    return stretch(container, *_numbers(container, place, 2))
 
 
 # -- Parquet ----------------------------------------------------------------------------------
@@ -168,7 +183,9 @@ def table_of(container: str) -> Table:
         with opened(container) as stream:
             file = parquet.ParquetFile(stream)
             return _table(container, file.schema_arrow, file.metadata.num_rows, lambda columns: file.read(columns=columns))
-    except (ValueError, OSError) as error:  # of which pyarrow's own kinds are made
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow has many kinds for damaged files
         raise DataError(f"{container} is no table that can be read ({error})") from error
 
 
@@ -182,8 +199,13 @@ def _table(container: str, schema: Any, rows: int, read: Callable[[list[str]], A
     whole = read([*([f"{image}.path"] if with_paths else []), *([label] if label else [])])
     paths = [p for chunk in whole[image].chunks for p in chunk.field("path").to_pylist()] if with_paths else [None] * rows
     found = whole[label].to_pylist() if label else [None] * rows
-    labels = [None if v is None or v == -1 else names[v] if names else str(v) for v in found]
+    labels = [None if v is None or v == -1 else _class_name(names, v) for v in found]
     return Table(paths, labels, image)
+
+
+def _class_name(names: list[str], value: object) -> str:
+    """The name that is kept of a class, or what stands for it itself."""
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else str(value)
 
 
 def mapped(container: str) -> Any:
@@ -255,15 +277,21 @@ _groups = _Groups()
 
 
 def read_row(container: str, place: str) -> bytes:
-    """The image of one row of a Parquet or Arrow file."""
-    if container.lower().endswith(ARROW):
-        whole = mapped(container)  # opened anew: the pages of a lasting map would count as memory
-        found = whole[image_column(whole.schema) or ""][int(place)].as_py()
-    else:
-        found = _groups.image(container, int(place))
+    """The image of one row of a Parquet or Arrow file. Raises OSError where there is none."""
+    (row,) = _numbers(container, place, 1)
+    try:
+        if container.lower().endswith(ARROW):
+            whole = mapped(container)  # opened anew: the pages of a lasting map would count as memory
+            found = whole[image_column(whole.schema) or ""][row].as_py()
+        else:
+            found = _groups.image(container, row)
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow has many kinds for damaged files
+        raise OSError(f"{container} holds no row {row} that can be read ({type(error).__name__}: {error})") from error
     data = found.get("bytes") if isinstance(found, dict) else found
     if data is None and isinstance(found, dict) and found.get("path"):
-        return Path(found["path"]).read_bytes()
+        return Path(regular(str(found["path"]))).read_bytes()
     if data is None:
         raise OSError("the row holds no image")
     return bytes(data)

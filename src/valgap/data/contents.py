@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from valgap.data import containers, remote
+from valgap.data.regular import regular
 
 MEMBERS = {"zip": containers.read_zipped, "tar": containers.read_tarred, "parquet": containers.read_row}
 
@@ -30,7 +31,7 @@ def read_content(address: str | os.PathLike[str]) -> bytes:
     text = os.fspath(address)
     kind, found, inside = text.partition("://")
     if not found:
-        return Path(text).read_bytes()
+        return Path(regular(text)).read_bytes()
     if kind in MEMBERS:
         container, _, place = inside.rpartition("#")
         return MEMBERS[kind](container, place)
@@ -53,6 +54,6 @@ def _state_of_container(container: str) -> str:
 def _state_of_file(path: str) -> str:
     try:
         found = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):
         return ""
     return f"{found.st_size} {found.st_mtime_ns}"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from valgap.data.contents import is_address, read_content
+from valgap.data.regular import regular
 from valgap.errors import DataError
 from valgap.suffixes import SUFFIXES as SUFFIXES
 
@@ -24,6 +25,7 @@ FORMAT_SUFFIXES = {
     "GIF": (".gif",),
     "PPM": (".ppm", ".pgm"),
 }
+STARTS_PROGRAMS = ("EPS",)
 # Pillow's own limit against decompression bombs, made an error.
 MAX_PIXELS = 178_956_970
 # A thumbnail is not worth more memory than this many pixels decoded.
@@ -42,7 +44,7 @@ def read_rgb(path: str | Path, min_side: int | None = None) -> Image.Image:
         DataError: the file is no readable image, or has more pixels than `MAX_PIXELS`.
     """
     try:
-        with Image.open(_openable(path)) as image:
+        with Image.open(_openable(path), formats=formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{path} has {image.width} x {image.height} pixels, too many to read safely")
             if min_side is not None:
@@ -55,9 +57,15 @@ def read_rgb(path: str | Path, min_side: int | None = None) -> Image.Image:
         raise DataError(f"{path} is no readable image ({type(error).__name__}: {error})") from error
 
 
-def _openable(path: str | Path) -> str | Path | BytesIO:
-    """What Pillow can open: a path as it is, the bytes behind an address."""
-    return BytesIO(read_content(path)) if is_address(str(path)) else path
+def _openable(path: str | Path) -> str | BytesIO:
+    """What Pillow can open: the path of a regular file, the bytes behind an address."""
+    return BytesIO(read_content(path)) if is_address(str(path)) else regular(str(path))
+
+
+def formats() -> tuple[str, ...]:
+    """All that Pillow reads, but for what it hands to another program: Ghostscript would run what is called .jpg."""
+    Image.init()
+    return tuple(name for name in Image.ID if name not in STARTS_PROGRAMS)
 
 
 def read_middle(
@@ -128,6 +136,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _scaled(values: np.ndarray) -> np.ndarray:
     """Grey values (H, W) of 16 or 32 bits as uint8; 0..255 and 0..1 are recognised by their range."""
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
     top = float(values.max(initial=0))
     full = 1.0 if top <= 1.0 and values.dtype.kind == "f" else 255.0 if top <= 255 else 65535.0
     return np.asarray(np.clip(values.astype(np.float64) * (255.0 / full), 0, 255), dtype=np.uint8)
@@ -135,7 +145,7 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 
 def oddities(path: Path) -> list[str]:
     """What is unusual about a readable file, in words: mode, rotation, an extension that lies."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=formats()) as image:
         found = unusual(image, image.getexif().get(0x0112, 1))
         known = FORMAT_SUFFIXES.get(str(image.format))
         if known is not None and path.suffix.lower() not in known:

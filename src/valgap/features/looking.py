@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from valgap.data.contents import is_address, read_content
-from valgap.data.images import FORMAT_SUFFIXES, MAX_PIXELS, to_rgb, unusual
+from valgap.data.images import FORMAT_SUFFIXES, MAX_PIXELS, formats, to_rgb, unusual
 from valgap.types import ImageRows
 
 Pixels = npt.NDArray[np.uint8]
@@ -77,7 +77,7 @@ def look_at(data: bytes) -> Look:
         look.error = "empty file"
         return look
     try:
-        with Image.open(BytesIO(data)) as image:
+        with Image.open(BytesIO(data), formats=formats()) as image:
             _header(image, look)
             if image.width * image.height > MAX_PIXELS:
                 look.error = f"{image.width} x {image.height} pixels, too many to read safely"
@@ -110,8 +110,15 @@ def _header(image: Image.Image, look: Look) -> None:
 
 
 def _oddities(image: Image.Image, turned: int) -> list[str]:
-    animated = getattr(image, "n_frames", 1) > 1
-    return [*unusual(image, turned), *(["animated"] if animated else [])]
+    return [*unusual(image, turned), *(["animated"] if _frames(image) > 1 else [])]
+
+
+def _frames(image: Image.Image) -> int:
+    """How many pictures a file holds; 1 where only the first can be found, which is the one that is read."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # Pillow's plugins raise many kinds on damaged files
+        return 1
 
 
 def ending_of(rows: ImageRows, place: int) -> str | None:

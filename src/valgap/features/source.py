@@ -219,10 +219,11 @@ def _listed(file: Path) -> list[Row]:
     """The rows of a CSV file with columns path, label and (where there is one) split."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
+            reader = csv.DictReader(stream)
+            header, rows = list(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file} is no CSV file that can be read ({error}): expected columns path, label, split") from error
-    columns = _columns(list(rows[0]) if rows else [], file)
+    columns = _columns(header, file)
     found: list[Row] = []
     for number, row in enumerate(rows, 2):
         name = (row[columns["path"]] or "").strip()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -51,13 +51,15 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise WeightsError(f"no weights file {path}: give a .safetensors or .pth file, or --weights default or none")
     try:
-        raw = load_file(str(path)) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of pickles of another protocol: they are read or refused
+            raw = load_file(str(path)) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} holds more than weights (a pickled object), and running a stranger's pickle is unsafe: "
             "save its state_dict() and give that"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # the unpickler of torch raises many kinds on damaged files
         raise WeightsError(f"{path} is no weights file that can be read ({type(error).__name__}: {error})") from error
     for name in NESTS:
         if isinstance(raw, Mapping) and isinstance(raw.get(name), Mapping):

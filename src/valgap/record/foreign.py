@@ -62,7 +62,21 @@ def read_log(path: Path) -> Log:
         raise RecordError(f"{path} is no log: give a CSV, JSONL, trainer_state.json or TensorBoard events file")
     if file.stat().st_size > MAX_BYTES:
         raise RecordError(f"{file} has {file.stat().st_size >> 20} MiB: logs up to {MAX_BYTES >> 20} MiB are read")
-    kind, rows = _rows(file)
+    try:
+        kind, rows = _rows(file)
+        curves, ignored = _curves(rows)
+    except OSError as error:
+        raise RecordError(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error, struct.error) as error:
+        raise RecordError(f"{file} is not as its name says ({str(error)[:200]})") from error
+    if not set(curves) - {"learning_rate"}:
+        names = ", ".join(sorted(ignored)[:8]) or "nothing"
+        raise RecordError(f"{file} holds no column that looks like a loss or an accuracy (found: {names})")
+    return Log(str(file), kind, curves, tuple(sorted(ignored)))
+
+
+def _curves(rows: Iterable[_Row]) -> tuple[dict[str, Curve], set[str]]:
+    """(the curves by what they are, columns that are none)."""
     points: dict[str, list[tuple[float, float]]] = {}
     ignored: set[str] = set()
     for row in rows:
@@ -72,11 +86,7 @@ def read_log(path: Path) -> Log:
                 ignored.add(name)
             else:
                 points.setdefault(key, []).append((row.at, value))
-    curves = {key: _curve(found) for key, found in points.items()}
-    if not set(curves) - {"learning_rate"}:
-        names = ", ".join(sorted(ignored)[:8]) or "nothing"
-        raise RecordError(f"{file} holds no column that looks like a loss or an accuracy (found: {names})")
-    return Log(str(file), kind, curves, tuple(sorted(ignored)))
+    return {key: _curve(found) for key, found in points.items()}, ignored
 
 
 def meaning(name: str) -> str | None:
@@ -97,20 +107,17 @@ class _Row:
 
 
 def _rows(file: Path) -> tuple[str, Iterator[_Row]]:
-    """(kind of log, its rows)."""
-    try:
-        if "tfevents" in file.name:
-            return "TensorBoard events", _tensorboard(file)
-        if file.name == "trainer_state.json":
-            return "trainer_state.json", _objects(json.loads(file.read_text("utf-8")).get("log_history", []))
-        if file.suffix.lower() in (".jsonl", ".ndjson") or file.suffix.lower() == ".json":
-            text = file.read_text("utf-8")
-            whole = json.loads(text) if file.suffix.lower() == ".json" else _json_lines(file, text)
-            return "JSON", _objects(whole if isinstance(whole, list) else whole.get("log_history", []))
-        if file.suffix.lower() in (".csv", ".tsv", ".txt", ".log"):
-            return "CSV", _csv(file)
-    except (ValueError, AttributeError) as error:
-        raise RecordError(f"{file} is not as its name says ({error})") from error
+    """(kind of log, its rows). What a damaged file raises, here or with a row, is said by `read_log`."""
+    if "tfevents" in file.name:
+        return "TensorBoard events", _tensorboard(file)
+    if file.name == "trainer_state.json":
+        return "trainer_state.json", _objects(json.loads(file.read_text("utf-8")).get("log_history", []))
+    if file.suffix.lower() in (".jsonl", ".ndjson") or file.suffix.lower() == ".json":
+        text = file.read_text("utf-8")
+        whole = json.loads(text) if file.suffix.lower() == ".json" else _json_lines(file, text)
+        return "JSON", _objects(whole if isinstance(whole, list) else whole.get("log_history", []))
+    if file.suffix.lower() in (".csv", ".tsv", ".txt", ".log"):
+        return "CSV", _csv(file)
     raise RecordError(f"{file.name} is no log that is understood: CSV, JSONL, trainer_state.json or TensorBoard events")
 
 

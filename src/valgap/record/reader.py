@@ -14,7 +14,6 @@ from valgap.errors import RecordError
 from valgap.record.bodies import dataset_of, fields_of, inputs_of, joined, model_of, optimizer_of, shortened_of, small_images
 from valgap.record.encoding import EVENTS_FILE, decode
 from valgap.record.events import edited_is_said, ended_in, ended_passes, has_header, read_events
-from valgap.record.kinds import check_kinds
 from valgap.record.known_samples import renamed_samples, with_class_folders, with_new_ids
 from valgap.record.location import part_files
 from valgap.record.merging import Part, merge
@@ -49,6 +48,7 @@ from valgap.types import (
     Twin,
     WeightsLoaded,
 )
+from valgap.types.kinds import check_kinds
 
 # These draw all that there is.
 WHOLE_SAMPLERS = ("RandomSampler", "SequentialSampler")

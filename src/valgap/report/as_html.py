@@ -18,6 +18,7 @@ from valgap.report.charts import bar, calibration_chart, line_chart
 from valgap.report.standing import LIKELY
 from valgap.report.words import loss_parts_text, loss_text, number_text
 from valgap.types import STAGE_WORDS, Clear, Crashed, Diagnosis, Exhibits, Finding, Judged, LedgerLine, NotApplicable
+from valgap.visible import visible
 
 MAX_SUBJECTS = 1_000
 REACHED = "reached with every confirmed remedy"
@@ -28,7 +29,12 @@ BESIDE = ("gain", "confidence")
 def diagnosis_to_html(diagnosis: Diagnosis, exhibits: Exhibits) -> str:
     """The page as text; works from disk, in light and dark, printed, on a phone and with a screen reader."""
     environment = Environment(
-        loader=PackageLoader("valgap.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+        loader=PackageLoader("valgap.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
     )
     environment.filters.update(
         percent=percent,
@@ -64,8 +70,13 @@ def diagnosis_to_html(diagnosis: Diagnosis, exhibits: Exhibits) -> str:
         max_subjects=MAX_SUBJECTS,
         **groups,
     )
-    # Names of files that are no UTF-8 hold halves of characters, which no file can be written with.
+    # Names of files that are no UTF-8 hold halves of characters, which no file can be written with; charts put theirs in by hand.
     return page.encode("utf-8", "backslashreplace").decode()
+
+
+def _shown(value: Any) -> Any:
+    """What a template puts into the page: of text, nothing that could turn it around or move a cursor; ours stays as it is."""
+    return visible(value, keep="\n\t") if type(value) is str else value
 
 
 def statement(diagnosis: Diagnosis) -> list[dict[str, Any]]:

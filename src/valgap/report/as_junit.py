@@ -9,8 +9,9 @@ from collections.abc import Collection
 from xml.etree import ElementTree
 
 from valgap.report.standing import FAILING, standing
-from valgap.report.words import evidence_line, visible
+from valgap.report.words import evidence_line
 from valgap.types import Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable
+from valgap.visible import visible
 
 MAX_SUBJECTS = 100
 

@@ -14,8 +14,9 @@ from urllib.parse import quote
 
 from valgap import __version__
 from valgap.report.standing import standing
-from valgap.report.words import evidence_line, visible
+from valgap.report.words import evidence_line
 from valgap.types import Clear, Crashed, Diagnosis, Finding, Judged, NotApplicable
+from valgap.visible import visible
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 ROOT = "%SRCROOT%"

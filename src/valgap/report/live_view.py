@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from valgap.report.words import visible
 from valgap.types import EpochView, LiveWarning, RunView, SideView
+from valgap.visible import visible
 
 ROWS = 12
 BARS = "▁▂▃▄▅▆▇█"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 
 from valgap.types import Accuracy, Evidence, LossParts, Measured
+from valgap.visible import visible
 
 # A share of fewer images is left out; of fewer than the second, it is shown with their number and the interval.
 FEWEST, FEW = 10, 200
@@ -13,14 +14,6 @@ FEWEST, FEW = 10, 200
 def safe(text: str) -> str:
     """The text for a terminal: rich's markup is escaped, and control characters, which could move the cursor, are shown."""
     return escape(visible(text))
-
-
-def visible(text: str, keep: str = "") -> str:
-    """The text with all that is not printable (line breaks, control characters, halves of characters) shown as in Python.
-
-    XML cannot hold most of them at all, and a name must stay one line. Those in ``keep`` stay.
-    """
-    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
 def evidence_line(evidence: Evidence) -> str:

@@ -62,6 +62,13 @@ class PrivateHandler(BaseHTTPRequestHandler):
             return None
         return place
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What http.server refuses by itself, it would answer with a page that repeats what was asked."""
+        self.close_connection = True
+        if self.request_version == "HTTP/0.9":
+            self.request_version = self.protocol_version
+        self._refuse(code, "that is no request of this page")
+
     def _refuse(self, status: int, why: str) -> None:
         self.close_connection = True  # what was not read must not be taken for the next request
         self._send(status, "text/plain", why.encode("utf-8", "replace"))
@@ -81,7 +88,8 @@ class PrivateHandler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def version_string(self) -> str:
         return "valgap"

@@ -17,8 +17,10 @@ import torch
 from valgap.training.fit import Course, Watch
 from valgap.training.held_out import MOST_MEASURED, PARTS, Trial, TrialFit
 from valgap.training.probe import Probe, fit_head, stratified_folds
+from valgap.training.saved import damage_is_said
 from valgap.training.scores import cautious_temperature
 from valgap.training.stages import FROM_PROBE, LEARNED, add_dropout, usual_epochs
+from valgap.types.kinds import check_kinds
 
 if TYPE_CHECKING:
     from valgap.training.program import _Program
@@ -68,10 +70,13 @@ class Decision:
 
     @classmethod
     def read(cls, file: Path) -> Decision:
-        """What was kept."""
-        body = json.loads(file.read_text(encoding="utf-8"))
-        course = Course(**body["course"]) if body.get("course") is not None else None
-        return cls(**{**body, "bias": np.array(body["bias"]), "course": course})
+        """What was kept. Raises RecordError where it is not as `write` wrote it."""
+        with damage_is_said(file.parent):
+            body = json.loads(file.read_text(encoding="utf-8"))
+            course = Course(**body["course"]) if body.get("course") is not None else None
+            found = cls(**{**body, "bias": np.array(body["bias"], np.float64), "course": course})
+            check_kinds(found)
+            return found
 
 
 def flip_keeps_class(program: _Program, features: npt.NDArray[np.float32], reasons: list[str]) -> bool:

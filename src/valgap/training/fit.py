@@ -19,7 +19,7 @@ from valgap.engine.extract import is_out_of_memory
 from valgap.recipe import Recipe
 from valgap.training.probe import nll
 from valgap.training.ranks import ALONE, Ranks, own_share
-from valgap.training.saved import FitStore, below, put_optimizer
+from valgap.training.saved import FitStore, below, damage_is_said, put_optimizer
 from valgap.training.scores import errors_gained, losses
 from valgap.training.stages import make_optimizer
 
@@ -123,8 +123,9 @@ class Fit:
     def run(self) -> FitResult:
         """Train, choose, and leave the chosen weights in the module. Ctrl-C and the deadline keep the best so far."""
         found = self.ranks.same(self.store.read) if self.store is not None else None
-        if found is not None:
-            self.restore(found)
+        if found is not None and self.store is not None:
+            with damage_is_said(self.store.folder):
+                self.restore(found)
         # Where a resumed run's processes lie on other machines, or a library drew weights otherwise, they begin alike.
         self.ranks.spread(self.module.state_dict().values())
         if found is None:

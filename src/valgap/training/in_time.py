@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from valgap.training.forecast import spread_order
 from valgap.training.result import STATE
+from valgap.training.saved import damage_is_said
 
 if TYPE_CHECKING:
     from valgap.training.program import _Program
@@ -27,7 +28,7 @@ def keep_what_fits(program: _Program) -> None:
     """Leave the program only those images that there was time to look at; nothing changes without a limit."""
     file = program.out / STATE / SEEN
     chosen: dict[str, list[int]] | None = program.ranks.same(
-        lambda: json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        lambda: _chosen(file, len(program.train_paths), len(program.val_paths)) if file.exists() else None
     )
     if chosen is None:
         if math.isinf(program.limit):
@@ -47,6 +48,16 @@ def keep_what_fits(program: _Program) -> None:
             file.write_text(json.dumps(chosen), encoding="utf-8")
     program.train_paths, program.train_labels = _those(program.train_paths, program.train_labels, chosen["train"])
     program.val_paths, program.val_labels = _those(program.val_paths, program.val_labels, chosen["val"])
+
+
+def _chosen(file: Path, train: int, val: int) -> dict[str, list[int]]:
+    """What an earlier call left the program, of so many images. Raises RecordError where that cannot be."""
+    with damage_is_said(file.parent):
+        found: dict[str, list[int]] = json.loads(file.read_text(encoding="utf-8"))
+        for name, count in (("train", train), ("val", val)):
+            if not found[name] or any(type(n) is not int or not 0 <= n < count for n in found[name]):
+                raise ValueError(f"there are {count} images of {name}")
+        return found
 
 
 def _those(paths: list[Path], labels: npt.NDArray[np.int64], numbers: list[int]) -> tuple[list[Path], npt.NDArray[np.int64]]:

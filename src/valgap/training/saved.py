@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from valgap.errors import RecordError
 
 if TYPE_CHECKING:
     from valgap.training.fit import Fit
@@ -46,12 +51,27 @@ class FitStore:
             fit.store = None
 
     def read(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
-        """(place, tensors) of the last whole epoch; None where there is none."""
-        try:
-            place: dict[str, Any] = json.loads((self.folder / PLACE).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        """(place, tensors) of the last whole epoch; None where there is none.
+
+        Raises:
+            RecordError: what is there is not as `keep` wrote it.
+        """
+        if not (self.folder / PLACE).exists():
             return None
-        return place, load_file(str(self.folder / place["file"]))
+        with damage_is_said(self.folder):
+            place: dict[str, Any] = json.loads((self.folder / PLACE).read_text(encoding="utf-8"))
+            return place, load_file(str(self.folder / place["file"]))
+
+
+@contextmanager
+def damage_is_said(folder: Path) -> Iterator[None]:
+    """What goes wrong within is the user's error: the state of a training that was cut off is not as we wrote it."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, SafetensorError) as error:
+        raise RecordError(
+            f"{folder} holds a state that cannot be gone on from ({type(error).__name__}: {error}): train anew, without --resume"
+        ) from error
 
 
 def below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -8,6 +8,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from valgap.visible import visible
+
 Item = TypeVar("Item")
 
 
@@ -25,5 +27,5 @@ def bar(items: Iterable[Item], what: str, screen: Console) -> Iterator[Item]:
 
 
 def say(text: str, screen: Console) -> None:
-    """One line, as it is."""
-    screen.print(text, markup=False, highlight=False, soft_wrap=True)
+    """One line, whatever names are in it."""
+    screen.print(visible(text), markup=False, highlight=False, soft_wrap=True)

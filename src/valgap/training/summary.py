@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from valgap.training.screen import say
 from valgap.training.stages import LEARNED
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ LISTED_CLASSES = 12
 def show_summary(result: TrainResult, classes: tuple[str, ...], screen: Console) -> None:
     """Print it."""
     for line in summary_lines(result, classes):
-        screen.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line, screen)
 
 
 def summary_lines(result: TrainResult, classes: tuple[str, ...]) -> list[str]:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from valgap.types import SampleTable
+from valgap.types import SampleTable, StepTable
 
 MOST = 10_000  # elements of one list or table of names that are looked at
 NUMBERS = "biuf"  # kinds of numpy
+MATRICES = {"learning_rate", "group_grad_norm", "group_update_ratio"}  # columns of steps with several values each
 
 
 def check_kinds(value: Any, hint: Any = None, place: str = "") -> None:
@@ -37,7 +38,7 @@ def _fits(value: Any, hint: Any, place: str) -> bool:
     if origin is typing.Literal:
         return value in inner
     if origin is np.ndarray:
-        return isinstance(value, np.ndarray) and value.dtype.kind in NUMBERS
+        return isinstance(value, np.ndarray) and value.dtype.kind in _kinds_of(hint)
     if dataclasses.is_dataclass(hint):
         return isinstance(value, typing.cast(type, hint)) and _fields_fit(value, place)
     if isinstance(origin, type) and issubclass(origin, Mapping):
@@ -78,7 +79,25 @@ def _elements_fit(value: Any, origin: type, inner: Sequence[Any], place: str) ->
 def _fields_fit(value: Any, place: str) -> bool:
     hints = _hints(value.__class__)
     fit = all(_fits_or_raises(getattr(value, name), hint, f"{place}.{name}".lstrip(".")) for name, hint in hints.items())
-    return fit and not (isinstance(value, SampleTable) and len({len(getattr(value, name)) for name in hints}) > 1)
+    return fit and _columns_fit(value)
+
+
+def _columns_fit(table: Any) -> bool:
+    """Whether the columns of a table have its length, and are as wide as they are meant to be; of anything else: yes."""
+    if isinstance(table, SampleTable):
+        return all(getattr(table, name).shape == table.sample.shape[:1] for name in _hints(SampleTable))
+    if isinstance(table, StepTable):
+        columns = {name: getattr(table, name) for name in _hints(StepTable)}
+        rows = table.loss.shape[:1]
+        return all(c.ndim == 1 + (name in MATRICES) and c.shape[:1] in (rows, (0,)) for name, c in columns.items())
+    return True
+
+
+@functools.cache
+def _kinds_of(hint: Any) -> str:
+    """Of an array's type, the kinds of numpy that it allows: whole numbers stand for fractions too, never the other way."""
+    of = [np.integer in typing.get_args(inner) for inner in typing.get_args(hint)]
+    return "biu" if any(of) else NUMBERS
 
 
 def _fits_or_raises(value: Any, hint: Any, place: str) -> bool:

@@ -1,0 +1,1 @@
+"""Hostile inputs of every kind that a command reads, from seeds."""
