@@ -12,6 +12,7 @@ import argparse
 import faulthandler
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -25,6 +26,7 @@ from hostile.trial import CANARY, READ, REFUSED, Kind, Outcome, bounded, tried
 RESULTS = Path(__file__).resolve().parent / "results"
 ROWS, TABLE = RESULTS / "trust.jsonl", RESULTS / "trust.md"
 BLOCK = 100  # trials of one row
+TEMPORARY = re.compile(re.escape(tempfile.gettempdir()) + r"/tmp\w+")  # where a trial's files lie: another place each time
 COUNTS = ("inputs", "trials", "read", "refused", "unsound")
 STUCK_S = 120.0  # in code that no signal interrupts
 HEAD = f"""# Trust
@@ -120,7 +122,11 @@ def put(kind: Kind, number: int, scratch: Path) -> Outcome:
 
 def add(kind: Kind, first: int, outcomes: Sequence[Outcome], before: bool) -> None:
     """Append a row."""
-    bad = [{"number": first + i, "what": o.what, "came": o.came} for i, o in enumerate(outcomes) if not o.sound]
+    bad = [
+        {"number": first + i, "what": o.what, "came": TEMPORARY.sub("FOLDER", o.came)}
+        for i, o in enumerate(outcomes)
+        if not o.sound
+    ]
     row = {
         "part": "hostile", "before": before, "kind": kind.name, "first": first,
         "trials": len(outcomes), "inputs": len(outcomes) * kind.holds,
