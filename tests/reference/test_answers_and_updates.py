@@ -123,6 +123,10 @@ def test_statistics_that_fit_neither_side_are_a_fault_of_the_forward_pass() -> N
     assert found.points.value == pytest.approx(20)
     assert forward.compare(by_batches(0.95, 0.95)).verdict == "sound"  # validation is of other images: theirs fit training
     assert forward.compare(by_batches(0.76, 0.5)).verdict == "sound"
+    changed = by_batches(0.95, 0.5)  # of a loop whose own changes of its training images cannot be undone
+    assert changed.closing is not None
+    tables = {k.replace("train_eval", "train_augmented"): t for k, t in changed.closing.rescores.items()}
+    assert forward.compare(replace(changed, closing=Closing(rescores=tables))).kind == "statistics"
     few = by_batches(0.95, 0.5)
     few = replace(few, passes=tuple(replace(p, optimizer_steps=2) for p in few.passes))
     assert forward.compare(few).verdict == "sound"  # they have not come to rest yet

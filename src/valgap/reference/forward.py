@@ -191,7 +191,9 @@ def _unfit_statistics(run: RunRecord, again: SampleTable) -> Compared | None:
     On validation alone that may as well be other images than training's, whose statistics would be wrong for them too.
     """
     assert run.closing is not None
-    by_batch, train, ran = run.closing.rescores.get("val_train"), run.closing.rescores.get("train_eval"), run.last_train
+    tables = run.closing.rescores
+    # Where a program's own changes of its training images cannot be undone, they are asked about as it changes them.
+    by_batch, train, ran = tables.get("val_train"), tables.get("train_eval", tables.get("train_augmented")), run.last_train
     both = _tables(again, by_batch) if by_batch is not None else None
     if both is None or train is None or ran is None or not train.answered or not ran.samples.answered:
         return None
