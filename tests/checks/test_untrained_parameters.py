@@ -109,3 +109,11 @@ def test_sound_and_frozen_layers_are_silent() -> None:
 def test_missing_parts() -> None:
     assert isinstance(CHECK.detect(without(healthy(), "train")), NotApplicable)
     assert isinstance(CHECK.detect(Case(replace(healthy().run, states=()))), NotApplicable)
+
+
+def test_an_optimizer_of_tensors_of_no_module_says_nothing_of_this_model() -> None:
+    """Weights and bias of a logistic regression as plain tensors, on features that a frozen network made."""
+    none = np.zeros(len(TENSORS), bool)
+    other = case(EVERY, in_optimizer=none, got_gradient=none)
+    assert isinstance(CHECK.detect(other), NotApplicable)
+    found(CHECK.detect(case(EVERY, in_optimizer=none)))  # it got gradients: another model's parameters were given by mistake
