@@ -117,3 +117,4 @@ def test_an_optimizer_of_tensors_of_no_module_says_nothing_of_this_model() -> No
     other = case(EVERY, in_optimizer=none, got_gradient=none)
     assert isinstance(CHECK.detect(other), NotApplicable)
     found(CHECK.detect(case(EVERY, in_optimizer=none)))  # it got gradients: another model's parameters were given by mistake
+    found(CHECK.detect(case(EVERY, in_optimizer=none, got_gradient=none, held_in_vain=2)))  # they get none

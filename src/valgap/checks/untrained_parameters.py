@@ -61,7 +61,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         steps = sum(p.optimizer_steps for p in run.of_phase("train"))
         if not steps and sum(p.backwards for p in run.of_phase("train")) < FEWEST_BACKWARDS:
             return NotApplicable("an optimizer step: so few batches may wait for one (accumulation, a scaler that skips)")
-        if steps and not model.in_optimizer.any() and not model.got_gradient.any():
+        # Tensors that get gradients learn, whosever they are; held in vain, a copy of this model was given by mistake.
+        if steps and not model.held_in_vain and not (model.in_optimizer | model.got_gradient).any():
             return NotApplicable("a training of this model: what the optimizer holds are tensors of no module that was called")
         return _finding(run, "no trainable parameter ever moved", 0.98, facts, stuck & wanted, held)
     outside = stuck & model.requires_grad & ~model.in_optimizer
