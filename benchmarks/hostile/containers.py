@@ -20,7 +20,7 @@ from safetensors.torch import save
 
 from hostile.names import NAMES, name
 from hostile.pictures import Bait, hostile, noise
-from hostile.records import BAD, as_bytes, at, places
+from hostile.records import BAD, as_bytes, at, places, spoil
 from hostile.texts import look
 from hostile.trial import Kind, Trial, refused
 from valgap.features.source import rows_of_path
@@ -221,15 +221,7 @@ def edited(draw: random.Random, data: bytes) -> tuple[str, bytes]:
         return as_bytes(draw, data)
     body = json.loads(data)
     for _ in range(draw.choice((1, 1, 3))):
-        *above, last = draw.choice(list(places(body)))
-        try:
-            holder = at(body, tuple(above))
-            if draw.random() < 0.2 and isinstance(holder, dict):
-                del holder[last]
-            else:
-                holder[last] = draw.choice(BAD)
-        except (KeyError, TypeError, IndexError):
-            continue
+        spoil(draw, body, list(places(body)))
     return "fields of another kind", json.dumps(draw.choice(BAD) if draw.random() < 0.03 else body).encode()
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,19 @@ def at(value: Any, place: tuple[Any, ...]) -> Any:
     for key in place:
         value = value[key]
     return value
+
+
+def spoil(draw: random.Random, body: Any, found: Sequence[tuple[Any, ...]]) -> None:
+    """One of these fields of ``body`` gone or of another kind; nothing where an earlier one took it along."""
+    *above, last = draw.choice(found)
+    try:
+        holder = at(body, tuple(above))
+        if draw.random() < 0.2 and isinstance(holder, dict):
+            del holder[last]
+        else:
+            holder[last] = draw.choice(BAD)
+    except (KeyError, TypeError, IndexError):
+        return
 
 
 Lines = list[str]

@@ -13,7 +13,7 @@ from typing import Any
 
 from hostile.names import NAMES, name
 from hostile.pictures import noise
-from hostile.records import BAD, as_bytes, at, places
+from hostile.records import BAD, as_bytes, places, spoil
 from hostile.trial import Kind, Trial, command, refused
 from valgap.features.source import rows_of_path
 from valgap.recipe import RECIPE, Recipe, read_config
@@ -242,15 +242,7 @@ def json_beside(file: str, whole: Any, read: Callable[[Path], object]) -> Callab
         body = json.loads(json.dumps(whole))
         found = list(places(body))
         for _ in range(draw.choice((1, 1, 2, 4))):
-            *above, last = draw.choice(found)
-            try:
-                holder = at(body, tuple(above))
-                if draw.random() < 0.2 and isinstance(holder, dict):
-                    del holder[last]
-                else:
-                    holder[last] = draw.choice(BAD)
-            except (KeyError, TypeError, IndexError):
-                continue
+            spoil(draw, body, found)
         said, data = f"{file} edited", json.dumps(body).encode()
         if draw.random() < 0.3:
             said, data = as_bytes(draw, data)

@@ -31,6 +31,12 @@ def _all_at_once(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> object:
     return (torch.cat([net(part).argmax(1) for part in x.split(12)]) == y).float().mean()
 
 
+def _step(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
 def _recorded(folder: Path, evaluate: Evaluate) -> tuple[RunRecord, torch.Tensor]:
     draw = torch.Generator().manual_seed(0)
     x, y = torch.randn(90, 3, 8, 8, generator=draw), torch.arange(90) % 3
@@ -42,10 +48,7 @@ def _recorded(folder: Path, evaluate: Evaluate) -> tuple[RunRecord, torch.Tensor
         for _ in range(2):
             net.train()
             for index in torch.randperm(60, generator=draw).split(20):
-                loss = nn.functional.cross_entropy(net(x[index]), y[index])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                _step(optimizer, nn.functional.cross_entropy(net(x[index]), y[index]))
             net.eval()
             with torch.no_grad():
                 evaluate(net, val_x, val_y)
@@ -115,10 +118,7 @@ def test_views_are_one_image_and_their_answers_may_be_put_together_wrongly(tmp_p
         for _ in range(2):
             net.train()
             for x, y in train:
-                loss = nn.functional.cross_entropy(net(x), y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                _step(optimizer, nn.functional.cross_entropy(net(x), y))
             net.eval()
             right = 0
             with torch.no_grad():
@@ -163,10 +163,7 @@ def test_a_network_that_is_given_the_labels_of_validation(tmp_path: Path, sound:
         for _ in range(4):
             neck.train()
             for x, y in train:
-                loss = nn.functional.cross_entropy(margin(neck(x)), y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                _step(optimizer, nn.functional.cross_entropy(margin(neck(x)), y))
             neck.eval()
             with torch.no_grad():
                 for x, y in val:

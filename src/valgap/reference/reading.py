@@ -15,7 +15,6 @@ Source: delta debugging by substitution (Zeller 1999) with one stage as the unit
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -208,19 +207,9 @@ def compare_train(sides: Sides | str) -> Compared:
         return Compared("unknown", "", points, nats, 0.0, facts, missing=missing, treatment=sides.treat_train)
     if confidence < 0.5:
         same = "training images show what their files show"
+        found = Compared("sound", same, points, nats, confidence, facts, own=alike, treatment=sides.treat_train)
         missing = "" if alike else _undecided(points, least)
-        verdict: Literal["sound", "unknown"] = "unknown" if missing else "sound"
-        return Compared(
-            verdict,
-            "" if missing else same,
-            points,
-            nats,
-            confidence,
-            facts,
-            own=alike,
-            treatment=sides.treat_train,
-            missing=missing,
-        )
+        return replace(found, verdict="unknown", summary="", missing=missing) if missing else found
     turn = _turn(sides.train)
     facts = (*facts, *_turn_evidence("train", sides.train, *turn))
     kind, what = _kind(sides.train, turn[0])

@@ -21,8 +21,9 @@ def targets_of(batch: OpenBatch, dataset: int, keys: dict[int, str]) -> torch.Te
     """(N,) class indices of a finished batch; ``keys``, by data set, learns which tensor of a loader's batches holds them."""
     if batch.loss_target is not None:
         _learn_key(batch, batch.loss_target, dataset, keys)
-    if batch.target is not None:
-        return batch.target
+    used = batch.target
+    if used is not None:
+        return used
     candidates = batch.targets
     key: str | None = keys.get(dataset, keys.get(-1))
     if key not in candidates:
