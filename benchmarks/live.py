@@ -25,7 +25,7 @@ from valgap import watch
 from valgap.diagnosis import diagnose, suspected
 from valgap.errors import NothingRecordedError
 from valgap.live.judging import warnings_of
-from valgap.seams.session import FIRST_BATCHES, Session
+from valgap.seams.hosting.session import FIRST_BATCHES, Session
 
 RESULTS = Path(__file__).parent / "results" / "live.md"
 HEAD = """# Warnings while programs run

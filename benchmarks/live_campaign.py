@@ -19,7 +19,7 @@ HALF = "calibration"
 RECORD = """
 import sys
 from pathlib import Path
-from valgap.seams.session import FIRST_BATCHES, Session
+from valgap.seams.hosting.session import FIRST_BATCHES, Session
 Session._watch_live = lambda self, recorder: setattr(recorder, "early", FIRST_BATCHES)
 from valgap.cli import launch
 launch.run(launch.Call(sys.argv[2], None, sys.argv[3:], Path(sys.argv[1]), 0.0))

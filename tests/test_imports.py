@@ -49,9 +49,12 @@ ALLOWED = {
     "symptoms": BASE | {"record"},
 }
 
+# The rooms of the seams, from the ground up: each may import those before it.
+ROOMS = ("looking", "attaching", "recording", "acting", "closing", "hosting")
 
-def imported(file: Path) -> set[str]:
-    """The first part below ``valgap`` of every import in the file."""
+
+def imported(file: Path, depth: int = 1) -> set[str]:
+    """The part below ``valgap`` of every import in the file, at a depth: 1 is a package, 2 what is in it."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         names = []
@@ -59,7 +62,8 @@ def imported(file: Path) -> set[str]:
             names = [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module]
-        found |= {n.split(".")[1] for n in names if n.startswith("valgap.")}
+        parts = [n.split(".") for n in names if n.startswith("valgap.")]
+        found |= {p[depth] for p in parts if len(p) > depth}
     return found
 
 
@@ -72,9 +76,21 @@ def test_imports_point_one_way(file: Path) -> None:
     assert imported(file) <= ALLOWED[package] | {package}
 
 
+SEAMS = SOURCE / "seams"
+
+
+@pytest.mark.parametrize("file", sorted(SEAMS.rglob("*.py")), ids=lambda f: str(f.relative_to(SEAMS)))
+def test_rooms_of_the_seams_stand_on_each_other(file: Path) -> None:
+    room = file.relative_to(SEAMS).parts[0]
+    if room == "__init__.py":
+        assert not imported(file)
+        return
+    assert imported(file, depth=2) & set(ROOMS) <= set(ROOMS[: ROOMS.index(room) + 1])
+
+
 def test_recording_starts_without_torch_and_numpy() -> None:
     code = (
-        "import sys; import valgap, valgap.seams.host, valgap.record.writer, valgap.cli;"
+        "import sys; import valgap, valgap.seams.hosting.host, valgap.record.writer, valgap.cli;"
         "print(sorted({'torch', 'numpy', 'timm'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

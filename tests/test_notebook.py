@@ -17,7 +17,7 @@ from tests.report.pages import CHROMEDRIVER, CHROMIUM, HOSTILE, browser, diagnos
 from valgap import notebook
 from valgap.notebook import register
 from valgap.record.reader import read_record
-from valgap.seams import watch
+from valgap.seams.hosting import watch
 from valgap.types import Diagnosis
 
 CELL = """

@@ -123,7 +123,7 @@ def test_every_script_has_an_address_and_names_of_its_own() -> None:
 
 def test_what_stands_on_the_path_of_every_run_finds_the_recorder_that_it_times() -> None:
     site = Path(real.__file__).parent / "real_site"
-    told = "from valgap.seams import hooks; import sitecustomize as s; print(hooks.Seams.tell.__module__ == s.__name__)"
+    told = "from valgap.seams.attaching import hooks; import sitecustomize as s; print(hooks.Seams.tell.__module__ == s.__name__)"
     path = os.pathsep.join([str(site), str(site.parents[1] / "src")])
     ran = subprocess.run([sys.executable, "-c", told], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
     assert ran.stdout.strip() == "True", ran.stderr

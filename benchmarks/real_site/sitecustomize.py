@@ -94,6 +94,6 @@ ACTIONS = {
     "torchvision.datasets.utils": _torchvision,
     "keras.src.utils.file_utils": _keras,
     "valgap.cli.launch": _launch,
-    "valgap.seams.hooks": _hooks,
+    "valgap.seams.attaching.hooks": _hooks,
 }
 sys.meta_path.insert(0, _After(ACTIONS))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from valgap.diagnosis import diagnose
     from valgap.record.reader import read_record
-    from valgap.seams.watch import watch
+    from valgap.seams.hosting.watch import watch
     from valgap.training import load, train
 
 __version__ = "0.1.0"
@@ -28,7 +28,7 @@ def load_ipython_extension(shell: Any) -> None:
 
 def __getattr__(name: str) -> Any:
     if name == "watch":
-        from valgap.seams.watch import watch
+        from valgap.seams.hosting.watch import watch
 
         if "IPython" in sys.modules:  # elsewhere nothing is imported before the program has set its environment
             from valgap.notebook import register

@@ -28,7 +28,7 @@ EVERY_S, SHARE = 2.0, 0.02
 
 def register() -> bool:
     """Tell a running IPython how to show our objects, and `valgap.watch` to show a run there; returns whether there is one."""
-    from valgap.seams import watch
+    from valgap.seams.hosting import watch
 
     shell = _shell()
     if shell is None:
@@ -59,7 +59,7 @@ def add_magic(shell: Any) -> None:
 def run_cell(shell: Any, line: str, cell: str) -> Diagnosis | None:
     """Run a cell as the notebook would, recorded; returns what is to be said of it, None where it fails or holds no training."""
     from valgap.diagnosis import diagnose
-    from valgap.seams.watch import watch
+    from valgap.seams.hosting.watch import watch
 
     def say(text: str) -> None:
         print(f"valgap: {visible(text)}", file=sys.stderr)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.checks.cases import found, healthy, quiet
 from valgap.checks.overconfidence import CHECK
-from valgap.seams.calibration import calibration
+from valgap.seams.looking.calibration import calibration
 from valgap.types import Case, Clear, Closing, Finding, NotApplicable
 
 

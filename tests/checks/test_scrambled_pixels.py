@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.checks.cases import found, healthy, inputs, with_phase, without
 from valgap.checks.scrambled_pixels import CHECK, margin, scrambled
-from valgap.seams.inputs import autocorrelation
+from valgap.seams.looking.inputs import autocorrelation
 from valgap.types import Clear, InputStats, NotApplicable
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

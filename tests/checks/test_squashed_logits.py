@@ -9,7 +9,7 @@ import torch
 from tests.checks.cases import found, healthy, loss_stats, with_phase, without
 from valgap.checks.squashed_logits import CHECK
 from valgap.diagnosis import judge
-from valgap.seams.inputs import LossCollector
+from valgap.seams.looking.inputs import LossCollector
 from valgap.types import Case, Clear, LossStats, NotApplicable
 
 LOGITS = torch.randn(32, 4, generator=torch.Generator().manual_seed(0)) * 3

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 
 import valgap
 from tests.comparison.programs import Pictures, Program, recorded
-from valgap.seams.fingerprints import FACTOR, OFFSET, WIDTH, Chosen, checksum
-from valgap.seams.program_text import MAX_TEXT, ProgramText
+from valgap.seams.hosting.program_text import MAX_TEXT, ProgramText
+from valgap.seams.looking.fingerprints import FACTOR, OFFSET, WIDTH, Chosen, checksum
 from valgap.types import QUANTITIES
 
 NUMPY = {1: np.uint8, 2: np.int16, 4: np.int32, 8: np.int64}

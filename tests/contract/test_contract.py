@@ -18,7 +18,7 @@ from valgap.checks import CATALOGUE
 from valgap.diagnosis import judge
 from valgap.experiments.scoring import is_arguments, is_score
 from valgap.report.as_json import diagnosis_to_json
-from valgap.seams.interventions import make
+from valgap.seams.acting.interventions import make
 from valgap.types import Case, Check, Clear, Diagnosis, Finding, Intervention, NotApplicable, Untreatable
 
 HEADINGS = ("What it looks for", "Why it hurts validation", "What else looks like this", "Remedy", "Source")

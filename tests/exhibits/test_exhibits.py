@@ -19,8 +19,8 @@ from valgap.exhibits.answer import two_sentences
 from valgap.exhibits.curves import accuracy_curves, data_size_curve
 from valgap.exhibits.galleries import Album, drawing_rule, mistakes, pair_of, seen_galleries, stage_galleries
 from valgap.exhibits.per_class import answer_probabilities, calibration, class_results, confusion
-from valgap.seams.inputs import miniatures, quantized
-from valgap.seams.tables import score
+from valgap.seams.looking.inputs import miniatures, quantized
+from valgap.seams.looking.tables import score
 from valgap.types import Check, Clear, Diagnosis, Judged, LearningCurve, RunRecord, SampleTable, SeenInputs, StageLine
 
 

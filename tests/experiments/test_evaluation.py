@@ -18,7 +18,7 @@ from valgap.experiments.arm import ArmSpec
 from valgap.experiments.runner import Limits, Runner
 from valgap.experiments.scoring import PLAIN, same_answers, scored_plainly
 from valgap.record.reader import read_record
-from valgap.seams.loading import KeepLoaded, LoadWeights
+from valgap.seams.acting.loading import KeepLoaded, LoadWeights
 from valgap.types import Intervention
 
 SHIFT = {"phase": "validation", "scale": [-1.0], "shift": [0.5]}

@@ -13,7 +13,7 @@ from valgap.experiments.contest import Contest, first_looks
 from valgap.experiments.halved import HALF, as_cost, of_seed
 from valgap.experiments.suspects import NO_TREATMENT, Suspect, sort_out
 from valgap.experiments.trial import removes_nothing
-from valgap.seams.loader_acts import InPlace, half_for_whole
+from valgap.seams.acting.loader_acts import InPlace, half_for_whole
 from valgap.types import Diagnosis, Effect, Finding, Intervention, Judged, Measured
 
 FEW = next(c for c in CATALOGUE if c.name == "too_few_images")

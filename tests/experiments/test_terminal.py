@@ -9,7 +9,7 @@ import pytest
 from tests.checks.cases import healthy
 from valgap.experiments.plan import recorded_terminal
 from valgap.experiments.terminal import StandardInput
-from valgap.seams.environment import describe
+from valgap.seams.hosting.environment import describe
 
 ASKS = """
 import os, sys
@@ -40,7 +40,7 @@ def test_the_record_tells_it(size: object, known: tuple[int, int] | None) -> Non
 
 
 def test_it_is_noted_at_the_start(tmp_path: Path) -> None:
-    code = "import json; from valgap.seams.environment import describe; print(json.dumps(describe([], 'a.py')['terminal']))"
+    code = "import json; from valgap.seams.hosting import environment as e; print(json.dumps(e.describe([], 'a.py')['terminal']))"
     given = StandardInput((77, 11))
     try:
         told = subprocess.run([sys.executable, "-c", code], stdin=given.file, capture_output=True, text=True, check=True).stdout

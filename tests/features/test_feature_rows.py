@@ -18,7 +18,7 @@ from valgap.features.feature_rows import images_of_rows, with_feature_rows
 from valgap.features.loop_files import with_loop_files
 from valgap.record.reader import read_record
 from valgap.reference import Stages
-from valgap.seams.kept_rows import MOST_ROWS, RowKeeper
+from valgap.seams.recording.kept_rows import MOST_ROWS, RowKeeper
 from valgap.types import KeptRows, RunRecord
 
 EACH = 16

@@ -13,8 +13,8 @@ from valgap.features import images_of_run
 from valgap.features.listed import image_folders
 from valgap.features.loop_files import with_loop_files
 from valgap.reference import Stages, drawing
-from valgap.seams.inputs import quantized
-from valgap.seams.kept_inputs import KEPT, InputKeeper
+from valgap.seams.looking.inputs import quantized
+from valgap.seams.recording.kept_inputs import KEPT, InputKeeper
 from valgap.types import KeptInputs, RunRecord
 
 EACH = 16

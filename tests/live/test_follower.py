@@ -12,7 +12,7 @@ import pytest
 from valgap.errors import StoppedOnWarning
 from valgap.live.follower import FREE, SHARE, Follower, Growth, is_there
 from valgap.record.events import ended_passes
-from valgap.seams.live import Live, interrupt, words_of
+from valgap.seams.hosting.live import Live, interrupt, words_of
 
 
 def line(kind: str, **body: object) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 
 from valgap.record.merging import _one_table
 from valgap.record.place import Place, place_of, shared_run_directory
-from valgap.seams.children import is_training, split_command
+from valgap.seams.hosting.children import is_training, split_command
 from valgap.types import SampleTable
 
 TORCHRUN = {

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.checks.cases import dataset, healthy, samples
 from valgap.features import Measurements, images_of_run
-from valgap.seams.inputs import quantized
+from valgap.seams.looking.inputs import quantized
 from valgap.types import KeptInputs, RunRecord
 
 KINDS = ("across", "down", "wedge", "ring")  # two of them are each other's turn

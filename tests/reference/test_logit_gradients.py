@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from valgap.seams.logit_gradients import LogitGradient, against_cross_entropy
+from valgap.seams.looking.logit_gradients import LogitGradient, against_cross_entropy
 
 
 @pytest.mark.parametrize("as_probability", [False, True])

@@ -14,10 +14,10 @@ from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 from torchvision import transforms
 from torchvision.datasets import FakeData
 
-from valgap.seams.loader_acts import DrawAll, WeightsTransform
-from valgap.seams.model_acts import Augment, NoDropout, RestoreStart
-from valgap.seams.sample_acts import ReadSoundly
-from valgap.seams.step_acts import FreezeBackbone, OptimizerSettings, StepOnce, UnfreezeLast
+from valgap.seams.acting.loader_acts import DrawAll, WeightsTransform
+from valgap.seams.acting.model_acts import Augment, NoDropout, RestoreStart
+from valgap.seams.acting.sample_acts import ReadSoundly
+from valgap.seams.acting.step_acts import FreezeBackbone, OptimizerSettings, StepOnce, UnfreezeLast
 
 
 def network() -> nn.Sequential:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from valgap.seams.batch_mates import batch_mate_numbers
-from valgap.seams.tracked import TrackedModel
+from valgap.seams.closing.batch_mates import batch_mate_numbers
+from valgap.seams.looking.tracked import TrackedModel
 
 
 @pytest.mark.parametrize(("sizes", "kept"), [((8, 8), 4), ((8, 1), 2), ((48,), 16), ((200,), 16), ((7,), 2)])

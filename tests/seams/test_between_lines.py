@@ -12,13 +12,13 @@ import termios
 
 import pytest
 
-from valgap.seams.between_lines import write_between
-from valgap.seams.prints import PrintTap
+from valgap.seams.hosting.between_lines import write_between
+from valgap.seams.hosting.prints import PrintTap
 
 PROGRAM = """
 import sys, time
-from valgap.seams.between_lines import write_between
-from valgap.seams.prints import PrintTap
+from valgap.seams.hosting.between_lines import write_between
+from valgap.seams.hosting.prints import PrintTap
 heard = []
 tap = PrintTap(lambda line, moment: heard.append(line), lambda: (1, True))
 tap.attach()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from valgap.seams.channel_change import FirstImages
+from valgap.seams.looking.channel_change import FirstImages
 
 DRAW = torch.Generator().manual_seed(0)
 BYTES = torch.randint(0, 256, (2, 3, 9, 7), generator=DRAW, dtype=torch.uint8)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from valgap.seams.decoded import BYTES_A_PIXEL, DecodedFiles
+from valgap.seams.acting.decoded import BYTES_A_PIXEL, DecodedFiles
 
 SIDE = 40
 

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tests.seams.test_loaders import OwnLoader
 from valgap.record.writer import RecordWriter
-from valgap.seams.acting import Acting
-from valgap.seams.epochs import StopProgram
-from valgap.seams.model_acts import RecordedWeights
-from valgap.seams.recorder import Recorder
+from valgap.seams.acting.acting import Acting
+from valgap.seams.acting.epochs import StopProgram
+from valgap.seams.acting.model_acts import RecordedWeights
+from valgap.seams.recording.recorder import Recorder
 
 
 def torch_loader(dataset: TensorDataset) -> DataLoader[Any]:

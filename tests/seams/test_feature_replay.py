@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from valgap.record.writer import RecordWriter
-from valgap.seams.acting import Acting
-from valgap.seams.feature_replay import VERIFIED_CALLS, FeatureReplay
-from valgap.seams.frozen_parts import Parts, divide, walk
-from valgap.seams.hooks import Seams
-from valgap.seams.recorder import Recorder
+from valgap.seams.acting.acting import Acting
+from valgap.seams.acting.feature_replay import VERIFIED_CALLS, FeatureReplay
+from valgap.seams.acting.frozen_parts import Parts, divide, walk
+from valgap.seams.attaching.hooks import Seams
+from valgap.seams.recording.recorder import Recorder
 
 
 class Net(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from valgap.seams.hooks import Seams
+from valgap.seams.attaching.hooks import Seams
 
 
 class Looks:

@@ -12,11 +12,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from valgap.seams import head_replay
-from valgap.seams.attempts import OutOfTimeError
-from valgap.seams.calibration import calibration, nll, temperature
-from valgap.seams.head import Gathered, Head, augmentation_numbers, probe_answers, probe_numbers, start_numbers
-from valgap.seams.tracked import TrackedModel
+from valgap.seams.closing import head_replay
+from valgap.seams.closing.attempts import OutOfTimeError
+from valgap.seams.closing.head import Gathered, Head, augmentation_numbers, probe_answers, probe_numbers, start_numbers
+from valgap.seams.looking.calibration import calibration, nll, temperature
+from valgap.seams.looking.tracked import TrackedModel
 
 N, D, C = 120, 6, 3
 

@@ -15,7 +15,7 @@ import valgap
 from tests.reference.pictures_seen import KINDS, drawn
 from valgap.features import rows_of_run
 from valgap.record.reader import read_record
-from valgap.seams.images_opened import ImagesOpened
+from valgap.seams.hosting.images_opened import ImagesOpened
 
 EACH = 6
 

@@ -12,7 +12,7 @@ import pytest
 
 import valgap
 from valgap.record.reader import read_record
-from valgap.seams.loops import Loops
+from valgap.seams.attaching.loops import Loops
 
 PROGRAM = """
 import argparse

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from valgap.seams.logit_gradients import LogitGradient
-from valgap.seams.mixing import asked_for, mixed_of, source_of, told
-from valgap.seams.reference_acts import MixedTargets
+from valgap.seams.acting.reference_acts import MixedTargets
+from valgap.seams.looking.logit_gradients import LogitGradient
+from valgap.seams.looking.mixing import asked_for, mixed_of, source_of, told
 
 CLASSES, N = 5, 24
 LAM = 0.7

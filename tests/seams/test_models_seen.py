@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import valgap
 from valgap.record.reader import read_record
-from valgap.seams.tracked import TrackedModel
+from valgap.seams.looking.tracked import TrackedModel
 from valgap.types import RunRecord
 
 pytestmark = pytest.mark.takes(15)

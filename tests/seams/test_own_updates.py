@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader
 import valgap
 from tests.seams.test_models_seen import images, net
 from valgap.record.reader import read_record
-from valgap.seams.described import model_facts
-from valgap.seams.model_states import ModelStates
-from valgap.seams.tracked import TrackedModel
+from valgap.seams.looking.described import model_facts
+from valgap.seams.looking.model_states import ModelStates
+from valgap.seams.looking.tracked import TrackedModel
 from valgap.types import NotApplicable, RunRecord
 
 RATE = 0.1

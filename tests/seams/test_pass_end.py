@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from valgap.record.encoding import LARGE, decode, encode
-from valgap.seams.inputs import lattice_step, quantized
-from valgap.seams.tracked import _sums_and_norms
+from valgap.seams.looking.inputs import lattice_step, quantized
+from valgap.seams.looking.tracked import _sums_and_norms
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tests.processes import forked
 from valgap.checks.miscomputed_metric import CHECK
 from valgap.record.reader import read_record
-from valgap.seams.prints import FIRST, LAST, Moment, PrintTap
+from valgap.seams.hosting.prints import FIRST, LAST, Moment, PrintTap
 from valgap.types import Case, Clear, Finding
 
 Heard = list[tuple[str, Moment]]

@@ -27,9 +27,9 @@ from valgap.features import rows_of_run
 from valgap.record.identities import Identities
 from valgap.record.reader import read_record
 from valgap.record.writer import RecordWriter
-from valgap.seams.opened import OpenedFiles
-from valgap.seams.provenance import Provenance, learn
-from valgap.seams.samples import Samples
+from valgap.seams.looking.opened import OpenedFiles
+from valgap.seams.looking.provenance import Provenance, learn
+from valgap.seams.looking.samples import Samples
 from valgap.types import RunRecord
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*TorchVision are deprecated.*:DeprecationWarning")

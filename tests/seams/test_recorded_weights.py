@@ -9,9 +9,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from valgap.record.writer import RecordWriter
-from valgap.seams.acting import Acting
-from valgap.seams.model_acts import RecordedWeights
-from valgap.seams.recorder import Recorder
+from valgap.seams.acting.acting import Acting
+from valgap.seams.acting.model_acts import RecordedWeights
+from valgap.seams.recording.recorder import Recorder
 
 
 class Parts(nn.Module):

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from valgap.record.writer import RecordWriter
-from valgap.seams import rescoring
-from valgap.seams.attempts import Attempts
-from valgap.seams.rescoring import Rescoring, will_fit
-from valgap.seams.views import View, unchanged
+from valgap.seams.closing import rescoring
+from valgap.seams.closing.attempts import Attempts
+from valgap.seams.closing.rescoring import Rescoring, will_fit
+from valgap.seams.looking.views import View, unchanged
 
 BATCHES, SIZE = 10, 8
 

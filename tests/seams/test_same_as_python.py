@@ -102,8 +102,8 @@ def test_a_script_sees_what_it_sees_under_python(
     more = {name.partition(".")[0] for name in set(seen.pop("modules")) - set(bare.pop("modules"))}
     assert more <= sys.stdlib_module_names | {"valgap"}
     assert not more & {"logging", "multiprocessing", "concurrent", "random", "subprocess", "inspect", "argparse"}
-    assert seen["meta_path"].startswith("[<valgap.seams.after_import.AfterImport object>, ")
-    seen["meta_path"] = seen["meta_path"].replace("<valgap.seams.after_import.AfterImport object>, ", "")
+    assert seen["meta_path"].startswith("[<valgap.seams.hosting.after_import.AfterImport object>, ")
+    seen["meta_path"] = seen["meta_path"].replace("<valgap.seams.hosting.after_import.AfterImport object>, ", "")
     for name in ("stdout", "stderr"):
         seen["streams"][name]["vars"] = [key for key in seen["streams"][name]["vars"] if key != "write"]
     assert len(seen.pop("descriptors")) - len(bare.pop("descriptors")) == 1
@@ -283,7 +283,7 @@ def test_with_torch(tmp_path: Path) -> None:
 
 LATER = """
 import sys, traceback
-import valgap.seams.after_import as after_import
+import valgap.seams.hosting.after_import as after_import
 def failed():
     try: import waited.fails
     except ZeroDivisionError: print([frame.name for frame in traceback.extract_tb(sys.exc_info()[2])])
@@ -329,7 +329,7 @@ def test_valgap_finds_its_libraries_past_the_scripts_own(tmp_path: Path) -> None
     (tmp_path / "yaml.py").write_text("x = 2")
     (tmp_path / "mine.py").write_text("x = 3")
     (tmp_path / "program.py").write_text(
-        "import sys\nfrom valgap.seams.backstage import Backstage\nimport rich, yaml, mine\n"
+        "import sys\nfrom valgap.seams.hosting.backstage import Backstage\nimport rich, yaml, mine\n"
         "with Backstage(sys.path[0]).alone():\n"
         "    from rich.console import Console\n    import yaml as installed\n"
         "    print(hasattr(installed, 'safe_load'), 'mine' in sys.modules)\n"

@@ -15,7 +15,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, default
 from torch.utils.data._utils import fetch as fetching
 from torchvision import datasets, transforms
 
-from valgap.seams.shared_batches import SharedBatches
+from valgap.seams.acting.shared_batches import SharedBatches
 
 PLAIN = [transforms.Resize(12), transforms.CenterCrop(8), transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
 RANDOM = [transforms.RandomResizedCrop(8), transforms.RandomHorizontalFlip(), transforms.ColorJitter(0.2), *PLAIN[2:]]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from valgap.seams.step_norms import LOOKED_AT, StepMeter, _part
-from valgap.seams.tracked import TrackedModel
+from valgap.seams.looking.tracked import TrackedModel
+from valgap.seams.recording.step_norms import LOOKED_AT, StepMeter, _part
 
 
 def test_a_large_layers_update_is_measured_on_a_part_of_it() -> None:

@@ -25,7 +25,7 @@ Z_TAIL = 3.2e-5  # one-sided, of Z standard errors
 BRIGHTNESS_SPREAD, PRIOR = 0.12, 6
 # Contrast of single photographs of one kind varies by a third (clothing_mini, hymenoptera_256).
 CONTRAST_SPREAD = 0.35
-# The first four batches of a pass are looked at, then every 16th (seams/inputs.py).
+# The first four batches of a pass are looked at, then every 16th (seams/looking/inputs.py).
 FIRST, EVERY = 4, 16
 LEVELS_AGREE = 0.05
 # Crops move the mean brightness of sound sets by less than this from that of the whole files.

@@ -74,7 +74,7 @@ def preflight(
 
 def _must_be_there(program: list[str]) -> None:
     """Raises ScriptError before a run directory is made."""
-    from valgap.seams.host import module_target, script_target
+    from valgap.seams.hosting.host import module_target, script_target
 
     if program[0] == "-m":
         module_target(program[1], program[2:])

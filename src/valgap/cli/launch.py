@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from valgap.errors import NothingRecordedError, ValgapError
 from valgap.record.location import wait_for_parts
-from valgap.seams.live import SUSPICION, stopped_after
+from valgap.seams.hosting.live import SUSPICION, stopped_after
 from valgap.visible import visible
 
 if TYPE_CHECKING:
-    from valgap.seams.ending import Ending
-    from valgap.seams.session import Session
+    from valgap.seams.hosting.ending import Ending
+    from valgap.seams.hosting.session import Session
 
 WRONG_USE, INTERRUPTED = 2, 130
 MAX_CLOSING = 10.0
@@ -106,9 +106,9 @@ class LastWords:
 def run(call: Call) -> NoReturn:
     """Run the program, record it, and end as it ended."""
     from valgap.record.place import place_of, shared_run_directory
-    from valgap.seams import host
-    from valgap.seams.live import Live, interrupt
-    from valgap.seams.session import Session
+    from valgap.seams.hosting import host
+    from valgap.seams.hosting.live import Live, interrupt
+    from valgap.seams.hosting.session import Session
 
     words = LastWords()
     try:

@@ -17,7 +17,7 @@ from valgap.errors import ValgapError
 from valgap.visible import visible
 
 if TYPE_CHECKING:
-    from valgap.seams.session import Session
+    from valgap.seams.hosting.session import Session
 
 
 @app.command()
@@ -95,7 +95,7 @@ def train(
 def _recorded(folder: Path, resumed: bool) -> Iterator[Session]:
     """A recording of what happens inside; of several processes that train together, the first one's."""
     from valgap.record.location import discard
-    from valgap.seams.session import Session
+    from valgap.seams.hosting.session import Session
     from valgap.types import TRAINED
 
     session = Session(folder if not resumed else _next_record(folder), sys.argv, TRAINED, None)

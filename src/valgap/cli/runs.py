@@ -40,7 +40,7 @@ def run(
       valgap run --stop-on suspected train.py
     """
     from valgap.cli import launch
-    from valgap.seams.live import SUSPICION
+    from valgap.seams.hosting.live import SUSPICION
 
     given = list(arguments or [])
     if stop_on not in ("", SUSPICION):

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from valgap.experiments.edited import edited_target, put_in_place
 from valgap.experiments.sandbox import Sandbox
-from valgap.seams import host
-from valgap.seams.session import Session
+from valgap.seams.hosting import host
+from valgap.seams.hosting.session import Session
 from valgap.types import Intervention
 
 if TYPE_CHECKING:
     from valgap.experiments.warm import Nest
-    from valgap.seams.act import Act
-    from valgap.seams.acting import Acting
+    from valgap.seams.acting.act import Act
+    from valgap.seams.acting.acting import Acting
 
 RESULT_FILE = "result.json"
 SPEC_FILE = "spec.json"
 WEIGHTS_FILE = "final.safetensors"  # of a recorded run
-FEATURES = "features"  # beside the arms: what they share, see seams/feature_replay.py
+FEATURES = "features"  # beside the arms: what they share, see seams/acting/feature_replay.py
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ def run_arm(spec: ArmSpec, folder: Path, nest: Nest | None = None) -> int:
 def _rescore(session: Session, interventions: list[Intervention]) -> None:
     if session.recorder is None:
         return
-    from valgap.seams.closing import ClosingMeasurements
-    from valgap.seams.interventions import make
+    from valgap.seams.acting.interventions import make
+    from valgap.seams.closing.closing import ClosingMeasurements
 
     measurements = ClosingMeasurements(session.recorder, session.writer, float("inf"))
     measurements.rescore_under([make(i) for i in interventions])
@@ -144,17 +144,17 @@ def _rates(run: str) -> dict[int, Any]:
 
 def make_acts(spec: ArmSpec, at_work: Sequence[tuple[Intervention, Act]] = ()) -> list[Act]:
     """What acts in this arm; what is ``at_work`` already goes on."""
-    from valgap.seams.interventions import make, without_training
+    from valgap.seams.acting.interventions import make, without_training
 
     acts = [next((act for known, act in at_work if known == i), None) or make(i) for i in spec.interventions]
     return acts + without_training(Path(spec.weights), spec.ask_training) if spec.weights else acts
 
 
 def _acting(spec: ArmSpec, features: Path, nest: Nest | None) -> Acting:
-    from valgap.seams.acting import Acting
-    from valgap.seams.decoded import DecodedFiles
-    from valgap.seams.feature_replay import FeatureReplay
-    from valgap.seams.shared_batches import SharedBatches
+    from valgap.seams.acting.acting import Acting
+    from valgap.seams.acting.decoded import DecodedFiles
+    from valgap.seams.acting.feature_replay import FeatureReplay
+    from valgap.seams.acting.shared_batches import SharedBatches
 
     replay, decoded, batches = (
         (FeatureReplay(features), DecodedFiles(features), SharedBatches(features)) if features.is_dir() else (None, None, None)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from valgap.experiments.overlay import GONE
 from valgap.experiments.sandbox import Sandbox
-from valgap.seams import host
-from valgap.seams.session import Session
+from valgap.seams.hosting import host
+from valgap.seams.hosting.session import Session
 
 if TYPE_CHECKING:
-    from valgap.seams.shortening import Shortening
+    from valgap.seams.acting.shortening import Shortening
 
 RESULT_FILE, SPEC_FILE, STATUS_FILE, WORLD = "result.json", "spec.json", "status", "world"
 # Closing measurements have this share of the time that the program was given beyond its own start.
@@ -116,7 +116,7 @@ def _gpu_bytes() -> int | None:
 
 
 def _shortening(spec: CutSpec, tell: Status) -> Shortening:
-    from valgap.seams.shortening import Plan, Shortening
+    from valgap.seams.acting.shortening import Plan, Shortening
 
     return Shortening(Plan(spec.steps, spec.images, spec.seconds, spec.began), tell)
 

@@ -8,7 +8,7 @@ import types
 from collections.abc import Mapping
 from pathlib import Path
 
-from valgap.seams.host import Target
+from valgap.seams.hosting.host import Target
 
 
 def put_in_place(edited: Mapping[str, str]) -> None:

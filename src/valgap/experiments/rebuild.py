@@ -22,8 +22,8 @@ from valgap.experiments.runner import Limits, Runner
 from valgap.experiments.scoring import SAME_ANSWERS
 from valgap.experiments.suspects import NotRepeatableError, base_spec
 from valgap.record.identities import Identities
-from valgap.seams.closing import WORK_PER_IMAGE
-from valgap.seams.environment import digest_of
+from valgap.seams.closing.closing import WORK_PER_IMAGE
+from valgap.seams.hosting.environment import digest_of
 from valgap.types import Closing, RunRecord, SampleTable, same_samples
 
 # The measurements there are as long as they need, but nobody waits for ever.

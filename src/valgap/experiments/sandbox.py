@@ -135,7 +135,7 @@ def _after_import(name: str, call: Callable[[Any], None]) -> None:
     if name in sys.modules:
         call(sys.modules[name])
         return
-    from valgap.seams.after_import import AfterImport
+    from valgap.seams.hosting.after_import import AfterImport
 
     sys.meta_path.insert(0, AfterImport({name: lambda: call(sys.modules[name])}))
 

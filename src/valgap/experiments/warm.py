@@ -34,7 +34,7 @@ from valgap.experiments.offline import environment
 
 if TYPE_CHECKING:
     from valgap.experiments.sandbox import Sandbox
-    from valgap.seams.session import Session
+    from valgap.seams.hosting.session import Session
 
 ARMS = "arms"  # below the folder of the program that waits
 POLL_S = 0.02
@@ -121,7 +121,7 @@ class Nest:
             return ""
         if early - {"loading"}:
             return "the program calls its model before its first batch"
-        from valgap.seams.act import Act
+        from valgap.seams.acting.act import Act
 
         acts = make_acts(more)
         late = any(type(a).loading is not Act.loading for a in acts)

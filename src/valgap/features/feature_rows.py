@@ -1,9 +1,9 @@
 """Heads that learn from features made before: each row of numbers is told to be the features of an image.
 
 The record keeps a few numbers of each row that a model made of images, and of each row that the trained model was given
-(seams/kept_rows.py). Programs scale their features, drop some of them and shuffle them; so the rows of both are standardised
-column by column, in the order first, where as many are there, else each beside those that are most like it. The record that is
-returned shows the passes of training and validation as passes over those images.
+(seams/recording/kept_rows.py). Programs scale their features, drop some of them and shuffle them; so the rows of both are
+standardised column by column, in the order first, where as many are there, else each beside those that are most like it. The
+record that is returned shows the passes of training and validation as passes over those images.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import os
 from fastai.callback.core import Callback, CancelFitException
 
 from valgap.integrations.recording import Recording
-from valgap.seams.session import CLOSING_SHARE
+from valgap.seams.hosting.session import CLOSING_SHARE
 
 
 def _print(text: str) -> None:

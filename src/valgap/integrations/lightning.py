@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from valgap.integrations.recording import Recording
-from valgap.seams.session import CLOSING_SHARE
+from valgap.seams.hosting.session import CLOSING_SHARE
 
 try:
     from lightning.pytorch import Callback

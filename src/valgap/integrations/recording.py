@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from valgap.seams.session import CLOSING_SHARE
-from valgap.seams.watch import warn, watch
+from valgap.seams.hosting.session import CLOSING_SHARE
+from valgap.seams.hosting.watch import warn, watch
 
 
 class UnfinishedError(RuntimeError):

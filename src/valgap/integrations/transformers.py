@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 from transformers.utils import logging
 
 from valgap.integrations.recording import Recording
-from valgap.seams.session import CLOSING_SHARE
+from valgap.seams.hosting.session import CLOSING_SHARE
 
 logger = logging.get_logger("transformers.valgap")  # below the library's own, whose level and handlers count
 

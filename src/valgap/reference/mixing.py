@@ -1,7 +1,7 @@
 """Mixed training images: of each, the loss asks for the classes that it is mixed of, as much as there is of each.
 
 What an image was mixed of is read off its pixels and those of the batch that the loader gave, what was asked for it off the
-gradient at the logits (``seams/mixing.py``). Neither files nor a network are needed for that.
+gradient at the logits (``seams/looking/mixing.py``). Neither files nor a network are needed for that.
 
 Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization"; Yun et al. 2019, "CutMix".
 """

@@ -39,8 +39,9 @@ class Closing:
     ``probe_plain`` and ``probe_augmented`` (held-out training images, plain and as the script augments them); ``probe_n``,
     ``probe_train_n``, ``probe_start_n``, ``probe_augmented_n``; ``*_se`` standard errors of the paired differences.
     ``replay_NAME`` and ``replay_NAME_p`` (val accuracy of the head trained again on the last features, and its paired
-    p-value against ``replay_recorded``), see seams/head_replay.py. ``val_temperature``, ``val_nll``, ``val_nll_tempered``,
-    ``val_nll_gain_se``, ``val_ece``, ``val_ece_tempered``, ``calibration_n``, see seams/calibration.py.
+    p-value against ``replay_recorded``), see seams/closing/head_replay.py. ``val_temperature``, ``val_nll``,
+    ``val_nll_tempered``, ``val_nll_gain_se``, ``val_ece``, ``val_ece_tempered``, ``calibration_n``, see
+    seams/looking/calibration.py.
     ``mode_logit_change`` (mean absolute logit difference train against eval mode / logit std), ``batch_mate_change`` (the
     same for ``batch_mate_n`` images among other batch mates, in the mode in which the program validates).
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Intervention:
-    """One change at one seam of an unmodified program; what it does stands in seams/interventions.py."""
+    """One change at one seam of an unmodified program; what it does stands in seams/acting/interventions.py."""
 
     name: str
     settings: Mapping[str, object] = field(default_factory=dict)  # JSON-ready

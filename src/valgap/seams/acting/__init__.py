@@ -1,0 +1,1 @@
+"""What changes a program that is being re-run: interventions, its length, its seed, and what arms share."""

@@ -1,0 +1,1 @@
+"""What is measured once the program has ended, while its objects are still alive."""
