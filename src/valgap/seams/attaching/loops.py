@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from valgap.seams.attaching.frames import locals_of, program_frames
+from valgap.seams.looking.frames import locals_of, program_frames
 
 FOR = dis.opmap["FOR_ITER"]
 LOAD_NAME, LOAD_GLOBAL = dis.opmap["LOAD_NAME"], dis.opmap["LOAD_GLOBAL"]

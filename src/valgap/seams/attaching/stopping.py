@@ -12,7 +12,7 @@ import sys
 import types
 from functools import lru_cache
 
-from valgap.seams.attaching.frames import program_frames
+from valgap.seams.looking.frames import program_frames
 
 LOOPS = frozenset(dis.opmap[n] for n in ("FOR_ITER", "SEND", "YIELD_FROM", "GET_YIELD_FROM_ITER") if n in dis.opmap)
 ENDING = ("StopIteration", "Exception", "BaseException", "")

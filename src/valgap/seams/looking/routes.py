@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
-from valgap.seams.attaching.frames import locals_of, program_frames
 from valgap.seams.looking.batches import find_logits
+from valgap.seams.looking.frames import locals_of, program_frames
 
 # Enough to tell a right way from a wrong one; kept of one batch of a pass.
 KEPT_IMAGES = 16
