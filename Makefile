@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-check-size bench-neighbours bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-course bench-busy bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review bench-trust fit-confidences
+.PHONY: install demo test check format bench docs site bench-check-cost bench-check-size bench-neighbours bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-course bench-busy bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-reference-update bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review bench-trust fit-confidences
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -98,6 +98,9 @@ bench-campaign: install
 # A part of at most nine minutes; call it again until nothing is left.
 bench-strangers: install
 	$(BIN)/python benchmarks/strangers.py $(DATA) --minutes $(or $(MINUTES),9) $(ARGS)
+
+bench-reference-update: install
+	$(BIN)/python benchmarks/reference_update.py $(DATA) --minutes $(or $(MINUTES),9) $(ARGS)
 
 # A part of at most nine minutes; call it again until nothing is left. CASES=FOLDER: the public reports as well.
 bench-preflight: install

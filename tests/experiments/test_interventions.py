@@ -21,7 +21,7 @@ PROGRAM = Path(__file__).with_name("program.py")
 COLOURS = ("white", "black")
 COLOURED = {"scale": [0.01] * 3, "shift": [0.5] * 3}
 PLAIN = {"targets": {"0": [i % 3 for i in range(48)]}, "classes": 3}
-STEPS = {"steps": 12, "rate": 0.1, "given_rate": 0.01}
+STEPS = {"steps": 12, "rate": 0.03, "given_rate": 0.003}
 
 # name, fault of the program, settings, the seams that may and must differ
 CASES: list[tuple[str, str, dict[str, Any], set[str]]] = [

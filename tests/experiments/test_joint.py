@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from valgap.experiments.lab import Group
 from valgap.experiments.ledger import CONFIDENCE, UNEXPLAINED, account
 from valgap.experiments.plan import Length
 from valgap.experiments.scoring import best_epoch, renamed, without
-from valgap.experiments.screening import in_place, references, screen
+from valgap.experiments.screening import hints, in_place, references, screen
 from valgap.experiments.trial import Trial, merged
 from valgap.experiments.verdicts import compared, measure
 from valgap.stats import grouped_orders, paired_effect, paired_mean, sampled_shapley_values, shapley_values
@@ -256,6 +256,40 @@ def test_halves_lead_to_the_stage_that_costs_and_to_the_one_that_gains() -> None
     told = {s.stage: s.told for s in found.shares}
     assert told == {"draw": "none", "read_train": "gain", "read_val": "none", "choose": "cost"}
     assert list(found.alone) == ["read_train", "choose"] and len(asked) == 7
+
+
+def test_what_seems_to_cost_is_tried_first_and_a_gain_by_itself() -> None:
+    stages: tuple[Stage, ...] = ("draw", "read_train", "update", "choose")
+    tried, asked = effects({"read_train": -9.0, "choose": 9.0})
+    assert not screen(stages, tried).alone  # the two hide each other
+    found = screen(stages, tried, ["choose"], ["read_train"])
+    assert {s.stage: s.told for s in found.shares} == {"choose": "cost", "draw": "none", "update": "none", "read_train": "gain"}
+    assert asked[1:] == [("choose",), ("draw", "update"), ("read_train",)]
+
+
+def test_reading_that_costs_on_one_side_is_not_found_again_on_both() -> None:
+    tried, asked = effects({"read_val": 9.0, "read_train": 9.0})
+    screen(("read_train", "read_val", "update"), tried, ["read_val"])
+    assert asked == [("read_val",), ("update",)]
+
+
+def test_where_time_ends_before_a_group_is_told_apart_the_group_is_told() -> None:
+    tried, _ = effects({"update": 9.0})
+    found = screen(("read_train", "loss", "update"), lambda s, *rest: tried(s, *rest) if len(s) > 2 else None)
+    assert not found.shares and [g for g, _ in found.among] == [("read_train", "loss", "update")]
+    assert not screen(("read_train", "loss", "update"), tried).among
+
+
+def test_the_comparison_says_what_is_tried_by_itself() -> None:
+    class Vague(Known):
+        points: ClassVar = {"draw": (1.0, 0.5, 1.5), "read_train": (5.0, 1.0, 9.0), "read_val": (8.0, 1.0, 15.0)}
+        points |= {"loss": (-6.0, -9.0, -3.0), "update": (9.0, -1.0, 19.0)}
+
+        def compared(self, stage: Stage) -> Compared:
+            return Compared("sound", "", Measured(*self.points[stage]) if stage in self.points else None)
+
+    every: tuple[Stage, ...] = ("draw", "read_train", "read_val", "forward", "loss", "update")
+    assert hints(every, Vague()) == (["read_val", "read_train"], ["loss"])
 
 
 def test_what_is_not_measured_or_too_wide_rules_nothing_out() -> None:

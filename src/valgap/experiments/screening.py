@@ -1,10 +1,13 @@
 """Stages that nobody suspects, tried all at once: their references in the place of the program's own, then halves.
 
 Most lines of the account are near zero. So the references of all these stages are tried together; only where that changes
-the result is one half tried without the other, and so on. A gain and a cost of the same size would hide each other.
+the result is one half tried without the other, and so on. A gain and a cost of the same size would hide each other: a stage of
+which the comparison says that it costs, or gains, though too little or too vaguely for a suspicion, is tried by itself; one that
+costs first of all.
 
 Chance is corrected for by the hierarchy: all stages together are one question, a half of them one of two, since it is asked
-only where the whole that holds it was real. Seeds are added while a group is undecided and there is time.
+only where the whole that holds it was real. Stages that are tried by themselves use one half of the level, the others the other
+half. Seeds are added while a group is undecided and there is time.
 
 Source: group testing by halves (Dorfman 1943, Hwang 1972); hierarchical testing (Meinshausen 2008).
 """
@@ -22,7 +25,7 @@ from valgap.types import STAGES, CaseStages, Effect, Intervention, Measured, Sta
 UNSUSPECTED_LEVEL = 0.01
 FUTILE = 0.5  # a p-value (after correction) above which a second look gives a group up: nothing speaks for more seeds
 # Their references change what is read; the one of training reads validation as well.
-READING: tuple[Stage, ...] = ("read_train", "read_val")
+READING: frozenset[Stage] = frozenset({"read_train", "read_val"})
 # Recorded weights are enough for these.
 UNTRAINED: tuple[Stage, ...] = ("read_val", "forward")
 # (stages, groups of that size, number of the look, seeds) -> the effect of their references, beyond what is confirmed, its
@@ -36,29 +39,53 @@ class Screened:
 
     shares: tuple[StageShare, ...]
     alone: Mapping[Stage, Effect]
+    # Groups that give points back, where there was no time to tell which of their stages does.
+    among: tuple[tuple[tuple[Stage, ...], Effect], ...] = ()
 
 
-def screen(stages: Sequence[Stage], tried: Try) -> Screened:
-    """Which of the stages change the result by their references, and which do not."""
+def screen(stages: Sequence[Stage], tried: Try, first: Sequence[Stage] = (), last: Sequence[Stage] = ()) -> Screened:
+    """Which of the stages change the result by their references, and which do not.
+
+    ``first``: of these, those that seem to cost something, the costliest first; ``last``: those that seem to be a gain.
+    """
     shares: list[StageShare] = []
     alone: dict[Stage, Effect] = {}
-    waiting = [tuple(stages)] if stages else []
+    among: list[tuple[tuple[Stage, ...], Effect]] = []
+    rest = tuple(s for s in stages if s not in first and s not in last)
+    single, parts = [*first, *last], 2 if (first or last) and rest else 1
+    waiting = [*((s,) for s in first), *([rest] if rest else []), *((s,) for s in last)]
     while waiting:
         group = waiting.pop(0)
-        effect = _decided(group, -(-len(stages) // len(group)), tried)
+        if any(s.told == "cost" and s.stage in READING for s in shares):
+            group = tuple(s for s in group if s not in READING)  # what reads both sides would give the same back again
+        if not group:
+            continue
+        alike = parts * (len(single) if group[0] in single else -(-len(rest) // len(group)))
+        effect = _decided(group, alike, tried)
         if effect is None:
             continue
         points = Measured(effect.value, effect.low, effect.high)
         direction = _direction(effect)
         if direction and len(group) > 1:
             half = len(group) // 2
-            waiting += [group[:half], group[half:]]
+            waiting[:0] = [group[:half], group[half:]]
+            among += [(group, effect)] if direction > 0 else []
         elif direction:
             alone[group[0]] = effect
             shares.append(StageShare(group[0], points, effect.nats, "cost" if direction > 0 else "gain"))
         elif _is_none(effect):
             shares += [StageShare(s, points, effect.nats, "none", group if len(group) > 1 else ()) for s in group]
-    return Screened(tuple(shares), alone)
+    undecided = [(g, e) for g, e in among if not any(s.told == "cost" and s.stage in g for s in shares)]
+    least = [(g, e) for g, e in undecided if not any(set(o) < set(g) for o, _ in undecided)]
+    return Screened(tuple(shares), alone, tuple(least))
+
+
+def hints(stages: Sequence[Stage], compared: CaseStages) -> tuple[list[Stage], list[Stage]]:
+    """(those that seem to cost something, the costliest first; those that seem to be a gain), by the comparison alone."""
+    known = {s: p for s in stages if (p := compared.compared(s).points) is not None}
+    costs = [s for s, p in known.items() if p.low > 0 and p.value >= MEANINGFUL_POINTS]
+    gains = [s for s, p in known.items() if p.high < 0 and p.value <= -MEANINGFUL_POINTS]
+    return sorted(costs, key=lambda s: -known[s].value), gains
 
 
 def _decided(group: Sequence[Stage], alike: int, tried: Try) -> Effect | None:

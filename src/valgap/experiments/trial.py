@@ -15,7 +15,7 @@ from valgap.experiments.lab import Group, Lab
 from valgap.experiments.ledger import account
 from valgap.experiments.plan import recorded_epochs
 from valgap.experiments.scoring import is_rescore, is_score, misleads_probe
-from valgap.experiments.screening import in_place, references, screen
+from valgap.experiments.screening import hints, in_place, references, screen
 from valgap.experiments.seen_again import is_seen_again
 from valgap.experiments.suspects import Suspect
 from valgap.experiments.verdicts import compared, judge_effect, measure
@@ -174,15 +174,16 @@ class Trial:
         """
         lab = self.lab
         trained = not lab.base.weights
-        if trained and not lab.length.whole():
+        if lab.compare is None or (trained and not lab.length.whole()):
             return [], []  # what a short training gains by other images says little of a whole one
-        known = references(lab.compare(lab.run) if lab.compare is not None else None, [c.stage for c in causes], trained)
+        stages = lab.compare(lab.run)
+        known = references(stages, [c.stage for c in causes], trained)
         removed = [c.treatment for c in causes]
         if any(is_score(t) or is_rescore(t) for t in removed):
             known.pop("choose", None)  # which epoch is best is another question under other images or labels
 
-        def tried(stages: Sequence[Stage], alike: int, look: int, seeds: int) -> Effect | None:
-            own = in_place(stages, known)
+        def tried(group: Sequence[Stage], alike: int, look: int, seeds: int) -> Effect | None:
+            own = in_place(group, known)
             if look > 1 and lab.alike:
                 return None  # every seed gives the same
             if not lab.time_for(lab.missing(lab.programs_of(g, seeds) for g in (removed, [*removed, *own]))):
@@ -194,7 +195,9 @@ class Trial:
             found = compared(before[:both], after[:both])
             return measure(found, alike, look) if found is not None else None
 
-        found = screen(list(known), tried)
+        found = screen(list(known), tried, *hints(list(known), stages))
+        for group, effect in found.among:
+            lab.notes.append(_told_among(group, effect))
         more = []
         for share in (s for s in found.shares if s.told == "cost"):
             effect = found.alone[share.stage]
@@ -301,6 +304,14 @@ def _in_order(confirmed: Sequence[tuple[Suspect, Effect]]) -> list[Confirmed]:
     """The confirmed causes, the costliest first."""
     ranked = sorted(confirmed, key=lambda pair: -abs(pair[1].value))
     return [Confirmed(s.judged.check.name, s.treatment, e, s.judged.check.stage) for s, e in ranked]
+
+
+def _told_among(stages: Sequence[Stage], effect: Effect) -> str:
+    """Of stages that give points back together, where there was no time to tell them apart."""
+    words = [STAGE_WORDS[s] for s in stages]
+    named = f"{', '.join(words[:-1])} and {words[-1]}"
+    span = f"{effect.value:+.1f} points ({effect.low:+.1f} .. {effect.high:+.1f})"
+    return f"the plain ways of {named}, all at once, change {span}: a larger budget would say which of them costs accuracy"
 
 
 def _as_found(judged: Judged, effect: Effect) -> Judged:

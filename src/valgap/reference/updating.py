@@ -23,8 +23,14 @@ LEAST_POINTS = 6.0
 SURE = 0.9
 # The same for a training whose loss still falls, where it made so many steps: the first hundred leave any probe far ahead.
 LEAST_UNDER_WAY, SURE_UNDER_WAY, STEPS_UNDER_WAY = 12.0, 0.75, 200
-# Of pretrained layers under a new head, as a share of its rate: Howard and Ruder 2018, section 3.2.
-GIVEN_SHARE = 0.1
+# AdamW moves each weight by about its rate. So that weights come about as far in a training of few steps as in a long one that
+# wanders, rates are these at a hundred steps and go with the root of their number, within bounds: of layers as they were made,
+# and of given ones under them (a tenth: Howard and Ruder 2018, section 3.2). `make bench-reference-update` holds it against what
+# sound programs reach with their own.
+RATE, RATES = 3e-3, (1e-3, 1e-2)
+GIVEN_RATE, GIVEN_RATES = 3e-4, (5e-5, 1e-3)
+AT_STEPS = 100
+WEIGHT_DECAY = 1e-2  # Loshchilov and Hutter 2019; torch's default
 # Between steps the program itself moves weights by this share of what a step moves them, at most of the looks: masks and norms
 # that are kept do less, and what is averaged every few steps does so seldom.
 MEDDLES, MOSTLY, LEAST_LOOKS = 0.4, 0.6, 4
@@ -82,19 +88,27 @@ def treatment(run: RunRecord) -> Intervention | Untreatable:
     backwards = sum(p.backwards for p in train)
     if run.own_updates or not (tables or backwards):
         return Untreatable(NO_TORCH_OPTIMIZER)
-    steps = sum(int((t.optimizer == tables[0].optimizer[0]).sum()) for t in tables)
+    # Of several optimizers that step for one batch, one counts.
+    steps = sum(int(np.bincount(t.optimizer).max()) for t in tables)
     seldom = backwards >= SELDOM * steps
+    made = backwards if seldom else steps
+    groups = [g for o in run.optimizers.values() for g in o.groups]
     settings: dict[str, object] = {
-        "steps": backwards if seldom else steps,
+        "steps": made,
         "each_backward": seldom,
-        "rate": RECIPE.learning_rate,
-        "given_rate": GIVEN_SHARE * RECIPE.learning_rate,
-        "momentum": RECIPE.momentum,
-        "weight_decay": RECIPE.weight_decay,
+        "rate": _at(made, RATE, RATES),
+        "given_rate": _at(made, GIVEN_RATE, GIVEN_RATES),
+        "weight_decay": WEIGHT_DECAY,
         "clip_norm": RECIPE.clip_norm,
         "warmup_steps": RECIPE.warmup_steps,
+        "ascends": bool(groups) and all(g.get("maximize") for g in groups),
     }
     return Intervention("reference_update", settings)
+
+
+def _at(steps: int, rate: float, bounds: tuple[float, float]) -> float:
+    """The rate for a training of so many steps."""
+    return float(np.clip(rate * math.sqrt(AT_STEPS / max(1, steps)), *bounds))
 
 
 def beside_steps(run: RunRecord, found: Compared) -> Compared:

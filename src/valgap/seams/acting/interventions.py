@@ -40,7 +40,8 @@ from valgap.seams.acting.model_acts import (
     TrainMode,
     Unscramble,
 )
-from valgap.seams.acting.reference_acts import MixedTargets, ReferenceLoss, ReferenceUpdate
+from valgap.seams.acting.reference_acts import MixedTargets, ReferenceLoss
+from valgap.seams.acting.reference_update import ReferenceUpdate
 from valgap.seams.acting.sample_acts import PairByFile, ReadSoundly
 from valgap.seams.acting.step_acts import (
     AddMissingParameters,
