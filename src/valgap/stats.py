@@ -95,6 +95,21 @@ def best_label_permutation(
     return mapping, float(counts[rows, columns].sum() / total) if total else float("nan")
 
 
+def right_when_renamed(
+    target: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], num_classes: int
+) -> npt.NDArray[np.bool_]:
+    """(N,) whether each is right under the best renaming of targets, found on the other half of its class' samples."""
+    rank = np.zeros(len(target), np.int64)  # of each sample within its class, so that both halves have every class
+    for c in np.unique(target):
+        rank[target == c] = np.arange(int((target == c).sum()))
+    halves = [rank % 2 == i for i in (0, 1)]
+    right = np.zeros(len(target), np.bool_)
+    for fit, judge in (halves, halves[::-1]):
+        mapping, _ = best_label_permutation(target[fit], prediction[fit], num_classes)
+        right[judge] = mapping[target[judge]] == prediction[judge]
+    return right
+
+
 def paired_effect(delta: npt.NDArray[np.float64], level: float = 0.95) -> tuple[float, float, float, float]:
     """(mean, low, high, p-value) of paired differences (S, N) over S seeds and N samples, two-sided.
 

@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from valgap.checks.progress import beats_guess
 from valgap.checks.stage_faults import of_folders
-from valgap.stats import best_label_permutation, wilson_interval
+from valgap.stats import best_label_permutation, right_when_renamed, wilson_interval
 from valgap.types import (
     Case,
     Check,
@@ -151,14 +151,7 @@ def by_renaming(case: Case, last: Pass) -> Finding | Clear | NotApplicable:
     if len(target) < MIN_IMAGES:
         return NotApplicable(f"class maps of both data sets, or {MIN_IMAGES} labelled validation images")
     classes = int(max(target.max(), prediction.max())) + 1
-    rank = np.zeros(len(target), np.int64)  # of each image within its class, so that both halves have every class
-    for c in np.unique(target):
-        rank[target == c] = np.arange(int((target == c).sum()))
-    halves = [rank % 2 == i for i in (0, 1)]
-    held_out = np.zeros(len(target), bool)
-    for fit, judge in (halves, halves[::-1]):
-        mapping, _ = best_label_permutation(target[fit], prediction[fit], classes)
-        held_out[judge] = mapping[target[judge]] == prediction[judge]
+    held_out = right_when_renamed(target, prediction, classes)
     plain = prediction == target
     evidence = Evidence(
         "val accuracy under the best renaming, on held-out images",

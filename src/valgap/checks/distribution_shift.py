@@ -32,6 +32,7 @@ from valgap.checks.class_index_mismatch import class_map
 from valgap.checks.images import class_name, needed, ranked_places
 from valgap.checks.one_class_validation import lacks_classes
 from valgap.checks.seen_light import Seen, files_agree, further_from_files, seen_change, varied_in_train
+from valgap.stats import right_when_renamed
 from valgap.types import (
     Case,
     CaseImages,
@@ -225,7 +226,10 @@ def in_words(named: list[str]) -> str:
 
 
 def cost(images: CaseImages, held: HeldOut | None) -> tuple[float, bool]:
-    """(held-out train less val accuracy of the probe at val's class shares, whether it is above zero for sure)."""
+    """(held-out train less val accuracy of the probe at val's class shares, whether it is above zero for sure).
+
+    Where its answers fit validation only under other names of the classes, the names' share of that is no shift's.
+    """
     if held is None or math.isnan(held.val_accuracy):
         return 0.0, False
     rows = images.rows
@@ -236,7 +240,8 @@ def cost(images: CaseImages, held: HeldOut | None) -> tuple[float, bool]:
     if not len(known):
         return 0.0, False
     expected = float(ours[rows.labels[known]].mean())
-    reached = float(held.correct[known].mean())
+    renamed = right_when_renamed(rows.labels[known], held.answers[known], len(rows.classes))
+    reached = max(float(right.mean()) for right in (held.correct[known], renamed))
     error = math.sqrt(expected * (1 - expected) * (1 / len(known) + 1 / len(train)) + 1e-9)
     return expected - reached, expected - reached > 2 * error
 

@@ -35,6 +35,7 @@ class OptimizerSteps:
         self.optimizers = Registry()
         self._last_backward: Walk | None = None
         self._backwards_since = 0
+        self._asked: int | None = None  # backward passes within the step under way, where it has a closure
         self._gathers = False  # whether a step was made on more than one backward pass
         self._loss: torch.Tensor | None = None  # what the last backward began at
         self._unscaled: torch.Tensor | None = None
@@ -62,6 +63,11 @@ class OptimizerSteps:
 
     def backward_started(self, tensors: Any, open_walk: Walk | None, model: TrackedModel | None) -> float | torch.Tensor:
         """``backward`` begins, on what ``model`` gave. Returns by how much a GradScaler has scaled the loss."""
+        if self._asked is not None:
+            # A step that searches along its way (LBFGS) asks again and again: that is one gradient, and a search of its own.
+            self._asked += 1
+            if self._asked > 1:
+                return 1.0
         self.look()
         if isinstance(tensors, (tuple, list)):
             tensors = tensors[0] if tensors else None
@@ -92,6 +98,7 @@ class OptimizerSteps:
     ) -> None:
         """An optimizer is about to step; with a closure its gradients are yet to come and are not read."""
         walk = self._walk(open_walk)
+        self._asked = 0 if has_closure else None
         self._meter.outside()
         self._meter.forget()
         self._pulled = self.pull.stepping()
@@ -107,6 +114,7 @@ class OptimizerSteps:
 
     def step_ended(self, optimizer: torch.optim.Optimizer, open_walk: Walk | None, models: Sequence[TrackedModel]) -> None:
         """An optimizer has stepped."""
+        self._asked = None
         self._own.forget()
         self._back.step_ended(optimizer)
         optimizer_id, new = self.optimizers.number(optimizer)
@@ -143,6 +151,8 @@ class OptimizerSteps:
 
     def look(self) -> None:
         """Between a backward and what comes next: has the program changed the model itself?"""
+        if self._asked:
+            return  # its own search moves the weights
         seen = self._own.look()
         walk = self._last_backward
         if seen is None or walk is None or walk.written:
