@@ -1,4 +1,4 @@
-"""Optimizers that ask a closure for the loss, some again and again: a step has one gradient, and what it searches with is its own."""
+"""Optimizers that ask a closure for the loss, some again and again: a step has one gradient, whatever it searches with."""
 
 from __future__ import annotations
 

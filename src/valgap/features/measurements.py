@@ -16,7 +16,7 @@ from valgap.features import probes
 from valgap.features.labels import label_errors
 from valgap.features.look_pass import looked_at
 from valgap.features.looking import NUMBERS, THUMB_SIDE, WORDS, Look, ending_of, wrongly_named
-from valgap.features.pairs import same_pictures
+from valgap.features.pairs import pictures_of, same_pictures
 from valgap.features.shift import shift
 from valgap.features.source import rows_of_path, rows_of_run, some_rows
 from valgap.types import (
@@ -112,8 +112,9 @@ class Measurements:
 
     @cached_property
     def held_out(self) -> HeldOut | None:
-        found = probes.held_out(self.embeddings, self.rows) if self.embeddings is not None else self.missing["embeddings"]
-        return self._or_missing("held_out", found)
+        if self.embeddings is None:
+            return self._or_missing("held_out", self.missing["embeddings"])
+        return self._or_missing("held_out", probes.held_out(self.embeddings, self.rows, self._pictures))
 
     @cached_property
     def label_errors(self) -> LabelErrors | None:
@@ -132,8 +133,9 @@ class Measurements:
 
     @cached_property
     def shift(self) -> Shift | None:
-        found = shift(self.embeddings, self.attributes, self.rows) if self.embeddings is not None else self.missing["embeddings"]
-        return self._or_missing("shift", found)
+        if self.embeddings is None:
+            return self._or_missing("shift", self.missing["embeddings"])
+        return self._or_missing("shift", shift(self.embeddings, self.attributes, self.rows, self._pictures))
 
     @cached_property
     def learning_curve(self) -> LearningCurve | None:
@@ -144,6 +146,11 @@ class Measurements:
     def pairs(self) -> tuple[ImagePair, ...] | None:
         looks, _, thumbs = self._seen
         return same_pictures(self.rows, looks, thumbs, self.embeddings, lambda why: self.missing.update(near_pairs=why))
+
+    @cached_property
+    def _pictures(self) -> IntArray:
+        """(N,) the same number for images that show one picture: as they are no two draws, tests take them as one."""
+        return pictures_of(self.pairs or (), len(self.rows.names))
 
     def _or_missing(self, name: str, found: Part | str) -> Part | None:
         if isinstance(found, str):

@@ -20,8 +20,12 @@ CURVE_REPEATS = 6
 MIN_IMAGES = 20
 
 
-def held_out(embeddings: npt.NDArray[np.floating], rows: ImageRows) -> HeldOut | str:
-    """The answers of probes that never saw an image's label, or why there are none."""
+def held_out(embeddings: npt.NDArray[np.floating], rows: ImageRows, pictures: IntArray | None = None) -> HeldOut | str:
+    """The answers of probes that never saw an image's label, or that of its copy, or why there are none.
+
+    Args:
+        pictures: (N,) equal for images that show one picture; None: each shows its own.
+    """
     usable = np.isfinite(embeddings[:, 0])
     train = np.flatnonzero(~rows.is_val & usable & (rows.labels >= 0))
     classes = len(rows.classes)
@@ -29,7 +33,7 @@ def held_out(embeddings: npt.NDArray[np.floating], rows: ImageRows) -> HeldOut |
         return f"{MIN_IMAGES} readable labelled training images of two classes"
     features = standardised(embeddings, train)
     labels = rows.labels[train]
-    fold = folds_of(labels)
+    fold = folds_of(labels) if pictures is None else together(pictures[train], labels)
     scores, penalty = cross_validated(features[train], labels, classes, fold)
     sharpness = temperature(scores, labels)
     probabilities = np.full((len(rows.names), classes), np.nan)
@@ -92,6 +96,13 @@ def folds_of(labels: IntArray, folds: int = FOLDS, seed: int = 0) -> IntArray:
     if (strata == -1).sum() < folds:
         strata = labels if counts[counts > 0].min() >= folds else np.zeros_like(labels)
     return stratified(strata, folds, seed)
+
+
+def together(pictures: IntArray, labels: IntArray, folds: int = FOLDS) -> IntArray:
+    """(n,) fold numbers as those of ``folds_of``, the same for images of one picture."""
+    _, first, own = np.unique(pictures, return_index=True, return_inverse=True)
+    kept = np.sort(first)  # in the order of the images, so that without copies nothing changes
+    return folds_of(labels[kept], folds)[np.argsort(np.argsort(first))][own]
 
 
 def stratified(strata: IntArray, folds: int, seed: int) -> IntArray:

@@ -27,11 +27,21 @@ ATTRIBUTES = (
 )  # fmt: skip
 
 
-def shift(embeddings: FloatArray, attributes: Attributes, rows: ImageRows, seed: int = 0) -> Shift | str:
-    """The comparison of the two sides, or why there is none."""
+def shift(
+    embeddings: FloatArray, attributes: Attributes, rows: ImageRows, pictures: IntArray | None = None, seed: int = 0
+) -> Shift | str:
+    """The comparison of the two sides, or why there is none.
+
+    Args:
+        pictures: (N,) equal for images that show one picture: of each, one is taken on either side, since the permutations
+            take images for independent draws; None: each shows its own.
+    """
     rng = np.random.default_rng(seed)
-    usable = np.isfinite(embeddings[:, 0])
-    train, val = np.flatnonzero(usable & ~rows.is_val), np.flatnonzero(usable & rows.is_val)
+    readable = np.flatnonzero(np.isfinite(embeddings[:, 0]))
+    shown = readable if pictures is None else 2 * pictures[readable] + rows.is_val[readable]
+    _, firsts, own = np.unique(shown, return_index=True, return_inverse=True)
+    taken = readable[np.sort(firsts)]
+    train, val = taken[~rows.is_val[taken]], taken[rows.is_val[taken]]
     if min(len(train), len(val)) < MIN_SIDE:
         return f"{MIN_SIDE} readable images on each side"
     labelled = bool((rows.labels[np.concatenate([train, val])] >= 0).all())
@@ -45,6 +55,7 @@ def shift(embeddings: FloatArray, attributes: Attributes, rows: ImageRows, seed:
     areas = areas_under_curve(scores, sides)
     foreign = np.full(len(rows.names), np.nan)
     foreign[places] = scores[:, 0]
+    foreign[readable] = foreign[readable[firsts[own]]]
     table = {n: attributes.numbers[n][places] for n in ATTRIBUTES}
     areas_of, p_of = attribute_tests(table, sides, groups)
     share_p, shares = (

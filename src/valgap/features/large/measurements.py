@@ -16,7 +16,7 @@ from valgap.features.large.table import DiskFeatures, LookTable, kept
 from valgap.features.look_pass import looked_at
 from valgap.features.looking import NUMBERS, WORDS, ending_of, wrongly_named
 from valgap.features.measurements import VIEWS, Progress
-from valgap.features.pairs import ALIKE, all_alike, drawn_pairs, equal_places
+from valgap.features.pairs import ALIKE, all_alike, drawn_pairs, equal_places, pictures_of
 from valgap.features.probes import judged_answers
 from valgap.features.shift import shift
 from valgap.types import (
@@ -135,7 +135,7 @@ class LargeMeasurements:
         if isinstance(train, str):
             return train
         self._say("probes on all training images")
-        return ridge.sums_of(self._embeddings, self.rows, train)
+        return ridge.sums_of(self._embeddings, self.rows, train, self._pictures)
 
     @cached_property
     def _chosen(self) -> ridge.Chosen:
@@ -198,8 +198,9 @@ class LargeMeasurements:
     @cached_property
     def shift(self) -> Shift | None:
         # A sample of both sides as it is, and the same one however large the set.
-        found = shift(self.embeddings, self.attributes, self.rows) if self.embeddings is not None else self.missing["embeddings"]
-        return self._or_missing("shift", found)
+        if self.embeddings is None:
+            return self._or_missing("shift", self.missing["embeddings"])
+        return self._or_missing("shift", shift(self.embeddings, self.attributes, self.rows, self._pictures))
 
     @cached_property
     def learning_curve(self) -> LearningCurve | None:
@@ -229,6 +230,11 @@ class LargeMeasurements:
         near = [p for p in self._near_pairs(alone) if (p.first, p.second) not in known]
         return (*exact, *sorted(near, key=lambda p: (-p.similarity, p.first, p.second)))
 
+    @cached_property
+    def _pictures(self) -> IntArray:
+        """(N,) the same number for images that show one picture."""
+        return pictures_of(self.pairs or (), len(self.rows.names))
+
     def _exact_pairs(self) -> list[ImagePair]:
         """Pairs of equal bytes, then of equal pixels."""
         digests, pixels = (_halves(self._table.column(name)) for name in ("digest", "pixels"))
@@ -238,7 +244,7 @@ class LargeMeasurements:
         return exact + [p for p in same if (p.first, p.second) not in known]
 
     def _alike(self, alone: IntArray) -> bool:
-        first, second = drawn_pairs(alone)
+        first, second = drawn_pairs(alone, self.rows.labels)
         places, back = np.unique(np.concatenate([first, second]), return_inverse=True)
         thumbs = np.asarray(self._table.take("thumb", places), np.uint8)
         found = all_alike(thumbs, *np.split(back, 2))

@@ -62,7 +62,8 @@ def neighbours(features: DiskFeatures, among: IntArray, progress: Progress) -> t
         total += block.sum(0, dtype=np.float64)
     mean = np.asarray(total / len(among), np.float32)
     stride = max(1, len(among) // DIRECTIONS_ROWS)
-    directions = principal_directions(unit_rows(features[among[::stride]] - mean), SEARCH_DIMENSIONS)
+    sample = unit_rows(features[among[::stride]] - mean)
+    directions = principal_directions(sample, min(SEARCH_DIMENSIONS, *sample.shape))
     small = np.empty((len(among), directions.shape[1]), np.float32)
     done = 0
     for places, block in features.blocks(among):

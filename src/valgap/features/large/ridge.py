@@ -22,9 +22,9 @@ from valgap.features.probes import (
     MIN_IMAGES,
     PENALTIES,
     divisor,
-    folds_of,
     judged_answers,
     rescaled,
+    together,
 )
 from valgap.types import FloatArray, HeldOut, ImageRows, IntArray, LearningCurve
 
@@ -61,8 +61,12 @@ class Sums:
         return solved(self.products[part].sum(0), self.by_class[part].sum(0), penalty * self.counts[part].sum())
 
 
-def sums_of(features: DiskFeatures, rows: ImageRows, train: IntArray) -> Sums:
-    """The sums over the training images, in two passes over their features."""
+def sums_of(features: DiskFeatures, rows: ImageRows, train: IntArray, pictures: IntArray | None = None) -> Sums:
+    """The sums over the training images, in two passes over their features.
+
+    Args:
+        pictures: (N,) equal for images that show one picture, which are then of one tenth; None: each shows its own.
+    """
     width, classes = features.shape[1], len(rows.classes)
     total, squares = np.zeros(width), np.zeros(width)
     for _, block in features.blocks(train):
@@ -72,7 +76,8 @@ def sums_of(features: DiskFeatures, rows: ImageRows, train: IntArray) -> Sums:
     mean = total / len(train)
     std = np.sqrt(np.maximum(squares / len(train) - mean**2, 0))
     tenth = np.full(len(rows.names), -1, np.int64)
-    tenth[train] = folds_of(rows.labels[train], TENTHS)
+    own = pictures[train] if pictures is not None else np.arange(len(train))
+    tenth[train] = together(own, rows.labels[train], TENTHS)
     products = np.zeros((TENTHS, width + 1, width + 1))
     by_class = np.zeros((TENTHS, width + 1, classes))
     found = Sums(
