@@ -41,6 +41,14 @@ def test_a_loss_that_is_hardly_felt_is_a_hint(loss: float, error: float) -> None
     assert (finding.confidence < 0.5) == (loss < 0.03)
 
 
+def test_layers_that_were_to_learn_later_are_not_frozen() -> None:
+    """An optimizer that was not told of unfrozen layers is another fault; that their statistics move is meant."""
+    late = model(in_optimizer=HEAD, released=~HEAD)
+    case = healthy(models={0: late}, states=states(HEAD | STATISTICS, 7), closing=Closing())
+    assert isinstance(CHECK.detect(case), Clear)
+    assert isinstance(CHECK.detect(healthy(models={0: model(in_optimizer=HEAD)}, states=states(HEAD | STATISTICS, 7))), Finding)
+
+
 def test_a_probe_says_nothing_where_later_layers_learn_too() -> None:
     """A stranger's sound fine-tuning of the last blocks: the probe lost 11 points, and training with held statistics won none."""
     moving = np.append(HEAD | STATISTICS, True)

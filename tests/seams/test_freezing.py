@@ -125,6 +125,25 @@ def test_held_by_plan(how: str, tmp_path: Path) -> None:
     assert verdict == "Clear", summary
 
 
+@pytest.mark.parametrize("everything", [False, True])
+def test_unfrozen_without_a_word_to_the_optimizer(everything: bool, tmp_path: Path) -> None:
+    """The head first, then all layers: of an optimizer that has the head alone they learn nothing."""
+    model, steps = given(), 0
+    blocks = [*model.first.parameters(), *model.second.parameters()]
+    for p in blocks:
+        p.requires_grad_(False)
+
+    def unfreeze() -> None:
+        nonlocal steps
+        steps += 1
+        for p in blocks if steps == 3 else ():
+            p.requires_grad_(True)
+
+    parameters = list(model.parameters()) if everything else list(model.head.parameters())
+    verdict, summary = told(tmp_path, model, parameters, unfreeze)
+    assert (verdict == "Finding" and "no optimizer holds them" in summary) != everything, summary
+
+
 @pytest.mark.parametrize("how", ["head left out", "head replaced", "copied after", "hole", "new block left out"])
 def test_held_by_mistake(how: str, tmp_path: Path) -> None:
     model: Net = given()

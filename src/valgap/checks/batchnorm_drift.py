@@ -28,6 +28,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from valgap.checks.freezing import forgotten
 from valgap.stats import chance_above
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, RunRecord, StateSnapshot
 
@@ -54,6 +55,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if not buffers.any():
         return Clear("the model has no BatchNorm statistics")
     frozen = buffers & frozen_layers(model, states[0], states[-1])
+    late = {n.rpartition(".")[0] for n in np.array(model.tensor_names)[forgotten(model)]}
+    frozen &= [n.rpartition(".")[0] not in late for n in model.tensor_names]  # they were to learn, statistics and all
     if not frozen.any():
         return Clear("no BatchNorm layer is frozen: its statistics move together with its weights")
     moved = frozen & states[0].moved(states[-1])

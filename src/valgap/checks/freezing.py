@@ -96,6 +96,13 @@ def newness(model: ModelInfo) -> npt.NDArray[np.int_]:
     return np.asarray(told, np.int_)
 
 
+def forgotten(model: ModelInfo) -> Mask:
+    """(T,) parameters that were frozen first and are to learn now, and that no optimizer holds."""
+    if len(model.released) != len(model.tensor_names):
+        return np.zeros(len(model.tensor_names), bool)
+    return np.asarray(model.released & model.requires_grad & ~model.in_optimizer)
+
+
 def norms(model: ModelInfo) -> Mask:
     """Which tensors belong to normalisation layers, shape (T,)."""
     return np.array(["norm" in kind.lower() for kind in model.layer_kind], bool)

@@ -3,7 +3,8 @@
 What it looks for
     Layers at work in the model that have the same values at the end as at the start, though they are as they were made (no
     weights were loaded into them), or though layers before and after them learn. Also training in which nothing moved at all
-    (backward without step, or a step on nothing), an optimizer that holds tensors which the model no longer has.
+    (backward without step, or a step on nothing), an optimizer that holds tensors which the model no longer has, or that was
+    not told of layers which are to learn from a later epoch on.
 
 Why it hurts validation
     A new head that stays random makes every answer random; a new layer that stays random garbles what comes before it.
@@ -28,7 +29,7 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
-from valgap.checks.freezing import UNUSED_SHARE, Holding, holding, newness, norms, share
+from valgap.checks.freezing import UNUSED_SHARE, Holding, forgotten, holding, newness, norms, share
 from valgap.checks.progress import shortfall
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, RunRecord, Untreatable
 
@@ -70,6 +71,10 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         vain = Evidence("tensors in the optimizer that no model has", model.held_in_vain, 0, "tensors")
         words = f"the optimizer holds {model.held_in_vain} tensors that no model has, and lacks {int(outside.sum())} of this one"
         return _finding(run, words, 0.95, (*facts, vain), outside, held)
+    late = stuck & forgotten(model)
+    if share(model, late, held.weights) > UNUSED_SHARE:
+        words = f"{int(late.sum())} parameters that were frozen at first are to learn later, and no optimizer holds them"
+        return _finding(run, words, 0.9, facts, late, held)
     if share(model, stuck, held.weights) <= UNUSED_SHARE and not stuck[held.head].any():
         return Clear("every parameter that should learn has moved", facts)
     return _never_learnt(run, held, facts) or _hole(run, held, facts) or Clear(_as_meant(held), facts)

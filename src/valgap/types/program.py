@@ -99,6 +99,7 @@ class ModelInfo:
     newness: IntArray = field(default_factory=lambda: np.zeros(0, np.int8))  # 1 as it was made, 0 given, -1 unknown
     altered: IntArray = field(default_factory=lambda: np.zeros(0, np.int8))  # 1 loaded, then changed, 0 as loaded, -1 not loaded
     on_path: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))  # its module works when the model is called
+    released: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))  # required no gradient earlier, does now
     held_in_vain: int = 0  # parameters in the optimizers that belong to no model and get no gradient
     # Class names of layers that work when the model is called, are no parts of it, and never move though gradients reach them.
     strays: tuple[str, ...] = ()

@@ -122,6 +122,7 @@ def model_facts(model: TrackedModel) -> dict[str, Any]:
         "altered": np.array([_altered(model, id(t[1])) for t in model.tensors], np.int8),
         "newness": np.array([model.newness.get(id(t[1]), -1) for t in model.tensors], np.int8),
         "on_path": np.array(model.on_path(), bool),
+        "released": np.array([id(t[1]) in model.once_frozen and t[1].requires_grad for t in model.tensors], bool),
         "held_in_vain": model.foreign,
         "strays": [type(s.layer).__name__ for s in idle],
         "stray_numbers": sum(p.numel() for s in idle for p in s.parameters),

@@ -55,6 +55,7 @@ class ModelStates:
 
     def write_model(self, model: TrackedModel) -> None:
         """Write what is to be said of a model, where it is not what the record says already."""
+        model.once_frozen |= {id(t) for _, t, is_parameter, _ in model.tensors if is_parameter and not t.requires_grad}
         body = model_facts(model)
         key = hashlib.blake2b(b"".join(_bytes_of(v) for v in body.values())).hexdigest()
         if self._written.get(model.id) != key:

@@ -103,6 +103,7 @@ class TrackedModel:
         self.embeds = False  # whether its training compares what it gives for some images with what it gives for others
         self.newness: dict[int, int] = {}  # by id() of the tensor: see ``newness``
         self.called: set[int] | None = None  # id() of every module at work in the first calls; None: not looked into
+        self.once_frozen: set[int] = set()  # id() of parameters that required no gradient when the model was written
         self.strays: dict[int, Stray] = {}  # by id(): layers at work in its call that are none of its own
         self._fresh: dict[int, bool] = {}  # of each BatchNorm layer, by id()
         self.describe()
