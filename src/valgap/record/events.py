@@ -61,7 +61,7 @@ def ended_passes(events: list[dict[str, Any]], most: int | None = None) -> list[
     last = first if first in going and not any(number < first for number in ended) else first - 1
 
     def counts(event: Mapping[str, Any]) -> bool:
-        if event.get("t") == "printed":
+        if event.get("t") in ("printed", "scored"):
             return bool(int(event["after_pass"]) <= last)
         return "pass" not in event or int(event["pass"]) <= last
 

@@ -276,6 +276,7 @@ def _record(
             for s in p.record.schedules
         ),
         printed=tuple(replace(n, after_pass=_place(by_id[i], n.after_pass)) for i in printing for n in by_id[i].record.printed),
+        scored=tuple(replace(s, after_pass=_place(main, s.after_pass)) for s in main.record.scored),
         closing=closing,
         recorder_errors=tuple(e for p in (main, *(q for q in leading if q is not main)) for e in p.record.recorder_errors),
         kept=tuple(

@@ -39,6 +39,7 @@ from valgap.types import (
     RunRecord,
     SampleTable,
     ScheduleState,
+    Scored,
     SeenInputs,
     Shortened,
     SourceFile,
@@ -207,6 +208,7 @@ class _Assembler:
                 for e in self.of("schedule")
             ),
             printed=self._printed(),
+            scored=self._scored(),
             closing=self._closing(),
             recorder_errors=tuple(str(e["text"]) for e in self.of("recorder_error")),
             exit_status=end.get("exit_status"),
@@ -264,6 +266,16 @@ class _Assembler:
             )
             for e in self.of("printed")
         )
+
+    def _scored(self) -> tuple[Scored, ...]:
+        begun = sorted(self.positions)
+        found = []
+        for event in self.of("scored"):
+            true, predicted = (np.asarray(event[k], np.int64) for k in ("true", "predicted"))
+            if true.ndim != 1 or true.shape != predicted.shape:
+                raise ValueError(f"no answers are scored as {true.shape} against {predicted.shape}")
+            found.append(Scored(true, predicted, bisect_right(begun, int(event["after_pass"])) - 1))
+        return tuple(found)
 
     def _model(self, event: dict[str, Any]) -> ModelInfo:
         # A module that is made after the training, and loads weights for a test, says nothing of how this one began.

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from valgap.checks.printed_accuracy import Told, other_series, other_truths, told
+from valgap.reference.scoring import compare_scored
 from valgap.stats import binomial_tail, paired_difference
 from valgap.types import Compared, Evidence, Measured, OwnAnswers, Pass, RunRecord, same_samples
 
@@ -36,6 +37,9 @@ def compare(run: RunRecord) -> Compared:
     own = _by_labels(run, passes[-1]) or _own_answers(passes)
     if own is not None:
         return own
+    scored = compare_scored(run, passes)
+    if scored is not None:
+        return scored
     series = told(run, "accuracy")
     if not series:
         return Compared("unknown", "", missing="a printed validation accuracy")

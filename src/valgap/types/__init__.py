@@ -91,7 +91,7 @@ from valgap.types.program import (
     WeightsLoaded,
 )
 from valgap.types.ranks import RankInfo, RankPass, Wrapping
-from valgap.types.record import TRAINED, PrintedNumber, RunRecord
+from valgap.types.record import TRAINED, PrintedNumber, RunRecord, Scored
 from valgap.types.shortened import CutPass, Shortened, WrittenFile
 from valgap.types.stages import (
     STAGE_WORDS,
@@ -197,6 +197,7 @@ __all__ = [
     "RunsVerdict",
     "SampleTable",
     "ScheduleState",
+    "Scored",
     "ScriptEnd",
     "SeenInputs",
     "Series",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from valgap.types.arrays import Phase
+from valgap.types.arrays import IntArray, Phase
 from valgap.types.closing import Closing
 from valgap.types.passes import KeptInputs, KeptRows, Pass, SeenInputs
 from valgap.types.program import (
@@ -48,6 +48,15 @@ class PrintedNumber:
     series: str = ""  # equal for numbers at the same place of the same print
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Answers that the program scored by a library, and the classes that it took for true."""
+
+    true: IntArray  # (N,)
+    predicted: IntArray  # (N,)
+    after_pass: int  # index of the pass that had begun last; -1 before any
+
+
 @dataclass(frozen=True, repr=False)
 class RunRecord:
     """A run directory, read."""
@@ -82,6 +91,7 @@ class RunRecord:
     unlisted_told: int = 0  # of them, those that were told by their looks: their targets are what the loss saw
     shortened: Shortened | None = None  # cut short on purpose: it is no whole training
     traced: tuple[TracedBatches, ...] = ()  # of a process alone; empty in records of before
+    scored: tuple[Scored, ...] = ()  # of the first process; empty in records of before
     sources: tuple[SourceFile, ...] = ()  # the program's own files; empty in records of before
 
     def __repr__(self) -> str:

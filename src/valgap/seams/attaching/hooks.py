@@ -26,6 +26,7 @@ from torch.utils.data import dataloader
 
 from valgap.seams.attaching.comparing import attach_comparisons
 from valgap.seams.attaching.listener import Listener, has_no_values, has_parameters, no_collection, plain_mode, transformed
+from valgap.seams.attaching.scored import Scores
 from valgap.seams.attaching.training_hooks import attach_losses, attach_state, attach_steps
 
 # A warning names the place some calls above it. Python passes over frames of files with these two words when it counts them, so
@@ -38,6 +39,7 @@ class Seams:
 
     def __init__(self, listener: Listener, when_forked: Callable[[], Listener | None] = lambda: None) -> None:
         self.listener = listener
+        self._scores = Scores(self)
         self._when_forked = when_forked
         self._refused = -1  # the process in which it gave no listener
         self._undo: list[Callable[[], None]] = []
@@ -233,6 +235,7 @@ class Seams:
             return inner
         if self._depth or elsewhere or not has_parameters(module):
             return run()
+        self._scores.attach()
         self.tell("model_called", module, args, torch.is_grad_enabled())
         self._enter()
         output = None
@@ -283,6 +286,7 @@ class Seams:
             or not has_parameters(module)
         ):
             return
+        self._scores.attach()
         self.tell("model_called", module, args, torch.is_grad_enabled())
         self._enter()
         self._look_inside(module)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from valgap.record.writer import RecordWriter
@@ -362,6 +363,10 @@ class Recorder:
         batch = self._current
         if batch is not None:
             compare(batch, one.reshape(-1), other.reshape(-1))
+
+    def scored(self, true: npt.NDArray[np.int32], predicted: npt.NDArray[np.int32]) -> None:
+        """The program scored answers (N,) against the classes (N,) that it takes for true."""
+        self.writer.write("scored", {"true": true, "predicted": predicted, "after_pass": self.passes.count - 1})
 
     def loss_scaled(self, loss: Any) -> None:
         """A GradScaler is about to scale this loss."""
