@@ -17,6 +17,7 @@ from valgap.checks.seen_part import not_seen
 from valgap.confidence import calibrated
 from valgap.errors import NothingRecordedError, ValgapError
 from valgap.features import images_of_path, images_of_run, is_address
+from valgap.features.draws import by_pictures
 from valgap.features.feature_rows import with_feature_rows
 from valgap.features.loop_files import with_loop_files
 from valgap.gap import gap_parts
@@ -107,6 +108,7 @@ def diagnose(
     record = with_names(record) if images > 0 else with_seen_labels(record)
     taken = time.monotonic() - begun
     looked_at = images_of_run(record, images)
+    record = by_pictures(record, looked_at)
     stages = Stages(record, looked_at, ask)
     with freed_memory_kept():
         judged = order(_as_told(settle(judge(Case(record, looked_at, stages), checks), stages)))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, samples, with_phase, without
+from tests.checks.pictures import pictures
 from valgap.checks.train_val_overlap import CHECK
 from valgap.types import Case, Clear, Closing, NotApplicable, Twin
 
@@ -48,3 +49,15 @@ def test_samplers_that_share_one_folder_are_silent() -> None:
     """Both data sets hold all files; what training draws is none of what validation draws."""
     shared = tuple(Twin(i, i, "same_file", 1.0) for i in range(TRAIN + VAL))
     assert isinstance(CHECK.detect(healthy(closing=Closing(twins=shared))), Clear)
+
+
+def test_where_next_to_nothing_is_left_beside_the_copies_a_probe_says_what_they_are_worth() -> None:
+    """Augmented copies on disk before the split: 190 of 200 have a copy in train, and the other ten are right by chance."""
+    twins = tuple(Twin(i, TRAIN + i, "same_bytes", 1.0) for i in range(VAL - 10))
+    table = samples(np.arange(TRAIN, TRAIN + VAL), 0.99)
+    run = with_phase(healthy(closing=Closing(twins=twins)), "validation", samples=table).run
+    images = pictures(300, 150)
+    assert images.held_out is not None
+    finding = found(CHECK.detect(Case(run, images)))
+    assert finding.severity_points == pytest.approx(-100 * (table.accuracy - images.held_out.train_accuracy)) < -2
+    assert "has not seen" in finding.evidence[-1].name

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
+from tests.checks.cases import healthy
 from valgap.diagnosis import images_of_path
+from valgap.features.draws import by_pictures
 from valgap.features.measurements import Measurements
 from valgap.features.pairs import drawn_pairs, pictures_of
 from valgap.features.probes import folds_of, together
-from valgap.types import ImagePair
+from valgap.types import Closing, ImagePair
 
 PHOTOS, SIDE = 24, 64
 
@@ -56,6 +58,15 @@ def test_images_of_one_photograph_are_one_draw(copied: Measurements) -> None:
     of_photo = np.array([Path(p).name[:2] for p in copied.rows.paths])
     for photo in np.unique(of_photo):
         assert len(set(held.folds[of_photo == photo].tolist())) == 1
+
+
+def test_errors_are_those_of_so_many_pictures(copied: Measurements) -> None:
+    numbers = {"probe_final": 0.5, "probe_start_se": 0.03, "probe_n": 24.0, "probe_start_n": 24.0, "calibration_n": 24.0}
+    record = healthy(closing=Closing(numbers=numbers)).run
+    told = by_pictures(record, copied).closing
+    assert told is not None and told.numbers["probe_start_se"] == pytest.approx(0.06)
+    assert [told.numbers[k] for k in ("probe_n", "probe_start_n", "calibration_n", "probe_final")] == [6, 6, 24, 0.5]
+    assert by_pictures(record, None) is record
 
 
 def test_folds_are_as_before_where_every_image_shows_its_own() -> None:

@@ -34,6 +34,8 @@ from valgap.types import Case, CaseImages, Check, Clear, Evidence, Finding, IntA
 
 # When nearly every validation sample is a training sample under the same name, the wrong data were evaluated.
 SAME_DATA_SHARE = 0.9
+# So many images beside the copies say what the accuracy is without them.
+FEWEST = 20
 REMEDY = "remove these images from train or from val and split by original; then judge the accuracy without them"
 EXACT = ("same_file", "same_bytes", "same_pixels")
 
@@ -66,7 +68,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         evidence.append(Evidence("of these, found by comparing pictures", len(near), 0, "images"))
     if not twins:
         return Clear("no validation image is a copy of a training image", tuple(evidence))
-    points = inflation(val, twins, evidence)
+    points = inflation(case, val, twins, evidence)
     names = case.run.sample_names
     return Finding(
         summary=f"{len(twins)} of {len(own)} validation images are copies of training images",
@@ -150,10 +152,15 @@ def known_ids(sample: IntArray) -> npt.NDArray[np.int64]:
     return np.unique(sample[sample >= 0]).astype(np.int64)
 
 
-def inflation(val: Pass, twins: set[int], evidence: list[Evidence]) -> float:
+def inflation(case: Case, val: Pass, twins: set[int], evidence: list[Evidence]) -> float:
     """Points by which the accuracy changes without the twins (negative: it is too good); adds the evidence."""
     table = val.samples
     keep = table.labelled & ~np.isin(table.sample, sorted(twins))
+    held = case.images.held_out if case.images is not None and 2 * keep.sum() < len(table) and keep.sum() < FEWEST else None
+    if held is not None:
+        # So few are left that they say nothing: what a probe knows of pictures that it has not seen says more.
+        evidence.append(Evidence("accuracy of a probe on pictures that it has not seen", held.train_accuracy, table.accuracy))
+        return -100 * max(0.0, table.accuracy - held.train_accuracy)
     if not keep.any():
         evidence.append(Evidence("validation images left without the copies", 0, len(table), "images"))
         # Nothing measures the true accuracy then; half of the distance to chance is no claim, so no points are named.

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valgap.checks.freezing import UNUSED_SHARE, Holding, forgotten, holding, newness, norms, share
-from valgap.checks.progress import shortfall
+from valgap.checks.progress import numbers_of, shortfall
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, RunRecord, Untreatable
 
 UNMEASURED_POINTS, MOST_POINTS = 10.0, 20.0  # the most: of a network nearly all of whose layers stay random
@@ -139,7 +139,13 @@ def _finding(
 ) -> Finding:
     lost = shortfall(run)
     if lost is not None:
-        points, cost = max(0.0, 100 * lost.value), lost.evidence()
+        # What was to learn stayed as it was: of the features that it began with no less could have been made.
+        first, cost = numbers_of(run).get("probe_initial", lost.probe), lost.evidence()
+        if first > lost.probe:
+            cost = Evidence(
+                "val accuracy of a probe on the features at the start, against the run", first, lost.reached, "", lost.n
+            )
+        points = max(0.0, 100 * (max(first, lost.probe) - lost.reached))
     else:
         points, cost = UNMEASURED_POINTS, Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points")
     return Finding(

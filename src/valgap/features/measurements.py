@@ -114,7 +114,7 @@ class Measurements:
     def held_out(self) -> HeldOut | None:
         if self.embeddings is None:
             return self._or_missing("held_out", self.missing["embeddings"])
-        return self._or_missing("held_out", probes.held_out(self.embeddings, self.rows, self._pictures))
+        return self._or_missing("held_out", probes.held_out(self.embeddings, self.rows, self.pictures))
 
     @cached_property
     def label_errors(self) -> LabelErrors | None:
@@ -135,7 +135,7 @@ class Measurements:
     def shift(self) -> Shift | None:
         if self.embeddings is None:
             return self._or_missing("shift", self.missing["embeddings"])
-        return self._or_missing("shift", shift(self.embeddings, self.attributes, self.rows, self._pictures))
+        return self._or_missing("shift", shift(self.embeddings, self.attributes, self.rows, self.pictures))
 
     @cached_property
     def learning_curve(self) -> LearningCurve | None:
@@ -148,7 +148,7 @@ class Measurements:
         return same_pictures(self.rows, looks, thumbs, self.embeddings, lambda why: self.missing.update(near_pairs=why))
 
     @cached_property
-    def _pictures(self) -> IntArray:
+    def pictures(self) -> IntArray:
         """(N,) the same number for images that show one picture: as they are no two draws, tests take them as one."""
         return pictures_of(self.pairs or (), len(self.rows.names))
 
