@@ -276,7 +276,14 @@ def test_reading_that_costs_on_one_side_is_not_found_again_on_both() -> None:
 def test_where_time_ends_before_a_group_is_told_apart_the_group_is_told() -> None:
     tried, _ = effects({"update": 9.0})
     found = screen(("read_train", "loss", "update"), lambda s, *rest: tried(s, *rest) if len(s) > 2 else None)
-    assert not found.shares and [g for g, _ in found.among] == [("read_train", "loss", "update")]
+    assert not found.shares and [g for g, _ in found.among] == [("read_train", "loss", "update")] and not found.likely
+    unsure, _ = effects({"update": 9.0}, noise=25.0)  # nothing is decided by three seeds
+    once = screen(("loss", "update"), lambda s, alike, look, seeds: unsure(s, alike, look, seeds) if look == 1 else None)
+    assert not once.shares and not once.likely  # its interval holds zero
+    near = Effect(9.0, 0.5, 17.5, 0.04, 3, 99)
+    assert [g for g, _ in screen(("loss", "update"), lambda s, a, look, n: near if look == 1 else None).likely] == [
+        ("loss", "update")
+    ]
     assert not screen(("read_train", "loss", "update"), tried).among
 
 
@@ -363,6 +370,7 @@ class Program:
         self.run, self.seeds, self.right, self.time = healthy().run, 3, right, time
         self.base, self.length = arm(table([0], [0], [0.0], [0.0])).spec, Length(0, 1.0, 1.0)
         self.alike = False
+        self.notes: list[str] = []
 
     def compare(self, run: RunRecord) -> Known:
         return Known()

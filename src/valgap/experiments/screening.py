@@ -39,8 +39,9 @@ class Screened:
 
     shares: tuple[StageShare, ...]
     alone: Mapping[Stage, Effect]
-    # Groups that give points back, where there was no time to tell which of their stages does.
+    # Groups that give points back, where there was no time to tell which of their stages does; and those that seem to.
     among: tuple[tuple[tuple[Stage, ...], Effect], ...] = ()
+    likely: tuple[tuple[tuple[Stage, ...], Effect], ...] = ()
 
 
 def screen(stages: Sequence[Stage], tried: Try, first: Sequence[Stage] = (), last: Sequence[Stage] = ()) -> Screened:
@@ -51,6 +52,7 @@ def screen(stages: Sequence[Stage], tried: Try, first: Sequence[Stage] = (), las
     shares: list[StageShare] = []
     alone: dict[Stage, Effect] = {}
     among: list[tuple[tuple[Stage, ...], Effect]] = []
+    likely: list[tuple[tuple[Stage, ...], Effect]] = []
     rest = tuple(s for s in stages if s not in first and s not in last)
     single, parts = [*first, *last], 2 if (first or last) and rest else 1
     waiting = [*((s,) for s in first), *([rest] if rest else []), *((s,) for s in last)]
@@ -75,9 +77,11 @@ def screen(stages: Sequence[Stage], tried: Try, first: Sequence[Stage] = (), las
             shares.append(StageShare(group[0], points, effect.nats, "cost" if direction > 0 else "gain"))
         elif _is_none(effect):
             shares += [StageShare(s, points, effect.nats, "none", group if len(group) > 1 else ()) for s in group]
+        elif effect.value >= MEANINGFUL_POINTS and effect.low > 0:
+            likely.append((group, effect))
     undecided = [(g, e) for g, e in among if not any(s.told == "cost" and s.stage in g for s in shares)]
     least = [(g, e) for g, e in undecided if not any(set(o) < set(g) for o, _ in undecided)]
-    return Screened(tuple(shares), alone, tuple(least))
+    return Screened(tuple(shares), alone, tuple(least), tuple(likely))
 
 
 def hints(stages: Sequence[Stage], compared: CaseStages) -> tuple[list[Stage], list[Stage]]:

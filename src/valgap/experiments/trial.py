@@ -196,8 +196,8 @@ class Trial:
             return measure(found, alike, look) if found is not None else None
 
         found = screen(list(known), tried, *hints(list(known), stages))
-        for group, effect in found.among:
-            lab.notes.append(_told_among(group, effect))
+        lab.notes += [_told_among(group, effect, "change") for group, effect in found.among]
+        lab.notes += [_told_among(group, effect, "seem to change") for group, effect in found.likely]
         more = []
         for share in (s for s in found.shares if s.told == "cost"):
             effect = found.alone[share.stage]
@@ -306,12 +306,14 @@ def _in_order(confirmed: Sequence[tuple[Suspect, Effect]]) -> list[Confirmed]:
     return [Confirmed(s.judged.check.name, s.treatment, e, s.judged.check.stage) for s, e in ranked]
 
 
-def _told_among(stages: Sequence[Stage], effect: Effect) -> str:
-    """Of stages that give points back together, where there was no time to tell them apart."""
+def _told_among(stages: Sequence[Stage], effect: Effect, changes: str) -> str:
+    """Of stages that give points back, where there was no time to be sure or to tell them apart."""
     words = [STAGE_WORDS[s] for s in stages]
-    named = f"{', '.join(words[:-1])} and {words[-1]}"
     span = f"{effect.value:+.1f} points ({effect.low:+.1f} .. {effect.high:+.1f})"
-    return f"the plain ways of {named}, all at once, change {span}: a larger budget would say which of them costs accuracy"
+    if len(words) == 1:
+        return f"the plain way of {words[0]} {changes.replace('seem', 'seems')} {span}: a larger budget would decide it"
+    named = f"{', '.join(words[:-1])} and {words[-1]}"
+    return f"the plain ways of {named}, all at once, {changes} {span}: a larger budget would say which of them costs accuracy"
 
 
 def _as_found(judged: Judged, effect: Effect) -> Judged:
