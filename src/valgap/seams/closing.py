@@ -28,10 +28,11 @@ from valgap.seams.held_images import HeldImages
 from valgap.seams.model_acts import PlainForward
 from valgap.seams.model_states import state_digest
 from valgap.seams.provenance import learn
+from valgap.seams.random_states import random_states_kept
 from valgap.seams.recorder import Recorder
 from valgap.seams.rescoring import Rescoring
 from valgap.seams.routes import Route
-from valgap.seams.source import Source, comes_in_order, own_places, preserved, random_states_kept, uncompiled
+from valgap.seams.source import Source, comes_in_order, own_places, preserved, uncompiled
 from valgap.seams.tracked import TrackedModel
 from valgap.seams.twins import twin_rows
 from valgap.seams.views import View, mode_at, unchanged, validation_views
