@@ -1,169 +1,74 @@
-"""Campaigns that try to break valgap; writes results/trust.md. Part `hostile`: inputs that a stranger made.
+"""Campaigns that try to break valgap, in parts; writes results/trust.md.
 
-    python benchmarks/trust.py [hostile] [--kind image] [--minutes 9]     python benchmarks/trust.py --again "image 123"
+    python benchmarks/trust.py [hostile | undisturbed | killed] [--minutes 9] [--data FOLDER] ...
+    python benchmarks/trust.py [PART] --again "NAME"
 
-Inputs come from a generator: the same kind and number give the same input. A trial is sound where the reader reads the input or
-refuses it in one line (`valgap.errors`), within 10 s, executes nothing, changes no file, and lets no control character through.
+hostile: inputs that a stranger made. undisturbed: programs bare and recorded. killed: kill -9 at random moments, and other ends.
+A row goes to the part's own file in results/ at once, and is not made again: one calls it until nothing is left.
 """
 
 from __future__ import annotations
 
 import argparse
-import faulthandler
-import json
-import os
-import re
-import shutil
-import tempfile
+import importlib
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from hostile.kinds import KINDS
-from hostile.trial import CANARY, READ, REFUSED, Kind, Outcome, bounded, tried
+BENCHMARKS = Path(__file__).resolve().parent
+TABLE = BENCHMARKS / "results" / "trust.md"
+HEAD = """# Trust
 
-RESULTS = Path(__file__).resolve().parent / "results"
-ROWS, TABLE = RESULTS / "trust.jsonl", RESULTS / "trust.md"
-BLOCK = 100  # trials of one row
-TEMPORARY = re.compile(re.escape(tempfile.gettempdir()) + r"/tmp\w+")  # where a trial's files lie: another place each time
-COUNTS = ("inputs", "trials", "read", "refused", "unsound")
-STUCK_S = 120.0  # in code that no signal interrupts
-HEAD = f"""# Trust
-
-Made by `make bench-trust PART=hostile`, part by part. Each input is made from its kind and number, so that
-`python benchmarks/trust.py --again "KIND NUMBER"` puts it again and shows what came of it. *Sound*: read, or refused in one line
-with exit status 2, within 10 s of processor time a reader; nothing executed, no file changed, no control character in what is
-printed. The rows (`trust.jsonl`) hold every failure with its number, {BLOCK} trials a row. A trial that holds several inputs is a
-folder of images.
-*Before*: the same numbers asked of valgap as it was before this bench (`BEFORE=FOLDER`: its src).
-
-## Hostile inputs
-
+Made by `make bench-trust PART=...`, part by part; what it means: docs/trust.md.
 """
 
 
+class Part(NamedTuple):
+    """What a part's module gives."""
+
+    work: Callable[[argparse.Namespace, float], bool]  # does what has no row, until that moment; whether nothing is left
+    again: Callable[[str, argparse.Namespace], None]  # one trial once more, told in full
+    section: Callable[[], list[str]]  # of the table
+
+
+PARTS = {"hostile": "hostile.part", "undisturbed": "undisturbed.part", "killed": "killed.part"}
+
+
+def part(name: str) -> Part:
+    """A part by its name."""
+    module = importlib.import_module(PARTS[name])
+    return Part(module.work, module.again, module.section)
+
+
 def main() -> None:
-    """Try what has no row yet, until time is up; write the table."""
+    """Do what is missing of a part, until time is up; write the table of all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="?", choices=("hostile",), default="hostile")
-    parser.add_argument("--kind", action="append", help="only these, in this order; may be given again")
+    parser.add_argument("part", nargs="?", choices=PARTS, default="hostile")
     parser.add_argument("--minutes", type=float, default=9.0)
-    parser.add_argument("--before", action="store_true", help="an older valgap is asked (PYTHONPATH): rows of their own")
+    parser.add_argument("--again", metavar="NAME", help='one trial, told in full: "image 123", "stranger p01", "train 7"')
+    parser.add_argument("--kind", action="append", help="only these, in this order; may be given again")
     parser.add_argument("--most", type=int, default=1 << 30, help="trials of a kind")
-    parser.add_argument("--again", metavar="KIND NUMBER", help="one trial, with its traceback")
-    args = parser.parse_args()
-    bounded()
-    os.environ.setdefault("COLUMNS", "100")
-    with tempfile.TemporaryDirectory() as scratch:
-        os.environ |= {"VALGAP_CACHE": f"{scratch}/cache", "PATH": f"{bait(Path(scratch))}:{os.environ['PATH']}"}
-        if args.again:
-            name, _, number = args.again.rpartition(" ")
-            outcome = put(next(k for k in KINDS if k.name == name), int(number), Path(scratch))
-            print(f"{outcome.trace}{outcome.what}: {outcome.came} ({outcome.seconds:.2f} s)")
-            return
-        until = time.monotonic() + 60 * args.minutes
-        chosen = [k for name in args.kind or [k.name for k in KINDS] for k in KINDS if k.name == name]
-        left = [
-            kind
-            for kind in chosen
-            if not of_kind(replace(kind, count=min(kind.count, args.most)), Path(scratch), until, args.before)
-        ]
-    TABLE.write_text(HEAD + "\n".join(table(rows(), rows(before=True))) + "\n", encoding="utf-8")
+    parser.add_argument("--before", action="store_true", help="hostile: an older valgap is asked (PYTHONPATH), rows of their own")
+    parser.add_argument("--data", type=Path, help="undisturbed, killed: the folder with the data sets")
+    parser.add_argument("--cases", type=Path, help="undisturbed: the folder of public reports (../shared/cases)")
+    parser.add_argument("--keep", type=Path, default=Path(".bench-trust"), help="undisturbed, killed: where sets and runs lie")
+    given = parser.parse_args()
+    if given.part != "hostile" and given.data is None:
+        parser.error(f"{given.part} needs --data")
+    if given.again:
+        part(given.part).again(given.again, given)
+        return
+    done = part(given.part).work(given, time.monotonic() + 60 * given.minutes)
+    write_table()
     print(TABLE.read_text(encoding="utf-8"))
-    print("nothing is left" if not left else "time is up: call it again")
+    print("nothing is left" if done else "time is up: call it again")
 
 
-def bait(scratch: Path) -> Path:
-    """A folder of programs that image libraries may start: each leaves the canary in the working directory."""
-    folder = scratch / "bin"
-    folder.mkdir()
-    for program in ("gs", "gswin32c", "inkscape", "rsvg-convert", "convert"):
-        (folder / program).write_text(f"#!/bin/sh\ntouch {CANARY}\n")
-        (folder / program).chmod(0o755)
-    return folder
-
-
-def rows(before: bool = False) -> list[dict[str, object]]:
-    """What was tried so far; of two rows about the same trials the later one counts."""
-    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []
-    found = {(row["kind"], row["first"]): row for row in map(json.loads, lines) if row["before"] == before}
-    return list(found.values())
-
-
-def of_kind(kind: Kind, scratch: Path, until: float, before: bool) -> bool:
-    """Try the blocks of a kind that have no row; whether all have one now."""
-    done = {row["first"] for row in rows(before) if row["kind"] == kind.name}
-    block = BLOCK if kind.holds == 1 else 4
-    for first in range(0, kind.count, block):
-        if first in done:
-            continue
-        if time.monotonic() > until:
-            return False
-        outcomes = [put(kind, n, scratch) for n in range(first, min(kind.count, first + block))]
-        add(kind, first, outcomes, before)
-    return True
-
-
-def put(kind: Kind, number: int, scratch: Path) -> Outcome:
-    """One trial in a fresh folder, which is the working directory."""
-    home = Path.cwd()
-    folder = scratch / "trial"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    os.chdir(folder)
-    faulthandler.dump_traceback_later(STUCK_S, exit=True)
-    try:
-        return tried(kind, number, folder)
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-        os.chdir(home)
-
-
-def add(kind: Kind, first: int, outcomes: Sequence[Outcome], before: bool) -> None:
-    """Append a row."""
-    bad = [
-        {"number": first + i, "what": o.what, "came": TEMPORARY.sub("FOLDER", o.came)}
-        for i, o in enumerate(outcomes)
-        if not o.sound
-    ]
-    row = {
-        "part": "hostile", "before": before, "kind": kind.name, "first": first,
-        "trials": len(outcomes), "inputs": len(outcomes) * kind.holds,
-        "read": sum(o.came == READ for o in outcomes), "refused": sum(o.came == REFUSED for o in outcomes),
-        "slowest_s": round(max(o.seconds for o in outcomes), 2), "failed": bad,
-    }  # fmt: skip
-    with ROWS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-    print(f"{kind.name} {first}: {row['read']} read, {row['refused']} refused, {len(bad)} unsound", flush=True)
-    for one in bad[:6]:
-        print(f"    {one['number']} {one['what']}: {one['came'][:200]}", flush=True)
-
-
-def table(found: Sequence[dict[str, object]], before: Sequence[dict[str, object]]) -> list[str]:
-    """The rows summed up by kind; those of an older valgap beside them."""
-    lines = [
-        "| input | inputs | trials | read | refused | unsound | slowest trial, s | unsound before |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    total = dict.fromkeys(COUNTS, 0)
-    for kind in KINDS:
-        own = sums([r for r in found if r["kind"] == kind.name])
-        older = sums([r for r in before if r["kind"] == kind.name])
-        if not own["trials"]:
-            continue
-        slowest = max(float(r["slowest_s"]) for r in found if r["kind"] == kind.name)  # type: ignore[arg-type]
-        told = " | ".join(f"{own[c]:,}" for c in COUNTS)
-        asked = f"{older['unsound']} of {older['trials']}" if older["trials"] else ""
-        lines.append(f"| {kind.about} | {told} | {slowest:.1f} | {asked} |")
-        total = {c: total[c] + own[c] for c in COUNTS}
-    return [*lines, f"| **all** | {' | '.join(f'**{total[c]:,}**' for c in COUNTS)} | | |"]
-
-
-def sums(found: Sequence[dict[str, object]]) -> dict[str, int]:
-    """Counts over rows."""
-    every = [{**row, "unsound": len(row["failed"])} for row in found]  # type: ignore[arg-type]
-    return {c: sum(int(row[c]) for row in every) for c in COUNTS}  # type: ignore[call-overload]
+def write_table() -> None:
+    """results/trust.md, of the rows that are there."""
+    lines = [line for name in PARTS for line in [*part(name).section(), ""]]
+    TABLE.write_text(HEAD + "\n" + "\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import valgap.cli
 from tests.features.pictures import photo_folder, scene
 from valgap.diagnosis import check
-from valgap.errors import DataError
+from valgap.errors import DataError, UnreachableError
 from valgap.types import Clear, Finding
 
 pytestmark = pytest.mark.takes(50)
@@ -109,3 +109,9 @@ def test_wrong_use(tmp_path: Path) -> None:
         check(tmp_path / "nothing")
     with pytest.raises(DataError, match="holds no image"):
         check(tmp_path)
+
+
+def test_an_image_that_nobody_can_reach_ends_the_check(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path\nno://such/place.jpg\n")
+    with pytest.raises(UnreachableError, match=r"no://such/place\.jpg is no address"):
+        check(tmp_path / "list.csv")

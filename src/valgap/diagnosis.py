@@ -15,7 +15,7 @@ from valgap.allocator import freed_memory_kept
 from valgap.checks import CATALOGUE
 from valgap.checks.seen_part import not_seen
 from valgap.confidence import calibrated
-from valgap.errors import NothingRecordedError, ValgapError
+from valgap.errors import NothingRecordedError, UnreachableError, ValgapError
 from valgap.features import images_of_path, images_of_run, is_address
 from valgap.features.draws import by_pictures
 from valgap.features.feature_rows import with_feature_rows
@@ -199,7 +199,11 @@ def choose_checks(catalogue: Sequence[Check], select: Collection[str], ignore: C
 
 
 def judge(case: Case, checks: Sequence[Check]) -> list[Judged]:
-    """Each check with its outcome; only here does an exception become ``Crashed``."""
+    """Each check with its outcome; only here does an exception become ``Crashed``.
+
+    Raises:
+        UnreachableError: images lie at an address that does not answer: no check can say anything of them.
+    """
     judged: list[Judged] = []
     for check in checks:
         if case.run.shortened is not None and check.needs_whole_run:
@@ -209,6 +213,8 @@ def judge(case: Case, checks: Sequence[Check]) -> list[Judged]:
             outcome = check.detect(case)
             elsewhere = outcome.stage if isinstance(outcome, Finding) else None
             judged.append(Judged(replace(check, stage=elsewhere) if elsewhere is not None else check, outcome))
+        except UnreachableError:
+            raise
         except Exception:
             judged.append(Judged(check, Crashed(traceback.format_exc())))
     return judged

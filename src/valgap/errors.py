@@ -2,6 +2,7 @@
 
 ValgapError              one line: what was expected, what came, what to do; exit status 2
 ├── DataError            a folder, file or class map that cannot be used
+│   └── UnreachableError an address that does not answer, or does not let us in
 ├── WeightsError         weights that cannot be found, downloaded or fitted to the model
 ├── ConfigError          a recipe file or preset that cannot be read or has a setting that does not exist
 ├── RecordError          a RUN that is none, is damaged, or has a newer schema
@@ -18,6 +19,10 @@ class ValgapError(Exception):
 
 class DataError(ValgapError):
     """A folder, file or class map that cannot be used."""
+
+
+class UnreachableError(DataError):
+    """An address that does not answer, or does not let us in: its images are not damaged, nobody saw them."""
 
 
 class WeightsError(ValgapError):

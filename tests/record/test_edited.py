@@ -14,7 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import valgap
-from valgap.errors import ValgapError
+from valgap.errors import RecordError, ValgapError
+from valgap.record.reader import read_record
 from valgap.report.as_json import diagnosis_to_json
 
 BAD: tuple[Any, ...] = (None, -1, 1e308, 10**30, "<script>alert(1)</script>", "../../etc/passwd", [], [[1]], {}, {"a": 1}, True)
@@ -76,3 +77,12 @@ def test_an_edited_record_is_read_or_refused(lines: list[str], tmp_path: Path) -
         except ValgapError:
             refused += 1
     assert 0 < refused < EDITS
+
+
+def test_samples_beyond_the_names_are_refused(lines: list[str], tmp_path: Path) -> None:
+    names = [line for line in lines if json.loads(line)["t"] == "names"]
+    without = [line for line in lines if line != names[-1]]
+    assert len(without) < len(lines)
+    (tmp_path / "events.jsonl").write_text("\n".join(without) + "\n")
+    with pytest.raises(RecordError, match=r"has the sample \d+, and \d+ samples have names"):
+        read_record(tmp_path)

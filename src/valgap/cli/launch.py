@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from valgap.errors import NothingRecordedError, ValgapError
 from valgap.record.location import wait_for_parts
 from valgap.seams.hosting.live import SUSPICION, stopped_after
+from valgap.seams.looking.random_states import random_states_kept
 from valgap.visible import visible
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ def run(call: Call) -> NoReturn:
     ending = host.execute(target, session)
     if not ending.elsewhere:
         try:
-            _close(session, ending, call.closing, words)
+            with random_states_kept():
+                _close(session, ending, call.closing, words)
         except KeyboardInterrupt:
             words.say("interrupted")
             ending.code = ending.code or INTERRUPTED

@@ -1,7 +1,7 @@
 """Files that lie elsewhere, by fsspec: listed once, read in whole or in part, with few retries.
 
 A file that cannot be reached is no damaged file: what follows from it would be said of images that nobody saw. So a server that
-does not answer, or does not let us in, ends the check with a DataError; what was seen until then is kept.
+does not answer, or does not let us in, ends the check with an UnreachableError; what was seen until then is kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from valgap.errors import DataError
+from valgap.errors import DataError, UnreachableError
 
 # A read is tried so often, with so many seconds before the second try and twice as many before each further one.
 TRIES, WAIT_S = 4, 0.5
@@ -30,7 +30,7 @@ def file_system(address: str) -> tuple[Any, str]:
     """(fsspec's file system of an address, the path in it).
 
     Raises:
-        DataError: fsspec, or what it needs for this kind of address, is not installed.
+        UnreachableError: fsspec, or what it needs for this kind of address, is not installed; or no address is like that.
     """
     try:
         from fsspec.core import url_to_fs
@@ -40,9 +40,9 @@ def file_system(address: str) -> tuple[Any, str]:
     except ImportError as error:
         kind = address.partition("://")[0]
         extra = "s3fs" if kind == "s3" else "gcsfs" if kind in ("gs", "gcs") else "fsspec and what it needs"
-        raise DataError(f"{address} cannot be read without {extra}: pip install 'valgap[remote]' ({error})") from error
+        raise UnreachableError(f"{address} cannot be read without {extra}: pip install 'valgap[remote]' ({error})") from error
     except ValueError as error:
-        raise DataError(f"{address} is no address that fsspec knows: {error}") from error
+        raise UnreachableError(f"{address} is no address that fsspec knows: {error}") from error
 
 
 def listed(address: str) -> list[tuple[str, str]]:
@@ -124,7 +124,7 @@ class RangeFile(io.RawIOBase):
 
 
 def tried(act: Callable[[], Result], address: str) -> Result:
-    """What ``act`` gives, within TRIES. Raises FileNotFoundError at once, else DataError in the end."""
+    """What ``act`` gives, within TRIES. Raises FileNotFoundError at once, else UnreachableError in the end."""
     for turn in range(TRIES):
         try:
             return act()
@@ -134,9 +134,9 @@ def tried(act: Callable[[], Result], address: str) -> Result:
             words = f"{type(error).__name__}: {error}"
             refused = any(w in words.lower() for w in REFUSED) or getattr(error, "status", None) in REFUSED_STATUS
             if refused or isinstance(error, PermissionError):
-                raise DataError(f"no access to {address} ({words[:200]}): are there credentials for it?") from error
+                raise UnreachableError(f"no access to {address} ({words[:200]}): are there credentials for it?") from error
             if turn + 1 == TRIES:
-                raise DataError(
+                raise UnreachableError(
                     f"{address} could not be read in {TRIES} tries ({words[:200]}): call it again, it goes on where it was"
                 ) from error
         time.sleep(WAIT_S * 2**turn)

@@ -1,12 +1,15 @@
 """Images that are read in every epoch: decoded and reduced once, then read as plain pixels.
 
 A photograph of twelve megapixels takes a hundred milliseconds to decode and is then reduced to a few hundred pixels: what is
-left of it lies in the cache, one file for an image, by the content of its file.
+left of it lies in the cache, one file for an image, by the content of its file. Each ends with a checksum: what was torn is
+made anew.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +19,7 @@ import numpy.typing as npt
 
 from valgap.data.images import read_rgb
 from valgap.engine.reading import RESERVE
-from valgap.engine.store import DECODED, FeatureStore, file_digest
+from valgap.engine.store import DECODED, SUM_BYTES, FeatureStore, file_digest
 from valgap.models.preprocessing import PIL_MODES, Preprocessing
 
 Pixels = npt.NDArray[np.uint8]
@@ -44,7 +47,7 @@ class Pictures:
     def __getitem__(self, index: int) -> Pixels:
         """Raises DataError for a file that is no readable image."""
         try:
-            kept: Pixels = np.load(self.files[index])
+            kept: Pixels = _unpacked(self.files[index].read_bytes())
         except (OSError, ValueError, EOFError):  # not kept yet, or damaged
             kept = self.decode(self.paths[index])
             self._keep(self.files[index], kept)
@@ -55,12 +58,27 @@ class Pictures:
             return
         part = file.with_suffix(f".{os.getpid()}")
         try:
-            with part.open("wb") as target:
-                np.save(target, pixels)
+            part.write_bytes(_packed(pixels))
             part.replace(file)
         except OSError:  # full or read-only after all: decoded again in each epoch
             self.keeps = False
             part.unlink(missing_ok=True)
+
+
+def _packed(pixels: Pixels) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, pixels)
+    body = stream.getvalue()
+    return body + zlib.crc32(body).to_bytes(SUM_BYTES, "little")
+
+
+def _unpacked(data: bytes) -> Pixels:
+    """Raises ValueError or EOFError where it is not what was packed."""
+    body, told = data[:-SUM_BYTES], data[-SUM_BYTES:]
+    if zlib.crc32(body).to_bytes(SUM_BYTES, "little") != told:
+        raise ValueError("torn")
+    found: Pixels = np.load(io.BytesIO(body))
+    return found
 
 
 def reduced(

@@ -19,6 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from valgap.engine.quiet_openvino import quiet_openvino
+
 Pixels = npt.NDArray[np.uint8]
 Outputs = tuple[npt.NDArray[np.float32], ...]
 
@@ -73,7 +75,7 @@ class OpenVinoForward:
         self, network: nn.Module, example: Pixels, kept: Path | None = None, precision: Literal["f32", "bf16"] = "f32"
     ) -> None:
         """``kept``: where the converted network is looked for, and left for the next time."""
-        import openvino as ov
+        ov = quiet_openvino()
 
         self.name = OPENVINO[precision]
 
@@ -104,7 +106,7 @@ class OpenVinoForward:
 
 def _converted(network: nn.Module, example: Pixels) -> Any:
     """The network as OpenVINO's own graph, for any number of images of this size."""
-    import openvino as ov
+    ov = quiet_openvino()
 
     given = torch.from_numpy(example[:1])
     with torch.no_grad(), warnings.catch_warnings():
@@ -118,7 +120,7 @@ def _converted(network: nn.Module, example: Pixels) -> Any:
 
 def kept_network(network: nn.Module, sample: Pixels, folder: Path) -> Path:
     """The file in ``folder`` for the converted network: another one for other weights, another size, another OpenVINO."""
-    import openvino as ov
+    ov = quiet_openvino()
 
     digest = hashlib.blake2b(repr((ov.__version__, torch.__version__, sample.shape[1:], str(network))).encode(), digest_size=12)
     for name, tensor in network.state_dict().items():
@@ -129,7 +131,7 @@ def kept_network(network: nn.Module, sample: Pixels, folder: Path) -> Path:
 
 def _keep(converted: Any, file: Path) -> None:
     """Save a converted network; of those in its folder, the ones unused for longest make room."""
-    import openvino as ov
+    ov = quiet_openvino()
 
     part = file.with_name(f"part-{os.getpid()}-{file.name}")
     try:

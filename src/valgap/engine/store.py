@@ -1,8 +1,9 @@
 """The feature cache on disk: rows of numbers by image content, memory-mapped, bounded in size.
 
 One folder (a *space*) for one network, preprocessing and view. ``rows`` lists the digests of the images' files, 16 bytes
-each; ``NAME.bin`` holds one array row for each of them. Columns are appended before ``rows``: whatever was cut off in between
-does not count. Several processes may append; they take turns by a lock.
+each; ``NAME.bin`` holds one array row for each of them, ``sums`` a checksum. Columns are appended before ``sums`` and ``rows``:
+whatever was cut off in between does not count, and a row that holds something else than what was written (a machine that lost
+its power, a bad disk) is none. Several processes may append; they take turns by a lock.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,10 @@ SPARE_BYTES = 512 << 20
 OWN_FILES = ("forwards.json", "images-*.sqlite*", "network-*.xml", "network-*.bin")
 # Tables of large sets of images, and long lists of findings.
 OWN_FOLDERS = (TABLES, LISTS) = ("tables", "lists")
-ROWS, COLUMNS, FACTS = "rows", "columns.json", "facts.json"
+ROWS, SUMS, COLUMNS, FACTS = "rows", "sums", "columns.json", "facts.json"
+SUM_BYTES = 4
+# Bytes of rows that are read at once to hold them against their checksums.
+READ_BYTES = 32 << 20
 # Decoded images have a file each, in a folder beside the spaces of features.
 DECODED = ".npy"
 
@@ -77,6 +82,7 @@ class Space:
         self.folder = folder
         self._places: dict[bytes, int] = {}
         self._read = 0
+        self._sound = np.zeros(0, bool)  # rows that were held against their checksums
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -88,21 +94,55 @@ class Space:
         return tuple(Column(c["name"], tuple(c["shape"]), c["dtype"]) for c in body)
 
     def places(self, digests: Sequence[bytes]) -> npt.NDArray[np.int64]:
-        """(N,) the row of each digest, -1 where there is none."""
+        """(N,) the row of each digest, -1 where there is none, or a damaged one."""
         self._refresh()
-        return np.array([self._places.get(d, -1) for d in digests], np.int64)
+        found = np.array([self._places.get(d, -1) for d in digests], np.int64)
+        damaged = self._damaged(np.unique(found[found >= 0]))
+        if damaged:
+            self._places = {d: row for d, row in self._places.items() if row not in damaged}
+            found[np.isin(found, list(damaged))] = -1
+        return found
+
+    def _damaged(self, rows: npt.NDArray[np.int64]) -> set[int]:
+        """Those of the rows, in ascending order, that are not what was written; each is read once."""
+        unread = rows[~self._sound[rows]]
+        if not len(unread):
+            return set()
+        columns = self.columns
+        step = max(1, READ_BYTES // max(1, sum(c.row_bytes for c in columns)))
+        bad: set[int] = set()
+        for run in np.split(unread, np.flatnonzero(np.diff(unread) > 1) + 1):
+            for start in range(0, len(run), step):
+                part = run[start : start + step]
+                bad |= {
+                    int(row) for row, right in zip(part, self._right(int(part[0]), len(part), columns), strict=True) if not right
+                }
+        self._sound[[row for row in unread.tolist() if row not in bad]] = True
+        return bad
+
+    def _right(self, first: int, count: int, columns: Sequence[Column]) -> npt.NDArray[np.bool_]:
+        """Whether each of so many rows from ``first`` on has its checksum."""
+        try:
+            digests = _part(self.folder / ROWS, first, count, DIGEST_BYTES)
+            sums = sums_of(digests, [_part(self._file(c), first, count, c.row_bytes) for c in columns])
+            written = np.frombuffer(b"".join(_part(self.folder / SUMS, first, count, SUM_BYTES)), "<u4")
+        except OSError:
+            return np.zeros(count, bool)
+        return np.asarray(sums == written) if len(written) == count else np.zeros(count, bool)
 
     def _refresh(self) -> None:
         columns = self.columns
         try:
             listed = (self.folder / ROWS).read_bytes()
-            whole = min([len(listed) // DIGEST_BYTES, *(self._file(c).stat().st_size // c.row_bytes for c in columns)])
+            summed = (self.folder / SUMS).stat().st_size // SUM_BYTES
+            whole = min([len(listed) // DIGEST_BYTES, summed, *(self._file(c).stat().st_size // c.row_bytes for c in columns)])
         except OSError:
             whole, listed = 0, b""
         if whole < self._read:
-            self._places, self._read = {}, 0
-        for row in range(self._read, whole):
-            self._places.setdefault(listed[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES], row)
+            self._places, self._read, self._sound = {}, 0, np.zeros(0, bool)
+        for row in range(self._read, whole):  # of two, the later one was written because the other is damaged
+            self._places[listed[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES]] = row
+        self._sound = np.concatenate([self._sound, np.zeros(whole - self._read, bool)])
         self._read = whole
 
     def _file(self, column: Column) -> Path:
@@ -115,17 +155,38 @@ class Space:
             if not self.columns:
                 kinds = [{"name": n, "shape": a.shape[1:], "dtype": a.dtype.str} for n, a in arrays.items()]
                 (self.folder / COLUMNS).write_text(json.dumps(kinds), encoding="utf-8")
-            self._refresh()
-            fresh = [i for i, d in enumerate(digests) if d not in self._places]
+            known = self.places(digests)
+            fresh = [i for i, place in enumerate(known.tolist()) if place < 0]
+            names = [digests[i] for i in fresh]
+            bodies = []
             for column in self.columns:
-                _write_at(self._file(column), self._read * column.row_bytes, arrays[column.name][fresh].tobytes())
-            _write_at(self.folder / ROWS, self._read * DIGEST_BYTES, b"".join(digests[i] for i in fresh))
+                body = arrays[column.name][fresh].tobytes()
+                _write_at(self._file(column), self._read * column.row_bytes, body)
+                bodies.append([body[i * column.row_bytes : (i + 1) * column.row_bytes] for i in range(len(fresh))])
+            _write_at(self.folder / SUMS, self._read * SUM_BYTES, sums_of(names, bodies).tobytes())
+            _write_at(self.folder / ROWS, self._read * DIGEST_BYTES, b"".join(names))
 
     def column(self, name: str) -> npt.NDArray[np.generic]:
         """All rows of a column (R, ...), memory-mapped and read-only."""
         self._refresh()
         column = next(c for c in self.columns if c.name == name)
         return np.memmap(self._file(column), column.dtype, "r", shape=(self._read, *column.shape))
+
+
+def sums_of(digests: Sequence[bytes], columns: Sequence[Sequence[bytes]]) -> npt.NDArray[np.uint32]:
+    """(N,) a checksum of each row: its digest, then its bytes of every column."""
+    sums = [zlib.crc32(digest) for digest in digests]
+    for column in columns:
+        sums = [zlib.crc32(body, before) for body, before in zip(column, sums, strict=True)]
+    return np.array(sums, "<u4")
+
+
+def _part(path: Path, first: int, count: int, row_bytes: int) -> list[bytes]:
+    """The bytes of each of so many rows from ``first`` on; read, not mapped: mapped pages count as memory of this process."""
+    with path.open("rb") as file:
+        file.seek(first * row_bytes)
+        body = file.read(count * row_bytes)
+    return [body[i * row_bytes : (i + 1) * row_bytes] for i in range(count)]
 
 
 def _write_at(path: Path, offset: int, body: bytes) -> None:

@@ -1,9 +1,13 @@
-"""What was measured on image files, kept on disk under the files' content: a second look costs a read and no decode."""
+"""What was measured on image files, kept on disk under the files' content: a second look costs a read and no decode.
+
+A row has a checksum: one that holds something else than what was written is none, and is written anew.
+"""
 
 from __future__ import annotations
 
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -40,7 +44,8 @@ class LookCache:
                 rows = self._database.execute(query, [self._key, *part]).fetchall()
             except sqlite3.Error:
                 return found
-            found |= {digest: _unpack(digest, facts, thumb, features) for digest, facts, thumb, features in rows}
+            unpacked = ((digest, _unpack(digest, facts, thumb, features)) for digest, facts, thumb, features in rows)
+            found |= {digest: row for digest, row in unpacked if row is not None}
         return found
 
     def put(self, rows: Iterable[Row]) -> None:
@@ -89,11 +94,24 @@ def _open(folder: Path) -> sqlite3.Connection | None:
 def _pack(look: Look, features: npt.NDArray[np.float16] | None) -> tuple[str, bytes | None, bytes | None]:
     facts = [look.error, look.pixels.hex(), look.numbers, look.words, look.odd]
     thumb = look.thumb.tobytes() if look.thumb is not None else None
-    return json.dumps(facts), thumb, features.tobytes() if features is not None else None
+    values = features.tobytes() if features is not None else None
+    return json.dumps([_sum(look.digest, facts, thumb, values), *facts]), thumb, values
 
 
-def _unpack(digest: bytes, facts: str, thumb: bytes | None, features: bytes | None) -> Row:
-    error, pixels, numbers, words, odd = json.loads(facts)
-    picture = np.frombuffer(thumb, np.uint8).reshape(THUMB_SIDE, THUMB_SIDE, 3) if thumb is not None else None
-    look = Look(digest, error, bytes.fromhex(pixels), numbers, words, tuple(odd), picture)
-    return look, np.frombuffer(features, np.float16) if features is not None else None
+def _unpack(digest: bytes, facts: str, thumb: bytes | None, features: bytes | None) -> Row | None:
+    """The row; None for one that is not as it was packed."""
+    try:
+        told, *rest = json.loads(facts)
+        if told != _sum(digest, rest, thumb, features):
+            return None
+        error, pixels, numbers, words, odd = rest
+        picture = np.frombuffer(thumb, np.uint8).reshape(THUMB_SIDE, THUMB_SIDE, 3) if thumb is not None else None
+        look = Look(digest, error, bytes.fromhex(pixels), numbers, words, tuple(odd), picture)
+        return look, np.frombuffer(features, np.float16) if features is not None else None
+    except (ValueError, TypeError):
+        return None
+
+
+def _sum(digest: bytes, facts: Sequence[object], thumb: bytes | None, features: bytes | None) -> int:
+    parts = (digest, json.dumps(facts).encode(), thumb or b"", features or b"")
+    return zlib.crc32(b"".join(len(p).to_bytes(4, "little") + p for p in parts))

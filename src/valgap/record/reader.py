@@ -17,6 +17,7 @@ from valgap.record.events import edited_is_said, ended_in, ended_passes, has_hea
 from valgap.record.known_samples import renamed_samples, with_class_folders, with_new_ids
 from valgap.record.location import part_files
 from valgap.record.merging import Part, merge
+from valgap.record.named import check_named
 from valgap.record.phases import PassFacts, infer_phases
 from valgap.record.printed import Spoken, numbers_of
 from valgap.record.reloaded import with_reloaded
@@ -149,7 +150,8 @@ class _Assembler:
         with edited_is_said(self.folder):
             record = self._build()
             check_kinds(record)
-            return record
+            check_named(record)
+            return replace(record, datasets=with_class_folders(record.datasets, record.passes, record.sample_names))
 
     def part(self, name: str) -> Part:
         """The record with what it says of its process."""
@@ -193,7 +195,7 @@ class _Assembler:
             schema=int(header["schema"]),
             header=header,
             sample_names=names,
-            datasets=with_class_folders(datasets, passes, names),
+            datasets=datasets,
             loaders={e["id"]: LoaderInfo(**fields_of(LoaderInfo, e)) for e in self.of("loader")},
             models={e["id"]: self._model(e) for e in self.of("model")},
             optimizers={e["id"]: optimizer_of(e) for e in self.of("optimizer")},

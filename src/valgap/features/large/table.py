@@ -15,6 +15,8 @@ import math
 import os
 import shutil
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -197,7 +199,7 @@ def kept(
     try:
         with np.load(file) as found:
             return dict(found)
-    except (OSError, ValueError, EOFError, KeyError):
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):  # damaged: members have checksums
         pass
     made = make()
     for old in folder.glob(f"{name}-*.npz"):

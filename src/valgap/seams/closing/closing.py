@@ -24,11 +24,12 @@ from valgap.seams.closing.batch_mates import batch_mate_numbers
 from valgap.seams.closing.feature_measurements import measure_features
 from valgap.seams.closing.head import Gathered, Head, augmentation_numbers, fitting_s
 from valgap.seams.closing.rescoring import Rescoring
-from valgap.seams.closing.source import Source, comes_in_order, own_places, preserved, random_states_kept, uncompiled
+from valgap.seams.closing.source import Source, comes_in_order, own_places, preserved, uncompiled
 from valgap.seams.looking import datasets as ds
 from valgap.seams.looking.changes import replace_transform, transform_for, without_randomness
 from valgap.seams.looking.model_states import state_digest
 from valgap.seams.looking.provenance import learn
+from valgap.seams.looking.random_states import random_states_kept
 from valgap.seams.looking.routes import Route
 from valgap.seams.looking.tracked import TrackedModel
 from valgap.seams.looking.twins import twin_rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,6 +17,7 @@ from valgap.seams.looking.batches import as_class_index, find_images, read_batch
 from valgap.seams.looking.channel_change import Change
 from valgap.seams.looking.described import KeptLoader, drawn_order
 from valgap.seams.looking.inputs import fingerprint
+from valgap.seams.looking.random_states import random_states_kept
 from valgap.seams.looking.tables import score
 from valgap.seams.looking.tracked import TrackedModel
 from valgap.seams.recording.held_images import HeldImages
@@ -236,18 +236,3 @@ def preserved(model: TrackedModel) -> Iterator[None]:
                 module.training = training
             for wrapper, waits in waiting:
                 wrapper.require_forward_param_sync = waits
-
-
-@contextmanager
-def random_states_kept() -> Iterator[None]:
-    """Puts the random states of torch, numpy and Python back."""
-    states = (torch.get_rng_state(), np.random.get_state(), random.getstate())
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    try:
-        yield
-    finally:
-        torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
-        random.setstate(states[2])
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
