@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from valgap.seams.closing import head_replay
 from valgap.seams.closing.attempts import OutOfTimeError
-from valgap.seams.closing.closing import head_replay
 from valgap.seams.closing.head import Gathered, Head, augmentation_numbers, probe_answers, probe_numbers, start_numbers
 from valgap.seams.looking.calibration import calibration, nll, temperature
 from valgap.seams.looking.tracked import TrackedModel

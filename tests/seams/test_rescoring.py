@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from valgap.record.writer import RecordWriter
+from valgap.seams.closing import rescoring
 from valgap.seams.closing.attempts import Attempts
-from valgap.seams.closing.closing import rescoring
 from valgap.seams.closing.rescoring import Rescoring, will_fit
 from valgap.seams.looking.views import View, unchanged
 
