@@ -118,10 +118,11 @@ bench-live: install
 bench-agents: install
 	$(BIN)/python benchmarks/agents.py $(DATA) --minutes $(or $(MINUTES),9) $(ARGS)
 
-# A part of at most nine minutes; call it again until nothing is left. BEFORE=FOLDER: src of an older checkout, asked too.
+# PART=hostile, undisturbed or killed (these two need DATA; CASES=FOLDER: the public reports as well), of at most nine minutes; call it
+# again until nothing is left. BEFORE=FOLDER: src of an older checkout, asked for hostile inputs too.
 bench-trust: $(VENV)/.extras
 	$(if $(BEFORE),PYTHONPATH=$(BEFORE) OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trust.py $(PART) --before --most 200 --minutes $(or $(MINUTES),9) $(ARGS))
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trust.py $(PART) --minutes $(or $(MINUTES),9) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trust.py $(PART) $(if $(DATA),--data $(DATA)) $(if $(CASES),--cases $(CASES)) --minutes $(or $(MINUTES),9) $(ARGS)
 
 # Needs Chromium and its driver; it makes its own images.
 bench-review: install
