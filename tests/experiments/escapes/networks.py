@@ -140,7 +140,7 @@ def datagram(o: Any) -> None:
     _socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"harm", o.datagram)
 
 
-@attempt("a service by an abstract name", "network")
+@attempt("a service by an abstract name", "sockets")
 def abstract(o: Any) -> None:
     _socket.socket(socket.AF_UNIX, socket.SOCK_STREAM).connect(f"\0{o.abstract}")
 

@@ -146,7 +146,7 @@ class Stage:
             memory.seek(self.told["address"])
             text = memory.read(9)
         adjusted = Path(f"/proc/{one.pid}/oom_score_adj").read_text()
-        state = (text, one.nice(), one.cpu_affinity(), one.rlimit(psutil.RLIMIT_CPU), one.status() == "stopped", adjusted)
+        state = (text, one.nice() == 19, one.cpu_affinity(), one.rlimit(psutil.RLIMIT_CPU), one.status() == "stopped", adjusted)
         return {"process": state}
 
     # -- servers ------------------------------------------------------------------------------

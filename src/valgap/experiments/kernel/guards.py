@@ -31,7 +31,7 @@ class Guards:
     attributes: bool = False  # their modes, owners, times
     network: bool = False
     loopback: bool = False  # processes of the program can still speak to each other over TCP
-    sockets: bool = False  # those with a path that others have opened
+    sockets: bool = False  # those of this machine that others have opened, by path or name
     signals: bool = False  # to processes outside
     priorities: bool = False  # of processes outside, and on which processors they run
     tracing: bool = False  # of processes outside
