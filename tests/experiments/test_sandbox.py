@@ -146,29 +146,35 @@ assert os.listdir('old/made')==[] and not os.path.exists('old/a.txt') and not os
 for p in ('.','best.txt','old'): assert os.access(p,os.W_OK) and os.access(p,os.R_OK|os.W_OK)
 assert not os.access('none',os.F_OK); os.remove('best.txt'); assert not os.access('best.txt',os.W_OK)""",
     "temporary_elsewhere": """
-import tempfile; h,n=tempfile.mkstemp(); os.write(h,b'x'); os.close(h); os.replace(n,'best.txt'); assert open('best.txt').read()=='x'
-d=tempfile.mkdtemp(); open(d+'/y','w').write('y'); os.rename(d,'moved'); assert open('moved/y').read()=='y' and not os.path.exists(d)""",
+import tempfile; h,n=tempfile.mkstemp(); os.write(h,b'x'); os.close(h); os.replace(n,'best.txt')
+assert open('best.txt').read()=='x'
+d=tempfile.mkdtemp(); open(d+'/y','w').write('y'); os.rename(d,'moved')
+assert open('moved/y').read()=='y' and not os.path.exists(d)""",
     "standard_streams": """
 open('/dev/stderr','a').close(); open('/proc/self/fd/1','a').close(); open('/dev/null','w').write('x'); os.urandom(1)
 open('/dev/urandom','rb').read(1); m,s=os.openpty(); os.write(s,b'a'); assert os.read(m,1)==b'a' and os.ttyname(s)""",
     "shared": """
 import torch, torch.multiprocessing as mp
 from multiprocessing.shared_memory import SharedMemory
-one=SharedMemory(create=True,size=8); one.buf[0]=3; two=SharedMemory(one.name); assert two.buf[0]==3; two.close(); one.close(); one.unlink()
+one=SharedMemory(create=True,size=8); one.buf[0]=3; two=SharedMemory(one.name); assert two.buf[0]==3; two.close()
+one.close(); one.unlink()
 for how in ('file_system','file_descriptor'):
     mp.set_sharing_strategy(how); t=torch.zeros(2).share_memory_()
     p=mp.get_context('fork').Process(target=t.add_,args=(1,)); p.start(); p.join(); assert t.sum()==2 and p.exitcode==0
-open('/dev/shm/cache-of-this','w').write('c'); assert open('/dev/shm/cache-of-this').read()=='c'; os.remove('/dev/shm/cache-of-this')""",
+open('/dev/shm/cache-of-this','w').write('c'); assert open('/dev/shm/cache-of-this').read()=='c'
+os.remove('/dev/shm/cache-of-this')""",
     "own_processes": """
 import subprocess, signal, multiprocessing as mp, time, psutil
 p=mp.get_context('fork').Process(target=time.sleep,args=(60,)); p.start(); p.terminate(); p.join(); assert p.exitcode==-15
 p=mp.get_context('fork').Process(target=time.sleep,args=(60,)); p.start(); os.kill(p.pid,0); os.kill(p.pid,9); p.join()
 c=subprocess.Popen(['sleep','60'],start_new_session=True); os.killpg(c.pid,15); assert c.wait()==-15
-c=subprocess.Popen(['sleep','60']); psutil.Process(c.pid).nice(19); psutil.Process().cpu_affinity([0]); os.kill(c.pid,15); c.wait()
+c=subprocess.Popen(['sleep','60']); psutil.Process(c.pid).nice(19); psutil.Process().cpu_affinity([0])
+os.kill(c.pid,15); c.wait()
 assert subprocess.run('sleep 60 & kill $!',shell=True).returncode==0
 try: os.kill(2**22-1,0); raise SystemExit('there')
 except ProcessLookupError: pass
-import resource; resource.prlimit(os.getpid(),resource.RLIMIT_CORE,(0,0)); resource.setrlimit(resource.RLIMIT_NOFILE,resource.getrlimit(resource.RLIMIT_NOFILE))""",
+import resource; resource.prlimit(os.getpid(),resource.RLIMIT_CORE,(0,0))
+resource.setrlimit(resource.RLIMIT_NOFILE,resource.getrlimit(resource.RLIMIT_NOFILE))""",
     "own_sockets": """
 import socket, threading, tempfile
 from multiprocessing.managers import BaseManager
@@ -176,8 +182,10 @@ s=socket.socket(); s.bind(('127.0.0.1',0)); s.listen(); c=socket.create_connecti
 s=socket.socket(socket.AF_INET6); s.bind(('::1',0)); s.listen(); socket.create_connection(s.getsockname()[:2])
 u=socket.socket(socket.AF_UNIX); n=tempfile.mktemp(); u.bind(n); u.listen(); socket.socket(socket.AF_UNIX).connect(n)
 import torch, torch.distributed as dist
-dist.init_process_group('gloo',init_method='tcp://127.0.0.1:29511',rank=0,world_size=1); t=torch.ones(1); dist.all_reduce(t); dist.destroy_process_group()
-dist.init_process_group('gloo',init_method='file://'+os.path.abspath('rendezvous'),rank=0,world_size=1); dist.destroy_process_group()""",
+dist.init_process_group('gloo',init_method='tcp://127.0.0.1:29511',rank=0,world_size=1); t=torch.ones(1)
+dist.all_reduce(t); dist.destroy_process_group()
+dist.init_process_group('gloo',init_method='file://'+os.path.abspath('rendezvous'),rank=0,world_size=1)
+dist.destroy_process_group()""",
     "ranks": """
 import torch.multiprocessing as mp, torch, torch.distributed as dist
 def work(rank):

@@ -111,7 +111,7 @@ class OsFunctions:
         return self._overlay.read(self._overlay.followed(path) if follow else path)
 
     def _access(self, path: Any, mode: int, *, dir_fd: int | None = None, **kwargs: Any) -> bool:
-        """As without a sandbox: what is read-only in it can be written to through the overlay where its owner and mode allow it."""
+        """As without a sandbox: what is read-only in it is written to through the overlay, where its owner and mode allow it."""
         path = self._at(path, dir_fd)
         seen = self._seen(path)
         if not mode & os.W_OK or self._overlay.covered(path) is None:

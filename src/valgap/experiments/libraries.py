@@ -87,7 +87,11 @@ FUNCTIONS: Mapping[str, tuple[Function, ...]] = {
         Function("ParquetFile.__init__", 1, reading),
         Function("read_table", 0, reading),
     ),
-    "pyarrow.feather": (Function("write_feather", 1, writing), Function("read_feather", 0, reading), Function("read_table", 0, reading)),
+    "pyarrow.feather": (
+        Function("write_feather", 1, writing),
+        Function("read_feather", 0, reading),
+        Function("read_table", 0, reading),
+    ),
     "pyarrow.csv": (Function("write_csv", 1, writing), Function("read_csv", 0, reading)),
     "pyarrow.ipc": (
         Function("new_file", 0, writing),
@@ -98,7 +102,20 @@ FUNCTIONS: Mapping[str, tuple[Function, ...]] = {
     "onnxruntime": (Function("InferenceSession.__init__", 1, reading),),
 }
 # By which a path may be given.
-KEYWORDS = ("f", "filename", "path", "file", "where", "source", "dest", "sink", "output_file", "input_file", "path_or_bytes", "name")
+KEYWORDS = (
+    "f",
+    "filename",
+    "path",
+    "file",
+    "where",
+    "source",
+    "dest",
+    "sink",
+    "output_file",
+    "input_file",
+    "path_or_bytes",
+    "name",
+)
 
 
 def redirect_libraries(overlay: Overlay) -> None:

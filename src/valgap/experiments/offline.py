@@ -69,7 +69,9 @@ def _own(overlay: Overlay, own: socket.socket, address: Any) -> Any:
     if _is_path(own, address):
         led = overlay.read(address)
         if overlay.covered(led) is not None:
-            raise ConnectionRefusedError(errno.ECONNREFUSED, "no services of this machine in a re-run of valgap", os.fsdecode(address))
+            raise ConnectionRefusedError(
+                errno.ECONNREFUSED, "no services of this machine in a re-run of valgap", os.fsdecode(address)
+            )
         return led
     host = address[0] if isinstance(address, tuple) and own.family in INTERNET else "localhost"
     if host not in ("localhost", "", "0.0.0.0", "::", "::1") and not str(host).startswith("127."):

@@ -53,8 +53,8 @@ OS_FUNCTIONS = (
 class Overlay:
     """Where paths lead: to the copy below ``world`` first, the mark of a deletion next, the original last.
 
-    Below the folders ``free`` every path leads to itself, but below those of ``kept`` in them. ``real`` holds the functions of os,
-    and ``open_real`` is open, as they were when the overlay was made: they may be replaced by others that ask it.
+    Below the folders ``free`` every path leads to itself, but below those of ``kept`` in them. ``real`` holds the functions of
+    os, and ``open_real`` is open, as they were when the overlay was made: they may be replaced by others that ask it.
     """
 
     def __init__(self, world: str, free: tuple[str, ...], kept: tuple[str, ...] = ()) -> None:
@@ -100,7 +100,12 @@ class Overlay:
         """The path of a file that is given by the number under which it is open; itself where it is given otherwise."""
         given = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
         folder, number = os.path.split(given)
-        if not given.startswith(DESCRIPTORS) or not folder.endswith("/fd") or not number.isdigit() or int(number) in STANDARD_STREAMS:
+        if (
+            not given.startswith(DESCRIPTORS)
+            or not folder.endswith("/fd")
+            or not number.isdigit()
+            or int(number) in STANDARD_STREAMS
+        ):
             return path
         try:
             found = str(self.real.readlink(f"/proc/self/fd/{number}" if given.startswith("/dev") else given))

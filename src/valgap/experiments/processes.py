@@ -1,4 +1,4 @@
-"""Signals of a re-run reach its own processes alone: said by Python's functions, where the kernel does not say it of every code."""
+"""Signals of a re-run reach its own processes alone: said by Python's functions where the kernel does not say it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def _there(pid: int) -> bool:
     try:
         os.getpgid(pid)
     except OSError:
-        return pid == 1 or any(_group(int(p)) == pid for p in os.listdir("/proc") if p.isdigit()) if os.path.isdir("/proc") else True
+        return (
+            pid == 1 or any(_group(int(p)) == pid for p in os.listdir("/proc") if p.isdigit()) if os.path.isdir("/proc") else True
+        )
     return True
 
 

@@ -3,8 +3,8 @@
 Python's file functions are redirected: a write goes to a copy below ``scratch/world``, a deletion leaves a mark there,
 and reads see the copy first, the mark next, the original last. Libraries that open files in C are redirected as well
 (libraries.py). The kernel forbids the rest where it can (kernel/): every write outside the scratch folder, the network,
-other processes; for code that is not Python and for child programs too. What cannot be redirected then fails instead of doing harm.
-Where nothing keeps child programs from writing, they are refused.
+other processes; for code that is not Python and for child programs too. What cannot be redirected then fails instead of doing
+harm. Where nothing keeps child programs from writing, they are refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Attempts on files outside: by Python's functions, by those below them, by system calls, by libraries, by C and child programs."""
+"""Attempts on files outside: by Python's functions, by those below them, by libraries, by C and child programs."""
 
 from __future__ import annotations
 
@@ -340,6 +340,11 @@ def _extension(o: Any) -> ctypes.CDLL:
     if not o.extension:
         raise NotImplementedError("no C compiler here")
     return ctypes.CDLL(o.extension, use_errno=True)
+
+
+@attempt("the system calls of the x32 numbering", "files")
+def c_other_numbering(o: Any) -> None:
+    checked(LIBC.syscall(ctypes.c_long(0x40000000 | 87), o.file.encode()))
 
 
 @attempt("rm -rf by a shell", "files")

@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from typing import Any
 
 from tests.experiments.escapes.attempt import LED, LIBC, checked, gather, started, syscall
@@ -79,6 +80,7 @@ def udp(o: Any) -> None:
 def udp_by_c(o: Any) -> None:
     number = checked(LIBC.socket(socket.AF_INET, socket.SOCK_DGRAM, 0))
     checked(LIBC.sendto(number, b"harm", 4, 0, _internet(o.udp), 16))
+    time.sleep(0.2)  # until it is heard
     raise ConnectionError("nothing is told of what nobody hears")
 
 
@@ -224,7 +226,9 @@ def remove_shared(o: Any) -> None:
 def shared_memory(o: Any) -> None:
     from multiprocessing.shared_memory import SharedMemory
 
-    SharedMemory(o.shared).buf[:4] = b"harm"
+    memory = SharedMemory(o.shared)
+    memory.buf[:4] = b"harm"
+    memory.close()
 
 
 @attempt("a semaphore of another program", "ipc")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import os
 import pty
 import shutil
@@ -30,6 +31,7 @@ EXTENSION = r"""
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 int write_to(const char *path) { FILE *f = fopen(path, "w"); if (!f) return -1; fputs("harm", f); return fclose(f); }
@@ -48,7 +50,8 @@ int bare_unlink(const char *path) {
   return (int)result;
 }
 int old_unlink(const char *path) {
-  static char low[4096] __attribute__((aligned(4096)));
+  /* These take addresses of 32 bits. */
+  char *low = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
   int result;
   int i = 0;
   for (; path[i] && i < 4095; i++) low[i] = path[i];
@@ -62,6 +65,7 @@ int old_unlink(const char *path) { return -ENOSYS; }
 #endif
 """
 KEY = 0x76616C67
+_numbers = itertools.count(1000 * (os.getpid() % 1000))  # a name of its own for each
 IPC_CREAT, IPC_RMID = 0o1000, 0
 
 
@@ -71,6 +75,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder, self.scratch = folder / "home", folder / "scratch"
         self.scratch.mkdir()
+        self._name = f"valgap-{os.getpid()}-{next(_numbers)}"
         self.heard: list[str] = []
         self._close = contextlib.ExitStack()
         self._files()
@@ -117,12 +122,15 @@ class Stage:
 
     def _tree(self) -> dict[str, object]:
         found: dict[str, object] = {}
-        for path in [self.folder, *sorted(self.folder.rglob("*"))]:
+        for path in [self.folder, *sorted(self.folder.rglob("*"))] if self.folder.exists() else []:
             status = path.lstat()
-            content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else os.listdir(path) if path.is_dir() else ""
+            content = (
+                hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else os.listdir(path) if path.is_dir() else ""
+            )
             attributes = os.listxattr(path, follow_symlinks=False)
             found[str(path)] = (
-                content, status.st_mode, status.st_uid, status.st_gid, status.st_nlink, status.st_mtime_ns, status.st_ino, attributes,
+                content, attributes, status.st_mode, status.st_uid, status.st_gid, status.st_nlink, status.st_mtime_ns,
+                status.st_ino,
             )  # fmt: skip
         return found
 
@@ -156,7 +164,7 @@ class Stage:
         self._close.callback(shutil.rmtree, place)
         stream, packet = socket.SOCK_STREAM, socket.SOCK_DGRAM
         unix, local = str(place / "service"), ("127.0.0.1", 0)
-        abstract = f"valgap-{os.getpid()}"
+        abstract = self._name
         self.told["tcp"] = self._serve("TCP", socket.AF_INET, stream, local)
         self.told["udp"] = self._serve("UDP", socket.AF_INET, packet, local)
         self.told["unix"] = self._serve("service", socket.AF_UNIX, stream, unix)
@@ -203,11 +211,11 @@ class Stage:
 
     def _shared(self) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
-        name = f"valgap-{os.getpid()}"
+        name = self._name
         self._memory = SharedMemory(name, create=True, size=16)
-        self._close.callback(self._memory.unlink)
+        self._close.callback(_unlink, self._memory)
         self._close.callback(self._memory.close)
-        self.told |= {"shared": name, "semaphore": f"/{name}", "queue": f"/{name}", "key": KEY + os.getpid() % 1000}
+        self.told |= {"shared": name, "semaphore": f"/{name}", "queue": f"/{name}", "key": KEY + next(_numbers)}
         libc.sem_open.restype = ctypes.c_void_p
         self._semaphore = Path(f"/dev/shm/sem.{name}")
         assert libc.sem_open(f"/{name}".encode(), os.O_CREAT, 0o600, 0)
@@ -216,11 +224,13 @@ class Stage:
         self.told["segment"] = self._segment
         libc.shmat.restype = ctypes.c_void_p
         self._attached = libc.shmat(self._segment, None, 0)
+        self._close.callback(libc.shmdt, ctypes.c_void_p(self._attached))
         self._close.callback(libc.shmctl, self._segment, IPC_RMID, None)
         self._system_v_queue = libc.msgget(self.told["key"], IPC_CREAT | 0o600)
         self._close.callback(libc.msgctl, self._system_v_queue, IPC_RMID, None)
         self._queue = libc.mq_open(f"/{name}".encode(), os.O_CREAT | os.O_RDWR | os.O_NONBLOCK, 0o600, None)
         assert self._queue >= 0 and self._segment >= 0 and self._system_v_queue >= 0
+        self._close.callback(libc.mq_close, self._queue)
         self._close.callback(libc.mq_unlink, f"/{name}".encode())
         self._libc = libc
 
@@ -238,6 +248,11 @@ class Stage:
         }
 
 
+def _unlink(memory: SharedMemory) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        memory.unlink()
+
+
 def _end(server: socket.socket) -> None:
     with contextlib.suppress(OSError):  # whoever waits at it goes on
         server.shutdown(socket.SHUT_RDWR)
@@ -251,7 +266,6 @@ def extension(folder: Path) -> str:
         return ""
     source, built = folder / "extension.c", folder / "extension.so"
     source.write_text(EXTENSION)
-    # Not position-independent data below 4 GiB is needed for the old system calls: the library is loaded anywhere, so they may miss.
     subprocess.run([compiler, "-shared", "-fPIC", "-pthread", "-o", str(built), str(source)], check=True)
     return str(built)
 

@@ -109,5 +109,27 @@ def test_nothing_gets_out(system: str, attempt: Attempt, asked_on: Callable[[str
         assert kind not in ("AttributeError", "NameError", "TypeError", "AssertionError"), came
 
 
+# Without a sandbox these do harm that cannot be taken back, or need rights that a user has not.
+NOT_WITHOUT = {"kill_all", "make_block_device", "io_uring", "file_flags", "posix_chown", "posix_setxattr", "out_of_memory"}
+NOT_WITHOUT |= {"kernel_setting", "device_setting", "control_group", "mount_in_clone", "udp_outside", "name", "raw", "affinity"}
+NOT_WITHOUT |= {"tcp_fast_open", "multipath_tcp", "c_old_system_call", "c_other_numbering", "map_files"}  # many a kernel has none
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attempt",
+    [a for a in ATTEMPTS if a.guard not in ("", "calls", "devices") and a.name not in NOT_WITHOUT],
+    ids=lambda a: a.name,
+)
+def test_without_a_sandbox_it_gets_out(attempt: Attempt, tmp_path: Path) -> None:
+    """An attempt that fails by itself would prove nothing."""
+    asked = Asked(tmp_path, ("everything",))
+    try:
+        came, changed = asked.make(attempt)
+    finally:
+        asked.close()
+    assert changed or not came["error"], came
+
+
 def test_the_list_is_long() -> None:
     assert len({a.name for a in ATTEMPTS}) == len(ATTEMPTS) >= 60

@@ -1,1 +1,1 @@
-"""What the kernel keeps a re-run from: Python's own functions can be gone around by C code and child programs, the kernel cannot."""
+"""What the kernel keeps a re-run from. C code and child programs go around Python's functions; around the kernel they do not."""

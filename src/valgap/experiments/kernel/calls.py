@@ -1,6 +1,6 @@
 """System calls by number: most of those that a sandbox is made of have no name in the C library.
 
-Source: the kernel's ``asm/unistd_64.h`` (x86_64) and ``asm-generic/unistd.h`` (aarch64). From 424 on numbers are the same everywhere.
+Source: the kernel's ``asm/unistd_64.h`` (x86_64) and ``asm-generic/unistd.h`` (aarch64).
 """
 
 from __future__ import annotations
@@ -131,4 +131,4 @@ def call(name: str, *arguments: object) -> int:
 
 def forgo_privileges() -> bool:
     """No program that this process or a child starts has more rights than it: what rules of one's own need."""
-    return sys.platform == "linux" and libc().prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+    return sys.platform == "linux" and bool(libc().prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)

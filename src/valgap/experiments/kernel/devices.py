@@ -1,4 +1,4 @@
-"""The devices that a re-run may write to: those that every program has, graphics and accelerator cards, and its own standard streams."""
+"""The devices that a re-run may write to: those that every program has, accelerator cards, and its own standard streams."""
 
 from __future__ import annotations
 

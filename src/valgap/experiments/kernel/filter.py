@@ -24,17 +24,19 @@ NUMBER_AT, ARCH_AT, ARGUMENTS_AT = 0, 4, 16
 
 # Ways around the other guards, and what changes the machine.
 REFUSED = (
-    "acct", "add_key", "bpf", "chroot", "clock_adjtime", "clock_settime", "delete_module", "fanotify_init", "finit_module", "fsconfig",
-    "fsmount", "fsopen", "fspick", "init_module", "ioperm", "iopl", "kexec_file_load", "kexec_load", "keyctl", "mount",
-    "mount_setattr", "move_mount", "open_by_handle_at", "open_tree", "perf_event_open", "pivot_root", "quotactl", "quotactl_fd",
-    "reboot", "request_key", "setdomainname", "sethostname", "setns", "settimeofday", "swapoff", "swapon", "umount2", "userfaultfd",
-    "vhangup",
+    "acct", "add_key", "bpf", "chroot", "clock_adjtime", "clock_settime", "delete_module", "fanotify_init", "finit_module",
+    "fsconfig", "fsmount", "fsopen", "fspick", "init_module", "ioperm", "iopl", "kexec_file_load", "kexec_load", "keyctl",
+    "mount", "mount_setattr", "move_mount", "open_by_handle_at", "open_tree", "perf_event_open", "pivot_root", "quotactl",
+    "quotactl_fd",
+    "reboot", "request_key", "setdomainname", "sethostname", "setns", "settimeofday", "swapoff", "swapon", "umount2",
+    "userfaultfd", "vhangup",
 )  # fmt: skip
 # What it does is done outside the filter; libraries that know it go on without.
 ABSENT = ("io_uring_enter", "io_uring_register", "io_uring_setup")
 TRACING = ("kcmp", "pidfd_getfd", "process_madvise", "process_vm_readv", "process_vm_writev", "ptrace")
 SYSTEM_V = (
-    "mq_open", "mq_unlink", "msgctl", "msgget", "msgrcv", "msgsnd", "semctl", "semget", "semop", "semtimedop", "shmat", "shmctl", "shmget",
+    "mq_open", "mq_unlink", "msgctl", "msgget", "msgrcv", "msgsnd", "semctl", "semget", "semop", "semtimedop", "shmat", "shmctl",
+    "shmget",
 )  # fmt: skip
 # Their first argument is the number of a process; 0 is the one that calls.
 NAMING = (
@@ -76,7 +78,7 @@ Code = list[tuple[int, int, int, int]]
 
 
 def refuse(held: Held) -> bool:
-    """Refuse these calls to this process and its children, for good; False where the kernel cannot, or the machine is not known."""
+    """Refuse these calls to this process and its children, for good; False where kernel or machine are not known."""
     if platform.machine() not in AUDIT_ARCH or number("seccomp") is None or not forgo_privileges():
         return False
     try:
@@ -89,7 +91,7 @@ def refuse(held: Held) -> bool:
 
 def as_program(code: Code) -> _Program:
     """As the kernel takes it."""
-    return _Program(len(code), (_Instruction * len(code))(*code))
+    return _Program(len(code), (_Instruction * len(code))(*(_Instruction(*step) for step in code)))
 
 
 def asked() -> Code:
@@ -107,7 +109,12 @@ def asked() -> Code:
 
 def _beginning() -> Code:
     """Load the number of the call; whoever uses another numbering is refused."""
-    code: Code = [(LOAD, 0, 0, ARCH_AT), (EQUAL, 1, 0, AUDIT_ARCH[platform.machine()]), _refuse(errno.ENOSYS), (LOAD, 0, 0, NUMBER_AT)]
+    code: Code = [
+        (LOAD, 0, 0, ARCH_AT),
+        (EQUAL, 1, 0, AUDIT_ARCH[platform.machine()]),
+        _refuse(errno.ENOSYS),
+        (LOAD, 0, 0, NUMBER_AT),
+    ]
     if platform.machine() == "x86_64":
         code += [(AT_LEAST, 0, 1, X32), _refuse(errno.ENOSYS)]
     return code

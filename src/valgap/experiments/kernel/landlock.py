@@ -49,13 +49,18 @@ def version() -> int:
 def restrict(folders: Sequence[str], devices: Sequence[str], no_tcp: bool) -> bool:
     """Allow writing only below ``folders`` and to ``devices``, for good; False where the kernel cannot.
 
-    Processes outside get no signal of this one and of its children, as far as the version goes. ``no_tcp``: neither bind nor connect.
+    Processes outside get no signal of this one and of its children, as far as the version goes.
+    ``no_tcp``: neither bind nor connect.
     """
     found = version()
     if found < 1:
         return False
     rights = WRITE_FILE | REMOVE_AND_MAKE
-    rights |= (REFER if found >= 2 else 0) | (TRUNCATE if found >= TRUNCATE_VERSION else 0) | (IOCTL_DEV if found >= DEVICE_VERSION else 0)
+    rights |= (
+        (REFER if found >= 2 else 0)
+        | (TRUNCATE if found >= TRUNCATE_VERSION else 0)
+        | (IOCTL_DEV if found >= DEVICE_VERSION else 0)
+    )
     wanted = _Ruleset(
         rights,
         TCP if no_tcp and found >= TCP_VERSION else 0,

@@ -1,4 +1,4 @@
-"""Mounts of the re-run's own: everything is read-only but its folders, and sockets, terminals and shared memory of others are not there.
+"""Mounts of the re-run's own: all is read-only but its folders; sockets, terminals and shared memory of others are not there.
 
 Landlock forbids writing, but not changes of modes, owners, times and attributes, and lets a program speak to any socket that has
 a path: the one of a container service is as good as root. Needs Linux 5.12 (mount_setattr).
@@ -35,6 +35,9 @@ class Mounts:
     terminals: bool = False  # likewise
 
 
+NO_MOUNTS = Mounts()
+
+
 class _Attributes(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "user_namespace"))
 
@@ -48,7 +51,7 @@ def make_private(folders: Sequence[str], sockets: Sequence[str]) -> Mounts:
     try:
         _mount(None, "/", None, MS_REC | MS_SLAVE)  # what others mount is seen, what is mounted here is not
     except OSError:
-        return Mounts()
+        return NO_MOUNTS
     there = [f for f in folders if os.path.isdir(f)]
     own = [f for f in there if _held(f, f, None, MS_BIND)]
     covered, shared = _cover(sockets, own), _own_shared_memory()
@@ -146,4 +149,4 @@ def _cover(sockets: Sequence[str], own: Sequence[str]) -> bool:
     if len(sockets) > MOST_SOCKETS:
         return False
     others = [s for s in sockets if not any(s.startswith(f + os.sep) for f in own) and not any(d in s for d in DRIVERS)]
-    return all([_held(NOTHING, path, None, MS_BIND) for path in others])
+    return [_held(NOTHING, path, None, MS_BIND) for path in others].count(False) == 0

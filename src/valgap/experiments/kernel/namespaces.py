@@ -1,4 +1,4 @@
-"""Namespaces: a network of the re-run's own with nothing in it but loopback, shared memory and queues of its own, and its own mounts.
+"""Namespaces: a network of the re-run's own with nothing in it but loopback, its own queues and memory, and its own mounts.
 
 Root (with CAP_SYS_ADMIN) makes them as it is. Any other user makes a user namespace first, in which it is itself: files keep
 their owner, and what belongs to others shows as ``nobody``. Some systems forbid that; then there are none.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from valgap.experiments.kernel import capabilities
 from valgap.experiments.kernel.calls import call
-from valgap.experiments.kernel.mounts import Mounts, make_private, sockets_of_others
+from valgap.experiments.kernel.mounts import NO_MOUNTS, Mounts, make_private, sockets_of_others
 
 NEW_USER, NEW_NETWORK, NEW_IPC, NEW_MOUNTS = 0x10000000, 0x40000000, 0x08000000, 0x00020000
 SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
@@ -30,7 +30,7 @@ class Namespaces:
 
     network: bool = False
     ipc: bool = False
-    mounts: Mounts = Mounts()
+    mounts: Mounts = NO_MOUNTS
 
     def code(self) -> int:
         """As the exit status of a process that tried."""

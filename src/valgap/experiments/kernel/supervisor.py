@@ -1,8 +1,8 @@
 """Who asks of a process outside is refused: a small process beside the re-run answers the kernel for each call that names one.
 
-No filter can know which numbers the program's own workers will have. So the kernel holds such a call (a signal, a priority, a limit)
-and asks a process that stands outside (seccomp's notification, Linux 5.5): whether the one that is named is a child of the re-run,
-or a child of one, or in its session. The numbers are in the call itself, where nobody can change them meanwhile.
+No filter can know which numbers the program's own workers will have. So the kernel holds such a call (a signal, a priority, a
+limit) and asks a process that stands outside (seccomp's notification, Linux 5.5): whether the one that is named is a child of the
+re-run, or a child of one, or in its session. The numbers are in the call itself, where nobody can change them meanwhile.
 
 Source: https://docs.kernel.org/userspace-api/seccomp_filter.html#userspace-notification
 """
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from valgap.experiments.kernel.calls import call, forgo_privileges, number
-from valgap.experiments.kernel.filter import NEW_LISTENER, NOTIFY, SET_MODE_FILTER, SPEC_ALLOW, as_program, asked
+from valgap.experiments.kernel.filter import NEW_LISTENER, SET_MODE_FILTER, SPEC_ALLOW, as_program, asked
 
 RECEIVE, ANSWER = 0xC0502100, 0xC0182101
 REQUEST, RESPONSE = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
@@ -33,7 +33,7 @@ Known = Callable[[int], bool]
 
 
 def begin() -> bool:
-    """Have such a process, and the kernel ask it of this one and its children; False where the kernel cannot. Before any other filter."""
+    """Have such a process, and the kernel ask it of this one and its children; False where the kernel cannot."""
     if number("seccomp") is None or not forgo_privileges():
         return False
     ours, its = socket.socketpair()
@@ -45,7 +45,9 @@ def begin() -> bool:
     its.close()
     with ours:
         try:
-            listener = call("seccomp", SET_MODE_FILTER, ctypes.c_ulong(SPEC_ALLOW | NEW_LISTENER), ctypes.byref(as_program(asked())))
+            listener = call(
+                "seccomp", SET_MODE_FILTER, ctypes.c_ulong(SPEC_ALLOW | NEW_LISTENER), ctypes.byref(as_program(asked()))
+            )
         except OSError:
             return False  # the other process ends with the pair of sockets
         try:
