@@ -28,6 +28,7 @@ ATTEMPTS = (*FILES, *PROCESSES, *NETWORKS)
 LIMIT_S = 15
 LEFT_OUT: dict[str, Callable[[], None]] = {
     "namespaces": lambda: setattr(namespaces, "enter", lambda folders: namespaces.NONE),
+    "rights": lambda: setattr(namespaces, "enter", lambda folders: namespaces.entered(folders, user=True)),
     "landlock": lambda: setattr(landlock, "version", lambda: 0),
     "landlock-1": lambda: setattr(landlock, "version", lambda: 1),
     "supervisor": lambda: setattr(supervisor, "begin", lambda: False),

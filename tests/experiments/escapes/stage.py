@@ -11,6 +11,7 @@ import pty
 import shutil
 import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -215,20 +216,22 @@ class Stage:
         self._memory = SharedMemory(name, create=True, size=16)
         self._close.callback(_unlink, self._memory)
         self._close.callback(self._memory.close)
-        self.told |= {"shared": name, "semaphore": f"/{name}", "queue": f"/{name}", "key": KEY + next(_numbers)}
+        self.told |= {"shared": name, "semaphore": f"/{name}", "queue": f"/{name}"}
         libc.sem_open.restype = ctypes.c_void_p
         self._semaphore = Path(f"/dev/shm/sem.{name}")
         assert libc.sem_open(f"/{name}".encode(), os.O_CREAT, 0o600, 0)
         self._close.callback(libc.sem_unlink, f"/{name}".encode())
-        self._segment = libc.shmget(self.told["key"], 16, IPC_CREAT | 0o600)
-        self.told["segment"] = self._segment
+        key = next(k for k in map(KEY.__add__, _numbers) if libc.shmget(k, 0, 0) < 0 and libc.msgget(k, 0) < 0)
+        self._segment = libc.shmget(key, 16, IPC_CREAT | 0o600)
+        self.told |= {"segment": self._segment, "key": key}
         libc.shmat.restype = ctypes.c_void_p
         self._attached = libc.shmat(self._segment, None, 0)
         self._close.callback(libc.shmdt, ctypes.c_void_p(self._attached))
         self._close.callback(libc.shmctl, self._segment, IPC_RMID, None)
-        self._system_v_queue = libc.msgget(self.told["key"], IPC_CREAT | 0o600)
+        self._system_v_queue = libc.msgget(key, IPC_CREAT | 0o600)
         self._close.callback(libc.msgctl, self._system_v_queue, IPC_RMID, None)
-        self._queue = libc.mq_open(f"/{name}".encode(), os.O_CREAT | os.O_RDWR | os.O_NONBLOCK, 0o600, None)
+        small = struct.pack("4l", 0, 2, 64, 0) + bytes(32)  # a user may have few bytes of these
+        self._queue = libc.mq_open(f"/{name}".encode(), os.O_CREAT | os.O_RDWR | os.O_NONBLOCK, 0o600, small)
         assert self._queue >= 0 and self._segment >= 0 and self._system_v_queue >= 0
         self._close.callback(libc.mq_close, self._queue)
         self._close.callback(libc.mq_unlink, f"/{name}".encode())

@@ -24,6 +24,7 @@ from tests.experiments.escapes.stage import Stage  # noqa: E402
 # Systems: what is left out of this one, as where a kernel is older or a container forbids it.
 SYSTEMS: dict[str, tuple[str, ...]] = {
     "whole": (),
+    "user-namespace": ("rights",),
     "no-namespaces": ("namespaces",),
     "first-landlock": ("namespaces", "landlock-1"),
     "no-supervisor": ("supervisor",),

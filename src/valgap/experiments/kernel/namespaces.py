@@ -48,7 +48,11 @@ def enter(folders: Sequence[str]) -> Namespaces:
     """
     if sys.platform != "linux" or (os.geteuid() == 0 and not capabilities.has(capabilities.SYS_ADMIN)):
         return NONE  # root of a container would lose the files of other users in a user namespace
-    user = os.geteuid() != 0
+    return entered(folders, os.geteuid() != 0)
+
+
+def entered(folders: Sequence[str], user: bool) -> Namespaces:
+    """The same, in a user namespace or not."""
     # A system may give a user namespace and no rights in it: out of that there is no way back. So a fork tries first.
     tried = os.fork()
     if tried == 0:
