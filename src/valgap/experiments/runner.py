@@ -264,16 +264,14 @@ class Runner:
         program = self._programs.get(self.place(waiting_spec(spec))) if self._warm and _forkable(spec) else None
         if program is not None and program.ready and not program.gone:
             _make(program.place(folder.name), spec)
-            # Below that of the program which waits: no other can be written to by what has entered its sandbox.
-            temporary = Path(tempfile.mkdtemp(dir=program.temporary))
+            temporary = Path(tempfile.mkdtemp(dir=program.temporary))  # its sandbox lets it write to no other folder
             forked = program.fork(folder.name, temporary, self.folder / FEATURES, self.threads, FORK_S)
             if isinstance(forked, Fork):
                 self._forked.add(folder)
                 self._temporary[folder] = temporary
                 self.forks += 1
                 return forked
-            for made in (program.place(folder.name), temporary):
-                shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(program.place(folder.name), ignore_errors=True)
             if forked not in self.cold:
                 self.cold.append(forked)
         self._temporary[folder] = Path(tempfile.mkdtemp(prefix="valgap-"))
@@ -301,9 +299,9 @@ class Runner:
         self._tidy(folder)
         if not (folder / "record" / RESULT_FILE).is_file():
             return failed(spec, f"its process ended with status {status}: {last_line(folder / 'output.txt')}")
-        result = read_arm(spec, folder, reused=False)
-        self.unguarded += [told for told in result.unguarded if told not in self.unguarded]
-        return result
+        found = read_arm(spec, folder, reused=False)
+        self.unguarded = list(dict.fromkeys((*self.unguarded, *found.unguarded)))
+        return found
 
     def _tidy(self, folder: Path) -> None:
         """Remove what an arm wrote in its world; its record stays."""

@@ -19,12 +19,13 @@ from typing import Any
 
 from tests.experiments.escapes.attempt import Attempt
 from tests.experiments.escapes.files import FILES
+from tests.experiments.escapes.native import NATIVE
 from tests.experiments.escapes.networks import NETWORKS
 from tests.experiments.escapes.processes import PROCESSES
 from valgap.experiments.kernel import filter, landlock, namespaces, supervisor
 from valgap.experiments.sandbox import Sandbox
 
-ATTEMPTS = (*FILES, *PROCESSES, *NETWORKS)
+ATTEMPTS = (*FILES, *NATIVE, *PROCESSES, *NETWORKS)
 LIMIT_S = 15
 LEFT_OUT: dict[str, Callable[[], None]] = {
     "namespaces": lambda: setattr(namespaces, "enter", lambda folders: namespaces.NONE),

@@ -85,11 +85,15 @@ class Stage:
             "database": str(self.folder / "outer" / "base.db"), "hdf": str(self.folder / "outer" / "data.h5"),
             "scratch": str(self.scratch), "outer": os.getpid(), "extension": extension(folder), "disk": disk(),
         }  # fmt: skip
-        self._victim()
-        self._servers()
-        self._terminal()
-        self._shared()
-        self._before = self.seen()
+        try:
+            self._victim()
+            self._servers()
+            self._terminal()
+            self._shared()
+            self._before = self.seen()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End and remove all of it."""

@@ -2,79 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytestmark = [pytest.mark.takes(25), pytest.mark.skipif(sys.platform != "linux", reason="the kernel's guards are Linux's")]
 h5py = pytest.importorskip("h5py")
 
+from tests.experiments.escapes.asked import SYSTEMS, Asked  # noqa: E402
 from tests.experiments.escapes.attempt import LED, Attempt  # noqa: E402
 from tests.experiments.escapes.program import ATTEMPTS  # noqa: E402
-from tests.experiments.escapes.stage import Stage  # noqa: E402
-
-# Systems: what is left out of this one, as where a kernel is older or a container forbids it.
-SYSTEMS: dict[str, tuple[str, ...]] = {
-    "whole": (),
-    "user-namespace": ("rights",),
-    "no-namespaces": ("namespaces",),
-    "first-landlock": ("namespaces", "landlock-1"),
-    "no-supervisor": ("supervisor",),
-    "no-landlock": ("landlock",),
-}
-
 
 # Where something is left out, only what the kernel must hold is tried: the overlay is the same.
 CASES = [(system, a) for system, without in SYSTEMS.items() for a in ATTEMPTS if a.guard or not without]
-
-
-class Asked:
-    """A sandboxed program that makes the attempts, and what has come of each."""
-
-    def __init__(self, folder: Path, without: tuple[str, ...]) -> None:
-        self.stage = Stage(folder)
-        self._temporary = tempfile.mkdtemp(prefix="v-")
-        file = folder / "stage.json"
-        file.write_text(json.dumps(self.stage.told))
-        command = [sys.executable, "-m", "tests.experiments.escapes.program", str(file), *without]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "TMPDIR": self._temporary},
-            start_new_session=True,
-        )
-        self.guards: dict[str, bool] = self._line()
-
-    def _line(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, f"the program has ended: {self._process.wait()}"
-        return json.loads(line)
-
-    def make(self, attempt: Attempt) -> tuple[dict[str, Any], list[str]]:
-        """What the program was told, and what changed outside."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{attempt.name}\n")
-        self._process.stdin.flush()
-        return self._line(), self.stage.changed()
-
-    def close(self) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-        self.stage.close()
-        shutil.rmtree(self._temporary)
 
 
 @pytest.fixture(scope="module")
