@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from valgap.experiments.forks import Fork, WaitingProgram, can_fork, waiting_spe
 from valgap.experiments.janitor import FOLDER, GROUP, Janitor
 from valgap.experiments.offline import environment
 from valgap.experiments.plan import recorded_terminal, recorded_threads
+from valgap.experiments.temporary import temporary_folder
 from valgap.experiments.terminal import StandardInput
 from valgap.types import RunRecord
 
@@ -220,7 +220,7 @@ class Runner:
                 and time.monotonic() < self.deadline
             ):
                 self._share()
-                folder, temporary = kind.with_name(f"warm-{kind.name}"), Path(tempfile.mkdtemp(prefix="valgap-"))
+                folder, temporary = kind.with_name(f"warm-{kind.name}"), temporary_folder(self._janitor)
                 variables = self._variables(folder, temporary, threads=1)
                 self._programs[kind] = WaitingProgram(
                     waiting_spec(spec), folder, variables, temporary, self._janitor, self._input.file
@@ -260,8 +260,7 @@ class Runner:
     def _start(self, spec: ArmSpec, slot: int) -> subprocess.Popen[bytes] | Fork:
         folder = self.place(spec)
         shutil.rmtree(folder, ignore_errors=True)  # an arm that was cut off
-        self._temporary[folder] = Path(tempfile.mkdtemp(prefix="valgap-"))
-        self._janitor.knows(FOLDER, self._temporary[folder])
+        self._temporary[folder] = temporary_folder(self._janitor)
         program = self._programs.get(self.place(waiting_spec(spec))) if self._warm and _forkable(spec) else None
         if program is not None and program.ready and not program.gone:
             _make(program.place(folder.name), spec)
