@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-check-size bench-neighbours bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-course bench-busy bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-reference-update bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review bench-trust fit-confidences
+.PHONY: install demo test check format bench docs site bench-check-cost bench-check-size bench-neighbours bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-course bench-busy bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-reference-update bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review bench-trust bench-sandbox fit-confidences
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -118,10 +118,15 @@ bench-live: install
 bench-agents: install
 	$(BIN)/python benchmarks/agents.py $(DATA) --minutes $(or $(MINUTES),9) $(ARGS)
 
-# A part of at most nine minutes; call it again until nothing is left. BEFORE=FOLDER: src of an older checkout, asked too.
+# PART=hostile, undisturbed or killed (these two need DATA; CASES=FOLDER: the public reports as well), of at most nine minutes; call it
+# again until nothing is left. BEFORE=FOLDER: src of an older checkout, asked for hostile inputs too.
 bench-trust: $(VENV)/.extras
 	$(if $(BEFORE),PYTHONPATH=$(BEFORE) OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trust.py $(PART) --before --most 200 --minutes $(or $(MINUTES),9) $(ARGS))
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trust.py $(PART) --minutes $(or $(MINUTES),9) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trust.py $(PART) $(if $(DATA),--data $(DATA)) $(if $(CASES),--cases $(CASES)) --minutes $(or $(MINUTES),9) $(ARGS)
+
+# Attempts to get out of the sandbox of re-runs.
+bench-sandbox: install
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sandbox.py
 
 # Needs Chromium and its driver; it makes its own images.
 bench-review: install

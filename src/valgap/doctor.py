@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -192,22 +194,16 @@ def _room(name: str, folder: Path) -> Fact:
 
 
 def sandbox() -> Fact:
-    """What keeps re-runs from touching files: the kernel, or Python's functions alone."""
-    version = landlock_version()
-    if version >= 1:
-        return Fact("sandbox", f"file system closed by the kernel (Landlock {version}), network refused by Python's sockets")
-    return Fact("sandbox", "no Landlock here: re-runs are kept from your files by Python's functions alone", "note")
+    """What re-runs are kept from by the kernel, and what by Python's functions alone; asked in a process of its own."""
+    from valgap.experiments.kernel.guards import NOTHING, Guards
 
-
-def landlock_version() -> int:
-    """The kernel's Landlock version, 0 where there is none; restricts nothing."""
-    if sys.platform != "linux":
-        return 0
-    import ctypes
-
-    from valgap.experiments.landlock import CREATE_RULESET, VERSION_FLAG
-
-    return max(0, int(ctypes.CDLL(None).syscall(CREATE_RULESET, None, ctypes.c_size_t(0), VERSION_FLAG)))
+    command = [sys.executable, "-m", "valgap.experiments.kernel"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    guards = Guards.from_json(json.loads(done.stdout)) if done.returncode == 0 else NOTHING
+    missing = guards.missing()
+    if not missing:
+        return Fact("sandbox", "files, network, processes and devices outside are closed to re-runs by the kernel")
+    return Fact("sandbox", f"not all is closed to re-runs by the kernel: {'; '.join(missing)}", "note")
 
 
 def extras() -> Iterator[Fact]:

@@ -80,6 +80,7 @@ def preflight(
         projection=projected(run) if run is not None and run.passes else None,
         places=_places(program, run, diagnosis),
         seconds=end.seconds + time.monotonic() - begun - (start if not math.isnan(start) else 0.0),
+        unguarded=end.guards.missing() if end.guards is not None else (),
     )
 
 

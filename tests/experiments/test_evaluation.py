@@ -12,14 +12,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from tests.checks.cases import healthy
 from tests.experiments.test_interventions import spec
 from tests.processes import ForkedPopen, forked
 from valgap.experiments.arm import ArmSpec
+from valgap.experiments.prove import _with_decided
 from valgap.experiments.runner import Limits, Runner
 from valgap.experiments.scoring import PLAIN, same_answers, scored_plainly
 from valgap.record.reader import read_record
 from valgap.seams.acting.loading import KeepLoaded, LoadWeights
-from valgap.types import Intervention
+from valgap.types import Check, Diagnosis, Effect, Experiments, Finding, Intervention, Judged, LedgerLine, Proposal
 
 SHIFT = {"phase": "validation", "scale": [-1.0], "shift": [0.5]}
 
@@ -169,3 +171,27 @@ def test_published_weights_on_this_machine_are_found(tmp_path: Path, monkeypatch
     act = LoadWeights()
     act.before_call(foreign)
     assert act.acted == 0
+
+
+def test_what_whole_arms_leave_open_the_recorded_weights_decide() -> None:
+    found = Finding("", 9.0, 0.9, (), "")
+    effect = Effect(9.0, 6.0, 12.0, 0.001, 3, 99)
+    checks = {n: Check(n, n.lower(), lambda case: found, "", stage=s) for n, s in (("A", "read_val"), ("B", "update"))}  # type: ignore[arg-type]
+    facts = Experiments(6, 0, 3, 4, 4, 1.0, "", True, 9.0)
+
+    def diagnosed(**verdicts: tuple[str, Effect | None]) -> Diagnosis:
+        judged = tuple(Judged(checks[n], found, v, e) for n, (v, e) in verdicts.items())  # type: ignore[arg-type]
+        lines = tuple(LedgerLine(n.lower(), 9.0, 6.0, 12.0, "") for n, (v, _) in verdicts.items() if v == "confirmed")
+        proposals = (Proposal("A", 60.0), Proposal("B", 90.0))
+        empty = Diagnosis(healthy().run, judged, None, None, None, ledger=lines, proposals=proposals)
+        return replace(empty, experiments=facts)
+
+    scored = diagnosed(A=("confirmed", effect), B=("untested", None))
+    both = _with_decided(diagnosed(A=("inconclusive", None), B=("confirmed", effect)), scored)
+    assert [(j.check.code, j.verdict) for j in both.judged] == [("A", "confirmed"), ("B", "confirmed")]
+    assert [line.name for line in both.ledger] == ["b"] and [p.code for p in both.proposals] == ["B"]
+    assert both.experiments is not None and "recorded weights" in both.experiments.notes[-1]
+    alone = _with_decided(diagnosed(A=("inconclusive", None), B=("inconclusive", None)), scored)
+    assert [line.name for line in alone.ledger] == ["a"]
+    arms = diagnosed(A=("refuted", effect), B=("confirmed", effect))
+    assert _with_decided(arms, scored) is arms

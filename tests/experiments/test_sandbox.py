@@ -21,7 +21,7 @@ import os, sys, tempfile
 from pathlib import Path
 from valgap.experiments.sandbox import Sandbox
 scratch = Path(sys.argv[1])
-guarded = Sandbox(scratch, (Path(tempfile.gettempdir()),)).enter()
+guarded = Sandbox(scratch, (Path(tempfile.gettempdir()),)).enter().files
 """
 
 
@@ -44,6 +44,7 @@ def world(tmp_path: Path) -> Path:
     (home / "best.txt").write_text("best")
     (home / "old" / "a.txt").write_text("a")
     (home / "old" / "deep" / "b.txt").write_text("b")
+    (home / "to_best").symlink_to("best.txt")
     return home
 
 
@@ -79,7 +80,7 @@ open('fresh.txt','x').close(); assert os.path.exists('fresh.txt')""",
 os.makedirs('runs/exp/1'); open('runs/exp/1/w.bin','wb').write(b'1')
 assert os.listdir('runs')==['exp'] and [str(p) for p in Path('runs').rglob('*.bin')]==['runs/exp/1/w.bin']
 os.makedirs('runs/exp/1', exist_ok=True)
-assert sorted(e.name for e in os.scandir('.'))==['best.txt','log.csv','old','runs']""",
+assert sorted(e.name for e in os.scandir('.'))==['best.txt','log.csv','old','runs','to_best']""",
     "remove_folder": """
 import shutil; shutil.rmtree('old'); assert not os.path.exists('old') and not Path('old/a.txt').exists()
 assert 'old' not in os.listdir('.'); os.makedirs('old'); assert os.listdir('old')==[] and not os.path.exists('old/a.txt')
@@ -120,6 +121,77 @@ pd.DataFrame({'a':[1]}).to_csv('log.csv',mode='a',header=False); assert 'epoch' 
 from safetensors.torch import save_file, load_file
 save_file({'w':torch.ones(2)},'s.safetensors'); assert load_file('s.safetensors')['w'].sum()==2
 from PIL import Image; Image.new('RGB',(4,4)).save('i.png'); assert Image.open('i.png').size==(4,4)""",
+    "links": """
+os.mkdir('runs'); open('runs/w.bin','w').write('1')
+os.symlink('runs','latest'); assert open('latest/w.bin').read()=='1' and os.path.isfile('latest/w.bin')
+os.symlink(os.path.abspath('best.txt'),'last'); open('last','w').write('new')
+assert open('best.txt').read()=='new' and os.path.islink('last') and os.readlink('last').endswith('best.txt')
+os.unlink('last'); assert open('best.txt').read()=='new' and not os.path.lexists('last')
+open('latest/v.bin','w').write('2'); assert sorted(os.listdir('latest'))==['v.bin','w.bin']==sorted(os.listdir('runs'))
+os.link('best.txt','again'); assert open('again').read()=='new'
+os.symlink('loop','loop')
+try: open('loop'); raise SystemExit('opened')
+except OSError: pass""",
+    "kept_links": """
+assert open('to_best').read()=='best'; open('best.txt','w').write('new'); assert open('to_best').read()=='new'
+open('to_best','a').write('er'); assert open('best.txt').read()=='newer' and os.path.islink('to_best')
+assert os.path.realpath('to_best')==os.path.abspath('best.txt')
+os.chmod('to_best',0o600); assert os.stat('best.txt').st_mode & 0o777 == 0o600""",
+    "folders_by_number": """
+f=os.open('old',os.O_RDONLY); h=os.open('a.txt',os.O_WRONLY|os.O_TRUNC,dir_fd=f); os.write(h,b'A'); os.close(h)
+assert open('old/a.txt').read()=='A' and os.stat('a.txt',dir_fd=f).st_size==1
+os.mkdir('made',dir_fd=f); os.rename('a.txt','made/b.txt',src_dir_fd=f,dst_dir_fd=f); os.unlink('made/b.txt',dir_fd=f)
+assert os.listdir('old/made')==[] and not os.path.exists('old/a.txt') and not os.path.exists('made')""",
+    "access": """
+for p in ('.','best.txt','old'): assert os.access(p,os.W_OK) and os.access(p,os.R_OK|os.W_OK)
+assert not os.access('none',os.F_OK); os.remove('best.txt'); assert not os.access('best.txt',os.W_OK)""",
+    "temporary_elsewhere": """
+import tempfile; h,n=tempfile.mkstemp(); os.write(h,b'x'); os.close(h); os.replace(n,'best.txt')
+assert open('best.txt').read()=='x'
+d=tempfile.mkdtemp(); open(d+'/y','w').write('y'); os.rename(d,'moved')
+assert open('moved/y').read()=='y' and not os.path.exists(d)""",
+    "standard_streams": """
+open('/dev/stderr','a').close(); open('/proc/self/fd/1','a').close(); open('/dev/null','w').write('x'); os.urandom(1)
+open('/dev/urandom','rb').read(1); m,s=os.openpty(); os.write(s,b'a'); assert os.read(m,1)==b'a' and os.ttyname(s)""",
+    "shared": """
+import torch, torch.multiprocessing as mp
+from multiprocessing.shared_memory import SharedMemory
+one=SharedMemory(create=True,size=8); one.buf[0]=3; two=SharedMemory(one.name); assert two.buf[0]==3; two.close()
+one.close(); one.unlink()
+for how in ('file_system','file_descriptor'):
+    mp.set_sharing_strategy(how); t=torch.zeros(2).share_memory_()
+    p=mp.get_context('fork').Process(target=t.add_,args=(1,)); p.start(); p.join(); assert t.sum()==2 and p.exitcode==0
+open('/dev/shm/cache-of-this','w').write('c'); assert open('/dev/shm/cache-of-this').read()=='c'
+os.remove('/dev/shm/cache-of-this')""",
+    "own_processes": """
+import subprocess, signal, multiprocessing as mp, time, psutil
+p=mp.get_context('fork').Process(target=time.sleep,args=(60,)); p.start(); p.terminate(); p.join(); assert p.exitcode==-15
+p=mp.get_context('fork').Process(target=time.sleep,args=(60,)); p.start(); os.kill(p.pid,0); os.kill(p.pid,9); p.join()
+c=subprocess.Popen(['sleep','60'],start_new_session=True); os.killpg(c.pid,15); assert c.wait()==-15
+c=subprocess.Popen(['sleep','60']); psutil.Process(c.pid).nice(19); psutil.Process().cpu_affinity([0])
+os.kill(c.pid,15); c.wait()
+assert subprocess.run('sleep 60 & kill $!',shell=True).returncode==0
+try: os.kill(2**22-1,0); raise SystemExit('there')
+except ProcessLookupError: pass
+import resource; resource.prlimit(os.getpid(),resource.RLIMIT_CORE,(0,0))
+resource.setrlimit(resource.RLIMIT_NOFILE,resource.getrlimit(resource.RLIMIT_NOFILE))""",
+    "own_sockets": """
+import socket, threading, tempfile
+from multiprocessing.managers import BaseManager
+s=socket.socket(); s.bind(('127.0.0.1',0)); s.listen(); c=socket.create_connection(s.getsockname()); s.accept()
+s=socket.socket(socket.AF_INET6); s.bind(('::1',0)); s.listen(); socket.create_connection(s.getsockname()[:2])
+u=socket.socket(socket.AF_UNIX); n=tempfile.mktemp(); u.bind(n); u.listen(); socket.socket(socket.AF_UNIX).connect(n)
+import torch, torch.distributed as dist
+dist.init_process_group('gloo',init_method='tcp://127.0.0.1:29511',rank=0,world_size=1); t=torch.ones(1)
+dist.all_reduce(t); dist.destroy_process_group()
+dist.init_process_group('gloo',init_method='file://'+os.path.abspath('rendezvous'),rank=0,world_size=1)
+dist.destroy_process_group()""",
+    "ranks": """
+import torch.multiprocessing as mp, torch, torch.distributed as dist
+def work(rank):
+    dist.init_process_group('gloo',init_method='tcp://localhost:29512',rank=rank,world_size=2)
+    t=torch.ones(1)*rank; dist.all_reduce(t); assert t==1; dist.barrier(); dist.destroy_process_group()
+mp.start_processes(work,nprocs=2,start_method='fork')""",
     "attributes": """
 os.mkdir('made'); open('made/x','w').write('x')
 if hasattr(os,'statvfs'): assert os.statvfs('made').f_namemax == os.statvfs('.').f_namemax
@@ -159,7 +231,7 @@ import subprocess
 try: done = subprocess.run('rm -rf old; echo harm >> best.txt', shell=True, capture_output=True)
 except PermissionError: assert not guarded
 try: kept_open('best.txt','w').write('harm'); print('wrote')
-except PermissionError: print('stopped')
+except OSError: print('stopped')
 print(guarded)
 """
     keep = "kept_open = open\n" + SETUP

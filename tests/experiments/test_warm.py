@@ -101,6 +101,30 @@ def shared():
 THREAD = "import threading, time\nthreading.Thread(target=time.sleep, args=(2,), daemon=True).start()"
 
 
+TEMPORARY = """
+import os, tempfile
+def own():
+    place = tempfile.mkdtemp()
+    assert os.path.dirname(place) == os.environ['TMPDIR'] and os.path.isdir(place)
+    import subprocess
+    assert subprocess.run(['touch', f'{place}/made'], check=False).returncode == 0
+    assert subprocess.run(['touch', 'made'], check=False, stderr=subprocess.DEVNULL).returncode != 0
+    # What workers hand over goes through sockets among the temporary files.
+    workers = torch.utils.data.DataLoader(torch.arange(4), 2, num_workers=2)
+    assert sum(int(b.sum()) for b in workers) == 6
+"""
+
+
+def test_forks_have_temporary_files_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.Popen", ForkedPopen)
+    base = program(tmp_path, TEMPORARY, "own()")
+    runner = Runner(tmp_path / "arms", 2, time.monotonic() + 300, warm=True)
+    arms = runner.run([base, replace(base, seed=1)])
+    runner.close()
+    assert [a.error for a in arms] == [None] * 2 and runner.forks == 2
+    assert not (tmp_path / "made").exists() and not runner.unguarded
+
+
 @pytest.mark.parametrize(
     ("before", "inside", "reason"),
     [(PRIVATE, "shared()", ""), (THREAD, "", "threads of its own"), ("log = open('log.csv', 'a')", "", "writes to a file")],

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tests.processes import forked, fresh
@@ -291,6 +292,21 @@ def test_a_full_disk_at_the_end_can_be_resumed(photos: Path, tmp_path: Path, mon
     result = train(None, tmp_path / "a", resume=True)
     assert len(result.epochs) == 2
     assert (tmp_path / "a" / "checkpoint.safetensors").exists()
+
+
+def test_a_disk_that_is_full_for_the_state_ends_keeping_and_not_training(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(tensors: Any, file: str) -> None:
+        Path(file).write_bytes(b"torn")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("valgap.training.saved.save_file", full)
+    result = train(photos, tmp_path / "a", recipe=Recipe.changed(QUICK, {"epochs": 1}), console=Console(), **SETTINGS)
+    assert len(result.epochs) == 2 and (tmp_path / "a" / "checkpoint.safetensors").exists()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "No space left on device" in said and "this run cannot be resumed" in said
+    assert not list((tmp_path / "a").rglob("epoch-*.safetensors"))
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:

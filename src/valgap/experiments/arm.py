@@ -85,7 +85,7 @@ def run_arm(spec: ArmSpec, folder: Path, nest: Nest | None = None) -> int:
     shared = (features,) if features.is_dir() else ()
     arms = (folder / "arms",) if nest is not None else ()
     sandbox = Sandbox(folder / "scratch", (record, Path(tempfile.gettempdir()), *arms, *shared))
-    guarded = sandbox.enter()
+    guards = sandbox.enter()
     if nest is not None:
         nest.session, nest.sandbox = session, sandbox
     ending = host.execute(target, session)
@@ -93,7 +93,7 @@ def run_arm(spec: ArmSpec, folder: Path, nest: Nest | None = None) -> int:
         if nest.arm is None:
             nest.unfit("it ended before it drew from a loader or called a model")
         assert nest.arm is not None
-        (spec, folder), guarded = nest.arm, nest.guarded
+        spec, folder = nest.arm
         record = folder / "record"
     if ending.elsewhere:
         ending.leave()
@@ -112,7 +112,7 @@ def run_arm(spec: ArmSpec, folder: Path, nest: Nest | None = None) -> int:
         "replayed": session.acting.replayed() if session.acting is not None else 0,
         "copied": session.acting.decoded.copied if session.acting is not None and session.acting.decoded is not None else 0,
         "batches": session.acting.batches.copied if session.acting is not None and session.acting.batches is not None else 0,
-        "guarded": guarded,
+        "guards": asdict(guards),
         "seconds": round(seconds, 3),
     }
     (record / RESULT_FILE).write_text(json.dumps(result))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from valgap.experiments.arm import RESULT_FILE, ArmSpec
+from valgap.experiments.kernel.guards import Guards
 from valgap.record.reader import read_record
 from valgap.types import Pass, RunRecord, SampleTable
 
@@ -32,6 +33,7 @@ class ArmResult:
     reused: bool = False
     replayed: int = 0  # model calls whose frozen part was read and not computed
     names: tuple[str, ...] | None = None  # of its samples by id as the recorded run calls them, where it has learnt other names
+    unguarded: tuple[str, ...] = ()  # what the kernel did not keep it from, in words
     loss_known: bool = True  # False where it is scored under labels whose loss no pass computed
 
     def placed(self) -> list[str]:
@@ -84,7 +86,17 @@ def read_arm(spec: ArmSpec, folder: Path, reused: bool) -> ArmResult:
     last = last_scored(record, spec.validation)
     if last is None:
         return failed(spec, "no validation pass with labels was seen", reused)
-    return ArmResult(spec, record, last.samples, tuple(told["acted"]), told["seconds"], None, reused, told.get("replayed", 0))
+    return ArmResult(
+        spec,
+        record,
+        last.samples,
+        tuple(told["acted"]),
+        told["seconds"],
+        None,
+        reused,
+        told.get("replayed", 0),
+        unguarded=Guards.from_json(told["guards"]).missing() if "guards" in told else (),
+    )
 
 
 def last_scored(record: RunRecord, validation: Collection[int], epochs: int = 0) -> Pass | None:

@@ -70,7 +70,7 @@ def run(spec: CutSpec, folder: Path) -> int:
     status_file = Status(folder / STATUS_FILE)
     session = Session(record, target.argv, name, spec.module, make_shortening=lambda: _shortening(spec, status_file))
     sandbox = Sandbox(scratch, (folder, record, Path(tempfile.gettempdir())))
-    guarded = sandbox.enter()
+    guards = sandbox.enter()
     ending = host.execute(target, session)
     if ending.elsewhere:
         ending.leave()
@@ -92,7 +92,7 @@ def run(spec: CutSpec, folder: Path) -> int:
         "place": list(ending.place) if ending.place is not None else None,
         "interrupted": ending.interrupted,
         "problem": session.problem,
-        "guarded": guarded,
+        "guards": asdict(guards),
     }
     (folder / RESULT_FILE).write_text(json.dumps(result))
     return ending.status

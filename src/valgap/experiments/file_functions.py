@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,9 +27,10 @@ def open_through(overlay: Overlay) -> Callable[..., Any]:
         if isinstance(file, int):
             return original(file, mode, *args, **kwargs)
         if not set(mode) & set("wax+"):
-            return original(overlay.read(file), mode, *args, **kwargs)
+            return original(overlay.read(overlay.followed(file)), mode, *args, **kwargs)
         if "x" in mode and overlay.exists(file):
             raise _already_there(file)
+        file = overlay.followed(file)
         if mode[0] == "r" and not overlay.exists(file):
             raise _not_there(file)
         return original(overlay.write(file, keep="w" not in mode and "x" not in mode), mode, *args, **kwargs)
@@ -47,9 +50,9 @@ class OsFunctions:
         return {
             "open": self._open,
             "stat": self._reading("stat"),
-            "lstat": self._reading("lstat"),
+            "lstat": self._reading("lstat", follow=False),
             "access": self._access,
-            "readlink": self._reading("readlink"),
+            "readlink": self._reading("readlink", follow=False),
             "listdir": self._listdir,
             "scandir": self._scandir,
             "mkdir": self._mkdir,
@@ -65,58 +68,91 @@ class OsFunctions:
             "utime": self._changing("utime"),
             "chdir": self._reading("chdir"),
             **{name: self._reading(name) for name in READING if hasattr(self._real, name)},
-            **{name: self._changing(name) for name in CHANGING if hasattr(self._real, name)},
+            **{name: self._changing(name, follow=name != "lchown") for name in CHANGING if hasattr(self._real, name)},
             **({"mkfifo": self._mkfifo} if hasattr(self._real, "mkfifo") else {}),
         }
 
-    def _reading(self, name: str) -> Callable[..., Any]:
+    def _reading(self, name: str, follow: bool = True) -> Callable[..., Any]:
         original = getattr(self._real, name)
 
-        def function(path: Any, *args: Any, **kwargs: Any) -> Any:
-            if kwargs.get("dir_fd") is not None:
-                return original(path, *args, **kwargs)
-            return original(self._overlay.read(path), *args, **kwargs)
+        def function(path: Any, *args: Any, dir_fd: int | None = None, follow_symlinks: bool = True, **kwargs: Any) -> Any:
+            if not follow_symlinks:
+                kwargs["follow_symlinks"] = False
+            return original(self._seen(path, dir_fd, follow and follow_symlinks), *args, **kwargs)
 
         return function
 
-    def _changing(self, name: str) -> Callable[..., Any]:
+    def _changing(self, name: str, follow: bool = True) -> Callable[..., Any]:
         original = getattr(self._real, name)
 
-        def function(path: Any, *args: Any, **kwargs: Any) -> Any:
+        def function(path: Any, *args: Any, dir_fd: int | None = None, follow_symlinks: bool = True, **kwargs: Any) -> Any:
+            path = self._at(path, dir_fd)
+            if not follow_symlinks:
+                kwargs["follow_symlinks"] = False
+            elif follow:
+                path = self._overlay.followed(path)
+            if not isinstance(path, int) and not self._overlay.exists(path):
+                raise _not_there(path)
             return original(self._overlay.write(path, keep=True), *args, **kwargs)
 
         return function
 
-    def _access(self, path: Any, mode: int, **kwargs: Any) -> bool:
-        return bool(self._real.access(self._overlay.read(path), mode, **kwargs))
+    def _at(self, path: Any, dir_fd: int | None) -> Any:
+        """The path from the working directory's or the root's side, where it was given from that of an open folder."""
+        if dir_fd is None or isinstance(path, int) or os.path.isabs(path):
+            return path
+        for place in (f"/proc/self/fd/{dir_fd}", f"/dev/fd/{dir_fd}"):
+            with contextlib.suppress(OSError):
+                return os.path.join(self._overlay.original(self._real.readlink(place)), os.fsdecode(path))
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), os.fsdecode(path))
+
+    def _seen(self, path: Any, dir_fd: int | None = None, follow: bool = True) -> Any:
+        path = self._at(path, dir_fd)
+        return self._overlay.read(self._overlay.followed(path) if follow else path)
+
+    def _access(self, path: Any, mode: int, *, dir_fd: int | None = None, **kwargs: Any) -> bool:
+        """As without a sandbox: what is read-only in it is written to through the overlay, where its owner and mode allow it."""
+        path = self._at(path, dir_fd)
+        seen = self._seen(path)
+        if not mode & os.W_OK or self._overlay.covered(path) is None:
+            return bool(self._real.access(seen, mode, **kwargs))
+        return bool(self._real.access(seen, mode & ~os.W_OK, **kwargs)) and _writable(self._real.stat(seen))
 
     def _open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
-        if dir_fd is not None or isinstance(path, int):
-            return int(self._real.open(path, flags, mode, dir_fd=dir_fd))
+        path = self._at(path, dir_fd)
+        if flags & getattr(os, "O_TMPFILE", 0) == getattr(os, "O_TMPFILE", -1):
+            path = self._overlay.folder(path)
+            return int(self._real.open(path, flags, mode))
+        follow = not flags & getattr(os, "O_NOFOLLOW", 0)
         if flags & WRITE_FLAGS:
-            return int(self._real.open(self._to_write(path, flags), flags, mode))
-        return int(self._real.open(self._overlay.read(path), flags, mode))
+            return int(self._real.open(self._to_write(path, flags, follow), flags, mode))
+        return int(self._real.open(self._seen(path, None, follow), flags, mode))
 
-    def _to_write(self, path: Any, flags: int) -> Any:
+    def _to_write(self, path: Any, flags: int, follow: bool) -> Any:
         if flags & os.O_EXCL and self._overlay.exists(path):
             raise _already_there(path)
+        path = self._overlay.followed(path) if follow else path
         if not flags & os.O_CREAT and not self._overlay.exists(path):
             raise _not_there(path)
-        return self._overlay.write(path, keep=not flags & os.O_TRUNC)
+        return self._overlay.write(path, keep=not (flags & os.O_TRUNC and flags & os.O_CREAT))
 
     def _listdir(self, path: Any = ".") -> list[Any]:
+        path = self._overlay.followed("." if path is None else path)
         names = self._overlay.names(path)
         if names is None:
             return list(self._real.listdir(self._overlay.read(path)))
         return [os.fsencode(n) for n in names] if isinstance(path, bytes) else names
 
     def _scandir(self, path: Any = ".") -> Any:
-        names = self._overlay.names(path)
+        path = "." if path is None else path
+        followed = self._overlay.followed(path)
+        names = self._overlay.names(followed)
         if names is None:
-            return self._real.scandir(self._overlay.read(path))
+            return self._real.scandir(self._overlay.read(followed))
         return _Entries([_Entry(os.path.join(os.fsdecode(path), n), n) for n in names])
 
     def _mkdir(self, path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        path = self._at(path, dir_fd)
         absolute = self._overlay.covered(path)
         if absolute is not None and self._overlay.visible(absolute):
             raise _already_there(path)
@@ -126,11 +162,13 @@ class OsFunctions:
             self._overlay.mark(absolute)  # a new folder in the place of a deleted one: what was in it stays hidden
 
     def _mkfifo(self, path: Any, mode: int = 0o666, *, dir_fd: int | None = None) -> None:
+        path = self._at(path, dir_fd)
         if self._overlay.exists(path):
             raise _already_there(path)
         self._real.mkfifo(self._overlay.write(path), mode)
 
     def _rmdir(self, path: Any, *, dir_fd: int | None = None) -> None:
+        path = self._at(path, dir_fd)
         absolute = self._overlay.covered(path)
         if absolute is None:
             self._real.rmdir(path)
@@ -140,6 +178,7 @@ class OsFunctions:
         self._overlay.forget(absolute)
 
     def _unlink(self, path: Any, *, dir_fd: int | None = None) -> None:
+        path = self._at(path, dir_fd)
         absolute = self._overlay.covered(path)
         if absolute is None:
             self._real.unlink(path)
@@ -148,25 +187,56 @@ class OsFunctions:
             raise _not_there(path)
         self._overlay.forget(absolute)
 
-    def _rename(self, source: Any, target: Any, **_: Any) -> None:
+    def _rename(self, source: Any, target: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
+        source, target = self._at(source, src_dir_fd), self._at(target, dst_dir_fd)
         absolute = self._overlay.absolute(source)
         if absolute is None or not (self._overlay.is_free(absolute) or self._overlay.visible(absolute)):
             raise _not_there(source)
-        moved = self._overlay.write(source, keep=True)
-        self._real.replace(moved, self._overlay.write(target))
+        moved, to = self._overlay.write(source, keep=True), self._overlay.write(target)
+        try:
+            self._real.replace(moved, to)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._over(moved, to)  # folders of the sandbox are disks of their own, and need not be outside
         if not self._overlay.is_free(absolute):
             self._overlay.forget(absolute)
 
-    def _symlink(self, source: Any, target: Any, target_is_directory: bool = False, **_: Any) -> None:
+    def _over(self, moved: str, to: str) -> None:
+        """Move to another disk."""
+        if stat.S_ISDIR(self._real.lstat(moved).st_mode):
+            shutil.copytree(moved, to, symlinks=True)
+            shutil.rmtree(moved)
+            return
+        shutil.copy2(moved, f"{to}.valgap", follow_symlinks=False)
+        self._real.replace(f"{to}.valgap", to)
+        self._real.unlink(moved)
+
+    def _symlink(self, source: Any, target: Any, target_is_directory: bool = False, *, dir_fd: int | None = None) -> None:
+        target = self._at(target, dir_fd)
         absolute = self._overlay.covered(target)
         if absolute is not None and self._overlay.visible(absolute):
             raise _already_there(target)
         self._real.symlink(source, self._overlay.write(target), target_is_directory)
+        self._overlay.has_link()
 
-    def _link(self, source: Any, target: Any, **_: Any) -> None:
-        found, made = self._overlay.read(source), self._overlay.write(target)
-        with self._overlay.open_real(found, "rb") as old, self._overlay.open_real(made, "xb") as new:
+    def _link(self, source: Any, target: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None, **_: Any) -> None:
+        found, target = self._seen(source, src_dir_fd), self._at(target, dst_dir_fd)
+        if self._overlay.exists(target):
+            raise _already_there(target)
+        with self._overlay.open_real(found, "rb") as old, self._overlay.open_real(self._overlay.write(target), "xb") as new:
             shutil.copyfileobj(old, new)
+
+
+def _writable(status: os.stat_result) -> bool:
+    """Whether this process's user may write to what has this owner and mode."""
+    if not hasattr(os, "geteuid") or os.geteuid() == 0:
+        return True
+    if status.st_uid == os.geteuid():
+        return bool(status.st_mode & stat.S_IWUSR)
+    if status.st_gid in (os.getegid(), *os.getgroups()):
+        return bool(status.st_mode & stat.S_IWGRP)
+    return bool(status.st_mode & stat.S_IWOTH)
 
 
 class _Entry:

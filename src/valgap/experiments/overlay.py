@@ -12,6 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 GONE = ".valgap-deleted."
+DESCRIPTORS = ("/proc/", "/dev/fd/")  # folders in which open files stand by their number
+STANDARD_STREAMS = (0, 1, 2)
+MOST_LINKS = 40  # on the way to a file, as in the kernel
 # What the overlay needs of os, and what file_functions.py replaces there.
 OS_FUNCTIONS = (
     "open",
@@ -50,13 +53,13 @@ OS_FUNCTIONS = (
 class Overlay:
     """Where paths lead: to the copy below ``world`` first, the mark of a deletion next, the original last.
 
-    Below the folders ``free`` every path leads to itself. ``real`` holds the functions of os, and ``open_real`` is open,
-    as they were when the overlay was made: they may be replaced by others that ask it.
+    Below the folders ``free`` every path leads to itself, but below those of ``kept`` in them. ``real`` holds the functions of
+    os, and ``open_real`` is open, as they were when the overlay was made: they may be replaced by others that ask it.
     """
 
-    def __init__(self, world: str, free: tuple[str, ...]) -> None:
+    def __init__(self, world: str, free: tuple[str, ...], kept: tuple[str, ...] = ()) -> None:
         self.world = world
-        self.free = free
+        self.free, self.kept = free, kept
         self.real: Any = SimpleNamespace(**{name: getattr(os, name) for name in OS_FUNCTIONS if hasattr(os, name)})
         self.open_real = io.open
         self._resolving = threading.local()
@@ -64,8 +67,9 @@ class Overlay:
     # -- what is there ------------------------------------------------------------------------
 
     def is_free(self, path: str) -> bool:
-        """Whether an absolute path leads to itself."""
-        return any(path == f or path.startswith(f + os.sep) for f in self.free)
+        """Whether an absolute path leads to itself: the deepest folder that holds it decides."""
+        free = max((len(f) for f in self.free if _below(path, f)), default=0)
+        return free > 0 and not any(len(k) > free and _below(path, k) for k in self.kept)
 
     def absolute(self, path: Any) -> str | None:
         """The path, its folder resolved; None for what is no path (a file descriptor)."""
@@ -74,10 +78,83 @@ class Overlay:
         folder, name = os.path.split(os.path.join(self.real.getcwd(), os.fsdecode(path)))
         self._resolving.on = True  # realpath asks os.lstat, which may ask us
         try:
-            folder = os.path.realpath(folder)
+            folder = self._through_links(folder) if self.links_known() else os.path.realpath(folder)
         finally:
             self._resolving.on = False
         return os.path.normpath(os.path.join(folder, name)) if name else folder
+
+    def followed(self, path: Any) -> Any:
+        """Where a path leads when the links at its end are followed as the program sees them; itself where it is none."""
+        seen = self._opened(path)
+        if self._untouched():
+            return seen
+        for _ in range(MOST_LINKS):
+            absolute = self.covered(seen)
+            target = self._link(absolute) if absolute is not None else None
+            if target is None or absolute is None:
+                return seen
+            seen = os.path.join(os.path.dirname(absolute), target)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
+
+    def _opened(self, path: Any) -> Any:
+        """The path of a file that is given by the number under which it is open; itself where it is given otherwise."""
+        given = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
+        folder, number = os.path.split(given)
+        if (
+            not given.startswith(DESCRIPTORS)
+            or not folder.endswith("/fd")
+            or not number.isdigit()
+            or int(number) in STANDARD_STREAMS
+        ):
+            return path
+        try:
+            found = str(self.real.readlink(f"/proc/self/fd/{number}" if given.startswith("/dev") else given))
+        except OSError:
+            return path
+        return found if found.startswith(os.sep) and self._there(found) else path
+
+    def original(self, path: str) -> str:
+        """The path as the program calls it: where it leads into the world, what it is a copy of."""
+        return path[len(self.world) :] or os.sep if _below(path, self.world) else path
+
+    def has_link(self) -> None:
+        """The world holds a link now: from here on the folders of every path are looked up in it too."""
+        self.open_real(self._linked, "wb").close()
+
+    def links_known(self) -> bool:
+        """Whether the world holds a link."""
+        return self._there(self._linked)
+
+    @property
+    def _linked(self) -> str:
+        return os.path.join(os.path.dirname(self.world), "linked")
+
+    def _link(self, absolute: str) -> str | None:
+        """What the link at an absolute path says; None where the program sees none there."""
+        copy = self._copy(absolute)
+        place = copy if self._there(copy) else absolute
+        try:
+            found = str(self.real.readlink(place))
+        except OSError:
+            return None
+        return None if place == absolute and self._gone(absolute) else found
+
+    def _through_links(self, folder: str) -> str:
+        """A folder whose links are followed as the program sees them, those that it made among them."""
+        done, rest, links = os.sep, [*reversed(folder.split(os.sep))], 0
+        while rest:
+            name = rest.pop()
+            if name in ("", os.curdir):
+                continue
+            here = os.path.dirname(done) if name == os.pardir else os.path.join(done, name)
+            target = None if name == os.pardir or links > MOST_LINKS else self._link(here)
+            if target is None:
+                done = here
+                continue
+            links += 1
+            done = os.sep if os.path.isabs(target) else done
+            rest += reversed(target.split(os.sep))
+        return done
 
     def covered(self, path: Any) -> str | None:
         """The absolute path where the overlay covers it; None for a free one, and for a file descriptor."""
@@ -182,6 +259,14 @@ class Overlay:
             self.real.unlink(self._mark(absolute))
         return copy
 
+    def folder(self, path: Any) -> Any:
+        """Where files without a name are made that are meant for a folder."""
+        absolute = self.covered(path)
+        if absolute is None:
+            return path
+        self._mkdirs(self._copy(absolute))
+        return self._copy(absolute)
+
     def _mkdirs(self, folder: str) -> None:
         if self._there(folder):
             return
@@ -196,14 +281,30 @@ class Overlay:
         mode = self.real.lstat(original).st_mode
         if stat.S_ISLNK(mode):
             self.real.symlink(self.real.readlink(original), copy)
+            self.has_link()
         elif stat.S_ISDIR(mode):
             self._mkdirs(copy)
             for name in self.real.listdir(original):
                 if not self._there(os.path.join(copy, name)) and not self._there(os.path.join(copy, GONE + name)):
                     self._bring(os.path.join(original, name), os.path.join(copy, name))
         else:
-            with self.open_real(original, "rb") as source, self.open_real(copy, "wb") as target:
-                shutil.copyfileobj(source, target)
+            self._bring_file(original, copy, stat.S_IMODE(mode))
+
+    def _bring_file(self, original: str, copy: str, mode: int) -> None:
+        """Copy a file; other processes of the program see it whole or not at all, and what they have begun stays."""
+        folder, name = os.path.split(copy)
+        part = os.path.join(folder, f"{GONE}{name}.{os.getpid()}.{threading.get_ident()}")
+        with self.open_real(original, "rb") as source, self.open_real(part, "wb") as target:
+            shutil.copyfileobj(source, target)
+        self.real.chmod(part, mode | stat.S_IRUSR | stat.S_IWUSR)
+        try:
+            self.real.link(part, copy)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            self.real.replace(part, copy)
+            return
+        self.real.unlink(part)
 
     # -- deleting -----------------------------------------------------------------------------
 
@@ -227,3 +328,7 @@ class Overlay:
             self.real.rmdir(copy)
         else:
             self.real.unlink(copy)
+
+
+def _below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + os.sep)

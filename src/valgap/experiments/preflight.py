@@ -17,6 +17,7 @@ from typing import Any
 
 from valgap.experiments.cut_arm import RESULT_FILE, SPEC_FILE, STATUS_FILE, CutSpec
 from valgap.experiments.janitor import FOLDER, GROUP, Janitor
+from valgap.experiments.kernel.guards import Guards
 from valgap.experiments.runner import arm_variables, last_line
 
 POLL_S = 0.1
@@ -38,7 +39,7 @@ class Rehearsal:
     place: tuple[str, int] | None  # file and line of its own where it failed
     problem: str | None  # why nothing can be said of it; None where something can
     interrupted: bool  # by Ctrl-C
-    guarded: bool  # whether the kernel kept it from writing elsewhere
+    guards: Guards | None  # what the kernel kept it from; None where its process did not tell
     tail: str  # the last lines that it printed
     seconds: float  # until its process ended
 
@@ -146,7 +147,7 @@ def _rehearsal(record: Path, folder: Path, code: int, why: str, seconds: float) 
         place=(str(place[0]), int(place[1])) if place else None,
         problem=told.get("problem"),
         interrupted=why == "interrupted" or (bool(told.get("interrupted")) and why != "time"),
-        guarded=bool(told.get("guarded", True)),
+        guards=Guards.from_json(told["guards"]) if "guards" in told else None,
         tail=_tail(folder / "output.txt"),
         seconds=seconds,
     )

@@ -50,6 +50,8 @@ GRACE = 0.05
 # removal gives 62 % from the recorded weights gives 68 to 77 % from those of five other seeds (benchmarks/ledger.py).
 EASY = 0.5
 
+DECIDED = ("confirmed", "refuted")
+
 Progress = Callable[[int, int, float], None]
 
 
@@ -116,14 +118,17 @@ def _tried(
             return replace(diagnosis, judged=merged(diagnosis, settled), ledger=account(diagnosis, _Nothing(), ()).lines)
     if length is not None:
         runner.plan(number_of_arms(chosen) if chosen else 2 * SEEDS, length.seconds)
-    quick = _without_training(diagnosis, base, runner, suspects, chosen, compare)
+    easy = trains_easily(run, chosen, budget_s, rest)
+    # Beside causes that need training, those that need none are decided first, unless all of it is cheap.
+    beside = any(not is_evaluation(s.treatment) for s in chosen)
+    quick = _without_training(diagnosis, base, runner, suspects, compare) if not (beside and easy) else None
     scored = None
     if quick is not None:
         told = {s.judged.check.code for s in quick.chosen}
-        quick.screens = length is None or not trains_easily(run, chosen, budget_s, rest)
+        quick.screens = length is None or not (easy or beside)
         quick.settled = [*settled, *(j for j in left_out if j.check.code not in told)]
         scored = quick.run(diagnosis, begun)
-    if length is None or (scored is not None and not trains_easily(run, chosen, budget_s, rest)):
+    if length is None or (scored is not None and not easy and not beside):
         judged = scored or replace(diagnosis, judged=merged(diagnosis, [*settled, *left_out]))
         return _with_left_out(judged, left_out, lambda late: least_budget(run, 2 * SEEDS, rest, late) - budget_s)
     length = like_before(runner.folder, base, length, recorded_epochs(run), any(s.late for s in chosen))
@@ -131,7 +136,9 @@ def _tried(
     lab = Lab(run, base, length, runner, rescores, compare, [s.treatment for s in chosen if s.early])
     trained = Trial(lab, chosen, [*settled, *left_out]).run(diagnosis, begun)
     # On a machine that is busier now than it was, arms may not end in time: then the recorded weights have the word.
-    judged = scored if scored is not None and _measured(scored) > _measured(trained) else trained
+    judged = trained
+    if scored is not None:
+        judged = _with_decided(trained, scored) if beside else max(trained, scored, key=_measured)
     one_more = SEEDS * length.seconds / runner.parallel
     whole = least_budget(run, 2 * SEEDS, rest, late=True) - budget_s
     return _with_left_out(judged, left_out, lambda late: max(one_more, whole) if late else one_more)
@@ -154,6 +161,25 @@ def trains_easily(run: RunRecord, chosen: Sequence[Suspect], budget_s: float, st
     return length is not None and length.whole()
 
 
+def _with_decided(trained: Diagnosis, scored: Diagnosis) -> Diagnosis:
+    """What whole arms say; of causes that they leave open, what the recorded weights say."""
+    known = {j.check.code: j for j in scored.judged if j.verdict in DECIDED}
+    taken = {j.check.code: known[j.check.code] for j in trained.judged if j.verdict not in DECIDED and j.check.code in known}
+    if not taken or trained.experiments is None:
+        return trained
+    names = ", ".join(j.check.name for j in taken.values())
+    notes = (*trained.experiments.notes, f"{names}: decided on the recorded weights, of the one recorded training")
+    only = not any(j.verdict == "confirmed" and j.effect is not None for j in trained.judged)
+    return replace(
+        trained,
+        judged=tuple(taken.get(j.check.code, j) for j in trained.judged),
+        ledger=scored.ledger if only else trained.ledger,
+        shares=scored.shares if only else trained.shares,
+        proposals=tuple(p for p in trained.proposals if p.code not in taken),
+        experiments=replace(trained.experiments, notes=notes),
+    )
+
+
 def _measured(diagnosis: Diagnosis) -> int:
     """How many causes have an effect."""
     return sum(j.effect is not None for j in diagnosis.judged)
@@ -164,16 +190,15 @@ def _without_training(
     base: ArmSpec,
     runner: Runner,
     suspects: Sequence[Suspect],
-    chosen: Sequence[Suspect],
     compare: Compare | None,
 ) -> Trial | None:
-    """The trial that scores the recorded weights again, which takes seconds.
+    """The trial that scores the recorded weights again, which takes seconds, of the causes that need no training.
 
-    None where a cause needs training, or the weights do not repeat the record.
+    None where there are none, or the weights do not repeat the record.
     """
     weights = Path(diagnosis.run.path).resolve() / WEIGHTS_FILE
     evaluated = [s for s in suspects if is_evaluation(s.treatment)]
-    if not evaluated or not weights.is_file() or any(not is_evaluation(s.treatment) for s in chosen):
+    if not evaluated or not weights.is_file():
         return None
     seconds = epoch_seconds(diagnosis.run)[0]
     # The first validation is that of the recorded weights already; where a program validates otherwise at first, its last one.

@@ -94,6 +94,7 @@ class Runner:
         self._forked: set[Path] = set()
         self.weight: Callable[[ArmSpec], float] = lambda spec: 1.0  # how long one takes, beside an arm of full length
         self.cold: list[str] = []  # why arms could not be forked
+        self.unguarded: list[str] = []  # what the kernel did not keep them from
         self.forks = 0
 
     def plan(self, arms: int, seconds: float) -> None:
@@ -260,19 +261,21 @@ class Runner:
     def _start(self, spec: ArmSpec, slot: int) -> subprocess.Popen[bytes] | Fork:
         folder = self.place(spec)
         shutil.rmtree(folder, ignore_errors=True)  # an arm that was cut off
-        self._temporary[folder] = Path(tempfile.mkdtemp(prefix="valgap-"))
-        self._janitor.knows(FOLDER, self._temporary[folder])
         program = self._programs.get(self.place(waiting_spec(spec))) if self._warm and _forkable(spec) else None
         if program is not None and program.ready and not program.gone:
             _make(program.place(folder.name), spec)
-            forked = program.fork(folder.name, self._temporary[folder], self.folder / FEATURES, self.threads, FORK_S)
+            temporary = Path(tempfile.mkdtemp(dir=program.temporary))  # its sandbox lets it write to no other folder
+            forked = program.fork(folder.name, temporary, self.folder / FEATURES, self.threads, FORK_S)
             if isinstance(forked, Fork):
                 self._forked.add(folder)
+                self._temporary[folder] = temporary
                 self.forks += 1
                 return forked
             shutil.rmtree(program.place(folder.name), ignore_errors=True)
             if forked not in self.cold:
                 self.cold.append(forked)
+        self._temporary[folder] = Path(tempfile.mkdtemp(prefix="valgap-"))
+        self._janitor.knows(FOLDER, self._temporary[folder])
         self._share()
         _make(folder, spec)
         self._janitor.knows(FOLDER, folder / "scratch")
@@ -296,7 +299,9 @@ class Runner:
         self._tidy(folder)
         if not (folder / "record" / RESULT_FILE).is_file():
             return failed(spec, f"its process ended with status {status}: {last_line(folder / 'output.txt')}")
-        return read_arm(spec, folder, reused=False)
+        found = read_arm(spec, folder, reused=False)
+        self.unguarded = list(dict.fromkeys((*self.unguarded, *found.unguarded)))
+        return found
 
     def _tidy(self, folder: Path) -> None:
         """Remove what an arm wrote in its world; its record stays."""

@@ -1,28 +1,31 @@
 """Keeps a re-run from changing the user's world: what it writes, renames or deletes happens in a scratch folder.
 
 Python's file functions are redirected: a write goes to a copy below ``scratch/world``, a deletion leaves a mark there,
-and reads see the copy first, the mark next, the original last. Where the kernel can (Landlock, Linux 5.13), it also
-forbids every write outside the scratch folder, for code that is not Python and for child programs too; what cannot be
-redirected then fails instead of doing harm. Elsewhere child programs are refused.
+and reads see the copy first, the mark next, the original last. Libraries that open files in C are redirected as well
+(libraries.py). The kernel forbids the rest where it can (kernel/): every write outside the scratch folder, the network,
+other processes; for code that is not Python and for child programs too. What cannot be redirected then fails instead of doing
+harm. Where nothing keeps child programs from writing, they are refused.
 """
 
 from __future__ import annotations
 
 import builtins
 import errno
-import functools
 import io
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from valgap.experiments.file_functions import OsFunctions, open_through
-from valgap.experiments.landlock import restrict_writes
-from valgap.experiments.offline import refuse_network
+from valgap.experiments.kernel.entering import enter, narrow
+from valgap.experiments.kernel.guards import Guards
+from valgap.experiments.kernel.mounts import SHARED
+from valgap.experiments.libraries import redirect_libraries
+from valgap.experiments.offline import keep_to_this_program
 from valgap.experiments.overlay import OS_FUNCTIONS, Overlay
+from valgap.experiments.processes import keep_to_own_processes
 
 PASS = ("/dev", "/proc", "/sys")
 
@@ -31,38 +34,51 @@ class Sandbox:
     """Redirects this process. ``enter`` once; there is no way out but the end of the process."""
 
     def __init__(self, scratch: Path, allowed: tuple[Path, ...] = ()) -> None:
-        own = os.path.realpath(scratch)
-        self.overlay = Overlay(os.path.join(own, "world"), (own, *(os.path.realpath(a) for a in allowed), *PASS))
+        self._own = _folders(scratch, allowed)
+        self.overlay = Overlay(os.path.join(self._own[0], "world"), (*self._own, *PASS), _in_shared_memory())
 
-    def enter(self) -> bool:
-        """Begin; returns whether the kernel guards as well."""
+    def enter(self) -> Guards:
+        """Begin; returns what the kernel guards as well. The process must have one thread."""
         os.makedirs(self.overlay.world, exist_ok=True)
+        guards = enter(self._own)
         _redirect_os(self.overlay)
         _redirect_open(self.overlay)
-        _redirect_libraries(self.overlay)
-        refuse_network()
-        guarded = self._restrict()
-        if not guarded:
+        redirect_libraries(self.overlay)
+        keep_to_this_program(self.overlay)
+        if not guards.signals:
+            keep_to_own_processes()
+        if not guards.files:
             sys.addaudithook(_refuse_children)
-        return guarded
+        return guards
 
-    def move(self, scratch: Path, allowed: tuple[Path, ...]) -> bool:
+    def move(self, scratch: Path, allowed: tuple[Path, ...]) -> None:
         """Go on in another scratch folder, as a fork of the process that entered: what was written so far is copied there.
 
         Nothing that was allowed before and is not now can be written any more: neither the other world nor its temporary files.
-        Returns whether the kernel guards as well.
+        The folders must lie in those that were allowed before.
         """
-        own = os.path.realpath(scratch)
-        world = os.path.join(own, "world")
-        if os.path.isdir(self.overlay.world):
-            shutil.copytree(self.overlay.world, world, symlinks=True, dirs_exist_ok=True)
+        self._own = _folders(scratch, allowed)
+        before, world = self.overlay.world, os.path.join(self._own[0], "world")
+        if os.path.isdir(before):
+            shutil.copytree(before, world, symlinks=True, dirs_exist_ok=True)
         os.makedirs(world, exist_ok=True)
-        free = (own, *(os.path.realpath(a) for a in allowed), *PASS)
-        self.overlay.world, self.overlay.free = world, free
-        return self._restrict()
+        linked = self.overlay.links_known()
+        self.overlay.world, self.overlay.free = world, (*self._own, *PASS)
+        if linked:
+            self.overlay.has_link()
+        narrow(self._own)
 
-    def _restrict(self) -> bool:
-        return restrict_writes([p for p in self.overlay.free if p not in ("/proc", "/sys")])
+
+def _folders(scratch: Path, allowed: tuple[Path, ...]) -> tuple[str, ...]:
+    return tuple(os.path.realpath(f) for f in (scratch, *allowed))
+
+
+def _in_shared_memory() -> tuple[str, ...]:
+    """What others have there: it is as much theirs as any file. What a program makes there is the program's."""
+    try:
+        return tuple(os.path.join(SHARED, name) for name in os.listdir(SHARED))
+    except OSError:
+        return ()
 
 
 def _redirect_os(overlay: Overlay) -> None:
@@ -80,6 +96,10 @@ def _redirect_open(overlay: Overlay) -> None:
     builtins.open = opened
     io.open = opened
     _redirect_pathlib(opened)
+    for module, name in (("tarfile", "bltn_open"), ("bz2", "_builtin_open"), ("lzma", "_builtin_open")):
+        loaded = sys.modules.get(module)
+        if loaded is not None and hasattr(loaded, name):
+            setattr(loaded, name, opened)
 
 
 def _redirect_pathlib(opened: Any) -> None:
@@ -93,51 +113,6 @@ def _redirect_pathlib(opened: Any) -> None:
         if hasattr(accessor, name):
             setattr(type(accessor), name, staticmethod(getattr(os, name)))
     type(accessor).open = staticmethod(opened)
-
-
-def _redirect_libraries(overlay: Overlay) -> None:
-    """Libraries that open a path in C++ or Rust get one that leads into the world."""
-    for module, names in (
-        ("torch.serialization", ("save", "load")),
-        ("safetensors.torch", ("save_file", "load_file")),
-        ("pyarrow", ("memory_map",)),
-    ):
-        _after_import(module, functools.partial(_wrap_paths, overlay, names))
-    for module, name in (("tarfile", "bltn_open"), ("bz2", "_builtin_open"), ("lzma", "_builtin_open")):
-        loaded = sys.modules.get(module)
-        if loaded is not None and hasattr(loaded, name):
-            setattr(loaded, name, builtins.open)
-
-
-def _wrap_paths(overlay: Overlay, names: tuple[str, ...], module: Any) -> None:
-    for name in names:
-        original = getattr(module, name)
-        place = 1 if name in ("save", "save_file") else 0
-
-        def wrapped(*args: Any, _original: Any = original, _place: int = place, **kwargs: Any) -> Any:
-            lead = overlay.write if _place else overlay.read
-            given = list(args)
-            if len(given) > _place and isinstance(given[_place], (str, os.PathLike)):
-                given[_place] = lead(given[_place])
-            for key in ("f", "filename", "path"):
-                if isinstance(kwargs.get(key), (str, os.PathLike)):
-                    kwargs[key] = lead(kwargs[key])
-            return _original(*given, **kwargs)
-
-        setattr(module, name, wrapped)
-        parent = sys.modules.get(module.__name__.rpartition(".")[0])
-        if parent is not None and getattr(parent, name, None) is original:
-            setattr(parent, name, wrapped)
-
-
-def _after_import(name: str, call: Callable[[Any], None]) -> None:
-    """Call with the module now, or once it has been imported."""
-    if name in sys.modules:
-        call(sys.modules[name])
-        return
-    from valgap.seams.hosting.after_import import AfterImport
-
-    sys.meta_path.insert(0, AfterImport({name: lambda: call(sys.modules[name])}))
 
 
 def _refuse_children(event: str, _: Any) -> None:

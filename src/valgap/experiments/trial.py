@@ -283,7 +283,13 @@ class Trial:
             seconds=round(time.monotonic() - begun, 1),
             replayed=lab.replayed,
             notes=tuple(
-                dict.fromkeys([*lab.notes, *(f"re-runs began anew, each with its imports: {r}" for r in lab.runner.cold)])
+                dict.fromkeys(
+                    [
+                        *lab.notes,
+                        *(f"re-runs began anew, each with its imports: {r}" for r in lab.runner.cold),
+                        *(f"not guarded by the kernel here: {w}" for w in lab.runner.unguarded),
+                    ]
+                )
             ),
             forked=lab.runner.forks,
         )

@@ -59,7 +59,6 @@ class Nest:
     def __init__(self, spec: ArmSpec, folder: Path, connection: socket.socket) -> None:
         self.spec, self.folder, self.connection = spec, folder, connection
         self.arm: tuple[ArmSpec, Path] | None = None  # in a fork: what it is
-        self.guarded = False
         self.session: Session
         self.sandbox: Sandbox
         self._children: dict[int, str] = {}
@@ -144,7 +143,7 @@ class Nest:
         self.session.move(folder / "record", waited)
         features = Path(request["features"])
         shared = (features,) if features.is_dir() else ()
-        self.guarded = self.sandbox.move(folder / "scratch", (folder / "record", temporary, *shared))
+        self.sandbox.move(folder / "scratch", (folder / "record", temporary, *shared))
         before = os.environ.get("TMPDIR")
         os.environ.update(environment((folder / "scratch").resolve(), temporary))
         if tempfile.tempdir == before:

@@ -32,6 +32,8 @@ def show_preflight(found: Preflight, console: Console, details: bool = False) ->
     if found.projection is not None:
         for line in projection_lines(found.projection):
             console.print(line, highlight=False)
+    for told in found.unguarded:
+        console.print(f"[dim]not guarded by the kernel here: {told}[/]", highlight=False)
     console.print(
         f"[dim]{found.seconds:.0f} s beyond the script's own start; recorded in {safe(found.record)}[/]", highlight=False
     )
@@ -51,6 +53,7 @@ def preflight_to_json(found: Preflight, exit_status: int) -> dict[str, Any]:
             "script": asdict(found.end),
             "unjudged": found.unjudged or None,
             "seconds": round(found.seconds, 1),
+            "unguarded": list(found.unguarded),
             "start_seconds": shortened.start_s if shortened is not None else None,
             "untold": [{"code": j.check.code, "name": j.check.name, "needs": j.check.needs_whole_run} for j in untold],
             "source": [asdict(p) for p in found.places],

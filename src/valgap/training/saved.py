@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +36,9 @@ class FitStore:
             tensors |= {f"best/{number}/{k}": v for k, v in state.items()}
             tensors[f"logits/{number}"] = torch.from_numpy(logits)
         tensors |= _optimizer_tensors(fit.optimizer)
+        file = self.folder / f"epoch-{epoch}.safetensors"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = self.folder / f"epoch-{epoch}.safetensors"
             save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, str(file))
             place = {"file": file.name, "best": [b[0] for b in fit.best], **fit.facts()}
             (self.folder / f"{PLACE}.part").write_text(json.dumps(place), encoding="utf-8")
@@ -46,8 +46,11 @@ class FitStore:
             for old in self.folder.glob("epoch-*.safetensors"):
                 if old.name != file.name:
                     old.unlink()
-        except OSError as error:
-            fit.watch.say(f"{self.folder} cannot be written ({error.strerror}): this run cannot be resumed")
+        except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)  # its room is the checkpoint's
+            why = error.strerror if isinstance(error, OSError) else error
+            fit.watch.say(f"{self.folder} cannot be written ({why}): this run cannot be resumed")
             fit.store = None
 
     def read(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:

@@ -64,3 +64,4 @@ class Preflight:
     projection: Projection | None
     places: tuple[SourcePlace, ...]
     seconds: float  # beyond the program's own start
+    unguarded: tuple[str, ...] = ()  # what the kernel did not keep it from, in words

@@ -91,7 +91,8 @@ def by_index(small: Values, k: int, progress: Progress) -> IntArray:
     )  # fmt: skip
     for start in range(0, n, BLOCK):
         keys = np.arange(start, min(n, start + BLOCK))
-        index.add(keys, small[keys])
+        # Threads that begin an index side by side may leave rows of it unconnected.
+        index.add(keys, small[keys], threads=0 if start else 1)
         progress(start + len(keys), 2 * n)
     near = np.full((n, k), -1, np.int32)
     for start in range(0, n, BLOCK):

@@ -259,6 +259,7 @@ class FeatureReplay:
         return _digest(known[1], parts.moving)
 
     def _store(self, file: Path, found: _Stored) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         tensors = {"feature": found.feature.contiguous(), **{f"{MOVED}{i}": t for i, t in found.moved.items()}}
@@ -276,7 +277,7 @@ class FeatureReplay:
         try:
             save_file(tensors, str(half), {k: json.dumps(v) for k, v in facts.items()})
             half.replace(file)
-        except OSError:
+        except (OSError, SafetensorError):
             self._room.closed = True  # no space: the arm goes on without
 
 

@@ -97,6 +97,7 @@ class SharedBatches:
         return batch
 
     def _store(self, file: Path, made: dict[str, torch.Tensor], drawn: bool) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         size = sum(t.numel() * t.element_size() for t in made.values())
@@ -106,7 +107,7 @@ class SharedBatches:
         try:
             save_file(made, str(half))
             half.replace(file)
-        except OSError:
+        except (OSError, SafetensorError):
             self._room.closed = True  # no space: the arm goes on without
 
     def _key(self, fetcher: Any, index: Any) -> tuple[str, bytes] | None:
