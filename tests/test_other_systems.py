@@ -35,8 +35,8 @@ for name in ("sched_getaffinity", "pidfd_open", "posix_fadvise"):
 if system == "win32":
     for name in ("fcntl", "resource", "pty", "termios", "tty", "pwd", "grp"):
         sys.modules[name] = None
-    for name in ("fork", "posix_spawn", "killpg", "getpgid", "setsid", "getsid", "geteuid", "getuid", "mkfifo", "pread", "nice",
-                 "register_at_fork", "statvfs", "chown", "lchown", "setxattr", "WNOHANG", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"):
+    for name in ("fork", "posix_spawn", "killpg", "getpgid", "setsid", "getsid", "geteuid", "getuid", "mkfifo", "pread",
+                 "nice", "register_at_fork", "statvfs", "chown", "lchown", "setxattr", "WNOHANG", "O_CLOEXEC", "O_NOFOLLOW"):
         vars(os).pop(name, None)
     for name in ("SIGKILL", "SIGHUP", "SIGSTOP", "pthread_sigmask"):
         vars(signal).pop(name, None)
