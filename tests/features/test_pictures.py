@@ -12,7 +12,7 @@ from tests.checks.cases import healthy
 from valgap.diagnosis import images_of_path
 from valgap.features.draws import by_pictures
 from valgap.features.measurements import Measurements
-from valgap.features.pairs import drawn_pairs, pictures_of
+from valgap.features.pairs import classes_differ, full_of_copies, pictures_of
 from valgap.features.probes import folds_of, together
 from valgap.types import Closing, ImagePair
 
@@ -80,9 +80,12 @@ def test_pictures_are_joined_along_chains() -> None:
     assert numbers[0] == numbers[3] == numbers[4] and len(set(numbers.tolist())) == 4
 
 
-def test_random_pairs_are_of_different_classes_where_these_are_known() -> None:
-    labels = np.repeat([0, 1, 2], 40)
-    first, second = drawn_pairs(np.arange(120), labels)
-    assert len(first) >= 200 and (labels[first] != labels[second]).all()
-    first, second = drawn_pairs(np.arange(120), np.full(120, -1))
-    assert len(first) > 390 and (first != second).all()
+def test_a_class_whose_images_are_alike_by_nature_is_none_of_copies(copied: Measurements) -> None:
+    thumbs, labels = copied._seen[2], copied.rows.labels
+    every = np.arange(len(labels))
+    pairs = [p for p in copied.pairs or () if p.kind == "near"]
+    assert classes_differ(thumbs, labels, every) and full_of_copies(pairs, labels, every)
+    one_place = [ImagePair(i, i + 1, "near", 0.95) for i in range(len(labels) // 2 - 1)]  # all of a class hang together
+    assert not full_of_copies(one_place, labels, every)
+    assert not full_of_copies(pairs[:5], labels, every)  # a few alike pairs are no set of copies
+    assert not classes_differ(thumbs, np.full(len(labels), -1), every)  # nothing says what is different

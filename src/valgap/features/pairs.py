@@ -33,21 +33,37 @@ PICTURE, DETAIL = 0.9, 0.55
 TOGETHER, SURE_DETAIL, SURE_FEATURE = 1.45, 0.8, 0.85
 SOME_FEATURE = 0.4
 # Images of one thing in one pose (solar cells, hands on a table) share fine detail without being copies. The null is the data
-# set itself: where one in a hundred random pairs is this much alike, only exact copies can be told. Of different classes, where
-# these are known: a set of few photographs in many copies has one in a hundred of a class. Measured: .12 hymenoptera_256, .27
-# clothing_mini, .50 sign_digits_mini; of all pairs .90 solar cells (elpv-dataset).
+# set itself: where one in a hundred random pairs is this much alike, only exact copies can be told. Measured: .13
+# hymenoptera_256, .26 clothing_mini, .64 sign_digits_mini, .90 solar cells (elpv-dataset).
 ALIKE_DETAIL, ALIKE_QUANTILE, ALIKE_PAIRS = 0.45, 0.99, 400
-LEAST_APART = 100
+# A set of few photographs in many copies has so many alike pairs as well. It is told from one whose images are alike by nature by
+# three things: pairs of different classes are not alike; most images have a copy; and no photograph's copies are much of a class.
+LEAST_APART, MOST_HAVE, OF_A_CLASS = 100, 0.5, 0.2
 ALIKE = "images at random already look like near copies of each other here: only exact copies are told"
 
 
-def drawn_pairs(among: IntArray, labels: IntArray) -> tuple[IntArray, IntArray]:
-    """Pairs of different places, drawn at random and always the same: of different labels (N,), where enough of them are."""
+def drawn_pairs(among: IntArray) -> tuple[IntArray, IntArray]:
+    """Pairs of different places, drawn at random and always the same."""
     draw = np.random.default_rng(0)
     first, second = (draw.choice(among, ALIKE_PAIRS) for _ in range(2))
+    other = first != second
+    return first[other], second[other]
+
+
+def classes_differ(thumbs: npt.NDArray[np.uint8], labels: IntArray, among: IntArray) -> bool:
+    """Whether pairs of different classes, drawn at random, do not look alike; so many are needed."""
+    first, second = drawn_pairs(among)
     apart = (labels[first] != labels[second]) & (labels[first] >= 0) & (labels[second] >= 0)
-    taken = apart if apart.sum() >= LEAST_APART else first != second
-    return first[taken], second[taken]
+    return bool(apart.sum() >= LEAST_APART) and not all_alike(thumbs, first[apart], second[apart])
+
+
+def full_of_copies(near: Sequence[ImagePair], labels: IntArray, among: IntArray) -> bool:
+    """Whether these pairs of one class, of which random ones look alike, are copies of few photographs all the same."""
+    picture = pictures_of(near, len(labels))[among]
+    copies = np.bincount(picture)[picture]
+    known = labels[among] - labels[among].min()  # -1: of no class
+    of_class = np.bincount(known)[known]
+    return bool((copies > 1).mean() >= MOST_HAVE and (copies <= np.maximum(2, OF_A_CLASS * of_class)).all())
 
 
 def pictures_of(pairs: Iterable[ImagePair], n: int) -> IntArray:
@@ -83,10 +99,14 @@ def same_pictures(
     # Of equal images only the first is compared with others; the copies would only repeat its pairs.
     copies = {p.second for p in exact if rows.is_val[p.first] == rows.is_val[p.second]}
     alone = np.array([i for i in np.flatnonzero(np.isfinite(embeddings[:, 0])) if i not in copies], np.int64)
-    if len(alone) >= 3 and all_alike(thumbs, *drawn_pairs(alone, rows.labels)):
+    alike = len(alone) >= 3 and all_alike(thumbs, *drawn_pairs(alone))
+    near: list[ImagePair] | None = None
+    if not alike or classes_differ(thumbs, rows.labels, alone):
+        near = near_pairs(thumbs, embeddings, alone)
+    if near is None or (alike and not full_of_copies(near, rows.labels, alone)):
         tell(ALIKE)
         return tuple(exact)
-    return (*exact, *(p for p in near_pairs(thumbs, embeddings, alone) if (p.first, p.second) not in known))
+    return (*exact, *(p for p in near if (p.first, p.second) not in known))
 
 
 def near_pairs(thumbs: npt.NDArray[np.uint8], embeddings: FloatArray, among: IntArray) -> list[ImagePair]:

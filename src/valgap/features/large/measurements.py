@@ -244,7 +244,7 @@ class LargeMeasurements:
         return exact + [p for p in same if (p.first, p.second) not in known]
 
     def _alike(self, alone: IntArray) -> bool:
-        first, second = drawn_pairs(alone, self.rows.labels)
+        first, second = drawn_pairs(alone)
         places, back = np.unique(np.concatenate([first, second]), return_inverse=True)
         thumbs = np.asarray(self._table.take("thumb", places), np.uint8)
         found = all_alike(thumbs, *np.split(back, 2))
