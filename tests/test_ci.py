@@ -14,6 +14,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import valgap
 import valgap.cli
 from tests.features.pictures import photo_folder
 
@@ -25,6 +26,7 @@ else:
 pytestmark = pytest.mark.takes(20)
 ROOT = Path(__file__).parents[1]
 (HOOK,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
 BLOCKS = re.findall(r"```yaml\n# (\S+)\n(.*?)```", (ROOT / "docs" / "ci.md").read_text(), re.S)
 
 
@@ -63,7 +65,12 @@ def test_the_hook_passes_sound_images_and_fails_on_damage(project: Path, tmp_pat
 
 
 def valgap_lines(value: Any) -> list[str]:
-    """Every command line of valgap in a parsed workflow."""
+    """Every command line of valgap in a parsed workflow, uses of action.yml among them."""
+    if isinstance(value, dict) and str(value.get("uses", "")).startswith("OWNER/valgap@"):
+        given = value["with"]
+        assert set(given) <= set(ACTION["inputs"]) and value["uses"].endswith(f"@v{valgap.__version__}")
+        options = " ".join(f"--{name} {given[name]}" for name in ("fail-on", "junit", "sarif") if name in given)
+        return [f"valgap {given['command']} {given['path']} {given.get('args', '')} {options}"]
     if isinstance(value, dict):
         return [line for key, part in value.items() if key != "name" for line in valgap_lines(part)]
     if isinstance(value, list):
@@ -81,10 +88,14 @@ def test_the_workflows_commands_run(name: str, text: str, project: Path, monkeyp
         assert hook["id"] == HOOK["id"], "the only block without a command uses the hook"
         lines = [shlex.join([*shlex.split(HOOK["entry"]), *hook["args"]])]
     for line in lines:
+        if line.startswith("valgap preflight "):  # tests/test_action.py runs one
+            continue
         assert run(shlex.split(line)) == 0, line
     for file in re.findall(r"--junit (\S+)", text):
         assert ElementTree.parse(project / file).getroot().tag == "testsuites"
         assert len(re.findall(re.escape(file), text)) >= (2 if "gitlab" in name else 1), "written, but not shown"
+    for file in re.findall(r"junit: (\S+)", text) if "github" in name else []:
+        assert ElementTree.parse(project / file).getroot().tag == "testsuites"
 
 
 def test_every_system_is_there() -> None:
@@ -92,5 +103,6 @@ def test_every_system_is_there() -> None:
         ".pre-commit-config.yaml",
         ".pre-commit-config.yaml",
         ".github/workflows/data.yml",
+        ".github/workflows/train.yml",
         ".gitlab-ci.yml",
     ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.report.pages import CHROMEDRIVER, CHROMIUM, HOSTILE, browser, diagnosis, finding, record
+from tests.report.pages import HOSTILE, browser, diagnosis, finding, needs_browser, record
 from valgap import notebook
 from valgap.notebook import register
 from valgap.record.reader import read_record
@@ -194,7 +194,7 @@ def test_a_fault_of_the_view_ends_no_training(
     assert read_record("run").exit_status == 0
 
 
-@pytest.mark.skipif(CHROMIUM is None or CHROMEDRIVER is None, reason="no Chromium with its driver is installed")
+@needs_browser
 def test_the_frame_is_drawn_and_reaches_nothing_outside(shell: Any, tmp_path: Path) -> None:
     hostile = "<!--<script>\"'&amp;<img src=x onerror=alert(1)>"
     shell.user_ns.update(FAILS=False, CELL=CELL, HOSTILE=hostile)

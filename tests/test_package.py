@@ -28,7 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         pytest.skip("the package build is not installed")
     copy = tmp_path_factory.mktemp("package") / "valgap"
     copy.mkdir()
-    for name in (*PARTS, "mkdocs.yml", ".pre-commit-hooks.yaml"):
+    for name in (*PARTS, "mkdocs.yml", ".pre-commit-hooks.yaml", "action.yml", "Dockerfile", ".dockerignore", "packaging"):
         source = ROOT / name
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
         _ = shutil.copytree(source, copy / name, ignore=ignored) if source.is_dir() else shutil.copy(source, copy / name)

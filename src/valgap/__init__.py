@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from valgap.seams.hosting.watch import watch
     from valgap.training import load, train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["__version__", "diagnose", "load", "read_record", "train", "watch"]
 
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import valgap
 from tests.processes import forked
-from tests.report.pages import CHROMEDRIVER, CHROMIUM, HOSTILE, browser
+from tests.report.pages import HOSTILE, browser, needs_browser
 from valgap.live.server import ViewServer
 from valgap.live.view import Watched
 from valgap.record.told import append, tell, told
@@ -151,7 +151,7 @@ def test_a_run_that_is_gone_is_told(server: ViewServer, tmp_path: Path) -> None:
     assert status == 410 and "no run directory" in text
 
 
-@pytest.mark.skipif(CHROMIUM is None or CHROMEDRIVER is None, reason="no Chromium with its driver is installed")
+@needs_browser
 def test_the_page_updates_itself_while_the_run_goes_on(server: ViewServer, recorded: list[bytes], tmp_path: Path) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 

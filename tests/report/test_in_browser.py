@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.pages import CHROMEDRIVER, CHROMIUM, HOSTILE, browser, diagnosis, finding, record, suspects
+from tests.report.pages import HOSTILE, browser, diagnosis, finding, needs_browser, record, suspects
 from valgap.edits import SNIPPETS
 from valgap.exhibits import gather
 from valgap.report.as_html import diagnosis_to_html
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None or CHROMEDRIVER is None, reason="no Chromium with its driver is installed")
+pytestmark = needs_browser
 
 BOXES = """
 const wide = [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.report.pages import CHROMEDRIVER, CHROMIUM, HOSTILE, browser, diagnosis, finding, record, suspects
+from tests.report.pages import HOSTILE, browser, diagnosis, finding, needs_browser, record, suspects
 from valgap.review import Decisions, ReviewServer, Suspect, suspects_of
 from valgap.review.suspects import labels_of
 from valgap.types import Clear, Ranked
@@ -200,7 +200,7 @@ def test_without_a_finding_about_labels_the_least_certain_are_shown(tmp_path: Pa
     assert [s.path for s in suspects_of(diagnosis(run, ("DAT104", likely)))] == [names[0], names[1]]
 
 
-@pytest.mark.skipif(CHROMIUM is None or CHROMEDRIVER is None, reason="no Chromium with its driver is installed")
+@needs_browser
 def test_twenty_suspects_by_keyboard(server: ReviewServer) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
@@ -230,7 +230,7 @@ def test_twenty_suspects_by_keyboard(server: ReviewServer) -> None:
     assert f"{HOSTILE}19" not in kept
 
 
-@pytest.mark.skipif(CHROMIUM is None or CHROMEDRIVER is None, reason="no Chromium with its driver is installed")
+@needs_browser
 def test_thousands_in_a_grid_by_keyboard_and_mouse(server: ReviewServer) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from valgap.errors import ValgapError
 from valgap.experiments.file_functions import OsFunctions, open_through
 from valgap.experiments.kernel.entering import enter, narrow
 from valgap.experiments.kernel.guards import Guards
@@ -34,6 +35,8 @@ class Sandbox:
     """Redirects this process. ``enter`` once; there is no way out but the end of the process."""
 
     def __init__(self, scratch: Path, allowed: tuple[Path, ...] = ()) -> None:
+        if sys.platform == "win32":  # the scratch world has no places for paths with drives
+            raise ValgapError("re-runs and preflight need Linux or macOS: on Windows, use WSL")
         self._own = _folders(scratch, allowed)
         self.overlay = Overlay(os.path.join(self._own[0], "world"), (*self._own, *PASS), _in_shared_memory())
 

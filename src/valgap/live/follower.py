@@ -16,6 +16,7 @@ from pathlib import Path
 
 from valgap.record.encoding import EVENTS_FILE
 from valgap.record.location import part_files
+from valgap.record.processes import ask_for
 
 POLL_S = 0.25
 # Processor time, of the time since the program began, after the first two judgements: the first batches, the first epoch.
@@ -119,7 +120,7 @@ class Follower:
 def is_there(pid: int) -> bool:
     """Whether a process of this machine runs."""
     try:
-        os.kill(pid, 0)  # no signal: only asks
+        ask_for(pid)
     except ProcessLookupError:
         return False
     except OSError:

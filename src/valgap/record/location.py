@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from pathlib import Path
 
 from valgap.errors import RecordError
 from valgap.record.encoding import EVENTS_FILE, PARTS
+from valgap.record.processes import ask_for
 
 RUNS = "runs"
 LAST = "last"
@@ -88,7 +88,7 @@ def _is_open(file: Path) -> bool:
             return False
     try:
         pid = json.loads(header)["pid"]
-        os.kill(pid, 0)  # no signal: only asks whether it is there
+        ask_for(pid)
     except (ValueError, KeyError, TypeError, OSError):
         return False  # gone, or on another machine
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 
 from valgap.experiments.kernel.calls import call, libc
 
@@ -33,6 +34,8 @@ def has(capability: int) -> bool:
 
 def drop() -> None:
     """Keep none but ``KEPT``, and as another user than root none at all; for good, and for every program started."""
+    if sys.platform != "linux":
+        return
     kept = KEPT if os.geteuid() == 0 else ()
     for capability in range(LAST + 1):
         if capability not in kept:

@@ -6,7 +6,6 @@ their owner, and what belongs to others shows as ``nobody``. Some systems forbid
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import struct
@@ -82,6 +81,8 @@ def _enter(folders: Sequence[str], user: bool) -> Namespaces:
 
 def _loopback_up() -> None:
     """Programs of several processes speak to each other over it."""
+    import fcntl  # Windows, where this module is imported as well, has none
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         name = b"lo"
         found = fcntl.ioctl(one, SIOCGIFFLAGS, struct.pack("16sh14x", name, 0))

@@ -13,7 +13,6 @@ import array
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import select
 import socket
@@ -94,6 +93,8 @@ def _serve(its: socket.socket, root: int, session: int) -> None:
 
 
 def _answer(listener: int, answers: _Answers) -> None:
+    import fcntl  # Windows, where this module is imported as well, has none
+
     request = bytearray(REQUEST.size)
     with contextlib.suppress(OSError):  # who asked may be gone by now
         fcntl.ioctl(listener, RECEIVE, request)
