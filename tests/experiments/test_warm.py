@@ -263,7 +263,7 @@ runner.run([base, replace(base, seed=1)])
 
 @pytest.mark.parametrize("warm", [True, False])
 def test_nothing_is_left_of_a_diagnosis_that_was_killed(warm: bool, tmp_path: Path) -> None:
-    temporary = tmp_path / "temporary"
+    temporary = tmp_path / "t"  # sockets lie there, whose paths must be short
     temporary.mkdir()
     variables = {**os.environ, "TMPDIR": str(temporary)}
     root = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ def temporary_folder(janitor: Janitor) -> Path:
         ValgapError: none can be made.
     """
     try:
-        folder = Path(tempfile.gettempdir()) / f"valgap-{secrets.token_hex(6)}"
+        folder = Path(tempfile.gettempdir()) / f"valgap-{secrets.token_hex(4)}"
         janitor.knows(FOLDER, folder)
         folder.mkdir(mode=0o700)
     except OSError as error:
