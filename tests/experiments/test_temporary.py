@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from valgap.errors import ValgapError
+from valgap.experiments.arm import ArmSpec
+from valgap.experiments.forks import WaitingProgram
 from valgap.experiments.janitor import FOLDER, Janitor
 from valgap.experiments.temporary import temporary_folder
 
@@ -40,3 +42,12 @@ def test_nowhere_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "_get_default_tempdir", none)
     with pytest.raises(ValgapError, match="set TMPDIR"):
         temporary_folder(Listening())
+
+
+def test_a_path_too_long_for_a_socket_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / ("d" * 90)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    spec = ArmSpec("train.py", None, ["train.py"], str(tmp_path), 0, 0, 1.0, [0], [1])
+    with pytest.raises(ValgapError, match="shorter path"):
+        WaitingProgram(spec, tmp_path / "warm", {}, tmp_path, Listening())

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from valgap.errors import ValgapError
 from valgap.experiments.arm import SPEC_FILE, ArmSpec
 from valgap.experiments.janitor import FOLDER, GROUP, Janitor
 from valgap.experiments.temporary import temporary_folder
@@ -85,7 +86,11 @@ class WaitingProgram:
         janitor.knows(FOLDER, folder)
         self._place = temporary_folder(janitor)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(os.fspath(self._place / "socket"))
+        try:
+            self._listener.bind(os.fspath(self._place / "socket"))
+        except OSError as error:
+            told = f"nothing can be run again without a socket in {self._place} ({error})"
+            raise ValgapError(f"{told}: set TMPDIR to a folder with a shorter path") from error
         self._listener.listen(1)
         self._listener.setblocking(False)
         self._connection: socket.socket | None = None
