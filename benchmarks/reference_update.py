@@ -38,7 +38,8 @@ HEAD = """# The reference of the updates, in sound programs
 
 Made by `make bench-reference-update DATA=FOLDER`: healthy programs and sound twins of [strangers](../../docs/strangers.md), once
 more as they are and with the reference in place of their own updates, from the same weights on the same batches (seed 0). What it
-costs them is what every account would be off by.
+costs them is what every account would be off by. The first version of AdamW took
+gradients of a goal that is maximized for those of a loss (q06), and counted the steps of the first of two optimizers alone (q21).
 
 """
 

@@ -170,7 +170,7 @@ def write_table(rows: dict[tuple[str, str, int], Row]) -> None:
             continue
         lines += [f"## {chosen[0].name} .. {chosen[-1].name}: {title}", "", "| | " + " | ".join(labels) + " |"]
         lines += ["|---" * (len(labels) + 1) + "|"]
-        faulty = [s for s in chosen if s.stages and (c := cost(s, rows)) is not None and c >= LEAST_COST]
+        faulty = [s for s in chosen if s.stages and (c := cost(s, rows)) is not None and abs(c) >= LEAST_COST]
         healthy = [s for s in chosen if not s.stages]
         figures: dict[str, list[str]] = {}
         for label in labels:

@@ -175,6 +175,12 @@ try: os.kill(2**22-1,0); raise SystemExit('there')
 except ProcessLookupError: pass
 import resource; resource.prlimit(os.getpid(),resource.RLIMIT_CORE,(0,0))
 resource.setrlimit(resource.RLIMIT_NOFILE,resource.getrlimit(resource.RLIMIT_NOFILE))""",
+    "own_sockets_whose_copies_lie_deep": """
+import os, socket
+# Of the program's folder: below the scratch folder its path would be too long for a socket.
+n=os.path.abspath('of_workers'); u=socket.socket(socket.AF_UNIX); u.bind(n); u.listen()
+for way in (n, u.getsockname()): socket.socket(socket.AF_UNIX).connect(way); u.accept()
+""",
     "own_sockets": """
 import socket, threading, tempfile
 from multiprocessing.managers import BaseManager

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, default_collate
 from torch.utils.data._utils import fetch as fetching
 from torchvision import datasets, transforms
@@ -123,3 +124,15 @@ def test_a_batch_that_is_not_the_one_loaded_ends_the_sharing(folder: Path) -> No
         plain = drawn(made, None, 1)
         shared = SharedBatches(folder / "shared")
         assert alike(drawn(made, shared, 1), plain) and shared.copied == 0
+
+
+def test_a_full_disk_ends_the_sharing_and_not_the_arm(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    made = datasets.ImageFolder(folder / "data", transforms.Compose(PLAIN))
+    plain = drawn(made, None)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    shared = SharedBatches(folder / "shared")
+    assert alike(drawn(made, shared), plain) and shared.copied == 0
+    assert not list((folder / "shared").iterdir())

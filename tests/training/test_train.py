@@ -294,6 +294,45 @@ def test_a_full_disk_at_the_end_can_be_resumed(photos: Path, tmp_path: Path, mon
     assert (tmp_path / "a" / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.parametrize("killed_at", ["checkpoint.json", "checkpoint.safetensors", "summary.json", "state"])
+def test_killed_while_the_result_is_written(
+    killed_at: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe.changed(QUICK, {"epochs": 1})
+    train(photos, tmp_path / "whole", recipe=recipe, **SETTINGS)
+
+    class Killed(BaseException):
+        pass
+
+    replace, remove = Path.replace, Path.unlink
+
+    def replaced(part: Path, file: Path) -> Path:
+        found = replace(part, file)
+        if file.name == killed_at:
+            raise Killed
+        return found
+
+    def removed(file: Path, missing_ok: bool = False) -> None:
+        remove(file, missing_ok)
+        if file.parent.name == killed_at and file.parents[1].joinpath("summary.json").exists():
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "replace", replaced)
+        patch.setattr(Path, "unlink", removed)
+        train(photos, tmp_path / "cut", recipe=recipe, **SETTINGS)
+    if killed_at in ("summary.json", "state"):  # it was over
+        with pytest.raises(RecordError, match="already holds a checkpoint"):
+            train(None, tmp_path / "cut", resume=True)
+    else:
+        train(None, tmp_path / "cut", resume=True)
+    for name in ("checkpoint.safetensors", "checkpoint.json", "summary.json"):
+        assert (tmp_path / "cut" / name).exists()
+    weights = [(tmp_path / n / "checkpoint.safetensors").read_bytes() for n in ("whole", "cut")]
+    assert weights[0] == weights[1]
+    load(tmp_path / "cut")
+
+
 def test_a_disk_that_is_full_for_the_state_ends_keeping_and_not_training(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

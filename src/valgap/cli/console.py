@@ -141,8 +141,8 @@ def page_of(diagnosis: Any) -> str:
 
 
 def write_new(path: Path, text: str, opening: str = "<!doctype html>") -> None:
-    """Write a file; one that is there is replaced only where it begins as ours do."""
-    if path.exists() and not path.read_text(errors="replace").startswith(opening):
+    """Write a file; one that is there is replaced only where it begins as ours do, or is empty: somebody was killed there."""
+    if path.exists() and not (path.read_text(errors="replace") or opening).startswith(opening):
         raise ValgapError(f"{path} exists and is no report of valgap: choose another file, nothing is overwritten")
     try:
         path.write_text(text, encoding="utf-8")

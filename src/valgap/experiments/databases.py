@@ -98,7 +98,7 @@ def _redirect_hdf(overlay: Overlay, module: Any) -> None:
         return created(os.fsencode(overlay.write(path)), flags, *args, **kwargs)
 
     def is_hdf5(name: Any) -> Any:
-        return asked(os.fsencode(overlay.read(overlay.followed(os.fsdecode(name)))))
+        return asked(os.fsencode(overlay.found(os.fsdecode(name))))
 
     def get_name(file: Any) -> Any:
         return os.fsencode(overlay.original(os.fsdecode(called(file))))

@@ -27,7 +27,7 @@ def open_through(overlay: Overlay) -> Callable[..., Any]:
         if isinstance(file, int):
             return original(file, mode, *args, **kwargs)
         if not set(mode) & set("wax+"):
-            return original(overlay.read(overlay.followed(file)), mode, *args, **kwargs)
+            return original(overlay.found(file), mode, *args, **kwargs)
         if "x" in mode and overlay.exists(file):
             raise _already_there(file)
         file = overlay.followed(file)
@@ -108,7 +108,7 @@ class OsFunctions:
 
     def _seen(self, path: Any, dir_fd: int | None = None, follow: bool = True) -> Any:
         path = self._at(path, dir_fd)
-        return self._overlay.read(self._overlay.followed(path) if follow else path)
+        return self._overlay.found(path) if follow else self._overlay.read(path)
 
     def _access(self, path: Any, mode: int, *, dir_fd: int | None = None, **kwargs: Any) -> bool:
         """As without a sandbox: what is read-only in it is written to through the overlay, where its owner and mode allow it."""

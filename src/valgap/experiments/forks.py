@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ from typing import Any
 
 from valgap.experiments.arm import SPEC_FILE, ArmSpec
 from valgap.experiments.janitor import FOLDER, GROUP, Janitor
+from valgap.experiments.temporary import temporary_folder
 
 POLL_S = 0.05
 END_S = 5.0
@@ -83,9 +83,7 @@ class WaitingProgram:
             (folder / name).mkdir(parents=True)
         (folder / SPEC_FILE).write_text(json.dumps(spec.to_json()))
         janitor.knows(FOLDER, folder)
-        janitor.knows(FOLDER, temporary)
-        self._place = Path(tempfile.mkdtemp(prefix="valgap-"))
-        janitor.knows(FOLDER, self._place)
+        self._place = temporary_folder(janitor)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(os.fspath(self._place / "socket"))
         self._listener.listen(1)

@@ -17,7 +17,7 @@ Lead = Callable[[Overlay, Any], Any]
 
 def reading(overlay: Overlay, path: Any) -> Any:
     """Where a file is read."""
-    return overlay.read(overlay.followed(path))
+    return overlay.found(path)
 
 
 def writing(overlay: Overlay, path: Any) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from valgap.experiments.overlay import Overlay
 
 INTERNET = (socket.AF_INET, socket.AF_INET6)
+LONGEST = 107  # bytes of a socket's path, without the zero behind it
 
 # Experiment loggers and hubs stay away from the network and write, if at all, into the scratch folder.
 OFFLINE = {
@@ -47,9 +50,20 @@ def keep_to_this_program(overlay: Overlay) -> None:
     bind = socket.socket.bind
 
     def bound(own: socket.socket, address: Any) -> None:
-        bind(own, overlay.write(address) if _is_path(own, address) else address)
+        bind(own, _led(overlay, address) if _is_path(own, address) else address)
 
     socket.socket.bind = bound  # type: ignore[method-assign,assignment]
+
+
+def _led(overlay: Overlay, address: str | bytes) -> Any:
+    """Where a socket that the program opens at this path lies."""
+    led = overlay.write(address)
+    return led if len(os.fsencode(led)) <= LONGEST else _nearby(address)
+
+
+def _nearby(address: str | bytes) -> str:
+    """A short path among the temporary files, for an address that the scratch folder would make too long."""
+    return os.path.join(tempfile.gettempdir(), f"s{hashlib.blake2b(os.fsencode(address), digest_size=8).hexdigest()}")
 
 
 def _kept(overlay: Overlay, original: Callable[..., Any], place: int) -> Callable[..., Any]:
@@ -67,7 +81,8 @@ def _kept(overlay: Overlay, original: Callable[..., Any], place: int) -> Callabl
 def _own(overlay: Overlay, own: socket.socket, address: Any) -> Any:
     """The address where it is one of the program's own."""
     if _is_path(own, address):
-        led = overlay.read(address)
+        nearby = _nearby(address)
+        led = nearby if os.path.exists(nearby) else overlay.read(address)
         if overlay.covered(led) is not None:
             raise ConnectionRefusedError(
                 errno.ECONNREFUSED, "no services of this machine in a re-run of valgap", os.fsdecode(address)

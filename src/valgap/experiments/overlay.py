@@ -86,13 +86,24 @@ class Overlay:
     def followed(self, path: Any) -> Any:
         """Where a path leads when the links at its end are followed as the program sees them; itself where it is none."""
         seen = self._opened(path)
+        return seen if self._untouched() else self._end(seen)[0]
+
+    def found(self, path: Any) -> Any:
+        """Where a read leads, links at the end of ``path`` followed: as ``read`` of what ``followed`` says, in one go."""
+        seen = self._opened(path)
         if self._untouched():
             return seen
+        end, absolute = self._end(seen)
+        return end if absolute is None else self._read(end, absolute)
+
+    def _end(self, path: Any) -> tuple[Any, str | None]:
+        """The end of the links that begin at a path, and what ``covered`` says of it."""
+        seen = path
         for _ in range(MOST_LINKS):
             absolute = self.covered(seen)
             target = self._link(absolute) if absolute is not None else None
             if target is None or absolute is None:
-                return seen
+                return seen, absolute
             seen = os.path.join(os.path.dirname(absolute), target)
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
 
@@ -237,7 +248,10 @@ class Overlay:
         if self._untouched():
             return path
         absolute = self.covered(path)
-        if absolute is None or not self._near(absolute):
+        return path if absolute is None else self._read(path, absolute)
+
+    def _read(self, path: Any, absolute: str) -> Any:
+        if not self._near(absolute):
             return path
         copy = self._copy(absolute)
         if self._there(copy) or self._gone(absolute):

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from valgap.experiments.cut_arm import RESULT_FILE, SPEC_FILE, STATUS_FILE, CutSpec
-from valgap.experiments.janitor import FOLDER, GROUP, Janitor
+from valgap.experiments.janitor import GROUP, Janitor
 from valgap.experiments.kernel.guards import Guards
 from valgap.experiments.runner import arm_variables, last_line
+from valgap.experiments.temporary import temporary_folder
 
 POLL_S = 0.1
 # A program that does not come to its first batch in this time is not waited for.
@@ -68,14 +68,12 @@ def rehearse(
     """
     module = program[1] if program[0] == "-m" else None
     script, arguments = (None, program[2:]) if module is not None else (program[0], program[1:])
-    folder, temporary = (Path(tempfile.mkdtemp(prefix="valgap-")) for _ in range(2))
+    janitor = Janitor()
+    folder, temporary = (temporary_folder(janitor) for _ in range(2))
     began = time.time()
     spec = CutSpec(script, module, list(arguments), str(record.resolve()), steps, images, seconds, began)
     (folder / "scratch").mkdir()
     (folder / SPEC_FILE).write_text(json.dumps(spec.to_json()))
-    janitor = Janitor()
-    for one in (folder, temporary):
-        janitor.knows(FOLDER, one)
     output = folder / "output.txt"
     try:
         with output.open("wb") as stream:

@@ -23,6 +23,7 @@ from valgap.experiments.forks import Fork, WaitingProgram, can_fork, waiting_spe
 from valgap.experiments.janitor import FOLDER, GROUP, Janitor
 from valgap.experiments.offline import environment
 from valgap.experiments.plan import recorded_terminal, recorded_threads
+from valgap.experiments.temporary import temporary_folder
 from valgap.experiments.terminal import StandardInput
 from valgap.types import RunRecord
 
@@ -221,7 +222,7 @@ class Runner:
                 and time.monotonic() < self.deadline
             ):
                 self._share()
-                folder, temporary = kind.with_name(f"warm-{kind.name}"), Path(tempfile.mkdtemp(prefix="valgap-"))
+                folder, temporary = kind.with_name(f"warm-{kind.name}"), temporary_folder(self._janitor)
                 variables = self._variables(folder, temporary, threads=1)
                 self._programs[kind] = WaitingProgram(
                     waiting_spec(spec), folder, variables, temporary, self._janitor, self._input.file
@@ -274,8 +275,7 @@ class Runner:
             shutil.rmtree(program.place(folder.name), ignore_errors=True)
             if forked not in self.cold:
                 self.cold.append(forked)
-        self._temporary[folder] = Path(tempfile.mkdtemp(prefix="valgap-"))
-        self._janitor.knows(FOLDER, self._temporary[folder])
+        self._temporary[folder] = temporary_folder(self._janitor)
         self._share()
         _make(folder, spec)
         self._janitor.knows(FOLDER, folder / "scratch")

@@ -148,6 +148,8 @@ class Nest:
         os.environ.update(environment((folder / "scratch").resolve(), temporary))
         if tempfile.tempdir == before:
             tempfile.tempdir = None
+        if "multiprocessing.process" in sys.modules:  # which keeps a folder of its own for sockets
+            sys.modules["multiprocessing.process"].current_process()._config.pop("tempdir", None)
         import torch
 
         if request["threads"] > 1:

@@ -43,13 +43,13 @@ def facts_of(classes: Sequence[str], backbone: str, recipe: Recipe, seed: int, f
 
 
 def save(folder: Path, model: nn.Module, facts: Mapping[str, Any], preprocessing: Preprocessing) -> None:
-    """Write both files whole or not at all."""
+    """Write both files whole or not at all; where there are weights, there is what they need."""
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     body = {"schema": SCHEMA, "preprocessing": asdict(preprocessing), **facts}
     save_file(state, str(folder / f"{WEIGHTS}.part"))
     (folder / f"{FACTS}.part").write_text(json.dumps(body, indent=1), encoding="utf-8")
-    (folder / f"{WEIGHTS}.part").replace(folder / WEIGHTS)
     (folder / f"{FACTS}.part").replace(folder / FACTS)
+    (folder / f"{WEIGHTS}.part").replace(folder / WEIGHTS)
 
 
 def load(folder: Path) -> tuple[nn.Module, dict[str, Any], Preprocessing]:

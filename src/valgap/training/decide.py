@@ -17,7 +17,7 @@ import torch
 from valgap.training.fit import Course, Watch
 from valgap.training.held_out import MOST_MEASURED, PARTS, Trial, TrialFit
 from valgap.training.probe import Probe, fit_head, stratified_folds
-from valgap.training.saved import damage_is_said
+from valgap.training.saved import damage_is_said, write_whole
 from valgap.training.scores import cautious_temperature
 from valgap.training.stages import FROM_PROBE, LEARNED, add_dropout, usual_epochs
 from valgap.types.kinds import check_kinds
@@ -63,8 +63,7 @@ class Decision:
         body = {**vars(self), "bias": self.bias.tolist(), "course": asdict(self.course) if self.course is not None else None}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.with_suffix(".part").write_text(json.dumps(body), encoding="utf-8")
-            file.with_suffix(".part").replace(file)
+            write_whole(file, json.dumps(body))
         except OSError:
             pass
 

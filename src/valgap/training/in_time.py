@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from valgap.training.forecast import spread_order
 from valgap.training.result import STATE
-from valgap.training.saved import damage_is_said
+from valgap.training.saved import damage_is_said, write_whole
 
 if TYPE_CHECKING:
     from valgap.training.program import _Program
@@ -45,7 +45,7 @@ def keep_what_fits(program: _Program) -> None:
         )
         if program.ranks.first:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(chosen), encoding="utf-8")
+            write_whole(file, json.dumps(chosen))
     program.train_paths, program.train_labels = _those(program.train_paths, program.train_labels, chosen["train"])
     program.val_paths, program.val_labels = _those(program.val_paths, program.val_labels, chosen["val"])
 

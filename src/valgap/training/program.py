@@ -33,7 +33,7 @@ from valgap.training.in_time import keep_what_fits
 from valgap.training.loggers import Loggers, check_names
 from valgap.training.probe import Probe, fit_probe
 from valgap.training.ranks import ALONE, Ranks, SharedBatches, joined
-from valgap.training.result import STATE, TrainResult, keep_result
+from valgap.training.result import STATE, SUMMARY, TrainResult, keep_result
 from valgap.training.saved import FitStore
 from valgap.training.scores import Scores, fit_temperature, score
 from valgap.training.screen import bar, say
@@ -125,7 +125,8 @@ def train(
 
 def _begin(out: Path, asked: Settings | None, resume: bool) -> Settings:
     """The settings of this training, or of the one that is resumed; refused where it would overwrite something."""
-    if (out / WEIGHTS).exists():
+    cut_off = resume and not (out / SUMMARY).exists()  # killed between the checkpoint and the summary
+    if (out / WEIGHTS).exists() and not cut_off:
         raise RecordError(f"{out} already holds a checkpoint: choose another --out, nothing is overwritten")
     if resume:
         return Settings.read(out)

@@ -14,6 +14,7 @@ from valgap.errors import RecordError
 from valgap.models import Preprocessing
 from valgap.training.checkpoint import save
 from valgap.training.fit import EpochRow
+from valgap.training.saved import write_whole
 from valgap.training.scores import Scores
 
 STATE, SUMMARY = "state", "summary.json"
@@ -40,7 +41,7 @@ class TrainResult:
 
 
 def keep_result(result: TrainResult, model: nn.Module, facts: dict[str, Any], preprocessing: Preprocessing) -> None:
-    """Write the checkpoint, then the summary; only then what a resumed run would need goes away.
+    """Write the checkpoint, then the summary, with which the training is over; only then what a resumed run would need goes away.
 
     Raises:
         RecordError: the run directory cannot be written; the training can be resumed.
@@ -48,7 +49,7 @@ def keep_result(result: TrainResult, model: nn.Module, facts: dict[str, Any], pr
     numbers = without_nan({k: v for k, v in asdict(result).items() if k != "run"})
     try:
         save(result.run, model, {**facts, "val": without_nan(asdict(result.val))}, preprocessing)
-        (result.run / SUMMARY).write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+        write_whole(result.run / SUMMARY, json.dumps(numbers, indent=1))
         state = result.run / STATE
         for file in state.glob("*") if state.is_dir() else ():
             file.unlink()

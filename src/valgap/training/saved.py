@@ -41,8 +41,7 @@ class FitStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, str(file))
             place = {"file": file.name, "best": [b[0] for b in fit.best], **fit.facts()}
-            (self.folder / f"{PLACE}.part").write_text(json.dumps(place), encoding="utf-8")
-            (self.folder / f"{PLACE}.part").replace(self.folder / PLACE)
+            write_whole(self.folder / PLACE, json.dumps(place))
             for old in self.folder.glob("epoch-*.safetensors"):
                 if old.name != file.name:
                     old.unlink()
@@ -64,6 +63,13 @@ class FitStore:
         with damage_is_said(self.folder):
             place: dict[str, Any] = json.loads((self.folder / PLACE).read_text(encoding="utf-8"))
             return place, load_file(str(self.folder / place["file"]))
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file in one step: whoever is killed meanwhile leaves the one of before, or none. Raises OSError."""
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from valgap.errors import RecordError
 from valgap.recipe import Recipe
+from valgap.training.saved import write_whole
 
 SETTINGS = "settings.json"
 
@@ -38,7 +39,7 @@ class Settings:
             "test": str(self.test.resolve()) if self.test is not None else None,
         }
         out.mkdir(parents=True, exist_ok=True)
-        (out / SETTINGS).write_text(json.dumps(body, indent=1), encoding="utf-8")
+        write_whole(out / SETTINGS, json.dumps(body, indent=1))
 
     @classmethod
     def read(cls, out: Path) -> Settings:

@@ -26,6 +26,7 @@ from valgap.experiments.kernel.filter import NEW_LISTENER, SET_MODE_FILTER, SPEC
 RECEIVE, ANSWER = 0xC0502100, 0xC0182101
 REQUEST, RESPONSE = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
 CONTINUE = 1
+READY = b"1"
 LOOK_S = 5.0  # after which it is seen whether there is still someone to answer for
 PROCESS, GROUP = 0, 1  # of setpriority; of ioprio_set they are one more
 Known = Callable[[int], bool]
@@ -43,6 +44,8 @@ def begin() -> bool:
     os.waitpid(between, 0)
     its.close()
     with ours:
+        if ours.recv(1) != READY:
+            return False  # there is no room for another process
         try:
             listener = call(
                 "seccomp", SET_MODE_FILTER, ctypes.c_ulong(SPEC_ALLOW | NEW_LISTENER), ctypes.byref(as_program(asked()))
@@ -50,8 +53,8 @@ def begin() -> bool:
         except OSError:
             return False  # the other process ends with the pair of sockets
         try:
-            ours.sendmsg([b"1"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener]))])
-            return ours.recv(1) == b"1"
+            ours.sendmsg([READY], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener]))])
+            return ours.recv(1) == READY
         finally:
             os.close(listener)
 
@@ -67,11 +70,12 @@ def _stand_beside(its: socket.socket, root: int, session: int) -> None:
 
 
 def _serve(its: socket.socket, root: int, session: int) -> None:
+    its.send(READY)
     _, ancillary, _, _ = its.recvmsg(1, socket.CMSG_SPACE(4))
     if not ancillary:
         return
     kept = struct.unpack("i", ancillary[0][2])[0]
-    its.send(b"1")
+    its.send(READY)
     # Whoever waits for the end of the program's output need not wait for this one.
     listener = os.dup2(kept, 0, inheritable=False)
     os.closerange(1, max(kept, its.fileno(), 2) + 1)
