@@ -194,11 +194,17 @@ def choose_forward(network: nn.Module, device: torch.device, sample: Pixels, num
     return forwards[best]
 
 
+def has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16 by itself; False where torch cannot tell (before 2.6)."""
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(asked()) if asked is not None else False
+
+
 def candidates(device: torch.device) -> list[str]:
     """The ways that this machine offers beside fp32, in the order in which they are tried."""
     if device.type == "cuda":
         return ["bf16"]
-    bf16 = torch.cpu._is_avx512_bf16_supported()  # emulated elsewhere, and slower than fp32
+    bf16 = has_bfloat16()  # emulated elsewhere, and slower than fp32
     if importlib.util.find_spec("openvino") is not None:
         return [SECOND_TO_NONE, "openvino", "bf16"] if bf16 else ["openvino"]
     return ["bf16", "compiled"] if bf16 else ["compiled"]

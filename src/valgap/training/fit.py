@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from valgap.engine.extract import is_out_of_memory
+from valgap.engine.forward import has_bfloat16
 from valgap.recipe import Recipe
 from valgap.training.probe import nll
 from valgap.training.ranks import ALONE, Ranks, own_share
@@ -376,7 +377,7 @@ def _moving(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def learning_precision(device: torch.device, asked: Literal["auto", "fp32", "bf16"]) -> torch.autocast:
     """bf16 autocast as asked; ``auto``: on CUDA, and on processors that have instructions for it (emulated it is slower)."""
-    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+    fast = device.type == "cuda" or (device.type == "cpu" and has_bfloat16())
     return torch.autocast(device.type, torch.bfloat16, enabled={"auto": fast, "bf16": True, "fp32": False}[asked])
 
 

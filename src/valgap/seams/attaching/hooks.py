@@ -323,13 +323,17 @@ class Seams:
             if inner is not module and threading.get_ident() == self._thread:
                 self.tell("inner_returned", inner, args, kwargs, output)
 
-        self._inside = module_hooks.register_module_forward_hook(returned, with_kwargs=True)
+        try:
+            self._inside = module_hooks.register_module_forward_hook(returned, with_kwargs=True)
+        except TypeError:  # an older torch, which tells no arguments that are given by name
+            self._inside = module_hooks.register_module_forward_hook(lambda m, args, output: returned(m, args, {}, output))
 
     def _look_away(self) -> None:
         self._looking = False
         if self._inside is not None:
             self._inside.remove()
-            module_hooks._global_forward_hooks_with_kwargs.pop(self._inside.id, None)  # torch leaves it there, and warns of it
+            # torch leaves it there, and warns of it; older ones have no such table.
+            getattr(module_hooks, "_global_forward_hooks_with_kwargs", {}).pop(self._inside.id, None)
             self._inside = None
 
     def _recover(self) -> None:
