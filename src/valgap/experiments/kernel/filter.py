@@ -102,8 +102,8 @@ def asked() -> Code:
         code += _of(name, [*_low(0), (EQUAL, 0, 1, 0), _allow(), notify])
     for name in ("pidfd_send_signal",):
         code += _of(name, [notify])
-    for name in ("setpriority", "ioprio_set"):
-        code += _of(name, [*_low(1), (EQUAL, 0, 1, 0), _allow(), notify])
+    for name, user in (("setpriority", 2), ("ioprio_set", 3)):  # all processes of a user, whose number may be 0
+        code += _of(name, [*_low(0), (EQUAL, 0, 1, user), notify, *_low(1), (EQUAL, 0, 1, 0), _allow(), notify])
     return [*code, _allow()]
 
 

@@ -14,6 +14,8 @@ import contextlib
 import ctypes
 import errno
 import os
+import platform
+import re
 import select
 import socket
 import struct
@@ -29,18 +31,19 @@ CONTINUE = 1
 READY = b"1"
 LOOK_S = 5.0  # after which it is seen whether there is still someone to answer for
 PROCESS, GROUP = 0, 1  # of setpriority; of ioprio_set they are one more
-Known = Callable[[int], bool]
+SINCE = (5, 5)  # older kernels know the question, and not the answer that lets a call go on
 
 
 def begin() -> bool:
     """Have such a process, and the kernel ask it of this one and its children; False where the kernel cannot."""
-    if number("seccomp") is None or not forgo_privileges():
+    if number("seccomp") is None or release() < SINCE or not forgo_privileges():
         return False
     ours, its = socket.socketpair()
-    root, session = os.getpid(), os.getsid(0)
+    root = os.getpid()
     between = os.fork()
     if between == 0:
-        _stand_beside(its, root, session)
+        ours.close()  # else the other process would never see this end gone
+        _stand_beside(its, root)
     os.waitpid(between, 0)
     its.close()
     with ours:
@@ -59,17 +62,23 @@ def begin() -> bool:
             os.close(listener)
 
 
-def _stand_beside(its: socket.socket, root: int, session: int) -> None:
+def release() -> tuple[int, ...]:
+    """The kernel's version, its first two numbers."""
+    found = re.match(r"(\d+)\.(\d+)", platform.release())
+    return tuple(int(n) for n in found.groups()) if found is not None else (0,)
+
+
+def _stand_beside(its: socket.socket, root: int) -> None:
     """The process in between ends at once, so that the program has no child that it has not started."""
     try:
         if os.fork() == 0:
             os.setsid()
-            _serve(its, root, session)
+            _serve(its, root)
     finally:
         os._exit(0)
 
 
-def _serve(its: socket.socket, root: int, session: int) -> None:
+def _serve(its: socket.socket, root: int) -> None:
     its.send(READY)
     _, ancillary, _, _ = its.recvmsg(1, socket.CMSG_SPACE(4))
     if not ancillary:
@@ -78,8 +87,10 @@ def _serve(its: socket.socket, root: int, session: int) -> None:
     its.send(READY)
     # Whoever waits for the end of the program's output need not wait for this one.
     listener = os.dup2(kept, 0, inheritable=False)
-    os.closerange(1, max(kept, its.fileno(), 2) + 1)
-    answers = _Answers(root, session)
+    for other in [int(n) for n in os.listdir("/proc/self/fd") if n != "0"]:
+        with contextlib.suppress(OSError):
+            os.close(other)
+    answers = _Answers(root)
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     while True:
@@ -107,8 +118,8 @@ def _answer(listener: int, answers: _Answers) -> None:
 class _Answers:
     """What is allowed: ``root`` is the re-run's first process."""
 
-    def __init__(self, root: int, session: int) -> None:
-        self._root, self._session = root, session
+    def __init__(self, root: int) -> None:
+        self._root = root
         by_name: dict[str, Callable[[int, list[int]], bool]] = {
             "pidfd_send_signal": lambda caller, a: self._descriptor(caller, _signed(a[0])),
             "setpriority": lambda caller, a: self._of_kind(caller, a[0], _signed(a[1])),
@@ -155,15 +166,15 @@ class _Answers:
         return named.lstrip("-").isdigit() and (int(named) < 0 or self._own(int(named)))
 
     def _own(self, pid: int) -> bool:
-        while pid > 1:
+        """Whether it comes from the first process, or the leader of its session does: an orphan has no other parent."""
+        found = _state(pid)
+        return self._descends(pid) or (found is not None and self._descends(found[2]))
+
+    def _descends(self, pid: int) -> bool:
+        while pid > 1 and pid != self._root:
             found = _state(pid)
-            if found is None:
-                return False
-            parent, _, session = found
-            if pid == self._root or session == self._session:
-                return True
-            pid = parent
-        return False
+            pid = found[0] if found is not None else 0
+        return pid == self._root
 
 
 def _state(pid: int) -> tuple[int, int, int] | None:
