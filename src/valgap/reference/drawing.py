@@ -63,7 +63,7 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     size = _size(run, passes[-1])
     if passes[-1].dataset < 0:
         return _of_opened(run, images, drawn)
-    if size <= 0 or len(known) < len(drawn):
+    if size <= 0 or not len(known) or len(known) < len(drawn):
         return Compared("unknown", "", missing="a training set of known length, whose samples are known")
     distinct = len(np.unique(known))
     # Passes that were cut short, or a budget of less than an epoch, show fewer, and that is no fault of the drawing.
