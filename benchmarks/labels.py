@@ -73,8 +73,8 @@ def judged(images: Measurements, labels: np.ndarray) -> tuple[LabelErrors, np.nd
     all_labels[train] = labels
     fold = np.full(len(rows.names), -1)
     fold[train] = folds_of(labels)
-    alike = np.full((len(rows.names), len(rows.classes)), 1 / len(rows.classes))
-    held = HeldOut(alike, np.zeros(len(rows.names), bool), fold, 0.0, float("nan"))
+    answers = np.zeros(len(rows.names), np.int64)
+    held = HeldOut(answers, np.zeros(len(rows.names), bool), fold, 0.0, float("nan"))
     return label_errors(images.views, replace(rows, labels=all_labels), held), fold, all_labels
 
 

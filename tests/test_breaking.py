@@ -136,7 +136,7 @@ def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("valgap.models.backbones.socket.getaddrinfo", unresolved)
     said: list[str] = []
     began = time.perf_counter()
-    with pytest.raises(WeightsError, match="Three ways out: a local file"):
+    with pytest.raises(WeightsError, match="Four ways out: a local file"):
         create_model("resnet50", 3, say=said.append)
     assert time.perf_counter() - began < 20
     assert "download" in said[0]

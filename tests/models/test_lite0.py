@@ -8,7 +8,8 @@ import sys
 import torch
 
 from valgap.models import create_model
-from valgap.models.backbones import BUNDLED_TIMM, build, preprocessing_of
+from valgap.models.backbones import build, preprocessing_of
+from valgap.models.here import timm_name
 from valgap.models.lite0 import PREPROCESSING, bundled_file, folded, load_lite0
 from valgap.models.weights import fit_in_order, read_state
 
@@ -18,7 +19,7 @@ def test_it_is_timms_network_to_the_last_bit() -> None:
     before = torch.get_rng_state()
     ours = load_lite0()
     assert torch.equal(torch.get_rng_state(), before)
-    theirs = build(BUNDLED_TIMM)
+    theirs = build(timm_name("efficientnet_lite0"))
     fit_in_order(theirs, read_state(bundled_file()), "the bundled package")
     theirs.eval()
     for shape in ((2, 3, 64, 64), (1, 3, 71, 90)):

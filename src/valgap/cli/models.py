@@ -26,7 +26,12 @@ def train(
         Path | None, typer.Argument(metavar="DATA", help="Folder with train/ and val/, or class folders.", show_default=False)
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; default runs/DATE-TIME-train.")] = None,
-    backbone: Annotated[str, typer.Option(help="Any timm or torchvision name; efficientnet_lite0 is bundled.")] = "resnet50",
+    backbone: Annotated[
+        str,
+        typer.Option(
+            help="Any timm or torchvision name (efficientnet_lite0 is bundled), or auto: the best of those that are here."
+        ),
+    ] = "resnet50",
     weights: Annotated[str, typer.Option(help="default (downloaded on first use), none, or a file.")] = "default",
     unfreeze: Annotated[
         str | None, typer.Option(help="What learns: head, last (stage), last2 (stages), all, or auto (tried on held-out train).")

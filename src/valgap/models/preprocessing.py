@@ -51,9 +51,9 @@ class Preprocessing:
             std=tuple(config["std"]),
         )
 
-    def at(self, size: int | None) -> Preprocessing:
-        """The same at another size; None keeps it."""
-        return self if size is None else replace(self, size=size)
+    def at(self, size: int | None, crop_share: float | None = None) -> Preprocessing:
+        """The same at another size, with another crop; None keeps it."""
+        return replace(self, size=size or self.size, crop_share=crop_share or self.crop_share)
 
     @property
     def short_side(self) -> int:

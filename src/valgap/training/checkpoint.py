@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from valgap.errors import RecordError
-from valgap.models.backbones import BUNDLED_TIMM, build, replace_head
-from valgap.models.lite0 import BUNDLED
+from valgap.models.backbones import build, replace_head
+from valgap.models.here import timm_name
 from valgap.models.preprocessing import PIL_MODES, Preprocessing
 from valgap.recipe import Recipe
 from valgap.types.kinds import check_kinds
@@ -63,7 +63,7 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any], Preprocessing]:
         preprocessing = Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
         _require_sense(facts, preprocessing)
         backbone = str(facts["backbone"])
-        model = build(BUNDLED_TIMM if backbone == BUNDLED else backbone)
+        model = build(timm_name(backbone))
         replace_head(model, len(facts["classes"]))
         model.load_state_dict(state)
     except FileNotFoundError as error:

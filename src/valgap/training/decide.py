@@ -16,7 +16,7 @@ import torch
 
 from valgap.training.fit import Course, Watch
 from valgap.training.held_out import MOST_MEASURED, PARTS, Trial, TrialFit
-from valgap.training.probe import Probe, fit_head, stratified_folds
+from valgap.training.probe import Probe, stratified_folds
 from valgap.training.saved import damage_is_said, write_whole
 from valgap.training.scores import cautious_temperature
 from valgap.training.stages import FROM_PROBE, LEARNED, add_dropout, usual_epochs
@@ -89,7 +89,7 @@ def flip_keeps_class(program: _Program, features: npt.NDArray[np.float32], reaso
     if program.limit - time.monotonic() < FLIP_TIME * program.seeing_s * len(out) / len(labels):
         return False
     assert program.probe is not None
-    weight, bias = fit_head(features[fit], labels[fit], program.num_classes, program.probe.inverse_l2)
+    weight, bias = program.probe.again(features[fit], labels[fit], program.num_classes)
     mirrored = program.see([program.train_paths[i] for i in out], "flipped images", "flipped")[0]
     plain = ((features[out] @ weight.T + bias).argmax(1) == labels[out]).mean()
     flipped = ((mirrored @ weight.T + bias).argmax(1) == labels[out]).mean()
@@ -199,7 +199,7 @@ def _trial(program: _Program, unfreeze: str, features: npt.NDArray[np.float32], 
     seen, out = np.flatnonzero(part != 0), np.flatnonzero(part == 0)
     if len(out) > MOST_MEASURED:
         out = out[stratified_folds(labels[out], math.ceil(len(out) / MOST_MEASURED), program.seed) == 0]
-    weight, bias = fit_head(features[seen], labels[seen], program.num_classes, probe.inverse_l2)
+    weight, bias = probe.again(features[seen], labels[seen], program.num_classes)
     whole = program.learner(unfreeze)
     # The copy's head is found again by its place among the modules.
     place = next(i for i, m in enumerate(whole.modules()) if m is program.head)
@@ -222,7 +222,7 @@ def _trial(program: _Program, unfreeze: str, features: npt.NDArray[np.float32], 
 
 
 def held_out_temperature(probe: Probe, labels: npt.NDArray[np.int64], bias: npt.NDArray[np.float64]) -> float:
-    """The probe's temperature by the training images that it did not see; 1 where there are none."""
+    """What is still to be divided by, under a bias (C,), by the training images that the probe did not see; 1 without any."""
     if not np.isfinite(probe.held_out).all():
         return 1.0
     return cautious_temperature(probe.held_out + bias, labels[probe.swept])

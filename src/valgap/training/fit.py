@@ -18,10 +18,9 @@ from torch.utils.data import DataLoader
 from valgap.engine.extract import is_out_of_memory
 from valgap.engine.forward import has_bfloat16
 from valgap.recipe import Recipe
-from valgap.training.probe import nll
 from valgap.training.ranks import ALONE, Ranks, own_share
 from valgap.training.saved import FitStore, below, damage_is_said, put_optimizer
-from valgap.training.scores import errors_gained, losses
+from valgap.training.scores import errors_gained, losses, nll
 from valgap.training.stages import make_optimizer
 
 # Under a time limit the first steps are timed, and the schedule is cut to what fits into this share of the rest.

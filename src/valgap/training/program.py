@@ -24,6 +24,7 @@ from valgap.errors import ConfigError, DataError, RecordError
 from valgap.models import LoadedModel, create_model
 from valgap.recipe import RECIPE, Recipe
 from valgap.training.checkpoint import WEIGHTS, facts_of
+from valgap.training.choice import AUTO, choose
 from valgap.training.convolutions import quicken_convolutions
 from valgap.training.decide import Decision, adjustment, flip_keeps_class, held_out_temperature, what_learns
 from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of, logits_of_rows
@@ -71,7 +72,8 @@ def train(
     Args:
         data: folder with train/ and val/, or with class folders alone (then split); None when resuming.
         out: run directory; must hold no checkpoint yet.
-        backbone: any timm or torchvision name, or ``efficientnet_lite0`` (bundled).
+        backbone: any timm or torchvision name, ``efficientnet_lite0`` (bundled), or ``auto``: the best, by probes on training
+            images, of those whose weights are on this machine.
         weights: ``default``, ``none`` or a file.
         recipe: the settings; see `valgap.recipe`.
         size: image side in pixels; None: what the weights expect.
@@ -98,13 +100,16 @@ def train(
         held_back = load_test(settings.test, table) if settings.test is not None else None
         for line in table.report.lines():
             say(line, screen)
+        limit = started + time_limit_s if time_limit_s is not None else math.inf
+        if settings.backbone == AUTO:
+            with aside():
+                settings = ranks.same(lambda: choose(settings, table, limit, screen))
         torch.manual_seed(settings.seed)
         loaded = create_model(settings.backbone, len(table.classes), settings.weights, lambda text: say(text, screen))
         if loaded.weights is not None:
             say(loaded.weights.line(), screen)
         if not resume and ranks.first:
             settings.keep(out)
-        limit = started + time_limit_s if time_limit_s is not None else math.inf
         loggers = Loggers(log if ranks.first else (), out)
         try:
             told: dict[str, Any] = {
@@ -152,7 +157,12 @@ class _Program:
     ) -> None:
         self.loggers, self.ranks = loggers, ranks
         recipe = settings.recipe
-        self.table, self.preprocessing, self.recipe, self.out = table, loaded.preprocessing.at(settings.size), recipe, out
+        self.table, self.preprocessing, self.recipe, self.out = (
+            table,
+            loaded.preprocessing.at(settings.size, settings.crop),
+            recipe,
+            out,
+        )
         self.seed, self.limit, self.screen, self.aside = settings.seed, limit, screen, aside
         self.device = ranks.device()
         self.workers = settings.workers if settings.workers is not None else usual_workers(self.device, ranks)

@@ -25,6 +25,7 @@ class Settings:
     seed: int
     workers: int | None
     test: Path | None
+    crop: float | None = None  # share of an image that is seen; None: what the weights expect
 
     def keep(self, out: Path) -> None:
         """Write them below ``out``."""
@@ -34,6 +35,7 @@ class Settings:
             "weights": self.weights,
             "recipe": self.recipe.model_dump(),
             "size": self.size,
+            "crop": self.crop,
             "seed": self.seed,
             "workers": self.workers,
             "test": str(self.test.resolve()) if self.test is not None else None,
@@ -49,7 +51,15 @@ class Settings:
             test = Path(body["test"]) if body["test"] else None
             recipe = Recipe(**body["recipe"])
             return cls(
-                Path(body["data"]), body["backbone"], body["weights"], recipe, body["size"], body["seed"], body["workers"], test
+                data=Path(body["data"]),
+                backbone=body["backbone"],
+                weights=body["weights"],
+                recipe=recipe,
+                size=body["size"],
+                seed=body["seed"],
+                workers=body["workers"],
+                test=test,
+                crop=body.get("crop"),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RecordError(f"{out} holds no training that could be resumed (no readable {SETTINGS})") from error
