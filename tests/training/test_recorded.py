@@ -23,15 +23,15 @@ pytestmark = pytest.mark.takes(28)
 
 @pytest.fixture(scope="module")
 def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of coarse patterns that a pretrained network tells apart, with some noise."""
+    """Three classes of fine patterns in much noise: a probe of a pretrained network tells most apart, and training gains."""
     folder = tmp_path_factory.mktemp("patterns")
     rng = np.random.default_rng(0)
     for split, count in (("train", 24), ("val", 10)):
-        for label, shape in (("across", (1, 6)), ("down", (6, 1)), ("grid", (6, 6))):
+        for label, shape in (("across", (6, 8)), ("down", (8, 6)), ("grid", (6, 6))):
             (folder / split / label).mkdir(parents=True)
             for i in range(count):
                 cells = np.repeat(np.repeat(rng.integers(0, 255, (*shape, 3)), 96 // shape[0], 0), 96 // shape[1], 1)
-                noisy = np.clip(cells + rng.normal(0, 40, cells.shape), 0, 255).astype(np.uint8)
+                noisy = np.clip(cells + rng.normal(0, 110, cells.shape), 0, 255).astype(np.uint8)
                 Image.fromarray(noisy).save(folder / split / label / f"{i}.png")
     return folder
 
@@ -64,7 +64,8 @@ def test_the_record_is_whole_and_raises_no_alarm(unfreeze: str, patterns: Path, 
     assert last.samples.accuracy == pytest.approx(summary["val"]["accuracy"])
     body = json.loads(valgap("diagnose", "run", "--json", cwd=tmp_path).stdout)
     assert body["crashed"] == []
-    assert [f["name"] for f in body["findings"] if f["confidence"] >= 0.5] == []
+    told = {f["name"] for f in body["findings"] if f["confidence"] >= 0.5}
+    assert told <= {"validation_too_small"}  # 30 images are few, where not all of them are right
     # where the head alone learned, no pass names a training image: its folder does
     judged = {f["code"] for kind in ("findings", "clear") for f in body[kind]}
     assert {"DAT101", "DAT103", "DAT106", "DAT108"} <= judged

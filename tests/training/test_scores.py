@@ -45,7 +45,7 @@ def test_uneven_classes_are_adjusted_only_where_it_helps() -> None:
     bias = adjustment(probe, labels, 2, "auto", reasons)
     assert bias[1] - bias[0] == pytest.approx(np.log(9))
     assert "9 to 1" in reasons[0]
-    sure = Probe(probe.weight, probe.bias, 1.0, 1.0, (np.eye(2)[labels] * 50).astype(np.float32), probe.swept)
+    sure = Probe(probe.weight, probe.bias, 1.0, 1.0, 1.0, (np.eye(2)[labels] * 50).astype(np.float32), probe.swept)
     assert not adjustment(sure, labels, 2, "auto", reasons).any()
     assert not adjustment(probe, np.arange(200) % 2, 2, "auto", reasons).any()
     assert not adjustment(probe, labels, 2, "none", reasons).any()

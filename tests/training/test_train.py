@@ -41,7 +41,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("the real images are not here")
     folder = tmp_path_factory.mktemp("photos")
     for split, count in (("train", 20), ("val", 8)):
-        for label in ("hat", "pants", "shoes"):
+        for label in ("hat", "shirt", "shorts"):
             (folder / split / label).mkdir(parents=True)
             for file in sorted((DATA / split / label).iterdir())[:count]:
                 (folder / split / label / file.name).symlink_to(file)
@@ -101,7 +101,7 @@ def test_numbers_are_true(photos: Path, trained: TrainResult) -> None:
     assert body["val"]["accuracy"] == trained.val.accuracy
     assert not (trained.run / "state").exists()
     facts = json.loads((trained.run / "checkpoint.json").read_text())
-    assert facts["classes"] == ["hat", "pants", "shoes"]
+    assert facts["classes"] == ["hat", "shirt", "shorts"]
     assert facts["temperature"] == trained.temperature
     stated = [max(p.probabilities.values()) for p in classifier.predict(classifier.files([photos / "val"]))]
     gap = trained.val.accuracy - float(np.mean(stated))
@@ -122,7 +122,7 @@ def test_the_last_two_stages_learn_where_their_activations_fit(photos: Path, tmp
     moved = moved_tensors(result.run)
     assert any("blocks.3" in name for name in moved)
     assert not any("blocks.2" in name or "running" in name for name in moved)
-    assert "the last two stages and the head learned" in "\n".join(summary_lines(result, ("hat", "pants", "shoes")))
+    assert "the last two stages and the head learned" in "\n".join(summary_lines(result, ("hat", "shirt", "shorts")))
     model = create_model("efficientnet_lite0", 3)
     for rows, stages in ((100, 2), (200, 1)):
         monkeypatch.setenv("VALGAP_CACHE_GB", str(100 * 40 * 8 * 8 * 2 / 2**30))  # holds 100 rows at 64 px
@@ -373,7 +373,7 @@ def test_export_agrees(format: str, trained: TrainResult, tmp_path: Path) -> Non
     done = export(trained.run, format, tmp_path / f"m.{format}")
     assert done.path.stat().st_size > 1e6
     assert np.isnan(done.max_difference) or done.max_difference < 1e-4
-    assert json.loads((tmp_path / f"m.{format}.json").read_text())["classes"] == ["hat", "pants", "shoes"]
+    assert json.loads((tmp_path / f"m.{format}.json").read_text())["classes"] == ["hat", "shirt", "shorts"]
     with pytest.raises(RecordError, match="nothing is overwritten"):
         export(trained.run, format, tmp_path / f"m.{format}")
     with pytest.raises(ConfigError, match="onnx, torchscript"):

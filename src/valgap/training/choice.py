@@ -49,9 +49,8 @@ class Candidate:
 
     def told(self) -> str:
         """For the screen."""
-        if self.crop is None:
-            return self.backbone if self.size is None else f"{self.size} px"
-        return f"{self.size} px, uncropped"
+        side = f" at {self.size} px" if self.size is not None else ""
+        return f"{self.backbone}{side}{', uncropped' if self.crop == 1 else ''}"
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,21 @@ class Contest:
         left, known, told = list(candidates), dict[Candidate, Seen](), list[str]()
         count = min(max(FIRST_IMAGES, FIRST_OF_A_CLASS * self.num_classes), len(self.order), MOST_IMAGES)
         while True:
-            seen = {c: found for c in left if (found := self.look(c, count, told, bool(known))) is not None}
-            if len(seen) < len(left) and time.monotonic() > self.limit and known:
-                break  # not all were seen on so many images
-            left, known = list(seen), seen
+            seen = dict[Candidate, Seen]()
+            for candidate in left:
+                if (known or seen) and time.monotonic() > self.limit:
+                    break
+                found = self.look(candidate, count, told)
+                if found is not None:
+                    seen[candidate] = found
+            else:
+                left = list(seen)
+            if known and len(seen) < len(left):
+                break  # the time was up before all were seen on so many images
+            known = seen
             if not known:
                 raise WeightsError("no backbone on this machine can be used: " + "; ".join(told))
+            left = list(known)
             first = min(left, key=lambda c: float(known[c].losses.mean()))
             left = [c for c in left if self.behind(known[c], known[first]) <= BEHIND]
             if len(left) == 1 or count == min(len(self.order), MOST_IMAGES) or time.monotonic() > self.limit:
@@ -98,12 +106,10 @@ class Contest:
         if clearly and candidates[0] in known and self.behind(known[candidates[0]], known[best]) <= BEHIND:
             best = candidates[0]
         shown = "; ".join(f"{c.told()}: {known[c].told()}" for c in sorted(known, key=lambda c: float(known[c].losses.mean())))
-        return best, [*told, f"probes on {count} training images: {shown}"]
+        return best, [*told, f"probes on {len(known[best].losses)} training images: {shown}"]
 
-    def look(self, candidate: Candidate, count: int, told: list[str], hurried: bool) -> Seen | None:
-        """The candidate's probe on the first images of the order; None where it cannot be used, or time is up."""
-        if hurried and time.monotonic() > self.limit:
-            return None
+    def look(self, candidate: Candidate, count: int, told: list[str]) -> Seen | None:
+        """The candidate's probe on the first images of the order; None where it cannot be used."""
         part = np.sort(self.order[:count])
         try:
             features = self.features(candidate, part)
@@ -165,8 +171,8 @@ def choose(settings: Settings, table: ImageTable, limit: float, screen: Console)
     view, lines = contest.best(views_of(best.backbone, contest.num_classes), clearly=True)
     for line in lines:
         say(line, screen)
-    kept = view.size is None
-    say(f"images {'as its weights expect them' if kept else f'at {view.told()}'}", screen)
+    usual = view.size is None
+    say(f"{view.told() if not usual else 'images as its weights expect them'} {'stay' if usual else 'is taken'}", screen)
     return replace(settings, backbone=best.backbone, size=view.size, crop=view.crop)
 
 

@@ -42,8 +42,8 @@ class EpochRow:
 
 
 # Val puts the probe back where the mean rise of its loss is so many of its standard errors: held-out train cannot see that
-# validation images are of another kind.
-CLEARLY = 2.0
+# validation images are of another kind. A rise of next to nothing, where both are nearly perfect, is no sign of that.
+CLEARLY, LEAST_RISE = 2.0, 0.01
 
 
 @dataclass
@@ -341,7 +341,8 @@ class Fit:
             return ""
         pairs = ((self.known, self.course.probe_temperature), (logits, self.course.temperature))
         before, after = (losses(z / t, self.val_labels) for z, t in pairs)
-        if not np.isfinite(after).all() or errors_gained(before - after) < -CLEARLY:
+        rise = after - before
+        if not np.isfinite(after).all() or (errors_gained(rise) > CLEARLY and rise.mean() > LEAST_RISE):
             return f"validation's loss rose from {before.mean():.3f} to {after.mean():.3f}"
         return ""
 
