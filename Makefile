@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-check-size bench-neighbours bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-course bench-busy bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-reference-update bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review bench-trust bench-sandbox fit-confidences
+.PHONY: install demo test check format bench docs site bench-check-cost bench-check-size bench-neighbours bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-few-shot bench-backbones bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-course bench-busy bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-reference-update bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review bench-trust bench-sandbox fit-confidences
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -75,6 +75,9 @@ bench-check-size: install
 
 bench-neighbours: install
 	$(BIN)/python benchmarks/neighbours.py $(if $(WORK),--work $(WORK)) $(ARGS)
+
+bench-few-shot: install
+	$(BIN)/python benchmarks/few_shot.py $(DATA) $(ARGS)
 
 bench-speed: install
 	$(BIN)/python benchmarks/speed.py $(DATA)
