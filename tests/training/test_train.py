@@ -108,6 +108,24 @@ def test_numbers_are_true(photos: Path, trained: TrainResult) -> None:
     assert abs(gap) <= trained.val.calibration_error + 0.02, "predict says what was measured: calibrated probabilities"
 
 
+def test_other_kinds_of_images_are_none_of_these(trained: TrainResult, photos: Path) -> None:
+    classifier = load(trained.run)
+    own = classifier.predict(classifier.files([photos / "val"]), none_of_these=True)
+    noise = np.random.default_rng(0).integers(0, 255, (6, 80, 80, 3), np.uint8)
+    other = classifier.predict(list(noise), none_of_these=True)
+    assert all(p.unlike for p in other)
+    assert sum(p.unlike for p in own) <= len(own) / 4
+    assert all(p.nearness is None and not p.unlike for p in classifier.predict(list(noise[:1])))
+    told = forked(["-m", "valgap.cli", "predict", trained.run, photos / "val" / "hat", "--csv", "--none-of-these"]).stdout
+    assert told.splitlines()[0].endswith("problem,nearness,none of these") and len(told.splitlines()) == 9
+    (trained.run / "known.safetensors").rename(trained.run / "elsewhere")
+    try:
+        with pytest.raises(RecordError, match="train again"):
+            classifier.predict(list(noise), none_of_these=True)
+    finally:
+        (trained.run / "elsewhere").rename(trained.run / "known.safetensors")
+
+
 def test_the_head_alone_is_the_probe(photos: Path, tmp_path: Path) -> None:
     recipe = Recipe.changed(RECIPE, {"unfreeze": "head"})
     result = train(photos, tmp_path / "a", recipe=recipe, **SETTINGS)
@@ -129,6 +147,15 @@ def test_the_last_two_stages_learn_where_their_activations_fit(photos: Path, tmp
         cut = cut_for("auto", model.model, model.head, 64, rows)
         assert cut is not None
         assert cut.stages == stages
+
+
+def test_a_time_limit_with_room_tries_all_layers(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = Recipe.changed(RECIPE, {"epochs": 1, "flip": True})
+    for limit in (300.0, None):
+        train(photos, tmp_path / str(limit), recipe=recipe, time_limit_s=limit, console=Console(width=200), **SETTINGS)
+        shown = capsys.readouterr().out
+        assert ("leaves room to try all layers" in shown) == (limit is not None)
+        assert ("all layers were tried as well" in shown or "all layers, trained on" in shown) == (limit is not None)
 
 
 def test_a_rate_that_does_harm_is_refused_after_a_lower_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,10 +134,16 @@ def predict(
     tta: Annotated[
         bool, typer.Option("--tta", help="Mean over the image and its mirror, where training found flips harmless.")
     ] = False,
+    none: Annotated[
+        bool,
+        typer.Option("--none-of-these", help="Say so where an image is like none that training showed (1 of 20 that is, too)."),
+    ] = False,
 ) -> None:
     """Classify images with a model that `valgap train` made: path, class and probability, one line each.
 
     Examples:  valgap predict runs/last photo.jpg more_photos/     valgap predict runs/last photos/ --csv > answers.csv
+
+    valgap predict runs/last photos/ --none-of-these     a third column that says "none of these" where nothing fits
     """
     import csv
 
@@ -148,19 +154,23 @@ def predict(
     classifier = load(run_directory)
     if tta and not classifier.flip:
         say("--tta has no effect: this training did not find that mirrored images keep their class")
-    predictions = classifier.predict(classifier.files(images), tta=tta)
+    predictions = classifier.predict(classifier.files(images), tta=tta, none_of_these=none)
     if as_csv:
         shown = visible if sys.stdout.isatty() else str
         if isinstance(sys.stdout, io.TextIOWrapper):  # into a file names go as the file system has them, to the byte
             sys.stdout.reconfigure(errors="surrogateescape")
         table = csv.writer(sys.stdout)
-        table.writerow(["path", "class", "probability", *map(shown, classifier.classes), "problem"])
+        more = ["nearness", "none of these"] if none else []
+        table.writerow(["path", "class", "probability", *map(shown, classifier.classes), "problem", *more])
         for one in predictions:
             shares = [f"{one.probabilities[c]:.6f}" if one.probabilities else "" for c in classifier.classes]
-            table.writerow([shown(str(one.path)), shown(one.label), f"{one.probability:.6f}", *shares, shown(one.problem or "")])
+            line = [shown(str(one.path)), shown(one.label), f"{one.probability:.6f}", *shares, shown(one.problem or "")]
+            near = f"{one.nearness:.6f}" if one.nearness is not None else ""
+            table.writerow(line + [near, "yes" if one.unlike else ""] * none)
         return
     for one in predictions:
-        print(f"{visible(str(one.path))}\t{visible(one.label)}\t{one.probability:.4f}")
+        unlike = "\tnone of these" if one.unlike else ""
+        print(f"{visible(str(one.path))}\t{visible(one.label)}\t{one.probability:.4f}{unlike}")
 
 
 @app.command()

@@ -183,6 +183,17 @@ def replace_head(model: nn.Module, num_classes: int) -> nn.Module:
     return head
 
 
+def head_of(model: nn.Module) -> nn.Linear:
+    """The last layer, which `replace_head` put there. Raises WeightsError where there is none."""
+    head = model.get_classifier() if hasattr(model, "get_classifier") else None  # type: ignore[operator]
+    if isinstance(head, nn.Linear):
+        return head
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    if not linear:
+        raise WeightsError(f"{type(model).__name__} has no linear head")
+    return linear[-1]
+
+
 def preprocessing_of(model: nn.Module, name: str = "") -> Preprocessing:
     """What the published weights of this architecture expect; ``name``: torchvision's, whose networks do not say."""
     config = getattr(model, "pretrained_cfg", None)

@@ -38,6 +38,11 @@ class Forecast:
     training_s: float
     may_stop: bool  # whether the trial may say that the head alone learns
 
+    @property
+    def learning_s(self) -> float:
+        """Seconds of both trainings."""
+        return self.trial_s + self.training_s
+
     def line(self) -> str:
         """For the first screen."""
         parts = [f"{self.images} images to look at ({clock(self.seeing_s)})"] if self.images else []
@@ -45,7 +50,7 @@ class Forecast:
             parts.append(f"a training with held-out images ({clock(self.trial_s)})")
         if self.training_s:
             parts.append(f"one on all of train{' if it pays' if self.may_stop else ''} ({clock(self.training_s)})")
-        most = self.seeing_s + self.trial_s + self.training_s
+        most = self.seeing_s + self.learning_s
         return f"expected: at most about {clock(most)}: " + (", ".join(parts) or "everything is in the cache")
 
 
@@ -54,10 +59,17 @@ def clock(seconds: float) -> str:
     return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
 
 
-def forecast(program: _Program) -> Forecast:
-    """By looking at a few images with the network as it is: the way that is then used is rarely slower."""
+def forecast(program: _Program, learns: str | None = None) -> Forecast:
+    """By looking at a few images with the network as it is: the way that is then used is rarely slower.
+
+    ``learns``: of that, instead of what was asked for, and without the pass over the images.
+    """
     asked = program.recipe.unfreeze
-    learns = program.behind_cut() if asked == "auto" and program.cut is not None else "head" if asked == "auto" else asked
+    if learns is None:
+        learns = program.behind_cut() if asked == "auto" and program.cut is not None else "head" if asked == "auto" else asked
+        unseen = not_cached(program) if program.recipe.start == "probe" else 0
+    else:
+        unseen = 0
     paths = program.train_paths[:TIMED_IMAGES]
     started = time.perf_counter()
     pixels = np.stack([read_pixels(path, program.preprocessing) for path in paths])
@@ -70,13 +82,12 @@ def forecast(program: _Program) -> Forecast:
             before, tail = program.cut.front(images), program.cut.tail
             tail_s = timed(lambda: tail(before)) / len(paths)
     epochs = usual_epochs(program.recipe, learns, len(program.train_labels))
-    unseen = not_cached(program) if program.recipe.start == "probe" else 0
     train, val = len(program.train_labels), len(program.val_labels)
     training_s = epochs * (STEP_COST * train + val) * tail_s
     if learns not in LAST:  # from images
         training_s += epochs * (train + val) * reading_s
     held_out = program.recipe.start == "probe" and learns != "head" and (asked == "auto" or program.recipe.select == "held_out")
-    trial_s = TRIAL_COST * epochs * STEP_COST * (1 - 1 / PARTS) * train * tail_s if held_out else 0.0
+    trial_s = TRIAL_COST * (1 - 1 / PARTS) * training_s if held_out else 0.0
     return Forecast(unseen, unseen * (whole_s + reading_s), trial_s, training_s, asked == "auto")
 
 

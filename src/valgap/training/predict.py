@@ -18,8 +18,10 @@ from valgap.data.images import SUFFIXES, to_rgb
 from valgap.engine.reading import read_pixels
 from valgap.engine.split import Normalised
 from valgap.errors import DataError
+from valgap.models.backbones import head_of
 from valgap.models.preprocessing import Preprocessing
 from valgap.training.checkpoint import load as load_checkpoint
+from valgap.training.known import Known, given_to
 
 BATCH = 32
 Picture = str | Path | Image.Image | npt.NDArray[np.uint8]
@@ -34,32 +36,50 @@ class Prediction:
     probability: float  # 0..1; 0 for an unreadable image
     probabilities: dict[str, float]
     problem: str | None = None
+    nearness: float | None = None  # to training images, -1..1, where it was asked for
+    unlike: bool = False  # whether it is like none of them
 
 
 class Classifier:
     """A trained network with its classes and preprocessing."""
 
     def __init__(
-        self, model: nn.Module, classes: Sequence[str], preprocessing: Preprocessing, temperature: float, flip: bool
+        self,
+        model: nn.Module,
+        classes: Sequence[str],
+        preprocessing: Preprocessing,
+        temperature: float,
+        flip: bool,
+        run: Path | None = None,
     ) -> None:
+        """``run``: the run directory, for what training images look like."""
+        self.run, self.head = run, head_of(model)
         self.classes = tuple(classes)
         self.preprocessing, self.temperature, self.flip = preprocessing, temperature, flip
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         whole = Normalised(model, preprocessing.mean, preprocessing.std).eval()
         self.model = whole.to(self.device).to(memory_format=torch.channels_last)
 
-    def predict(self, images: Sequence[Picture], *, tta: bool = False) -> list[Prediction]:
+    def predict(self, images: Sequence[Picture], *, tta: bool = False, none_of_these: bool = False) -> list[Prediction]:
         """One prediction for each image (files, PIL images, or (H, W, 3) uint8 arrays), in order.
 
-        ``tta`` takes the mean over the image and its mirror, if training found that flips keep the class.
+        Args:
+            tta: take the mean over the image and its mirror, if training found that flips keep the class.
+            none_of_these: also tell what is like no training image: all but the least like 5 % of these themselves are known.
+
+        Raises:
+            RecordError: ``none_of_these``, of a run that did not keep what its training images look like.
         """
+        known = Known.read(self.run) if none_of_these and self.run is not None else None
         results: list[Prediction] = []
         for start in range(0, len(images), BATCH):
             part = images[start : start + BATCH]
             with ThreadPoolExecutor(4) as pool:
                 read = list(pool.map(self._read, part))
             readable = [r for r in read if isinstance(r, np.ndarray)]
-            rows = iter(self._probabilities(np.stack(readable), tta).tolist() if readable else [])
+            with given_to(self.head) as shown:
+                rows = iter(self._probabilities(np.stack(readable), tta).tolist() if readable else [])
+            near = iter(known.nearness(shown[0]).tolist() if known is not None and shown else [])
             for image, pixels in zip(part, read, strict=True):
                 path = Path(image) if isinstance(image, (str, Path)) else None
                 if isinstance(pixels, str):
@@ -67,7 +87,10 @@ class Classifier:
                     continue
                 row = next(rows)
                 best = max(range(len(row)), key=row.__getitem__)
-                results.append(Prediction(path, self.classes[best], row[best], dict(zip(self.classes, row, strict=True))))
+                shares = dict(zip(self.classes, row, strict=True))
+                nearness = next(near) if known is not None else None
+                unlike = known is not None and nearness is not None and nearness < known.least
+                results.append(Prediction(path, self.classes[best], row[best], shares, None, nearness, unlike))
         return results
 
     def predict_proba(self, images: Sequence[Picture]) -> npt.NDArray[np.float64]:
@@ -100,7 +123,7 @@ def load(run: str | Path) -> Classifier:
     """The classifier that a `valgap train` left in its run directory. Raises RecordError where there is none."""
     model, facts, preprocessing = load_checkpoint(Path(run))
     return Classifier(
-        model, facts["classes"], preprocessing, float(facts.get("temperature", 1.0)), bool(facts.get("flip", False))
+        model, facts["classes"], preprocessing, float(facts.get("temperature", 1.0)), bool(facts.get("flip", False)), Path(run)
     )
 
 

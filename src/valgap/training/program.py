@@ -31,6 +31,7 @@ from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of, logi
 from valgap.training.forecast import forecast
 from valgap.training.images import SCORED_AT_ONCE, ImageDataset, StoredDataset, usual_workers
 from valgap.training.in_time import keep_what_fits
+from valgap.training.known import MOST, Known, given_to, known_of
 from valgap.training.loggers import Loggers, check_names
 from valgap.training.probe import Probe, fit_probe
 from valgap.training.ranks import ALONE, Ranks, SharedBatches, joined
@@ -177,6 +178,7 @@ class _Program:
         learns = "head" if recipe.unfreeze == "auto" and recipe.start != "probe" else recipe.unfreeze
         self.decision = Decision(learns, recipe.flip is not False, np.zeros(self.num_classes), [])
         self.vetoed = False  # whether val put the probe back
+        self.known: Known | None = None  # what training images show
         known = self.decided()
         unfreeze = known.unfreeze if known is not None and known.unfreeze in LAST else learns
         with aside():
@@ -204,7 +206,9 @@ class _Program:
             self.adjust_head()
             val_logits = fitted.val_logits + self.decision.bias
             temperature = self.temperature(val_logits)
-            train_logits = self.logits(self.train_paths, self.train_labels, "train, re-scored")
+            with given_to(self.head, self.remembered()) as shown:
+                train_logits = self.logits(self.train_paths, self.train_labels, "train, re-scored")
+            self.known = known_of(np.concatenate(shown)) if shown else None
             tested = None
             if test is not None:
                 tested = score(self.logits(*test, "test") / temperature, test[1], self.num_classes)
@@ -447,6 +451,13 @@ class _Program:
         images = self.loader(self.images(paths, labels), False, self.workers)
         return logits_of(self.model, images, self.device, self.watch, self.ranks)
 
+    def remembered(self) -> npt.NDArray[np.bool_]:
+        """(n,) which of the training images that this process scores are kept, so that predict can tell what is like none."""
+        count = len(range(self.ranks.rank, len(self.train_labels), self.ranks.world))
+        wanted = np.zeros(count, np.bool_)
+        wanted[np.random.default_rng(self.seed).permutation(count)[:MOST]] = True
+        return wanted
+
     def images(self, paths: list[Path], labels: npt.NDArray[np.int64]) -> ImageDataset:
         """Images as the evaluation transform shows them."""
         pictures = reduced(paths, self.preprocessing, 1.0)
@@ -455,7 +466,7 @@ class _Program:
     def finish(self, result: TrainResult, backbone: str) -> None:
         """Write the checkpoint and the summary, show it, and drop what only a resumed run would need."""
         facts = facts_of(self.table.classes, backbone, self.recipe, self.seed, self.decision.flip, result.temperature)
-        keep_result(result, self.model, facts, self.preprocessing)
+        keep_result(result, self.model, facts, self.preprocessing, self.known)
         show_summary(result, self.table.classes, self.screen)
 
     # -- screen -------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from valgap.errors import RecordError
 from valgap.models import Preprocessing
 from valgap.training.checkpoint import save
 from valgap.training.fit import EpochRow
+from valgap.training.known import Known
 from valgap.training.saved import write_whole
 from valgap.training.scores import Scores
 
@@ -40,14 +41,20 @@ class TrainResult:
     seconds: float
 
 
-def keep_result(result: TrainResult, model: nn.Module, facts: dict[str, Any], preprocessing: Preprocessing) -> None:
-    """Write the checkpoint, then the summary, with which the training is over; only then what a resumed run would need goes away.
+def keep_result(
+    result: TrainResult, model: nn.Module, facts: dict[str, Any], preprocessing: Preprocessing, known: Known | None
+) -> None:
+    """Write what training images show and the checkpoint, then the summary, with which the training is over.
+
+    Only then what a resumed run would need goes away.
 
     Raises:
         RecordError: the run directory cannot be written; the training can be resumed.
     """
     numbers = without_nan({k: v for k, v in asdict(result).items() if k != "run"})
     try:
+        if known is not None:
+            known.write(result.run)
         save(result.run, model, {**facts, "val": without_nan(asdict(result.val))}, preprocessing)
         write_whole(result.run / SUMMARY, json.dumps(numbers, indent=1))
         state = result.run / STATE
