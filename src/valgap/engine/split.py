@@ -52,30 +52,76 @@ def cut_before_last(stages: Literal[1, 2], model: nn.Module, head: nn.Module, si
             return None
         graph = _PieceTracer(model).trace(model)
         _settle_options(graph)
-        return _cut(model, graph, name, stages)
+        return _cut(model, graph, name, stages, size)
     except Exception:  # tracing fails in as many ways as there are programs
         return None
     finally:
         model.train(training)
 
 
-def _cut(model: nn.Module, graph: fx.Graph, name: str, stages: Literal[1, 2]) -> Cut | None:
-    """The traced network cut before the first call of the module ``name``; its modules are shared, not copied."""
+def _cut(model: nn.Module, graph: fx.Graph, name: str, stages: Literal[1, 2], size: int) -> Cut | None:
+    """The traced network cut before the first call of the module ``name``; its modules are shared, not copied.
+
+    One tensor may cross. What else does and is the same for all images of this size, such as the rotary positions of a
+    transformer, becomes a constant of the tail.
+    """
     nodes = list(graph.nodes)
     first = next(i for i, n in enumerate(nodes) if n.op == "call_module" and n.target == name)
     before, behind = nodes[:first], nodes[first:]
     crossing = [n for n in before if any(user in behind for user in n.users)]
-    if len(crossing) != 1:
+    constant = _constants(model, before, crossing, size) if len(crossing) > 1 else {}
+    varying = [n for n in crossing if n not in constant]
+    if len(varying) != 1:
         return None
     front, tail = fx.Graph(), fx.Graph()
     copied: dict[fx.Node, fx.Node] = {}
     for node in before:
         copied[node] = front.node_copy(node, copied.__getitem__)
-    front.output(copied[crossing[0]])
-    copied = {crossing[0]: tail.placeholder("activations")}
+    front.output(copied[varying[0]])
+    copied = {varying[0]: tail.placeholder("activations")}
+    kept: dict[str, torch.Tensor] = {}
+    for node, value in constant.items():
+        if isinstance(value, torch.Tensor):
+            kept[f"_valgap_{node.name}"] = value
+            copied[node] = tail.get_attr(f"_valgap_{node.name}")
+    plain = {node: value for node, value in constant.items() if node not in copied}
     for node in behind:
-        copied[node] = tail.node_copy(node, copied.__getitem__)
-    return Cut(fx.GraphModule(model, front), fx.GraphModule(model, tail), name, stages)
+        new = tail.node_copy(node, lambda n: copied.get(n, n))
+        new.args = tuple(fx.node.map_arg(a, lambda n: plain.get(n, n)) for a in new.args)
+        new.kwargs = {k: fx.node.map_arg(a, lambda n: plain.get(n, n)) for k, a in new.kwargs.items()}
+        copied[node] = new
+    return Cut(fx.GraphModule(model, front), _module(model, tail, kept), name, stages)
+
+
+def _module(model: nn.Module, graph: fx.Graph, kept: dict[str, torch.Tensor]) -> fx.GraphModule:
+    """The graph as a module that shares the network's, with tensors of its own."""
+    try:
+        for name, value in kept.items():
+            object.__setattr__(model, name, value)
+        return fx.GraphModule(model, graph)
+    finally:
+        for name in kept:
+            object.__delattr__(model, name)
+
+
+def _constants(model: nn.Module, before: list[fx.Node], crossing: list[fx.Node], size: int) -> dict[fx.Node, Any]:
+    """Values of the crossing nodes that other images, and another number of them, do not change."""
+    probe = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    for node in before:
+        copied[node] = probe.node_copy(node, copied.__getitem__)
+    probe.output(tuple(copied[n] for n in crossing))
+    network, device = fx.GraphModule(model, probe), next(model.parameters()).device
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        seen = [network(torch.rand(n, 3, size, size, generator=draw).to(device)) for n in (2, 3)]
+    return {node: one for node, one, other in zip(crossing, *seen, strict=True) if _alike(one, other)}
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.shape == other.shape and torch.equal(one, other)
+    return type(one) is type(other) and isinstance(one, (int, float, bool, str)) and one == other
 
 
 class _PieceTracer(fx.Tracer):
@@ -150,16 +196,16 @@ def _map_sides(model: nn.Module, size: int) -> tuple[dict[str, int], dict[str, i
 
 
 def stages(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The network's pieces in order: its children, with the children of plain sequences in their place."""
+    """The network's pieces in order: its children, with the children of plain sequences and lists in their place."""
     for name, child in model.named_children():
-        if type(child) is nn.Sequential and len(child) > 1 and _is_deep(child):
+        if type(child) in (nn.Sequential, nn.ModuleList) and len(list(child.children())) > 1 and _is_deep(child):
             yield from ((f"{name}.{n}", c) for n, c in child.named_children())
         else:
             yield name, child
 
 
-def _is_deep(child: nn.Sequential) -> bool:
-    return any(next(iter(c.children()), None) is not None for c in child)
+def _is_deep(child: nn.Module) -> bool:
+    return any(next(c.children(), None) is not None for c in child.children())
 
 
 class Normalised(nn.Module):
