@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import valgap
 from valgap.checks import last_not_best_checkpoint
+from valgap.checks.progress import course
 from valgap.record.reader import read_record
 from valgap.types import Case, Finding
 
@@ -63,5 +64,45 @@ def test_what_a_new_object_holds_is_told_by_its_weights(which: str, anew: bool, 
     if told:
         assert told[0].changed == (which == "first")
         assert told[0].state_of_pass == (1 if which == "first" else run.passes[-2].index)
+    outcome = last_not_best_checkpoint.CHECK.detect(Case(run))
+    assert (isinstance(outcome, Finding) and "loaded at the end" in outcome.summary) == (which == "first")
+
+
+class Holder(nn.Module):
+    """Holds the network that it trains, as a framework's module does: it is saved and loaded, and the network is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+
+
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_weights_loaded_through_what_holds_the_model(which: str, tmp_path: Path) -> None:
+    """And validated on a data set that was made anew: the curve goes on over it."""
+    draw = torch.Generator().manual_seed(0)
+    y = torch.arange(160) % 4
+    x = torch.randn(160, 3, 8, 8, generator=draw) + 0.25 * torch.randn(4, 3, 8, 8, generator=draw)[y]
+    train = DataLoader(TensorDataset(x[:80], y[:80]), 20)
+    torch.manual_seed(0)
+    holder = Holder()
+    with valgap.watch(out=tmp_path / "r", closing=10) as folder:
+        optimizer, states = torch.optim.SGD(holder.parameters(), 0.01), []
+        val = DataLoader(Named(x[80:], y[80:], tmp_path), 20)
+        for _ in range(12):
+            holder.train()
+            for images, target in train:
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(holder.net(images), target).backward()
+                optimizer.step()
+            score(holder.net, val)
+            states.append(copy.deepcopy(holder.state_dict()))
+        holder.load_state_dict(states[0 if which == "first" else -1])
+        score(holder.net, DataLoader(Named(x[80:], y[80:], tmp_path), 20))
+    run = read_record(folder)
+    (told,) = run.weights_loaded
+    assert not told.before_training and told.changed == (which == "first")
+    assert told.state_of_pass == (1 if which == "first" else run.passes[-2].index)
+    seen = course(run)
+    assert seen is not None and len(seen.passes) == 13
     outcome = last_not_best_checkpoint.CHECK.detect(Case(run))
     assert (isinstance(outcome, Finding) and "loaded at the end" in outcome.summary) == (which == "first")

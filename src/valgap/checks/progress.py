@@ -11,7 +11,7 @@ from scipy.special import ndtr
 
 from valgap.checks.freezing import holding
 from valgap.stats import best_row_cross_fitted, paired_difference, paired_p_value, wilson_interval
-from valgap.types import Closing, Evidence, Pass, RunRecord, SampleTable
+from valgap.types import Closing, DatasetInfo, Evidence, Pass, RunRecord, SampleTable
 
 MIN_EPOCHS = 3
 
@@ -43,11 +43,12 @@ class Course:
 
 
 def course(run: RunRecord) -> Course | None:
-    """The course of the last labelled validation's data set; None with fewer than two comparable passes."""
+    """The course of the last labelled validation's data; None with fewer than two comparable passes."""
     last = run.last_validation
     if last is None or not several_classes(last.samples):
         return None
-    passes = [p for p in run.of_phase("validation") if p.dataset == last.dataset and p.model == last.model and p.epoch > 0]
+    alike = made_anew(run, last.dataset)
+    passes = [p for p in run.of_phase("validation") if p.dataset in alike and p.model == last.model and p.epoch > 0]
     tables = [(p, *_ordered(p)) for p in passes]
     tables = [t for t in tables if len(t[1]) == len(_ordered(last)[0])]
     if len(tables) < 2:
@@ -60,6 +61,26 @@ def course(run: RunRecord) -> Course | None:
         train_loss=np.array([trained[p.epoch].mean_loss if p.epoch in trained else np.nan for p, _, _ in tables]),
         train_accuracy=np.array([trained[p.epoch].accuracy if p.epoch in trained else np.nan for p, _, _ in tables]),
     )
+
+
+def made_anew(run: RunRecord, dataset: int) -> set[int]:
+    """The data set and those that are it once more: the same images in the same order, labelled and prepared alike.
+
+    Trainers make their loaders, and programs their data sets, again for a last validation of the weights that were kept.
+    """
+    one = run.datasets.get(dataset)
+    if one is None or one.sample is None or not len(one.sample) or (one.sample < 0).any():
+        return {dataset}
+    return {dataset} | {n for n, d in run.datasets.items() if _same_data(one, d)}
+
+
+def _same_data(one: DatasetInfo, other: DatasetInfo) -> bool:
+    alike = (one.source, one.size, one.transform_text) == (other.source, other.size, other.transform_text)
+    if not alike or one.sample is None or other.sample is None or not np.array_equal(one.sample, other.sample):
+        return False
+    if one.targets is None or other.targets is None:
+        return one.targets is other.targets
+    return np.array_equal(one.targets, other.targets)
 
 
 def several_classes(table: SampleTable) -> bool:

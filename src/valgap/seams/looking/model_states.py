@@ -95,7 +95,7 @@ class ModelStates:
         unexpected = list(getattr(result, "unexpected_keys", []) or [])
         trained = _trained_holder(module, models)
         for model in models:
-            if model.contains(module) and not model.steps:
+            if not model.steps and _holds(module, model):
                 model.forget_start()  # the start is after the last load
         self.writer.write(
             "weights_loaded",
@@ -150,8 +150,14 @@ def _few(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _trained_holder(module: Any, models: Sequence[TrackedModel]) -> TrackedModel | None:
-    """The model that has been trained and is this module."""
-    return next((m for m in models if m.steps and m.contains(module)), None)
+    """The model that has been trained and is this module, or is held by it, as by a LightningModule."""
+    trained = [m for m in models if m.steps]
+    return next((m for m in trained if m.contains(module)), next((m for m in trained if _holds(module, m)), None))
+
+
+def _holds(module: Any, model: TrackedModel) -> bool:
+    """Whether the model is the module or lies inside it."""
+    return model.contains(module) or any(m is unwrap(model.parts[0]) for m in module.modules())
 
 
 def state_digest(sums: torch.Tensor, norms: torch.Tensor) -> bytes:
