@@ -212,3 +212,15 @@ def test_a_reading_that_gains_points_and_loses_loss_is_no_fault() -> None:
     assert apart_by(AskedAgain(better, None), "val") is not None
     dearer = np.stack([better.loss[0], better.loss[1] + 1.0])
     assert apart_by(AskedAgain(TwiceAnswered(better.right, dearer, better.changed), None), "val") is None
+
+
+def test_a_model_at_chance_does_not_say_what_its_training_images_cost(tmp_path: Path) -> None:
+    """It learnt nothing from scattered pixels, and loses little by the files: what these would teach is the cost."""
+    run, images = run_on(tmp_path, scattered, as_it_is)
+    # The labels of these 48 images are four even classes: a quarter is chance.
+    for val, chance in (((0.25, 0.25), True), ((0.7, 0.7), False)):
+        again = AskedAgain(twice(48, *val), twice(48, 0.6, 0.25))
+        found = Stages(run, images, lambda treatment, again=again: again).compared("read_train")
+        assert found.verdict == "at fault" and found.points is not None
+        assert ("teach" in found.summary) == chance
+        assert (found.points.value > 40) == chance
