@@ -76,6 +76,10 @@ bench-check-size: install
 bench-neighbours: install
 	$(BIN)/python benchmarks/neighbours.py $(if $(WORK),--work $(WORK)) $(ARGS)
 
+# EfficientNet-Lite1 and Lite2 beside the bundled one, in parts of at most nine minutes.
+bench-backbones: $(VENV)/.extras
+	$(BIN)/python benchmarks/backbones.py $(DATA) $(ARGS)
+
 bench-few-shot: install
 	$(BIN)/python benchmarks/few_shot.py $(DATA) $(ARGS)
 
