@@ -47,7 +47,7 @@ def test_predictions_name_files_of_any_name(
         def files(self, paths: object) -> list[Path]:
             return [file]
 
-        def predict(self, images: object, *, tta: bool = False) -> list[Prediction]:
+        def predict(self, images: object, *, tta: bool = False, none_of_these: bool = False) -> list[Prediction]:
             return [answer]
 
         def predict_proba(self, images: object) -> np.ndarray:  # type: ignore[override]
