@@ -80,6 +80,8 @@ def test_the_loss_stands_beside_the_points(typical: Diagnosis) -> None:
     one = replace(typical, ledger=lines, loss=parts, judged=tuple(j for j in typical.judged if j.check.code != "PRE201"))
     text = shown(show_diagnosis, one)
     assert "validation loss 1.20 nats: 0.80, and 0.40 that one temperature takes off" in text
+    other = shown(show_diagnosis, replace(one, loss=replace(parts, recorded=1.7)))
+    assert "validation loss 1.70 nats as recorded; scored again in eval mode 1.20 nats: 0.80" in " ".join(other.split())
     assert "+12.4" in text and "loss -0.31" in text and "loss -0.40" in text and len(text.splitlines()) <= 24
     reached = 100 * typical.validation.value + 12.4 if typical.validation is not None else 0.0
     assert f"{reached:.1f} %" in text, "a gain is no remedy"

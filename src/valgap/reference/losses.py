@@ -9,6 +9,7 @@ Source: the gradient of the softmax cross-entropy at the logits is (p - y) / N.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -266,7 +267,9 @@ def loss_parts(run: RunRecord) -> LossParts | None:
     if confidence is None or run.closing is None:
         return None
     numbers = run.closing.numbers
-    return LossParts(numbers["val_nll"], confidence, numbers["val_nll_tempered"], int(numbers["calibration_n"]))
+    last = run.last_validation
+    recorded = last.samples.mean_loss if last is not None else math.nan
+    return LossParts(numbers["val_nll"], confidence, numbers["val_nll_tempered"], int(numbers["calibration_n"]), recorded)
 
 
 def _soft(one: Pass) -> bool:

@@ -32,11 +32,18 @@ def loss_text(nats: Measured | None) -> str:
     return f"{-nats.value:+.2f}".replace("-0.00", "0.00").replace("+0.00", "0.00") if nats is not None else ""
 
 
+# Nats by which a loss that is scored again differs from the recorded one, before both are told.
+ANOTHER_LOSS = 0.05
+
+
 def loss_parts_text(parts: LossParts) -> str:
-    """The loss and its two parts in one line."""
+    """The loss and its two parts in one line; where the program's own validation came to another, that first."""
+    own = f"{parts.value:.2f} nats"
+    if abs(parts.recorded - parts.value) > ANOTHER_LOSS:
+        own = f"{parts.recorded:.2f} nats as recorded; scored again in eval mode {own}"
     if parts.confidence.low <= 0:
-        return f"{parts.value:.2f} nats: no temperature takes anything off it"
-    return f"{parts.value:.2f} nats: {parts.discrimination:.2f}, and {parts.confidence.value:.2f} that one temperature takes off"
+        return f"{own}: no temperature takes anything off it"
+    return f"{own}: {parts.discrimination:.2f}, and {parts.confidence.value:.2f} that one temperature takes off"
 
 
 def share_text(value: float, known: Accuracy | None) -> str:
