@@ -268,7 +268,8 @@ def loss_parts(run: RunRecord) -> LossParts | None:
         return None
     numbers = run.closing.numbers
     last = run.last_validation
-    recorded = last.samples.mean_loss if last is not None else math.nan
+    mean = last.samples.mean_loss if last is not None else math.nan
+    recorded = mean if math.isfinite(mean) else None
     return LossParts(numbers["val_nll"], confidence, numbers["val_nll_tempered"], int(numbers["calibration_n"]), recorded)
 
 

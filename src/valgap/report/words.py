@@ -39,7 +39,7 @@ ANOTHER_LOSS = 0.05
 def loss_parts_text(parts: LossParts) -> str:
     """The loss and its two parts in one line; where the program's own validation came to another, that first."""
     own = f"{parts.value:.2f} nats"
-    if abs(parts.recorded - parts.value) > ANOTHER_LOSS:
+    if parts.recorded is not None and abs(parts.recorded - parts.value) > ANOTHER_LOSS:
         own = f"{parts.recorded:.2f} nats as recorded; scored again in eval mode {own}"
     if parts.confidence.low <= 0:
         return f"{own}: no temperature takes anything off it"

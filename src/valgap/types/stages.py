@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
@@ -70,7 +69,7 @@ class LossParts:
     confidence: Measured  # how sure the answers are; each fifth's temperature is fitted on the others
     discrimination: float  # which answers are given
     n: int
-    recorded: float = math.nan  # what the program's own last validation came to, in whatever mode it scored
+    recorded: float | None = None  # what the program's own last validation came to, in whatever mode it scored
 
 
 @dataclass(frozen=True)
