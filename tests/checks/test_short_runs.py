@@ -329,3 +329,7 @@ def test_a_closing_score_of_other_weights_is_not_compared_with_the_record() -> N
     assert over_recorded(case.run, last, last.samples) is not None
     load = WeightsLoaded("Net", False, True, 7, 7, 0, 0, (), after_pass=last.index, changed=True)
     assert over_recorded(replace(case.run, weights_loaded=(load,)), last, last.samples) is None
+    # What validation itself moved in BatchNorm is put back: these are the weights with which it began.
+    for state, same in ((last.index - 1, True), (last.index, True), (last.index - 2, False)):
+        back = replace(case.run, weights_loaded=(replace(load, state_of_pass=state),))
+        assert (over_recorded(back, last, last.samples) is not None) == same

@@ -46,8 +46,13 @@ def between_passes(first: Pass, second: Pass) -> Gain | None:
 
 
 def reloaded_since(run: RunRecord, recorded: Pass) -> bool:
-    """Whether other weights were loaded after a pass: closing measurements are then not on those that it saw."""
-    return any(w.changed and w.after_pass >= recorded.index for w in run.weights_loaded)
+    """Whether other weights were loaded after a pass: closing measurements are then not on those that it saw.
+
+    Those with which the pass began are no others: programs put back what their own validation moved in BatchNorm.
+    """
+    before = max((p.index for p in run.passes if p.index < recorded.index and p.model == recorded.model), default=-1)
+    own = {recorded.index, before} - {-1}
+    return any(w.changed and w.after_pass >= recorded.index and w.state_of_pass not in own for w in run.weights_loaded)
 
 
 def _gain(first: SampleTable, second: SampleTable) -> Gain | None:
