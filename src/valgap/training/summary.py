@@ -37,7 +37,7 @@ def summary_lines(result: TrainResult, classes: tuple[str, ...]) -> list[str]:
         interval = f"{test.low:.1%} .. {test.high:.1%}, {test.n} images, nothing was chosen by them"
         lines.append(f"test accuracy          {test.accuracy:6.1%}   ({interval})")
     lines.append(f"validation loss {val.nll:.3f}; stated probabilities are off by {val.calibration_error:.1%} on average")
-    if result.temperature != 1.0:
+    if f"{result.temperature:.2f}" != "1.00":
         before, by = result.uncalibrated, "val" if result.val_chose and not vetoed else "held-out train"
         at = f"at a temperature of {result.temperature:.2f} fitted on {by}"
         lines[-1] += f", {at} (without it {before.nll:.3f} and {before.calibration_error:.1%})"
