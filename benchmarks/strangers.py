@@ -43,7 +43,7 @@ GROUPS = (
     ("q01", "of a fourth writer, asked for the first time; mended for since"),
     ("r01", "of a fifth writer, asked for the first time; mended for since"),
     ("s01", "of a sixth writer, who was asked for the commonest faults; asked for the first time; mended for since"),
-    ("t02", "of a seventh writer, asked for half common and half subtle faults; asked for the first time; mended for since"),
+    ("t01", "of a seventh writer, asked for half common and half subtle faults; asked for the first time; mended for since"),
 )
 LEAST_COST = 6.0
 NEAR_POINTS, NEAR_SHARE = 5.0, 0.2
