@@ -90,7 +90,7 @@ def table(known: list[Row]) -> str:
     lines = [INTRODUCTION, f"| set | seeds | {' | '.join(names)} | chosen | auto | regret, points | cost |"]
     lines.append("|---" * (len(names) + 6) + "|")
     for name in sorted({str(r["set"]) for r in known}):
-        if not by[name, "auto"]:
+        if not all(by[name, what] for what in ("choice", "auto", *names)):
             continue
         cells = [f"{100 * mean(name, n, 'accuracy'):.1f} / {mean(name, n, 'nll'):.3f}" for n in names]
         best = max(mean(name, n, "accuracy") for n in names)
