@@ -179,7 +179,7 @@ def time_for_all(program: _Program) -> bool:
     left = program.limit - time.monotonic()
     if program.recipe.unfreeze != "auto" or math.isinf(left):
         return False
-    expected = forecast(program, "all")
+    expected = forecast(program, "all", 0)
     return expected.trial_s < TRIAL_TIME * left and expected.learning_s < TRAINING_SHARE * left
 
 

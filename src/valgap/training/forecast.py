@@ -59,17 +59,20 @@ def clock(seconds: float) -> str:
     return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
 
 
-def forecast(program: _Program, learns: str | None = None) -> Forecast:
+def planned(program: _Program) -> str:
+    """What is to learn, as far as it is known before anything was tried."""
+    asked = program.recipe.unfreeze
+    if asked != "auto":
+        return asked
+    return program.behind_cut() if program.cut is not None else "head"
+
+
+def forecast(program: _Program, learns: str, unseen: int) -> Forecast:
     """By looking at a few images with the network as it is: the way that is then used is rarely slower.
 
-    ``learns``: of that, instead of what was asked for, and without the pass over the images.
+    Of a training of what ``learns``, and of a pass over ``unseen`` images before it.
     """
     asked = program.recipe.unfreeze
-    if learns is None:
-        learns = program.behind_cut() if asked == "auto" and program.cut is not None else "head" if asked == "auto" else asked
-        unseen = not_cached(program) if program.recipe.start == "probe" else 0
-    else:
-        unseen = 0
     paths = program.train_paths[:TIMED_IMAGES]
     started = time.perf_counter()
     pixels = np.stack([read_pixels(path, program.preprocessing) for path in paths])
@@ -92,7 +95,9 @@ def forecast(program: _Program, learns: str | None = None) -> Forecast:
 
 
 def not_cached(program: _Program) -> int:
-    """About how many images are not in the cache, by a part of them: to know, each file has to be read."""
+    """About how many images have to be looked at, by a part of them: to know, each file has to be read."""
+    if program.recipe.start != "probe":
+        return 0
     paths = [*program.train_paths, *program.val_paths]
     asked = paths[:: max(1, len(paths) // ASKED_FILES)]
     return round(program.sight.unseen(asked) / len(asked) * len(paths))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,8 @@ class Classifier:
             with ThreadPoolExecutor(4) as pool:
                 read = list(pool.map(self._read, part))
             readable = [r for r in read if isinstance(r, np.ndarray)]
-            with given_to(self.head) as shown:
+            watched: AbstractContextManager[list[Any]] = given_to(self.head) if known is not None else nullcontext([])
+            with watched as shown:
                 rows = iter(self._probabilities(np.stack(readable), tta).tolist() if readable else [])
             near = iter(known.nearness(shown[0]).tolist() if known is not None and shown else [])
             for image, pixels in zip(part, read, strict=True):

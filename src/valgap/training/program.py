@@ -28,7 +28,7 @@ from valgap.training.choice import AUTO, choose
 from valgap.training.convolutions import quicken_convolutions
 from valgap.training.decide import Decision, adjustment, flip_keeps_class, held_out_temperature, what_learns
 from valgap.training.fit import EpochRow, Fit, FitResult, Watch, logits_of, logits_of_rows
-from valgap.training.forecast import forecast
+from valgap.training.forecast import forecast, not_cached, planned
 from valgap.training.images import SCORED_AT_ONCE, ImageDataset, StoredDataset, usual_workers
 from valgap.training.in_time import keep_what_fits
 from valgap.training.known import MOST, Known, given_to, known_of
@@ -195,7 +195,7 @@ class _Program:
         freeze_all_but(self.model, self.head)
         self.model.eval()
         with self.aside():
-            self.say(self.by_first(lambda: forecast(self)).line())
+            self.say(self.by_first(lambda: forecast(self, planned(self), not_cached(self))).line())
         if self.recipe.start == "probe":
             with self.aside():
                 self.begin_with_probe()
