@@ -28,7 +28,7 @@ from tests.checks.cases import (
     with_phase,
 )
 from valgap.checks import CATALOGUE
-from valgap.types import Case, Clear, Finding, LoaderInfo, NotApplicable, ScheduleState, WeightsLoaded
+from valgap.types import Case, Clear, Closing, Finding, LoaderInfo, NotApplicable, ScheduleState, WeightsLoaded
 
 CHECKS = {c.code: c for c in CATALOGUE}
 
@@ -299,10 +299,10 @@ def test_weights_that_are_loaded_for_a_test_do_not_clear_new_ones() -> None:
 
 
 def test_an_average_lags_in_a_trial() -> None:
-    copy = replace(model(id=1), trained=False)
-    case = with_phase(
-        healthy(models={0: model(), 1: copy}), "validation", model=1, samples=samples(np.arange(TRAIN, TRAIN + VAL), 0.2)
-    )
+    copy, ids = replace(model(id=1), trained=False), np.arange(TRAIN, TRAIN + VAL)
+    closing = Closing(rescores={"val_eval": samples(ids, 0.2), "val_trained": samples(ids)})
+    sound = healthy(models={0: model(), 1: copy}, closing=closing)
+    case = with_phase(sound, "validation", model=1, samples=samples(ids, 0.2))
     found(outcome("MOD311", case))
     trial = Case(replace(case.run, schedules=(ScheduleState(4, 0, "CosineAnnealingLR", 3, {"T_max": 90}),)))
     assert isinstance(outcome("MOD311", trial), NotApplicable)

@@ -39,10 +39,18 @@ def test_squashed(name: str, logits: torch.Tensor, word: str) -> None:
     assert word in finding.summary
 
 
-@pytest.mark.parametrize(("outputs", "stage"), [(LOGITS.softmax(1), None), (LOGITS, "loss")])
-def test_where_the_squashing_stands(outputs: torch.Tensor, stage: str | None) -> None:
+@pytest.mark.parametrize(
+    ("given", "outputs", "stage"),
+    [
+        (LOGITS.sigmoid(), LOGITS.sigmoid(), None),
+        (LOGITS.sigmoid(), LOGITS, "loss"),
+        (LOGITS.softmax(1), LOGITS, "loss"),
+        (LOGITS.softmax(1), LOGITS.softmax(1), "loss"),  # nothing is lost of it: the loss takes it for something else
+    ],
+)
+def test_where_the_squashing_stands(given: torch.Tensor, outputs: torch.Tensor, stage: str | None) -> None:
     """Inside the model, or between it and the loss: by what the model itself gives out."""
-    case = with_phase(healthy(), "train", loss=seen("cross_entropy", LOGITS.softmax(1)))
+    case = with_phase(healthy(), "train", loss=seen("cross_entropy", given))
     closing = case.run.closing
     assert closing is not None
     table = closing.rescores["val_eval"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, model, samples, with_phase, without
-from valgap.checks.stale_averaged_model import CHECK
+from valgap.checks.stale_averaged_model import CHECK, passes_of
 from valgap.types import Case, Clear, Closing, NotApplicable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
@@ -16,13 +16,25 @@ def averaged(copy: float, trained: float, **changes: object) -> Case:
     """Validation of model 1, a copy of the trained model 0; both accuracies on the same images."""
     case = with_phase(healthy(), "validation", model=1, samples=samples(IDS, copy))
     models = {0: model(), 1: replace(model(id=1, trained=False), **changes)}  # type: ignore[arg-type]
-    closing = Closing(rescores={"val_eval": samples(IDS, trained)})
+    closing = Closing(rescores={"val_eval": samples(IDS, copy), "val_trained": samples(IDS, trained)})
     return Case(replace(case.run, models=models, closing=closing))
 
 
 @pytest.mark.parametrize("lag", [0.1, 0.3, 0.6])
 def test_points_are_what_the_trained_model_has_more(lag: float) -> None:
     assert found(CHECK.detect(averaged(0.8 - lag, 0.8))).severity_points == pytest.approx(100 * lag)
+
+
+@pytest.mark.parametrize(("moves", "stage"), [(1.0, None), (0.0, "forward")])
+def test_it_is_the_choice_of_weights_unless_their_statistics_never_moved(moves: float, stage: str | None) -> None:
+    case = averaged(0.3, 0.8)
+    copy = case.run.models[1]
+    base = np.ones(len(copy.tensor_names))
+    states = tuple(replace(s, sums=base + moves * i, norms=base) for i, s in enumerate(case.run.states))
+    passes = tuple(replace(p, model=1) if p.phase == "validation" else p for p in case.run.passes)
+    case = Case(replace(case.run, passes=passes, states=states))
+    assert len(passes_of(case.run, copy)) > 1 and CHECK.stage == "choose"
+    assert found(CHECK.detect(case)).stage == stage
 
 
 def test_better_or_nearly_equal_copies_are_silent() -> None:

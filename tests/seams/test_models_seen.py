@@ -389,6 +389,12 @@ def test_where_only_an_averaged_copy_is_validated_the_copy_is_measured(tmp_path:
     assert record.closing is not None
     table, own = record.closing.rescores["val_eval"], last.samples
     assert table.loss[np.argsort(table.sample)] == pytest.approx(own.loss[np.argsort(own.sample)], abs=1e-5)
+    # The trained model itself is asked about the same images.
+    beside = record.closing.rescores["val_trained"]
+    with torch.no_grad():
+        right = [bool(model.eval()(x[None]).argmax(1) == y) for x, y in images(30, 1)]
+    assert sorted(beside.sample) == sorted(table.sample) and beside.accuracy == pytest.approx(sum(right) / 30)
+    assert np.abs(np.sort(beside.loss) - np.sort(table.loss)).max() > 1e-3
 
 
 def test_a_model_in_shared_memory_that_other_processes_train(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ What it looks for
     What goes into the loss. `cross_entropy` expects any real numbers: rows that are all within 0..1 and sum to 1 went
     through a softmax, all within 0..1 through a sigmoid, exact zeros and nothing negative through a ReLU. `nll_loss`
     expects logarithms of probabilities, so it must not see the probabilities themselves. Where the model's own outputs cannot
-    be squashed ones, the squashing stands between model and loss.
+    be squashed ones, the squashing stands between model and loss. A softmax loses nothing, wherever it stands: another loss
+    (of the logarithm) mends it. It is told of the loss, a sigmoid or ReLU at the model's end of the forward pass.
 
 Why it hurts validation
     Squashed twice, the loss can hardly fall below ln C - 1 and its gradients fade; training is slow and stalls.
@@ -71,7 +72,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         confidence=0.95 if kind != "a ReLU" else 0.85,
         evidence=(*facts, cost),
         remedy=f"remove {kind.removeprefix('a ')} from {where} (keep it for showing probabilities only)",
-        stage="loss" if beyond else None,
+        stage="loss" if beyond or kind == "a softmax" else None,
     )
 
 

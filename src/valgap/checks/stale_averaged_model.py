@@ -34,6 +34,8 @@ from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, Mo
 P_VALUE = 0.01
 # A copy worse by less than this may overtake with the next epoch.
 NOTABLE_POINTS = 3.0
+# From this share of statistics that never moved on, the copy is no average that lags: its layers do not fit its weights.
+MOSTLY = 0.5
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -48,13 +50,14 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     trial = unfinished(run)
     if trial is not None:
         return NotApplicable(f"a run that ends as planned, which an average can follow: {trial}")
-    own = run.closing.rescores.get("val_eval") if run.closing is not None else None
+    own = run.closing.rescores.get("val_trained") if run.closing is not None else None
     gain = over_recorded(run, val, own)
     if gain is None:
         return NotApplicable("the trained model's own score on the validation images (closing measurements)")
+    still = stuck(run, copy)
     facts = (
         gain.evidence("val accuracy of the trained model minus that of the validated copy"),
-        Evidence("BatchNorm statistics of the copy that never moved", stuck(run, copy), 0.0, ""),
+        Evidence("BatchNorm statistics of the copy that never moved", still, 0.0, ""),
     )
     if gain.p_value >= P_VALUE or 100 * gain.value < NOTABLE_POINTS:
         return Clear("the averaged copy is not worse than the trained model", facts)
@@ -64,6 +67,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         confidence=0.95,
         evidence=facts,
         remedy="evaluate the trained model, or shorten the average (lower decay, warm-up) and update the copy's BatchNorm",
+        stage="forward" if still >= MOSTLY else None,
     )
 
 
@@ -95,7 +99,7 @@ def treat(case: Case, finding: Finding) -> Intervention:
 CHECK = Check(
     code="MOD311",
     name="stale_averaged_model",
-    stage="forward",
+    stage="choose",
     detect=detect,
     doc=__doc__ or "",
     treat=treat,

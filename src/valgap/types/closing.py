@@ -30,7 +30,7 @@ class Closing:
     where the script's is random), ``val_train_norm`` (val with the normalisation of the training phase),
     ``val_weights_norm`` (with the normalisation that the weights expect), ``val_weights`` (prepared from the file on as
     the weights expect: size, crop, interpolation and normalisation), ``val_flipped_channels``. All are on the same final
-    weights.
+    weights, those of the validated model; ``val_trained`` is on those of the trained one, where a copy of it was validated.
 
     ``numbers`` keys. Probes are ridge classifiers fitted on train features (the inputs of the last linear layer, val
     transform, eval mode) and scored on val: ``probe_final`` (under the last state), ``probe_initial`` (under the first

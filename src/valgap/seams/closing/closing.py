@@ -159,6 +159,19 @@ class ClosingMeasurements:
         places = own_places(self.recorder, facts)
         return Source(self.recorder, self.model, loader, dataset, facts["dataset"], most, check_inputs, places)
 
+    def _rescore_trained(self, loader: Any, facts: dict[str, Any]) -> None:
+        """The same validation images by the model that was trained, where a copy of it was validated in its place."""
+        assert self.trained is not None
+        trained = self.trained
+        trained.route = self._route(trained)
+        with preserved(trained):
+            reason = self._settle(trained)
+            if reason is not None:
+                self.attempts.skip("val_trained", reason)
+                return
+            source = self._source(loader, loader.dataset, facts, self.validation_images)
+            Rescoring(trained, self.attempts).score(source, [View("val_trained", unchanged)], self.attempts.ending)
+
     # -- weights and twins --------------------------------------------------------------------
 
     def _save_weights(self) -> None:
@@ -230,6 +243,8 @@ class ClosingMeasurements:
         after = in_training * (found is not None) + (in_training + len(val.order)) * bool(head.first_features())
         of_val = rescoring.gather(val, views, deadline, in_training + after)
         one_walk = (time.perf_counter() - begun) / len(views)
+        if self.trained is not None and self.trained is not model:
+            attempts.make("val_trained", functools.partial(self._rescore_trained, loader, facts), one_walk)
         attempts.numbers("batch_mates", lambda: batch_mate_numbers(model, of_val.images, mode_at(facts["walk"])))
         if found is not None and any(s.random for s in found.steps):
             fixed = functools.partial(self._fixed_validation, rescoring, loader, facts, found, deadline)
