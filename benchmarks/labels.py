@@ -155,7 +155,7 @@ def rates(data: Path) -> None:
 
 def hymenoptera(data: Path) -> list[str]:
     """The first training images of the ranking of DAT104, and where the three known wrong labels stand in it."""
-    from valgap.checks.wrong_train_labels import CHECK
+    from valgap.checks.data.wrong_train_labels import CHECK
     from valgap.types import Case
 
     outcome = CHECK.detect(Case(None, images=Measurements(rows_of_path(data / "hymenoptera_256"))))  # type: ignore[arg-type]

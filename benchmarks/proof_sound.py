@@ -25,7 +25,7 @@ from proof_power import read_rows
 from threads import run
 
 from valgap.checks import CATALOGUE
-from valgap.checks.normalization_mismatch import measured_between, renormalize
+from valgap.checks.preprocessing.normalization_mismatch import measured_between, renormalize
 from valgap.experiments.prove import prove
 from valgap.record.reader import read_record
 from valgap.stats import wilson_interval

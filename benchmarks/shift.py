@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from valgap.checks.distribution_shift import CHECK
+from valgap.checks.data.distribution_shift import CHECK
 from valgap.features import Measurements
 from valgap.features.shift import shift
 from valgap.features.source import rows_of_path

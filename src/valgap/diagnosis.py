@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from valgap.allocator import freed_memory_kept
 from valgap.checks import CATALOGUE
-from valgap.checks.seen_part import not_seen
+from valgap.checks.shared.seen_part import not_seen
 from valgap.confidence import calibrated
 from valgap.errors import NothingRecordedError, UnreachableError, ValgapError
 from valgap.features import images_of_path, images_of_run, is_address

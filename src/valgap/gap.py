@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from valgap.checks.rescored import between, over_recorded, reloaded_since
+from valgap.checks.shared.rescored import between, over_recorded, reloaded_since
 from valgap.stats import wilson_interval
 from valgap.types import CaseImages, GapPart, Pass, RunRecord, SampleTable
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from valgap.checks.seen_part import given_epochs
+from valgap.checks.shared.seen_part import given_epochs
 from valgap.diagnosis import diagnose, suspected
 from valgap.edits.certain import GRAPH_KEPT, SCHEDULE_FIRST, Place, certain_places
 from valgap.edits.patch import make_patch, program_files

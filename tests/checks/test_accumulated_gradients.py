@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, quiet, steps, with_phase, without
-from valgap.checks.accumulated_gradients import CHECK
+from valgap.checks.training.accumulated_gradients import CHECK
 from valgap.types import Case, NotApplicable
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import NORMALIZE, TRAIN, VAL, dataset, found, healthy, rescored, samples, without
-from valgap.checks.augmented_validation import CHECK
+from valgap.checks.preprocessing.augmented_validation import CHECK
 from valgap.types import Case, Clear, NotApplicable, TransformStep
 
 IDS = np.arange(TRAIN, TRAIN + VAL)

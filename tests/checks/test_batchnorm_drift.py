@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TENSORS, found, healthy, model, modes, quiet, states, with_phase, without
-from valgap.checks.batchnorm_drift import CHECK, UNMEASURED_POINTS
+from valgap.checks.model.batchnorm_drift import CHECK, UNMEASURED_POINTS
 from valgap.types import Case, Clear, Closing, Finding, NotApplicable, StateSnapshot
 
 HEAD = np.array([t[0].startswith("fc") for t in TENSORS])

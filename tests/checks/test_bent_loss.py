@@ -6,7 +6,7 @@ import pytest
 
 from tests.checks.cases import found, healthy
 from tests.checks.test_stage_faults import FAULT, SOUND, Known
-from valgap.checks.bent_loss import CHECK
+from valgap.checks.training.bent_loss import CHECK
 from valgap.types import Clear, Intervention, NotApplicable, Stage
 
 

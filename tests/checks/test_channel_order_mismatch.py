@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, inputs, quiet, rescored, samples, with_phase, without
-from valgap.checks.channel_order_mismatch import CHECK, distances
+from valgap.checks.preprocessing.channel_order_mismatch import CHECK, distances
 from valgap.types import Case, Clear, InputStats, NotApplicable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)

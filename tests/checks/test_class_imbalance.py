@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, samples, with_phase
 from tests.checks.pictures import case, pictures
-from valgap.checks.class_imbalance import CHECK, training_counts
+from valgap.checks.data.class_imbalance import CHECK, training_counts
 from valgap.types import Case, Clear, NotApplicable
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import CLASSES, TRAIN, VAL, dataset, found, healthy, samples, with_phase, without
-from valgap.checks.class_index_mismatch import CHECK, UNMEASURED_POINTS
+from valgap.checks.data.class_index_mismatch import CHECK, UNMEASURED_POINTS
 from valgap.types import Case, Clear, Closing, NotApplicable, Untreatable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.checks.test_overtraining import course as case_of
-from valgap.checks.progress import course, made_anew
+from valgap.checks.shared.progress import course, made_anew
 from valgap.types import RunRecord
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import found, healthy, quiet
 from tests.checks.pictures import case, pictures
-from valgap.checks.degraded_images import CHECK
+from valgap.checks.data.degraded_images import CHECK
 from valgap.types import Clear, NotApplicable
 
 

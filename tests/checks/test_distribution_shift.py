@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import found, healthy, inputs, quiet, samples, with_phase
 from tests.checks.pictures import Pictures, case, of_run, pictures
-from valgap.checks.distribution_shift import CHECK
+from valgap.checks.data.distribution_shift import CHECK
 from valgap.types import Case, Clear, Finding, Intervention, NotApplicable
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.checks.cases import found, healthy, model, modes, with_phase, without
-from valgap.checks.eval_mode_at_training import CHECK
+from valgap.checks.evaluation.eval_mode_at_training import CHECK
 from valgap.types import Case, Clear, NotApplicable
 
 

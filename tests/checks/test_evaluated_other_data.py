@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, found, healthy, quiet, samples, with_phase, without
-from valgap.checks.evaluated_other_data import CHECK
+from valgap.checks.evaluation.evaluated_other_data import CHECK
 from valgap.diagnosis import order
 from valgap.types import Case, Clear, Finding, Judged, NotApplicable
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.checks.cases import NORMALIZE, dataset, found, healthy, measured, without
-from valgap.checks.excessive_augmentation import CHECK
+from valgap.checks.preprocessing.excessive_augmentation import CHECK
 from valgap.types import Case, Clear, NotApplicable, TransformStep
 
 CROP = TransformStep("RandomResizedCrop", "RandomResizedCrop(...)", True)

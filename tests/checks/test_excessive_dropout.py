@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, found, healthy, measured, model, quiet, replayed, rescored, samples
-from valgap.checks.excessive_dropout import CHECK
+from valgap.checks.model.excessive_dropout import CHECK
 from valgap.types import Case, Clear, NotApplicable
 
 IDS = np.arange(TRAIN)

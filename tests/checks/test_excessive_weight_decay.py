@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TENSORS, found, healthy, measured, quiet, replayed, trained_with, without
-from valgap.checks.excessive_weight_decay import CHECK, kept_norm
+from valgap.checks.training.excessive_weight_decay import CHECK, kept_norm
 from valgap.types import Case, Clear, Intervention, NotApplicable, StateSnapshot
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, measured, model, quiet, replayed, with_phase, without
-from valgap.checks.forgotten_features import CHECK
+from valgap.checks.model.forgotten_features import CHECK
 from valgap.types import Case, Clear, NotApplicable
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import TENSORS, found, healthy, measured, model, quiet, with_phase
 from tests.checks.cases import inputs as inputs_of
-from valgap.checks.frozen_too_much import CHECK
+from valgap.checks.model.frozen_too_much import CHECK
 from valgap.types import Case, Clear, NotApplicable
 
 HEAD = np.array([t[0].startswith("fc") for t in TENSORS])

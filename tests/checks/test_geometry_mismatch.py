@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, inputs, model, quiet, rescored, samples, with_phase, without
-from valgap.checks.geometry_mismatch import CHECK
+from valgap.checks.preprocessing.geometry_mismatch import CHECK
 from valgap.types import Case, Finding, InputStats, Intervention, NotApplicable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)

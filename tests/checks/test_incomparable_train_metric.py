@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import TRAIN, VAL, healthy, quiet, rescored, samples, with_phase
 from tests.checks.cases import TRAIN as N
-from valgap.checks.incomparable_train_metric import CHECK
+from valgap.checks.evaluation.incomparable_train_metric import CHECK
 from valgap.types import Case, Clear, Finding, NotApplicable
 
 IDS = np.arange(TRAIN)

@@ -6,8 +6,8 @@ import pytest
 
 from tests.checks.cases import found, healthy, quiet
 from tests.checks.test_overtraining import course
-from valgap.checks import missing_augmentation
-from valgap.checks.last_not_best_checkpoint import CHECK
+from valgap.checks.evaluation.last_not_best_checkpoint import CHECK
+from valgap.checks.preprocessing import missing_augmentation
 from valgap.types import Case, Clear, Finding, NotApplicable, WeightsLoaded
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from tests.checks.cases import TENSORS, found, healthy, measured, model, quiet, replayed, trained_with, without
 from tests.checks.test_excessive_weight_decay import shrunk
-from valgap.checks.excessive_weight_decay import CHECK as DECAY
-from valgap.checks.learning_rate_too_high import CHECK
-from valgap.checks.too_few_epochs import CHECK as LENGTH
+from valgap.checks.training.excessive_weight_decay import CHECK as DECAY
+from valgap.checks.training.learning_rate_too_high import CHECK
+from valgap.checks.training.too_few_epochs import CHECK as LENGTH
 from valgap.types import Case, Clear, Finding, NotApplicable
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.checks.cases import found, healthy, quiet, replayed, trained_with, without
-from valgap.checks.learning_rate_too_low import CHECK
+from valgap.checks.training.learning_rate_too_low import CHECK
 from valgap.types import Clear, NotApplicable
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.checks.cases import found, healthy
 from tests.checks.ranks import WRAPPING, of_ranks, own_steps, two_ranks
-from valgap.checks.loss_divided_by_processes import CHECK
+from valgap.checks.training.loss_divided_by_processes import CHECK
 from valgap.types import Case, Clear, Finding, NotApplicable, OptimizerInfo
 
 

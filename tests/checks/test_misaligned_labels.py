@@ -5,7 +5,7 @@ import pytest
 
 from tests.checks.cases import found, healthy, quiet
 from tests.checks.pictures import case, pictures, relabelled, two_classes
-from valgap.checks.misaligned_labels import CHECK
+from valgap.checks.data.misaligned_labels import CHECK
 from valgap.types import Clear, NotApplicable
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, found, healthy, samples, with_phase, without
-from valgap.checks.miscomputed_metric import CHECK
+from valgap.checks.evaluation.miscomputed_metric import CHECK
 from valgap.record.printed import numbers_in
 from valgap.reference import Stages
 from valgap.types import Case, Clear, CutPass, Finding, NotApplicable, Shortened

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, samples
-from valgap.checks.misordered_predictions import CHECK
+from valgap.checks.evaluation.misordered_predictions import CHECK
 from valgap.record.printed import numbers_in
 from valgap.types import Case, Clear, LoaderInfo, NotApplicable
 

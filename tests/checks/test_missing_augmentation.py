@@ -8,7 +8,7 @@ import pytest
 
 from tests.checks.cases import TENSORS, TRAIN, VAL, found, healthy, model, quiet, rescored, samples, without
 from tests.checks.pictures import pictures
-from valgap.checks.missing_augmentation import CHECK, same_images
+from valgap.checks.preprocessing.missing_augmentation import CHECK, same_images
 from valgap.types import Case, Clear, ImagePair, NotApplicable
 
 

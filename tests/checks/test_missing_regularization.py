@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import found, healthy, loss_stats, model, trained_with, with_phase, without
 from tests.checks.test_missing_augmentation import plain, varied_on_disk
-from valgap.checks.missing_regularization import CHECK, regularizers
+from valgap.checks.training.missing_regularization import CHECK, regularizers
 from valgap.types import Case, Clear, NotApplicable
 
 

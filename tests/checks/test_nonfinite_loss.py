@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, inputs, steps, with_phase, without
-from valgap.checks.nonfinite_loss import CHECK
+from valgap.checks.training.nonfinite_loss import CHECK
 from valgap.types import Case, Clear, Finding, NotApplicable
 
 

@@ -23,7 +23,8 @@ from tests.checks.cases import (
     with_phase,
     without,
 )
-from valgap.checks.normalization_mismatch import CHECK, level_ratio
+from valgap.checks.preprocessing.normalization_mismatch import CHECK
+from valgap.checks.shared.levels import level_ratio
 from valgap.types import Case, Clear, InputStats, Intervention, NotApplicable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
@@ -176,3 +177,26 @@ def test_what_the_transforms_explain_is_treated_as_they_say() -> None:
     treatment = CHECK.treat(case, found(CHECK.detect(case)))
     assert isinstance(treatment, Intervention)
     assert np.allclose(np.array(treatment.settings["shift"], np.float64), (0.5 - np.array(MEAN)) / np.array(STD))
+
+
+@pytest.mark.parametrize("by", [1.0, -1.0, 0.6])
+def test_a_range_that_lies_elsewhere(by: float) -> None:
+    """As bytes that ran over: the levels are as far apart as ever, black and white lie elsewhere."""
+    plain = inputs()
+    span = plain.maximum - plain.minimum
+    other = replace(plain, minimum=plain.minimum + by * span, maximum=plain.maximum + by * span)
+    case = with_phase(healthy(datasets={}), "validation", inputs=other)
+    finding = found(CHECK.detect(case))
+    assert "range of val inputs" in [e.name for e in finding.evidence]
+    act = CHECK.treat(case, finding)
+    assert isinstance(act, Intervention)
+    put = [np.array(act.settings[k]) for k in ("scale", "shift")]
+    assert other.minimum * put[0] + put[1] == pytest.approx(plain.minimum, abs=1e-5)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.4, 0.0), (0.0, -0.4), (0.4, -0.4), (-0.4, 0.4), (0.15, 0.15)])
+def test_dark_pale_and_flat_pictures_move_one_end_or_both_ways(low: float, high: float) -> None:
+    plain = inputs()
+    span = plain.maximum - plain.minimum
+    other = replace(plain, minimum=plain.minimum + low * span, maximum=plain.maximum + high * span)
+    assert quiet(CHECK.detect(with_phase(healthy(datasets={}), "validation", inputs=other)))

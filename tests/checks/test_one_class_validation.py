@@ -7,9 +7,9 @@ import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, samples, with_phase, without
 from tests.checks.pictures import pictures
-from valgap.checks.distribution_shift import CHECK as SHIFT
-from valgap.checks.one_class_validation import CHECK
-from valgap.checks.wrong_val_labels import CHECK as LABELS
+from valgap.checks.data.distribution_shift import CHECK as SHIFT
+from valgap.checks.data.one_class_validation import CHECK
+from valgap.checks.data.wrong_val_labels import CHECK as LABELS
 from valgap.types import Case, Clear, Finding, NotApplicable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, quiet
-from valgap.checks.overconfidence import CHECK
+from valgap.checks.evaluation.overconfidence import CHECK
 from valgap.seams.looking.calibration import calibration
 from valgap.types import Case, Clear, Closing, Finding, NotApplicable
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, samples, train_pass, val_pass, without
-from valgap.checks.overtraining import CHECK
+from valgap.checks.training.overtraining import CHECK
 from valgap.types import Case, Clear, NotApplicable
 
 

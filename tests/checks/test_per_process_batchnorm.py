@@ -7,8 +7,8 @@ import pytest
 
 from tests.checks.cases import found, healthy, modes, with_phase
 from tests.checks.ranks import WRAPPING, of_ranks, two_ranks
-from valgap.checks.per_process_batchnorm import CHECK
-from valgap.checks.tiny_batch_batchnorm import POINTS
+from valgap.checks.model.per_process_batchnorm import CHECK
+from valgap.checks.model.tiny_batch_batchnorm import POINTS
 from valgap.types import Case, Clear, NotApplicable
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import EPOCHS, TRAIN, healthy, samples, train_pass, val_pass
-from valgap.checks.miscomputed_metric import CHECK
+from valgap.checks.evaluation.miscomputed_metric import CHECK
 from valgap.record.printed import Spoken, numbers_of
 from valgap.types import Case, Clear, Finding, Pass
 

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tests.checks.cases import found, healthy
-from valgap.checks.repeated_augmentation import CHECK
+from valgap.checks.preprocessing.repeated_augmentation import CHECK
 from valgap.seams.looking.worker_draws import DRAWS, worker_numbers
 from valgap.types import Case, Clear, NotApplicable
 

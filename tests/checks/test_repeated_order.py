@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.checks.cases import TRAIN, found, healthy, samples, with_phase, without
 from tests.checks.ranks import of_ranks, rows, two_ranks
-from valgap.checks.repeated_order import CHECK
+from valgap.checks.training.repeated_order import CHECK
 from valgap.types import Clear, NotApplicable
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import found, healthy, quiet
 from tests.checks.pictures import Pictures, case, pictures
-from valgap.checks.repeated_train_images import CHECK
+from valgap.checks.data.repeated_train_images import CHECK
 from valgap.types import Case, Clear, Finding, ImagePair, NotApplicable, Untreatable
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.checks.cases import found, healthy, quiet
 from tests.checks.ranks import printing, rows, two_ranks
-from valgap.checks.repeated_validation_samples import CHECK
+from valgap.checks.evaluation.repeated_validation_samples import CHECK
 from valgap.types import Case, Clear, Finding, NotApplicable, RankPass
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.checks.cases import found, healthy, inputs, with_phase, without
-from valgap.checks.scrambled_pixels import CHECK, margin, scrambled
+from valgap.checks.preprocessing.scrambled_pixels import CHECK, margin, scrambled
 from valgap.seams.looking.inputs import autocorrelation
 from valgap.types import Clear, InputStats, NotApplicable
 

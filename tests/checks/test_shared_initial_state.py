@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TENSORS, found, healthy, model, samples, train_pass, val_pass, without
-from valgap.checks.shared_initial_state import CHECK
+from valgap.checks.model.shared_initial_state import CHECK
 from valgap.types import Case, Clear, NotApplicable, StateSnapshot, WeightsLoaded
 
 EVERY = np.arange(300)

@@ -73,7 +73,7 @@ def test_a_loss_that_multiplies_is_named_after_six_steps(losses: list[float]) ->
 
 
 def test_the_guess_of_few_images_is_that_of_all_outputs() -> None:
-    from valgap.checks.loss_course import guess_loss
+    from valgap.checks.shared.loss_course import guess_loss
 
     assert guess_loss(run([7.0] * 6, 1000).run) == pytest.approx(np.log(1000), abs=0.1)
     assert guess_loss(run([1.4] * 100, 4).run) == pytest.approx(np.log(4), abs=0.05)
@@ -226,7 +226,7 @@ def test_an_untrained_head_answers_as_after_a_renaming() -> None:
 
 
 def test_uneven_counts_of_a_few_images_are_chance() -> None:
-    from valgap.checks.class_imbalance import evenly_drawn
+    from valgap.checks.data.class_imbalance import evenly_drawn
 
     assert evenly_drawn(np.array([1, 2, 5, 3, 2, 1, 4, 2, 3, 1])) > 0.001
     assert evenly_drawn(np.array([200, 40, 20, 10])) < 1e-6
@@ -321,7 +321,7 @@ def test_random_answers_that_are_too_sure_are_not_overconfidence() -> None:
 
 
 def test_a_closing_score_of_other_weights_is_not_compared_with_the_record() -> None:
-    from valgap.checks.rescored import over_recorded
+    from valgap.checks.shared.rescored import over_recorded
 
     case = healthy()
     last = case.run.last_validation

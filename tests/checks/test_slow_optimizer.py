@@ -3,7 +3,7 @@
 import pytest
 
 from tests.checks.cases import found, healthy, measured, replayed, trained_with, without
-from valgap.checks.slow_optimizer import CHECK
+from valgap.checks.training.slow_optimizer import CHECK
 from valgap.types import Clear, NotApplicable
 
 

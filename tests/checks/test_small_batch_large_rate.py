@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, replayed, without
-from valgap.checks.small_batch_large_rate import CHECK
+from valgap.checks.training.small_batch_large_rate import CHECK
 from valgap.types import Case, Clear, Intervention, NotApplicable
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.checks.cases import found, healthy
 from tests.checks.pictures import Pictures, case, pictures
-from valgap.checks.spurious_shortcut import CHECK
+from valgap.checks.data.spurious_shortcut import CHECK
 from valgap.types import Clear, NotApplicable
 
 

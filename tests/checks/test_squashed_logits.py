@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.checks.cases import found, healthy, loss_stats, with_phase, without
-from valgap.checks.squashed_logits import CHECK
+from valgap.checks.model.squashed_logits import CHECK
 from valgap.diagnosis import judge
 from valgap.seams.looking.inputs import LossCollector
 from valgap.types import Case, Clear, LossStats, NotApplicable

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, model, samples, with_phase, without
-from valgap.checks.stale_averaged_model import CHECK, passes_of
+from valgap.checks.model.stale_averaged_model import CHECK, passes_of
 from valgap.types import Case, Clear, Closing, NotApplicable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)

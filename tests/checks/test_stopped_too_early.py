@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import valgap
 from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, replayed, samples, train_pass, val_pass
 from tests.checks.test_stage_faults import FAULT, Known
-from valgap.checks import faulty_choose, too_few_epochs
-from valgap.checks.stopped_too_early import CHECK
+from valgap.checks.stage import faulty_choose
+from valgap.checks.training import too_few_epochs
+from valgap.checks.training.stopped_too_early import CHECK
 from valgap.record.reader import read_record
 from valgap.stages import settle
 from valgap.types import Case, Clear, Finding, Intervention, Judged, NotApplicable, PrintedNumber, SourceFile, Untreatable

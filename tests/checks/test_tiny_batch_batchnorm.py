@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, modes, with_phase, without
-from valgap.checks.tiny_batch_batchnorm import CHECK, POINTS
+from valgap.checks.model.tiny_batch_batchnorm import CHECK, POINTS
 from valgap.types import Case, Clear, NotApplicable
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.checks.cases import found, healthy, quiet, replayed, trained_with, without
-from valgap.checks.too_few_epochs import CHECK
+from valgap.checks.training.too_few_epochs import CHECK
 from valgap.types import Case, Clear, Intervention, NotApplicable, Untreatable
 
 

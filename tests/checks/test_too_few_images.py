@@ -8,7 +8,7 @@ import pytest
 from tests.checks.cases import TRAIN, VAL, dataset, found, healthy, quiet, samples, with_phase
 from tests.checks.pictures import case, pictures
 from tests.checks.test_stage_faults import Known
-from valgap.checks.too_few_images import CHECK, extrapolated, twice
+from valgap.checks.data.too_few_images import CHECK, extrapolated, twice
 from valgap.types import Case, Clear, Compared, Finding, LearningCurve, NotApplicable
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, modes, quiet, rescored, samples, with_phase, without
-from valgap.checks.train_mode_at_validation import CHECK
+from valgap.checks.evaluation.train_mode_at_validation import CHECK
 from valgap.types import Case, Clear, Finding, NotApplicable, Untreatable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)

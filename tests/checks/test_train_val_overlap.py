@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, samples, with_phase, without
 from tests.checks.pictures import pictures
-from valgap.checks.train_val_overlap import CHECK
+from valgap.checks.data.train_val_overlap import CHECK
 from valgap.types import Case, Clear, Closing, NotApplicable, Twin
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TENSORS, found, healthy, quiet, states, without
-from valgap.checks.training_on_validation import CHECK
+from valgap.checks.training.training_on_validation import CHECK
 from valgap.types import Case, Clear, LoaderInfo, NotApplicable
 
 STATISTICS = np.array(["running" in t[0] for t in TENSORS], float)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.checks.cases import found, healthy
 from tests.checks.test_stage_faults import FAULT, SOUND, Known
-from valgap.checks.turned_images import CHECK
+from valgap.checks.preprocessing.turned_images import CHECK
 from valgap.types import Clear, NotApplicable, Stage
 
 

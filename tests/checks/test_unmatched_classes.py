@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import CLASSES, TRAIN, VAL, dataset, found, healthy, quiet, samples, with_phase, without
-from valgap.checks.unmatched_classes import CHECK
+from valgap.checks.data.unmatched_classes import CHECK
 from valgap.types import Case, Clear, NotApplicable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)

@@ -2,7 +2,7 @@
 
 from tests.checks.cases import found, healthy
 from tests.checks.ranks import printing, two_ranks
-from valgap.checks.unreduced_metric import CHECK
+from valgap.checks.evaluation.unreduced_metric import CHECK
 from valgap.types import Case, Clear, NotApplicable
 
 

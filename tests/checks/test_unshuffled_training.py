@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, samples, with_phase, without
-from valgap.checks.unshuffled_training import CHECK, classes_per_batch
+from valgap.checks.training.unshuffled_training import CHECK, classes_per_batch
 from valgap.types import Case, Clear, NotApplicable
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import found, healthy
 from tests.checks.ranks import WRAPPING, of_ranks, two_ranks
-from valgap.checks.unsynchronised_gradients import CHECK
+from valgap.checks.training.unsynchronised_gradients import CHECK
 from valgap.types import Case, Clear, NotApplicable, RankInfo
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TENSORS, found, healthy, measured, model, states, without
-from valgap.checks.untrained_parameters import CHECK
+from valgap.checks.model.untrained_parameters import CHECK
 from valgap.types import Case, Clear, NotApplicable, StateSnapshot
 
 HEAD = np.array([t[0].startswith("fc") for t in TENSORS])

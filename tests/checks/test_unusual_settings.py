@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.checks.cases import found, healthy, measured, quiet, trained_with, without
-from valgap.checks.unusual_settings import CHECK, unusual
+from valgap.checks.training.unusual_settings import CHECK, unusual
 from valgap.seams.acting.step_acts import OptimizerSettings
 from valgap.seams.looking.described import optimizer_settings
 from valgap.types import Case, Clear, Finding, NotApplicable, OptimizerInfo

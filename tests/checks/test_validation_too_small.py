@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, dataset, found, healthy, quiet, samples, with_phase, without
-from valgap.checks.validation_too_small import CHECK
+from valgap.checks.evaluation.validation_too_small import CHECK
 from valgap.reference import Stages
 from valgap.stages import account
 from valgap.types import Case, Judged, NotApplicable

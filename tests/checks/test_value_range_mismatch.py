@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, inputs, quiet, with_phase, without
-from valgap.checks.normalization_mismatch import CHECK as NORMALIZATION
-from valgap.checks.value_range_mismatch import CHECK, span
+from valgap.checks.preprocessing.normalization_mismatch import CHECK as NORMALIZATION
+from valgap.checks.preprocessing.value_range_mismatch import CHECK, span
 from valgap.types import Clear, InputStats, NotApplicable
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import EPOCHS, TENSORS, found, healthy, model, modes, quiet, states, with_phase, without
-from valgap.checks.weights_not_loaded import CHECK
+from valgap.checks.model.weights_not_loaded import CHECK
 from valgap.types import Case, Clear, NotApplicable, WeightsLoaded
 
 HEAD = np.array([t[0].startswith("fc") for t in TENSORS])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.checks.cases import dataset, found, healthy, loss_stats, with_phase, without
-from valgap.checks.wrong_head_size import CHECK
+from valgap.checks.model.wrong_head_size import CHECK
 from valgap.types import Case, Clear, Finding, NotApplicable
 
 

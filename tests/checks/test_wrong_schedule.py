@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, samples, steps, train_pass, val_pass, without
-from valgap.checks.wrong_schedule import CHECK
+from valgap.checks.training.wrong_schedule import CHECK
 from valgap.types import Case, Clear, Closing, Finding, Intervention, NotApplicable, OptimizerInfo, ScheduleState, WeightsLoaded
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, steps, with_phase, without
-from valgap.checks.wrong_step_count import CHECK
+from valgap.checks.training.wrong_step_count import CHECK
 from valgap.types import Case, Clear, Intervention, NotApplicable, Untreatable
 
 

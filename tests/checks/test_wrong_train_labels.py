@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import found, healthy, quiet
 from tests.checks.pictures import case, pictures, relabelled, two_classes
-from valgap.checks.wrong_train_labels import CHECK
+from valgap.checks.data.wrong_train_labels import CHECK
 from valgap.types import Case, Clear, Finding, Intervention, NotApplicable, OtherKinds
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from tests.checks.cases import found, healthy, quiet
 from tests.checks.pictures import case, pictures, relabelled
-from valgap.checks.wrong_train_labels import CHECK as TRAIN
-from valgap.checks.wrong_val_labels import CHECK
+from valgap.checks.data.wrong_train_labels import CHECK as TRAIN
+from valgap.checks.data.wrong_val_labels import CHECK
 from valgap.types import Clear, Finding, Intervention, NotApplicable
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.checks.test_miscomputed_metric import TABLE, TRUTH, printed
 from tests.processes import forked
-from valgap.checks.miscomputed_metric import CHECK
+from valgap.checks.evaluation.miscomputed_metric import CHECK
 from valgap.experiments.arm import ArmSpec
 from valgap.experiments.arm_result import ArmResult
 from valgap.experiments.seen_again import seen_again

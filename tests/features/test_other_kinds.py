@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from valgap.checks.wrong_train_labels import CHECK
+from valgap.checks.data.wrong_train_labels import CHECK
 from valgap.features import Measurements, rows_of_path
 from valgap.features.other_kinds import SeenOfKind, concepts, own_concepts
 from valgap.types import Case, Clear

@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import valgap
-from valgap.checks import last_not_best_checkpoint
-from valgap.checks.progress import course
+from valgap.checks.evaluation import last_not_best_checkpoint
+from valgap.checks.shared.progress import course
 from valgap.record.reader import read_record
 from valgap.types import Case, Finding
 

@@ -13,7 +13,7 @@ import torch.nn.functional as functional
 
 from tests.checks.cases import TRAIN, VAL, healthy, samples, steps, train_pass, val_pass
 from tests.checks.test_stopped_too_early import WAITS
-from valgap.checks.loss_course import loss_course
+from valgap.checks.shared.loss_course import loss_course
 from valgap.reference import Stages, choosing, forward, losses, measuring, updating
 from valgap.seams.looking.logit_gradients import LogitGradient, against_cross_entropy
 from valgap.types import (

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 import valgap
 from tests.seams.test_models_seen import images, net
-from valgap.checks.wrong_step_count import CHECK
+from valgap.checks.training.wrong_step_count import CHECK
 from valgap.record.reader import read_record
 from valgap.reference import Stages
 from valgap.types import Case, Clear, RunRecord

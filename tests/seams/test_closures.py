@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 import valgap
-from valgap.checks.wrong_step_count import detect
+from valgap.checks.training.wrong_step_count import detect
 from valgap.record.reader import read_record
 from valgap.types import Case, Clear
 

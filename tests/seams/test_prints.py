@@ -13,7 +13,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from tests.processes import forked
-from valgap.checks.miscomputed_metric import CHECK
+from valgap.checks.evaluation.miscomputed_metric import CHECK
 from valgap.record.reader import read_record
 from valgap.seams.hosting.prints import FIRST, LAST, Moment, PrintTap
 from valgap.types import Case, Clear, Finding

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.utils.data import DataLoader, TensorDataset
 
 import valgap
-from valgap.checks import untrained_parameters
+from valgap.checks.model import untrained_parameters
 from valgap.record.reader import read_record
 from valgap.types import Case, Finding
 

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from valgap.checks.seen_part import given_epochs
+from valgap.checks.shared.seen_part import given_epochs
 from valgap.live.follower import is_there
 from valgap.record.encoding import EVENTS_FILE
 from valgap.record.location import LIVE, part_files

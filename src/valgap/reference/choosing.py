@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from valgap.checks.early_end import broke_off, stopped_on_its_way
-from valgap.checks.last_not_best_checkpoint import another_epoch_loaded
-from valgap.checks.overtraining import SEEN_TO_JUMP, lasts
-from valgap.checks.progress import course, head_rate, usual_rate
-from valgap.checks.seen_part import given_epochs, trained
+from valgap.checks.evaluation.last_not_best_checkpoint import another_epoch_loaded
+from valgap.checks.shared.early_end import broke_off, stopped_on_its_way
+from valgap.checks.shared.progress import course, head_rate, usual_rate
+from valgap.checks.shared.seen_part import given_epochs, trained
+from valgap.checks.training.overtraining import SEEN_TO_JUMP, lasts
 from valgap.reference.probing import MIN_IMAGES, Answers, gained, likely_above
 from valgap.stats import rows_cross_fitted
 from valgap.types import MAX_LOSS, Compared, Evidence, Intervention, RunRecord, Untreatable

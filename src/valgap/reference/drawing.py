@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valgap.checks.missing_augmentation import all_new
+from valgap.checks.preprocessing.missing_augmentation import all_new
 from valgap.features import Measurements
 from valgap.features.source import rows_of_declared
 from valgap.reference.probing import MIN_IMAGES, answers, gained, likely_above

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from valgap.checks.rescored import reloaded_since
-from valgap.checks.seen_part import SETTLED_STEPS, optimizer_steps
+from valgap.checks.shared.rescored import reloaded_since
+from valgap.checks.shared.seen_part import SETTLED_STEPS, optimizer_steps
 from valgap.reference.probing import MIN_IMAGES, Answers, answers, gained, likely_above, likely_fall
 from valgap.reference.reading import Sides
 from valgap.types import (

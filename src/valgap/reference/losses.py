@@ -14,9 +14,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from valgap.checks.class_imbalance import MADE_OF_COUNTS, fall_of_weights
-from valgap.checks.freezing import holding, share
-from valgap.checks.learning_rate_too_high import diverged
+from valgap.checks.data.class_imbalance import MADE_OF_COUNTS, fall_of_weights
+from valgap.checks.shared.freezing import holding, share
+from valgap.checks.training.learning_rate_too_high import diverged
 from valgap.reference import mixing
 from valgap.types import Compared, Evidence, Intervention, LossParts, Measured, Pass, RunRecord, Untreatable
 

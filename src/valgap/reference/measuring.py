@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from valgap.checks.printed_accuracy import Told, other_series, other_truths, told
+from valgap.checks.shared.printed_accuracy import Told, other_series, other_truths, told
 from valgap.reference.scoring import compare_scored
 from valgap.stats import binomial_tail, paired_difference
 from valgap.types import Compared, Evidence, Measured, OwnAnswers, Pass, RunRecord, same_samples

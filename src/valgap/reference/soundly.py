@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from valgap.checks.geometry_mismatch import SOUND, side
+from valgap.checks.preprocessing.geometry_mismatch import SOUND, side
 from valgap.reference.finished_model import expected_colours
 from valgap.reference.positions import MADE_ONCE, files_by_position
 from valgap.reference.seen_images import Colours, Side

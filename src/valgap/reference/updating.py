@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from valgap.checks.loss_course import loss_course
-from valgap.checks.progress import NO_TORCH_OPTIMIZER
-from valgap.checks.seen_part import SETTLED_STEPS, few_steps
+from valgap.checks.shared.loss_course import loss_course
+from valgap.checks.shared.progress import NO_TORCH_OPTIMIZER
+from valgap.checks.shared.seen_part import SETTLED_STEPS, few_steps
 from valgap.recipe import RECIPE
 from valgap.reference.probing import likely_above
 from valgap.types import Compared, Evidence, FloatArray, Intervention, Measured, RunRecord, SampleTable, Untreatable

@@ -1,0 +1,1 @@
+"""What the checks of several families ask of a record. No check."""
