@@ -39,7 +39,7 @@ ALLOWED = {
     "review": BASE | {"data", "exhibits"},
     "experiments": BASE | {"record", "seams"},
     "diagnosis": BASE | {"gap", "record", "features", "reference", "stages", "confidence", "checks", "experiments"},
-    "fix": BASE | {"data", "record", "edits", "exhibits", "review", "experiments", "diagnosis"},
+    "fix": BASE | {"data", "record", "edits", "exhibits", "review", "experiments", "diagnosis", "checks"},
     "preflight": BASE | {"record", "checks", "edits", "stages", "experiments", "diagnosis", "fix"},
     "live": BASE | {"record", "stages", "diagnosis", "checks", "review"},
     "agents": BASE | {"record", "checks", "data", "experiments", "report"},

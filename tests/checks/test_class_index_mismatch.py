@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import CLASSES, TRAIN, VAL, dataset, found, healthy, samples, with_phase, without
-from valgap.checks.data.class_index_mismatch import CHECK, UNMEASURED_POINTS
+from valgap.checks.data.class_index_mismatch import CHECK, UNMEASURED_POINTS, renamed_by
 from valgap.types import Case, Clear, Closing, NotApplicable, Untreatable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
@@ -80,6 +80,14 @@ def test_maps_that_the_program_makes_one_are_no_fault() -> None:
     own = dataset(1, IDS, class_to_idx=names, targets=(IDS + 1) % 4)
     case = Case(replace(case.run, datasets={0: case.run.datasets[0], 1: own}))
     assert isinstance(CHECK.detect(case), Clear)
+
+
+def test_what_renames_the_classes_is_told_for_the_edit() -> None:
+    """The maps as they stand, or what is done to the labels of one side after them."""
+    assert renamed_by(shifted(1).run) == "maps"
+    assert renamed_by(with_phase(healthy(), "validation", samples=replace(samples(IDS), target=(IDS + 1) % 4)).run) == "val"
+    ids = np.arange(TRAIN)
+    assert renamed_by(with_phase(healthy(), "train", samples=replace(samples(ids), target=3 - ids % 4)).run) == "train"
 
 
 def test_a_model_that_renames_its_answers_on_both_sides_is_no_matter_of_labels() -> None:

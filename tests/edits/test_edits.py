@@ -132,6 +132,11 @@ def test_rate_and_class_map() -> None:
     exec(new, names)
     assert names["val_set"].samples == [("bee.jpg", 1), ("cat.jpg", 2)]  # type: ignore[attr-defined]
     assert names["val_set"].targets == [1, 2]  # type: ignore[attr-defined]
+    # What is done to training's labels after the maps is undone by numbers; done to validation's, it would undo the edit.
+    new = edit("class_index_mismatch", maps, mapping={"0": 2, "1": 0}, renamed_by="train") or ""
+    exec(new, names)
+    assert names["val_set"].samples == [("bee.jpg", 2), ("cat.jpg", 0)]  # type: ignore[attr-defined]
+    assert edit("class_index_mismatch", maps, mapping={"0": 2, "1": 0}, renamed_by="val") is None
 
 
 def test_patch_of_a_program_in_several_files(tmp_path: Path) -> None:

@@ -113,6 +113,22 @@ def test_what_is_asked_is_held_against_what_is_mixed(case: str, most: dict[str, 
         assert share > 0.15 if most.get(name) == whole else share < 0.13 or case in ("exchanged", "two draws"), name
 
 
+def test_of_two_classes_a_mix_asks_for_both() -> None:
+    """There is no class that nothing is asked for: the gradient can be read as that of a mean over the batch."""
+    torch.manual_seed(3)
+    images, y = pictures(), torch.arange(N) % 2
+    index = torch.arange(N).roll(1)
+    logits, source, lam = torch.randn(N, 2), source_of(images), 0.93
+    assert source is not None
+    mixed = mixed_of(source, lam * images + (1 - lam) * images[index])
+    assert mixed is not None
+    for terms, share in ((((lam, y), (1 - lam, y[index])), 0.0), (((1 - lam, y), (lam, y[index])), 1.0)):
+        asked = asked_for(gradient(logits, *terms), logits)
+        stats = told(*mixed, y, asked) if asked is not None else None
+        assert stats is not None and stats["uneven"] == N and stats["reversed"] == share * N
+    assert asked_for(2.5 * gradient(logits, (1.0, y)), logits) is None
+
+
 def test_the_reference_asks_for_what_is_mixed() -> None:
     torch.manual_seed(2)
     images, y, index = pictures(), torch.arange(N) % CLASSES, torch.randperm(N)

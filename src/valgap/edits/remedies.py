@@ -180,9 +180,13 @@ def scale_rate(script: Script, facts: Facts) -> str | None:
 
 
 def one_class_map(script: Script, facts: Facts) -> str | None:
-    """Validation's targets renamed by training's class map, where both are ImageFolders and their maps differ (``mapping``)."""
-    if not facts.get("mapping"):
-        return None  # the maps agree, and labels are renamed elsewhere: such an edit would change nothing
+    """Validation's targets renamed to training's numbers (``mapping``), where both are ImageFolders.
+
+    ``renamed_by``: "maps" where their class maps differ, "train" where the labels of training alone are changed afterwards.
+    """
+    mapping, by = facts.get("mapping"), facts.get("renamed_by", "maps")
+    if not isinstance(mapping, Mapping) or not mapping or by == "val":
+        return None  # what is done to validation's labels after that would undo it
     made = [
         n
         for n in ast.walk(script.tree)
@@ -193,11 +197,17 @@ def one_class_map(script: Script, facts: Facts) -> str | None:
         return None
     train, val = named
     last = max(made, key=lambda n: n.lineno)
+    if by == "maps":
+        new = f"{train}.class_to_idx[{val}.classes[i]]"
+        maps = [f"{val}.imgs, {val}.classes, {val}.class_to_idx = {val}.samples, {train}.classes, {train}.class_to_idx"]
+    else:
+        new = f"{{{', '.join(f'{k}: {v}' for k, v in mapping.items())}}}[i]"
+        maps = [f"{val}.imgs = {val}.samples"]
     change = script.after(
         last,
-        f"{val}.samples = [(path, {train}.class_to_idx[{val}.classes[i]]) for path, i in {val}.samples]",
+        f"{val}.samples = [(path, {new}) for path, i in {val}.samples]",
         f"{val}.targets = [i for _, i in {val}.samples]",
-        f"{val}.imgs, {val}.classes, {val}.class_to_idx = {val}.samples, {train}.classes, {train}.class_to_idx",
+        *maps,
     )
     return _changed(script, [change])
 

@@ -83,14 +83,14 @@ def sort_out(diagnosis: Diagnosis, stages: CaseStages | None = None) -> tuple[li
             continue
         forward = _of_forward(stages) if treatment == EVAL_MODE else None
         if forward is not None:
-            by_stage.append(Suspect(judged, finding, forward, by_stage=True))
+            by_stage.append(Suspect(replace(judged, tried=forward), finding, forward, by_stage=True))
             continue
         if isinstance(treatment, Intervention):
-            suspects.append(Suspect(judged, finding, treatment))
+            suspects.append(Suspect(replace(judged, tried=treatment), finding, treatment))
             continue
         whole = stages.reference(judged.check.stage) if stages is not None and judged.check.stage is not None else None
         if isinstance(whole, Intervention):
-            by_stage.append(Suspect(judged, finding, whole, by_stage=True))
+            by_stage.append(Suspect(replace(judged, tried=whole), finding, whole, by_stage=True))
         elif treatment is None and can_be_seen_again(judged.check, finding):
             suspects.append(Suspect(judged, finding, SEE_AGAIN))
         elif treatment is None and can_be_halved(judged.check):

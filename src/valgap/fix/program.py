@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from valgap.checks.data.class_index_mismatch import renamed_by
 from valgap.diagnosis import diagnose, with_names
 from valgap.edits.patch import Edit, Patch, make_patch, program_files
 from valgap.edits.snippets import SNIPPETS
@@ -79,7 +80,8 @@ def fix(
     base = Path(str(run.header.get("cwd", ".")))
     linked = link_images(rows, out / "data", base) if links or own else {}
     acts, remedied, by_hand = _share_out(run, chosen, patch)
-    targets = _right_targets(run, chosen)
+    edited = {e.cause for e in patch.edits} if patch is not None else set()
+    targets = _right_targets(run, [j for j in chosen if j.check.name not in edited])  # an edited program numbers them right
     new = None
     if retrain and own:
         new = train_again(run, out, out / "data")
@@ -110,10 +112,14 @@ def facts_of(run: RunRecord, judged: Judged) -> dict[str, object]:
     model = run.trained_model
     if judged.check.name == "normalization_mismatch" and facts.get("phase") == "both" and model is not None:
         facts |= {"mean": list(model.expected_mean or ()), "std": list(model.expected_std or ())}
+    if judged.check.name == "class_index_mismatch":
+        facts |= {"renamed_by": renamed_by(run)}
     return facts
 
 
 def _treatment(run: RunRecord, judged: Judged) -> Intervention | None:
+    if judged.tried is not None:
+        return judged.tried
     if judged.check.treat is None or not isinstance(judged.outcome, Finding):
         return None
     treatment = judged.check.treat(Case(run), judged.outcome)

@@ -15,6 +15,7 @@ import numpy as np
 from valgap.types import Compared, Evidence, Intervention, MixStats, RunRecord, Untreatable
 
 FEW = 20  # mixed images that say enough
+FEW_UNEVEN = 6  # of which one part is clearly larger: of sound ones hardly any is asked for the smaller one
 # Shares above which what is asked for is another thing than what was mixed: of it, for classes that are in no part; of the
 # images, with the smaller part's class asked for more, and with one class asked for alone.
 ELSEWHERE, REVERSED, SINGLE = 0.12, 0.5, 0.6
@@ -42,7 +43,7 @@ def compare_loss(run: RunRecord) -> Compared | None:
             round(mix.images),
         ),
     )
-    if mix.uneven >= FEW:
+    if mix.uneven >= FEW_UNEVEN:
         share = mix.reversed / mix.uneven
         facts = (*facts, Evidence("mixed images whose smaller part is asked for more", share, 0.0, "", round(mix.uneven)))
         if share > REVERSED:

@@ -161,6 +161,7 @@ class Judged:
     # Of each outcome by itself, where re-runs compared it.
     points_verdict: Verdict | None = None
     nats_verdict: Verdict | None = None
+    tried: Intervention | None = None  # what re-runs put in the cause's place, where that is a remedy
 
 
 @dataclass(frozen=True)

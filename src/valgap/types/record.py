@@ -24,6 +24,7 @@ from valgap.types.traced import SourceFile, TracedBatches
 
 # What the records of `valgap train` have for a script.
 TRAINED = "valgap train"
+MIXED = 20  # images that were seen to be mixed, which say that training mixes
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,11 @@ class RunRecord:
     def mixes(self, one: Pass) -> bool:
         """Whether a pass's targets are those of images mixed anew in every pass (mixup, cutmix): they are no labels of samples.
 
-        They are soft, where a loss was seen, and the largest part of one changes from pass to pass.
+        They are soft, or the loss is asked for both parts in turn, where a loss was seen, and the largest part, or the first, of
+        one changes from pass to pass.
         """
-        if one.loss is not None and one.loss.target_kind != "soft":
+        mixed = sum(p.mix.images for p in self.of_phase(one.phase) if p.mix is not None) >= MIXED
+        if one.loss is not None and one.loss.target_kind != "soft" and not mixed:
             return False
         seen: dict[int, set[int]] = {}
         for table in (p.samples for p in self.of_phase(one.phase) if p.dataset == one.dataset):

@@ -26,6 +26,7 @@ Source
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,7 @@ from valgap.types import (
     Intervention,
     NotApplicable,
     Pass,
+    RunRecord,
     SampleTable,
     Untreatable,
     same_samples,
@@ -137,6 +139,16 @@ def by_name(train: Mapping[str, int], val: Mapping[str, int], last: Pass) -> Fin
         remedy="use train's class_to_idx for val too: remap val targets by class name, or keep an empty folder for each class",
         subjects=tuple(f"{name}: train {train[name]}, val {val[name]}" for name in wrong),
     )
+
+
+def renamed_by(run: RunRecord) -> Literal["maps", "train", "val"]:
+    """What numbers the classes of validation otherwise: the two class maps as they stand, or what is done to labels after."""
+    sides = [(run.datasets.get(p.dataset), p.samples) for p in (run.last_train, run.last_validation) if p is not None]
+    known = [(d, s) for d, s in sides if d is not None and d.class_to_idx is not None]
+    if len(known) < 2:
+        return "val"
+    moved = [any(a != b for a, b in used_indices(d, s).items()) for d, s in known]
+    return "val" if moved[1] else "train" if moved[0] else "maps"
 
 
 def remapped(target: IntArray, mapping: Mapping[int, int]) -> IntArray:

@@ -4,9 +4,10 @@ What it looks for
     The mean and standard deviation that each phase subtracts and divides by: from the Normalize steps of the transforms,
     and, independently of them, from the grey levels of the batches. An 8-bit image after ToTensor and Normalize(m, s) has
     levels 1 / (255 s) apart, whatever its brightness, and black and white at the ends of its range: where both ends lie
-    further the same way, the phases subtract different numbers (or the subtraction ran over in bytes). For pretrained weights, both phases are compared with what the
-    weights expect. Other constants than theirs are a suspicion only where validation scores better under theirs; no
-    normalisation at all is one by itself, since a head that was trained without hides its cost; so are values where neither
+    further the same way, the phases subtract different numbers (or the subtraction ran over in bytes). For pretrained
+    weights, both phases are compared with what the weights expect. Other constants than theirs are a suspicion only where
+    validation scores better under theirs; no normalisation at all is one by itself, since a head that was trained without
+    hides its cost; so are values where neither
     published constants nor those of the data put them, as after a second normalisation.
 
 Why it hurts validation
@@ -264,9 +265,12 @@ def treat(case: Case, finding: Finding) -> Intervention | Untreatable:
             identity = np.zeros(len(train.inputs.mean)), np.ones(len(train.inputs.mean))
             return renormalize(measured_between(train.inputs, val.inputs, levels), identity, "validation")
         if moved(train.inputs, val.inputs) and (ours is None or theirs is None or same(ours, theirs)):
-            span = train.inputs.maximum - train.inputs.minimum
-            scale = span / (val.inputs.maximum - val.inputs.minimum)
-            return renormalize((-val.inputs.minimum * scale, scale), (-train.inputs.minimum, np.ones_like(scale)), "validation")
+            black, white, low, high = (
+                np.asarray(ends, np.float64)
+                for ends in (train.inputs.minimum, train.inputs.maximum, val.inputs.minimum, val.inputs.maximum)
+            )
+            scale = (white - black) / (high - low)
+            return renormalize((-low * scale, scale), (-black, np.ones_like(scale)), "validation")
     if ours is None or theirs is None:
         return Untreatable("the normalisation is no step of a transform that is known")
     if not same(ours, theirs):

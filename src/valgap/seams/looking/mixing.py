@@ -17,11 +17,12 @@ import torch
 # Values of an image that are laid beside those of others, and images of a batch.
 VALUES, MOST_IMAGES = 2048, 256
 # Of a mixed image's values, so much is explained by its two parts; a smaller share of the second one is no mix.
-EXPLAINED, LEAST_SHARE = 0.9, 0.1
+EXPLAINED, LEAST_SHARE = 0.9, 0.05
 # Of the values of a pasted image, so many are the one's or the other's, to this share of their spread.
 PASTED, SAME = 0.9, 0.05
 # Of the ratios of probability and gradient, half lie within this share of the median, where the loss is a cross-entropy.
 SPREAD = 0.3
+ROUNDING = 0.02  # of what is asked for, from 0 to 1
 FEW = 4  # mixed images that say something
 # One part is larger than the other, and both are large, by this share; asked for is less than this share of a part's own.
 APART, UNHEARD = 0.2, 0.25
@@ -101,6 +102,8 @@ def asked_for(gradient: torch.Tensor, logits: torch.Tensor) -> torch.Tensor | No
     size = own.abs().sum(1)
     if not bool(torch.isfinite(own).all()) or bool((own.sum(1).abs() > 1e-3 * size + 1e-12).any()):
         return None
+    if own.shape[1] == 2:
+        return _asked_of_two(own, likely)
     # Where nothing is asked for, the gradient is the probability times one number.
     down = (own > 0) & (likely > 0.1 / own.shape[1])
     if int(down.sum()) < FEW:
@@ -111,6 +114,12 @@ def asked_for(gradient: torch.Tensor, logits: torch.Tensor) -> torch.Tensor | No
         return None
     asked: torch.Tensor = likely - scale * own
     return asked
+
+
+def _asked_of_two(own: torch.Tensor, likely: torch.Tensor) -> torch.Tensor | None:
+    """The same of two classes, of which a mix asks for both: there the number can only be that of a mean over the batch."""
+    asked = likely - len(own) * own
+    return asked if float(asked.min()) >= -ROUNDING and float(asked.max()) <= 1 + ROUNDING else None
 
 
 def told(parts: torch.Tensor, shares: torch.Tensor, target: torch.Tensor, asked: torch.Tensor) -> dict[str, float] | None:
