@@ -1,4 +1,4 @@
-"""Writes docs/causes/, a page for each cause and an index, from the checks' own docstrings, and names them in mkdocs.yml.
+"""Writes docs/causes/: a page for each cause, an index and all thresholds, from the checks' own source; names them in mkdocs.yml.
 
 Usage: python docs/generate_causes.py [--check]
 """
@@ -9,6 +9,8 @@ import re
 import sys
 from pathlib import Path
 
+import thresholds
+
 from valgap.checks import CATALOGUE
 from valgap.types import Check
 
@@ -16,12 +18,19 @@ ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).with_name("causes")
 SITE = ROOT / "mkdocs.yml"
 BEGIN, END = "      # causes, written by docs/generate_causes.py\n", "      # end of causes\n"
+CHECKS = ROOT / "src" / "valgap" / "checks"
+# Title -> (beginning of the codes, folder).
 FAMILIES = {
-    "DAT": "Data and labels",
-    "PRE": "Preprocessing",
-    "MOD": "Model and fine-tuning",
-    "TRN": "Training",
-    "EVA": "Evaluation",
+    "Data and labels": ("DAT", CHECKS / "data"),
+    "Preprocessing": ("PRE", CHECKS / "preprocessing"),
+    "Model and fine-tuning": ("MOD", CHECKS / "model"),
+    "Training": ("TRN", CHECKS / "training"),
+    "Evaluation": ("EVA", CHECKS / "evaluation"),
+    "Stages": ("STG", CHECKS / "stage"),
+}
+SHARED = {
+    "What several families ask of a record": ("", CHECKS / "shared"),
+    "References of the stages": ("", ROOT / "src" / "valgap" / "reference"),
 }
 
 
@@ -49,25 +58,31 @@ def linked(text: str, own: Check) -> str:
 def index() -> str:
     """All causes by family, each with its first line."""
     parts = ["# Causes\n\nMade by `make docs` from the checks' docstrings; `valgap explain CODE` prints the same.\n"]
-    for family, title in FAMILIES.items():
+    for title, (family, _) in FAMILIES.items():
         parts.append(f"\n## {title}\n\n| code | name | what is wrong |\n|---|---|---|\n")
         for check in CATALOGUE:
             if check.code.startswith(family):
                 first = check.doc.strip().splitlines()[0].replace("|", "\\|")
                 parts.append(f"| [{check.code}]({check.code}.md) | {check.name} | {first} |\n")
+    parts.append("\n[All thresholds](thresholds.md), and what they were calibrated on.\n")
     return "".join(parts)
 
 
 def pages() -> dict[Path, str]:
     """Every generated file with its text."""
-    return {FOLDER / "index.md": index(), **{FOLDER / f"{c.code}.md": page(c) for c in CATALOGUE}, SITE: site(SITE.read_text())}
+    return {
+        FOLDER / "index.md": index(),
+        FOLDER / "thresholds.md": thresholds.page(FAMILIES | SHARED),
+        **{FOLDER / f"{c.code}.md": page(c) for c in CATALOGUE},
+        SITE: site(SITE.read_text()),
+    }
 
 
 def site(text: str) -> str:
     """The site's configuration with all causes in its navigation."""
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    names = "".join(f"      - causes/{c.code}.md\n" for c in CATALOGUE)
+    names = "      - causes/thresholds.md\n" + "".join(f"      - causes/{c.code}.md\n" for c in CATALOGUE)
     return f"{head}{BEGIN}{names}{END}{tail}"
 
 

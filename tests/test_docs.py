@@ -208,6 +208,7 @@ def test_pages_of_causes_are_current_and_say_what_explain_says(monkeypatch: pyte
     spec = importlib.util.spec_from_file_location("generate_causes", ROOT / "docs" / "generate_causes.py")
     assert spec is not None and spec.loader is not None
     generate = importlib.util.module_from_spec(spec)
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
     spec.loader.exec_module(generate)
     assert generate.stale() == [], "run `make docs`"
     from valgap.checks import CATALOGUE
@@ -217,6 +218,10 @@ def test_pages_of_causes_are_current_and_say_what_explain_says(monkeypatch: pyte
         bare = re.sub(r"\[([A-Z]{3}\d{3})\]\(\1\.md\)", r"\1", text)
         assert all(line.strip() in bare for line in check.doc.strip().splitlines())
         assert set(re.findall(r"\]\((\w+)\.md\)", text)) - {"index"} <= {c.code for c in CATALOGUE} - {check.code}
+    from valgap.checks.data.class_imbalance import RATIO
+
+    told = (generate.FOLDER / "thresholds.md").read_text()
+    assert f"| class_imbalance | `RATIO` | `{RATIO}` | Largest class over smallest." in told
 
 
 @pytest.mark.slow
