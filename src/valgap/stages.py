@@ -138,7 +138,9 @@ def _with_consequences(judged: list[Judged], stages: CaseStages) -> list[Judged]
             continue
         before = FOLLOWS.get(one.check.stage, ()) if _confidence(one) >= SUSPECTED else ()
         if one.check.by_features and _confidence(one) >= SUSPECTED:
-            before = (*before, "forward")  # features are those of the network as it is evaluated
+            # Features are those of the network as it is evaluated, with the weights that it has in the end.
+            before = (*before, "forward")
+            before = (*before, "choose") if stages.compared("choose").kind == "loaded" else before
         if one.check.by_answers and _confidence(one) >= SUSPECTED:
             before = (*before, "read_val")
         faults = [c for c in map(stages.compared, before) if c.verdict == "at fault" and c.confidence >= SURE]

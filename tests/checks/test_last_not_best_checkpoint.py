@@ -8,7 +8,8 @@ from tests.checks.cases import found, healthy, quiet
 from tests.checks.test_overtraining import course
 from valgap.checks.evaluation.last_not_best_checkpoint import CHECK
 from valgap.checks.preprocessing import missing_augmentation
-from valgap.types import Case, Clear, Finding, NotApplicable, WeightsLoaded
+from valgap.reference import choosing
+from valgap.types import Case, Clear, Compared, Finding, NotApplicable, WeightsLoaded
 
 
 def loaded(case: Case, changed: bool | None, own: bool = False) -> Case:
@@ -45,6 +46,8 @@ def test_weights_of_another_epoch_loaded_at_the_end() -> None:
 
     finding = found(CHECK.detect(ending(0.7)))
     assert finding.confidence == 0.9 and "loaded at the end" in finding.summary
+    even = Compared("sound", "")
+    assert choosing.compare(ending(0.7).run, even).kind == "loaded" and choosing.compare(ending(0.85).run, even).kind == ""
     assert isinstance(CHECK.detect(ending(0.85)), Clear)
     assert isinstance(CHECK.detect(ending(0.7, state=-1)), Clear)  # an average, or a file of another run: no epoch's choice
 

@@ -108,6 +108,15 @@ def test_what_a_wrongly_read_validation_brings_about_is_a_hint(stage: Stage) -> 
     assert settle([later], Known(read_val=SOUND)) == [later]
 
 
+@pytest.mark.parametrize(("kind", "told"), [("loaded", HINT), ("", 0.6)])
+def test_features_of_weights_that_were_loaded_at_the_end_tell_nothing_of_the_training(kind: str, told: float) -> None:
+    later = named("read_train", 15.0, 0.6)
+    later = replace(later, check=replace(later.check, by_features=True))
+    found = settle([later], Known(choose=replace(FAULT, kind=kind)))[0].outcome
+    assert isinstance(found, Finding) and found.confidence == told
+    assert settle([named("read_train", 15.0, 0.6)], Known(choose=replace(FAULT, kind=kind)))[0].outcome.confidence == 0.6  # type: ignore[union-attr]
+
+
 def test_what_costs_nobody_knows_how_much_is_told_before_what_costs_little() -> None:
     sure = Judged(Check("XXX103", "x", lambda case: Clear(""), "", "draw"), Finding("", 0.0, 0.95, (), "", most_points=60))
     little, much = named("files", 6.0, 0.7), named("update", 30.0, 0.7, "XXX102")

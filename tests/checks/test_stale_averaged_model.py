@@ -37,6 +37,20 @@ def test_it_is_the_choice_of_weights_unless_their_statistics_never_moved(moves: 
     assert found(CHECK.detect(case)).stage == stage
 
 
+@pytest.mark.parametrize(("moves", "stage"), [(1.0, None), (0.0, "forward")])
+def test_statistics_of_a_copy_that_was_validated_once_are_held_against_the_first_ones(moves: float, stage: str | None) -> None:
+    case = averaged(0.3, 0.8)
+    last = case.run.passes[-1]
+    run = replace(case.run, passes=tuple(p if p is last else replace(p, model=0) for p in case.run.passes))
+    assert last.phase == "validation" and passes_of(run, run.models[1]) == [last]
+    begun = run.states[0]
+    assert (begun.model, begun.moment) == (0, "start")
+    states = tuple(
+        s if i == 0 else replace(s, sums=begun.sums + moves, norms=begun.norms + moves) for i, s in enumerate(run.states)
+    )
+    assert found(CHECK.detect(Case(replace(run, states=states)))).stage == stage
+
+
 def test_better_or_nearly_equal_copies_are_silent() -> None:
     assert isinstance(CHECK.detect(averaged(0.85, 0.8)), Clear)
     assert isinstance(CHECK.detect(averaged(0.78, 0.8)), Clear)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import EPOCHS, TENSORS, found, healthy, model, modes, quiet, states, with_phase, without
+from tests.checks.test_stage_faults import Known
 from valgap.checks.model.weights_not_loaded import CHECK
-from valgap.types import Case, Clear, NotApplicable, WeightsLoaded
+from valgap.types import Case, Clear, Compared, Measured, NotApplicable, WeightsLoaded
 
 HEAD = np.array([t[0].startswith("fc") for t in TENSORS])
 
@@ -22,6 +23,18 @@ def test_skipped_load(matched: int) -> None:
     finding = found(CHECK.detect(healthy(models={0: fresh}, weights_loaded=(load(matched),))))
     assert finding.evidence[0].value == matched
     assert finding.subjects == ("module.conv.weight",)
+
+
+@pytest.mark.parametrize(
+    ("gives", "points"), [(Measured(24.0, 15.0, 33.0), 24.0), (Measured(-3.0, -9.0, 3.0), 15.0), (None, 15.0)]
+)
+def test_the_cost_is_what_a_published_network_makes_of_the_same_tensors(gives: Measured | None, points: float) -> None:
+    """Where that was measured, and is any more than what the program reaches."""
+    fresh = model(pretrained=False, fresh_batchnorm=1.0, loaded_fraction=0.1)
+    case = healthy(models={0: fresh}, weights_loaded=(load(10),))
+    finding = found(CHECK.detect(replace(case, stages=Known(forward=Compared("sound", "", published=gives)))))
+    assert finding.severity_points == points
+    assert any(e.assumed for e in finding.evidence) == (points == 15.0)
 
 
 @pytest.mark.parametrize("fresh", [0.8, 1.0])

@@ -397,6 +397,28 @@ def test_where_only_an_averaged_copy_is_validated_the_copy_is_measured(tmp_path:
     assert np.abs(np.sort(beside.loss) - np.sort(table.loss)).max() > 1e-3
 
 
+def test_lazy_layers_that_a_trial_call_gives_their_shapes(tmp_path: Path) -> None:
+    model = nn.Sequential(body(), nn.Flatten(), nn.LazyLinear(CLASSES))
+    with valgap.watch(out=tmp_path / "tried", closing=0), torch.no_grad():
+        model(torch.zeros(2, 3, 8, 8))  # before any loader
+
+        def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return functional.cross_entropy(model(x), y)
+
+    seen_right(*trained(tmp_path, step, model, model.parameters(), [model]), "Sequential")
+    fresh = nn.Sequential(body(), nn.Flatten(), nn.LazyLinear(CLASSES))
+    with valgap.watch(out=tmp_path / "first", closing=0):
+        fresh(torch.zeros(2, 3, 8, 8))
+        optimizer = torch.optim.SGD(fresh.parameters(), 0.1)
+        for x, y in DataLoader(images(48, 0), 8):
+            optimizer.zero_grad()
+            functional.cross_entropy(fresh(x), y).backward()
+            optimizer.step()
+    record = read_record(tmp_path / "first")
+    assert record.recorder_errors == () and record.trained_model is not None
+    assert record.trained_model.in_optimizer[record.trained_model.is_parameter].all() and len(record.passes[0].samples) == 48
+
+
 def test_a_model_in_shared_memory_that_other_processes_train(tmp_path: Path) -> None:
     model = net().share_memory()
     with valgap.watch(out=tmp_path / "r", closing=30), torch.no_grad():

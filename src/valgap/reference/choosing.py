@@ -77,9 +77,9 @@ def _best_epoch(run: RunRecord) -> Compared:
         Evidence("validations", len(seen.passes), None, "passes"),
     )
     confidence = SURE * likely_above(points, LEAST_POINTS)
-    if confidence < 0.5 or not (lasts(seen, points.value / 100) or another_epoch_loaded(run, seen)):
+    loaded = another_epoch_loaded(run, seen)
+    if confidence < 0.5 or not (lasts(seen, points.value / 100) or loaded):
         return Compared("sound", "no other epoch is better beyond noise", points, nats, min(confidence, 0.4), facts)
     told = f"an earlier epoch is {points.value:.0f} points better than the weights that the run ends with"
-    return Compared(
-        "at fault", told, points, nats, confidence, facts, "keep a copy of the best epoch's weights, and load it at the end"
-    )
+    remedy = "keep a copy of the best epoch's weights, and load it at the end"
+    return Compared("at fault", told, points, nats, confidence, facts, remedy, kind="loaded" if loaded else "")

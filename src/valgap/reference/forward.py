@@ -6,9 +6,12 @@ what was recorded, image by image. Batch mates must not matter.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
+from valgap.checks.shared.freezing import frozen_share
 from valgap.checks.shared.rescored import reloaded_since
 from valgap.checks.shared.seen_part import SETTLED_STEPS, optimizer_steps
 from valgap.reference.probing import MIN_IMAGES, Answers, answers, gained, likely_above, likely_fall
@@ -39,6 +42,7 @@ MATES, SURE_OF_MATES = 0.05, 0.9
 LEAST_BETWEEN, SURE_OF_BETWEEN = 8.0, 0.9
 # Published networks differ by some points in what their features tell of images at the same size.
 LEAST_PUBLISHED, SURE_OF_PUBLISHED = 12.0, 0.85
+MOSTLY = 0.5  # of a network's numbers, from which it is mostly frozen
 # Running statistics lag behind a little in sound training; and strong augmentation has its part in what training loses.
 LEAST_BY_BATCHES, SURE_OF_BATCHES = 6.0, 0.85
 
@@ -114,24 +118,24 @@ def against_published(run: RunRecord, sides: Sides | str, found: Compared) -> Co
     The tensors are those that the model was given, at its own size or smaller; the program's probe knows at least as many images.
     """
     model, closing = run.trained_model, run.closing
-    if found.verdict == "at fault" or isinstance(sides, str) or not sides.told or model is None or model.pretrained is not True:
+    if found.verdict == "at fault" or isinstance(sides, str) or not sides.told or model is None:
         return found
+    # A copy that lags behind the trained model says little of the network.
+    tables = closing.rescores if closing is not None else {}
+    again = [tables[name] for name in ("val_eval", "val_trained") if name in tables]
+    ran = max((table.accuracy for table in again if table.answered), default=0.0)
+    if model.pretrained is not True:
+        own = max(ran, sides.reached)
+        return replace(found, published=_of_published(sides, own, len(sides.val.labels))[0]) if _given_weights(run) else found
     numbers = closing.numbers if closing is not None else {}
     if closing is None or "probe_final" not in numbers or "probe_start" in closing.skipped:
         return found
-    # A copy that lags behind the trained model says little of the network.
-    again = [closing.rescores[name] for name in ("val_eval", "val_trained") if name in closing.rescores]
-    ran = max((table.accuracy for table in again if table.answered), default=0.0)
     own = max(numbers["probe_final"], numbers.get("probe_start", 0.0), ran)
     if 100 * (sides.told["sound", "sound"].accuracy - own) < LEAST_PUBLISHED:
         return found
-    classes = int(max(sides.train.labels.max(), sides.val.labels.max())) + 1
-    asked = {"val": (sides.val.native(), sides.val.labels)}
-    said = answers(sides.train.native(), sides.train.labels, asked, classes)["val"]
     n = int(numbers["probe_n"])
-    error = 196 * np.sqrt(said.accuracy * (1 - said.accuracy) / len(said.right) + own * (1 - own) / max(1, n))
-    value = 100 * (said.accuracy - own)
-    points = Measured(value, value - float(error), value + float(error))
+    points, said = _of_published(sides, own, n)
+    value = points.value
     confidence = SURE_OF_PUBLISHED * likely_above(points, LEAST_PUBLISHED)
     if confidence < 0.5:
         return found
@@ -141,6 +145,23 @@ def against_published(run: RunRecord, sides: Sides | str, found: Compared) -> Co
     told = f"a published network makes {value:.0f} points more of what the model is given than the model's own features do"
     remedy = "compare the network with the one that its weights were made for: layers, order, what forward does between them"
     return Compared("at fault", told, points, None, confidence, (*facts, *found.evidence), remedy, kind="published")
+
+
+def _of_published(sides: Sides, own: float, n: int) -> tuple[Measured, Answers]:
+    """(points of a probe on a published network's features of what the model is given, beyond ``own`` of n images; answers)."""
+    classes = int(max(sides.train.labels.max(), sides.val.labels.max())) + 1
+    asked = {"val": (sides.val.native(), sides.val.labels)}
+    said = answers(sides.train.native(), sides.train.labels, asked, classes)["val"]
+    error = 196 * float(np.sqrt(said.accuracy * (1 - said.accuracy) / len(said.right) + own * (1 - own) / max(1, n)))
+    value = 100 * (said.accuracy - own)
+    return Measured(value, value - error, value + error), said
+
+
+def _given_weights(run: RunRecord) -> bool:
+    """Whether the program put weights from elsewhere into its network, or froze most of it, as if it had."""
+    model = run.trained_model
+    frozen = model is not None and frozen_share(model) > MOSTLY
+    return frozen or any(w.given > 0 and w.before_training for w in run.weights_loaded)
 
 
 def _against_eval(run: RunRecord) -> Compared:

@@ -101,11 +101,13 @@ class Compared:
     missing: str = ""  # where the verdict is "unknown": what would be needed
     pictures: tuple[tuple[str, str], ...] = ()  # (name, file) of samples of RunRecord.kept that show it
     # What kind of fault it is, where that is plain: "few" are drawn; images are "turned", "changed" from pass to pass or
-    # "blank"; the loss is "summed" or "bent"; "" where it has no name.
+    # "blank"; the loss is "summed" or "bent"; weights of another epoch are "loaded"; "" where it has no name.
     kind: str = ""
     own: bool = False  # whether points and nats are those of the program's own weights, and no probe's
     # What puts the reference in the stage's place in the running program, or why nothing can; None: not known.
     treatment: Intervention | Untreatable | None = None
+    # Points that a published network makes of what the model is given, beyond the program's own; None: not asked.
+    published: Measured | None = None
 
 
 class CaseStages(Protocol):

@@ -36,6 +36,7 @@ P_VALUE = 0.01
 NOTABLE_POINTS = 3.0
 # From this share of statistics that never moved on, the copy is no average that lags: its layers do not fit its weights.
 MOSTLY = 0.5
+STATISTICS = ("running_mean", "running_var")
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
@@ -78,12 +79,27 @@ def alike(copy: ModelInfo, trained: ModelInfo) -> bool:
 
 
 def stuck(run: RunRecord, copy: ModelInfo) -> float:
-    """Share of the copy's running statistics that are equal after its first and its last validation; nan without."""
+    """Share of the copy's running statistics that are as they were; nan where that is not known.
+
+    As they were at its first validation, or, of a copy that was validated once, as the trained model began with.
+    """
     ends = [run.states[p.state] for p in passes_of(run, copy) if 0 <= p.state < len(run.states)]
-    named = np.array([n.endswith(("running_mean", "running_var")) for n in copy.tensor_names], bool)
-    if len(ends) < 2 or not named.any() or len(ends[0].norms) != len(named):
+    named = np.array([n.endswith(STATISTICS) for n in copy.tensor_names], bool)
+    if not ends or not named.any() or len(ends[-1].norms) != len(named):
         return float("nan")
-    return float((~ends[0].moved(ends[-1]))[named].mean())
+    if len(ends) > 1:
+        return float((~ends[0].moved(ends[-1]))[named].mean())
+    model = run.trained_model
+    begun = next((s for s in run.states if model is not None and s.model == model.id and s.moment == "start"), None)
+    if model is None or begun is None or len(begun.norms) != len(model.tensor_names):
+        return float("nan")
+    first = {n: (begun.sums[i], begun.norms[i]) for i, n in enumerate(model.tensor_names) if n.endswith(STATISTICS)}
+    still = [
+        any(first.get(n.removeprefix(wrapped)) == (ends[-1].sums[i], ends[-1].norms[i]) for wrapped in ("", "module."))
+        for i, n in enumerate(copy.tensor_names)
+        if named[i]
+    ]
+    return float(np.mean(still))
 
 
 def passes_of(run: RunRecord, model: ModelInfo) -> list[Pass]:

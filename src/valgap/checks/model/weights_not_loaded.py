@@ -29,7 +29,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from valgap.checks.shared.freezing import holding, share
+from valgap.checks.shared.freezing import frozen_share, holding, share
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, ModelInfo, NotApplicable, RunRecord, WeightsLoaded
 
 # A load counts as skipped when fewer than this share of its keys exist in the module; a backbone with another head
@@ -46,6 +46,17 @@ MOST_POINTS = 90.0
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:
     """Look at what was loaded and at whether the network is new."""
+    outcome = _detect(case)
+    gives = case.stages.compared("forward").published if isinstance(outcome, Finding) and case.stages is not None else None
+    if not isinstance(outcome, Finding) or gives is None or gives.value <= 0:
+        return outcome
+    told = "cost: val accuracy of a probe on a published network's features of the same tensors, beyond the program's"
+    cost = Evidence(told, gives.value, 0.0, "points", None, gives.low, gives.high)
+    facts = tuple(e for e in outcome.evidence if not e.assumed)
+    return replace(outcome, severity_points=gives.value, most_points=0.0, evidence=(*facts, cost))
+
+
+def _detect(case: Case) -> Finding | Clear | NotApplicable:
     model = case.run.trained_model
     train = case.run.last_train
     if model is None or train is None:
@@ -120,13 +131,6 @@ def _new_and_frozen(model: ModelInfo) -> bool:
 
 def _clearly_given(model: ModelInfo) -> bool:
     return bool(model.fresh_batchnorm < FITTING_SHARE)
-
-
-def frozen_share(model: ModelInfo) -> float:
-    """Share of the parameters (by count of numbers) that do not require a gradient, 0..1."""
-    size = model.numel[model.is_parameter]
-    frozen = ~model.requires_grad[model.is_parameter]
-    return float(size[frozen].sum() / max(1, size.sum()))
 
 
 def _trained_before(run: RunRecord, model: ModelInfo) -> bool:

@@ -89,5 +89,6 @@ CHECK = Check(
     detect=detect,
     doc=__doc__ or "",
     treat=treat,
+    by_features=True,
     shows_late="what augmentation is good for in the end",
 )

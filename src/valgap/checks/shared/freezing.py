@@ -130,3 +130,10 @@ def _plan(model: ModelInfo, weights: Mask, moved: Mask) -> str | None:
 
 def _biases(model: ModelInfo) -> Mask:
     return np.array([n.rpartition(".")[2] == "bias" for n in model.tensor_names], bool)
+
+
+def frozen_share(model: ModelInfo) -> float:
+    """Share of the parameters (by count of numbers) that do not require a gradient, 0..1."""
+    size = model.numel[model.is_parameter]
+    frozen = ~model.requires_grad[model.is_parameter]
+    return float(size[frozen].sum() / max(1, size.sum()))

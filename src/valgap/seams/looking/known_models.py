@@ -6,6 +6,8 @@ import weakref
 from collections.abc import Callable, Collection
 from typing import Any
 
+from torch.nn.parameter import is_lazy
+
 from valgap.seams.looking.routes import owner_of
 from valgap.seams.looking.tracked import TrackedModel, unwrap
 
@@ -33,6 +35,10 @@ class KnownModels:
         if known.is_part_of(module):  # a part was tried out before the whole was built
             known.widen(module)
         return known
+
+    def is_unfinished(self, module: Any) -> bool:
+        """Whether this call of a new module is what gives its lazy parameters their shapes: no tensor of it can be read yet."""
+        return module not in self._of_module and any(is_lazy(p) for p in module.parameters())
 
     def _new(self, module: Any, in_use: Collection[int]) -> TrackedModel:
         model = TrackedModel(self._count, module)

@@ -138,6 +138,9 @@ class Recorder:
         self._open_call = None
         self._inner.clear()
         self._deferred_grad = grad_enabled
+        if self.models.is_unfinished(module):
+            self._deferred = None
+            return
         images = find_images(args)
         if images is None:
             self._deferred = []  # images come by keyword; a loss inside the call waits for them
