@@ -37,10 +37,11 @@ RUN = re.compile(r"VERDICT: run (\S+): ")
 AFTER = re.compile(r"validation accuracy ([\d.]+)% -> ([\d.]+)%")
 Row = dict[str, Any]
 INTRODUCTION = """Made by `make bench-agents DATA=FOLDER`. Faulty programs of the campaign's calibration half that cost 5 points
-or more, one of each stage in turn, each taken through `valgap mcp` over standard input and output by a scripted client: run,
-prove, fix (with `suspected=True` where nothing was confirmed). Twin: what the same program without the fault reaches, run without
-valgap. Recovered: the fixed program comes within 2 points of it, or is better. Where nothing is suspected, or no remedy is known
-as code, there is nothing to fix, and that counts as not recovered."""
+or more, one of each stage in turn but of the files (what is missing or spoilt there no edit brings back), each taken through
+`valgap mcp` over standard input and output by a scripted client: run, prove, fix (with `suspected=True` where nothing was
+confirmed). Twin: what the same program without the fault reaches, run without valgap. Recovered: the fixed program comes within
+2 points of it, or is better. Where nothing is suspected, or no remedy is known as code, there is nothing to fix, and that counts
+as not recovered."""
 
 
 def accuracies() -> dict[str, float]:
@@ -55,7 +56,9 @@ def candidates() -> list[Program]:
     seconds = {r["name"]: r["seconds"] for r in read_rows(TRUTH) if r["label"] == "bare" and not r.get("seed")}
     # Where the measurement alone is wrong, the model is as good as its twin's: nothing is there to recover.
     lost = {p.name: known.get(digest(p.base.name), 0.0) - known.get(p.name, 0.0) for p in chosen(cost, False)}
-    short = [p for p in chosen(cost, False) if seconds.get(p.name, 1e9) <= SLOWEST_S]
+    # Images that are missing, or spoilt where they lie, no edit of a program brings back.
+    of_code = [p for p in chosen(cost, False) if set(p.stages) != {"files"}]
+    short = [p for p in of_code if seconds.get(p.name, 1e9) <= SLOWEST_S]
     return [p for p in short if lost[p.name] >= LEAST_POINTS]
 
 
