@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.checks.cases import TRAIN, VAL, dataset, found, healthy, quiet, samples, with_phase
+from tests.checks.cases import TRAIN, VAL, dataset, found, healthy, measured, model, quiet, samples, with_phase
 from tests.checks.pictures import case, pictures
 from tests.checks.test_stage_faults import Known
 from valgap.checks.data.too_few_images import CHECK, extrapolated, twice
@@ -50,6 +50,22 @@ def test_a_handful_is_told_without_a_curve() -> None:
     assert "8 images, 2 a class" in finding.summary
     assert isinstance(CHECK.detect(trained_on(8, 0.0)), NotApplicable)  # enough for what they are asked
     assert isinstance(CHECK.detect(trained_on(80, 0.4)), NotApplicable)
+
+
+def test_without_files_the_features_that_the_network_began_with_tell() -> None:
+    def curve(*accuracies: float, pretrained: bool = True) -> Case:
+        sizes = (12, 22, 40)
+        numbers = {"curve_n": 40.0}
+        for share, size, accuracy in zip((30, 55, 100), sizes, accuracies, strict=True):
+            numbers |= {f"curve_{share}_n": size, f"curve_{share}_0": accuracy, f"curve_{share}_1": accuracy}
+        one = trained_on(40, 0.4)
+        models = {0: model(pretrained=pretrained)}
+        return measured(Case(replace(one.run, models=models)), **numbers)
+
+    finding = found(CHECK.detect(curve(0.3, 0.42, 0.55)))
+    assert finding.severity_points > 4 and "10 a class now" in finding.summary
+    assert isinstance(CHECK.detect(curve(0.55, 0.55, 0.55)), Clear)
+    assert isinstance(CHECK.detect(curve(0.3, 0.42, 0.55, pretrained=False)), NotApplicable)
 
 
 def test_missing() -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from tests.reference.pictures_seen import KINDS, run_on
 from valgap.features import Measurements, images_of_run
-from valgap.reference import Stages, pairing
+from valgap.reference import Stages, drawing, pairing
 from valgap.reference.drawing import _within_classes
-from valgap.types import Intervention, LoaderInfo, RunRecord
+from valgap.types import Intervention, LoaderInfo, Measured, RunRecord
 
 pytestmark = pytest.mark.takes(20)
 
@@ -50,6 +50,33 @@ def test_loops_that_break_off_within_the_first_epoch_draw_few_classes_by_that(
     trained = run.of_phase("train")[:1]
     run = replace(run, passes=(*(replace(p, complete=complete) for p in trained), *run.of_phase("validation")))
     assert Stages(run, None).compared("draw").verdict == ("at fault" if complete else "unknown")
+
+
+@pytest.mark.parametrize(
+    ("points", "nats", "new", "verdict"),
+    [
+        ((7.0, -2.0, 16.0), (0.32, 0.09, 0.55), False, "at fault"),  # of few validation images the loss tells
+        ((1.0, -8.0, 10.0), (0.02, -0.1, 0.14), False, "sound"),
+        ((-1.0, -9.0, 7.0), (0.32, 0.09, 0.55), False, "sound"),
+        ((1.0, -8.0, 10.0), (0.02, -0.1, 0.14), True, "at fault"),  # a network from nothing needs more than a probe
+    ],
+)
+def test_what_is_hardly_drawn_costs_what_the_loss_or_the_network_says(
+    points: tuple[float, float, float],
+    nats: tuple[float, float, float],
+    new: bool,
+    verdict: str,
+    seen: tuple[RunRecord, Measurements],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A fifth of the images of each class, again and again."""
+    run = with_train(seen[0], [EACH * c + i for c in range(4) for i in range(EACH // 5)] * 5)
+    monkeypatch.setattr(drawing, "_measured", lambda run, rows, passes: (Measured(*points), Measured(*nats)))
+    scratch = Measured(9.0, 4.0, 16.0) if new else None
+    monkeypatch.setattr(drawing, "_from_nothing", lambda run, share: scratch)
+    found = Stages(run, images_of_run(run, 1000)).compared("draw")
+    assert found.verdict == verdict and found.points is not None
+    assert found.points.value == (9.0 if new else points[0])
 
 
 def test_what_is_drawn_in_its_place_leaves_out_what_others_draw(seen: tuple[RunRecord, Measurements]) -> None:

@@ -14,7 +14,15 @@ from torch import nn
 
 from valgap.seams.closing import head_replay
 from valgap.seams.closing.attempts import OutOfTimeError
-from valgap.seams.closing.head import Gathered, Head, augmentation_numbers, probe_answers, probe_numbers, start_numbers
+from valgap.seams.closing.head import (
+    Gathered,
+    Head,
+    augmentation_numbers,
+    curve_numbers,
+    probe_answers,
+    probe_numbers,
+    start_numbers,
+)
 from valgap.seams.looking.calibration import calibration, nll, temperature
 from valgap.seams.looking.tracked import TrackedModel
 
@@ -123,6 +131,21 @@ def test_probes_tell_good_features_from_noise() -> None:
     assert isinstance(numbers, dict)
     assert numbers["probe_start"] > numbers["probe_end"] + 0.2
     assert isinstance(probe_numbers(gathered(x[:5], y[:5]), gathered(z, t)), str)
+
+
+def test_parts_of_few_images_tell_how_much_more_would_help() -> None:
+    x, y = clouds(N, 0)
+    z, t = clouds(80, 1)
+    few = np.concatenate([np.flatnonzero(y == c)[:8] for c in np.unique(y)])
+
+    def of(rows: np.ndarray) -> dict[str, float] | str:
+        return curve_numbers([torch.from_numpy(x[rows])], y[rows], [torch.from_numpy(z)], t)
+
+    found = of(few)
+    assert isinstance(found, dict) and found["curve_n"] == found["curve_100_n"] == len(few)
+    small = [v for k, v in found.items() if k.startswith("curve_30_") and k != "curve_30_n"]
+    assert len(small) == 8 and found["curve_30_n"] == len(few) // 8 * round(8 * 0.3) and np.mean(small) < found["curve_100_0"]
+    assert isinstance(of(np.arange(N)), str)  # their files tell
 
 
 def test_augmentation_that_destroys_and_that_does_not() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from valgap.checks.preprocessing.missing_augmentation import all_new
 from valgap.features import Measurements
 from valgap.features.source import rows_of_declared
-from valgap.reference.probing import MIN_IMAGES, answers, gained, likely_above
+from valgap.reference.probing import MIN_IMAGES, answers, gained, likely_above, likely_fall
 from valgap.types import (
     Compared,
     Evidence,
@@ -39,7 +39,7 @@ EVEN = 0.8
 # of validation must be answered. Points of the gap in recall that even drawing wins back.
 SELDOM, MIN_SELDOM, WON_BACK = 0.5, 10, 0.9
 MAX_IMAGES = 1_200
-LEAST_POINTS = 4.0
+LEAST_POINTS, LEAST_NATS = 4.0, 0.1
 SURE = 0.95
 FEWEST_IDLE = 2  # epochs without a batch
 SURE_OF_HARDLY = 0.75
@@ -108,7 +108,12 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
         points, missing = _never_drawn(run, passes), "features of the images"
         return Compared(verdict, told, points, None, sure, tuple(facts), remedy, missing, treatment=own, kind="few")
     points, nats = measured
-    confidence = SURE * likely_above(points, LEAST_POINTS)
+    # That samples are never drawn is a fact: of few validation images the loss tells what it costs before the answers do.
+    by_loss = likely_fall(nats, LEAST_NATS) if not complete and points.value > 0 else 0.0
+    confidence = SURE * max(likely_above(points, LEAST_POINTS), by_loss)
+    scratch = _from_nothing(run, share) if share < HARDLY else None
+    if scratch is not None and scratch.value > points.value:
+        points, confidence = Measured(scratch.value, max(points.low, 0.0), scratch.high), max(confidence, SURE_OF_HARDLY)
     if confidence < 0.5:
         told += ", which costs nothing measurable"
         return Compared("sound", told, points, nats, confidence, tuple(facts), treatment=own)

@@ -38,6 +38,8 @@ class Closing:
     ``probe_start`` and ``probe_end`` (under the whole first and the last state, on the same images, where weights moved),
     ``probe_plain`` and ``probe_augmented`` (held-out training images, plain and as the script augments them); ``probe_n``,
     ``probe_train_n``, ``probe_start_n``, ``probe_augmented_n``; ``*_se`` standard errors of the paired differences.
+    ``curve_SHARE_DRAW`` (under the first weights, fitted on so many percent of few training images, ``curve_SHARE_n`` of
+    ``curve_n``).
     ``replay_NAME`` and ``replay_NAME_p`` (val accuracy of the head trained again on the last features, and its paired
     p-value against ``replay_recorded``), see seams/closing/head_replay.py. ``val_temperature``, ``val_nll``,
     ``val_nll_tempered``, ``val_nll_gain_se``, ``val_ece``, ``val_ece_tempered``, ``calibration_n``, see

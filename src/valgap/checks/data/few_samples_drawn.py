@@ -13,7 +13,8 @@ What else looks like this
     left out of the count.
 
 Remedy
-    Give WeightedRandomSampler one weight a sample (weights[targets]), not one a class, and draw as many samples as there are.
+    Draw as many samples as there are, in one random order after another: no generator seeded with the same number in every
+    epoch. Give WeightedRandomSampler one weight a sample (weights[targets]), not one a class.
 
 Source
     deep-voice/soundbay pull request 49 (class weights where sample weights belong).
@@ -24,7 +25,10 @@ from __future__ import annotations
 from valgap.checks.shared.stage_faults import of_kind, treatment_of_kind
 from valgap.types import Case, Check, Clear, Finding, Intervention, NotApplicable, Untreatable
 
-REMEDY = "give WeightedRandomSampler one weight a sample (weights[targets]), not one a class, and draw all samples"
+REMEDY = (
+    "draw all samples in every epoch, by a generator that goes on and is not seeded anew; "
+    "WeightedRandomSampler needs one weight a sample (weights[targets]), not one a class"
+)
 
 
 def detect(case: Case) -> Finding | Clear | NotApplicable:

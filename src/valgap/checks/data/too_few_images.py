@@ -3,6 +3,7 @@
 What it looks for
     Probes on pretrained features, fitted on growing shares of the training images and scored on validation (on held-out
     training images where there is none). A power law through these accuracies says what twice the images would give.
+    Where the files are not known, the same on the features that a network with given weights began with.
     Fewer than forty images in all, a handful of each class, are too few for a curve, and told as they are.
 
 Why it hurts validation
@@ -25,7 +26,7 @@ import numpy as np
 
 from valgap.checks.shared.images import needed
 from valgap.checks.shared.seen_part import labels_of, unseen
-from valgap.types import Case, Check, Clear, Evidence, Finding, LearningCurve, NotApplicable, RunRecord
+from valgap.types import Case, Check, Clear, Evidence, Finding, IntArray, LearningCurve, NotApplicable, RunRecord
 
 # Points that twice the images must promise, and the images per class (median) below which we would bet on it.
 GAIN_POINTS = 2.0
@@ -44,17 +45,21 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     handful = hardly_any(case.run)
     if handful is not None:
         return handful
-    images = case.images
+    images, last = case.images, case.run.last_train
     curve = images.learning_curve if images is not None else None
-    if images is None or curve is None:
-        return NotApplicable(needed(images, "learning_curve"))
-    last = case.run.last_train
+    own = curve_of_run(case.run) if curve is None else None
     if last is not None and labels_of(case.run, last) is None:
         return NotApplicable(unseen(case.run, last))
+    if images is not None and curve is not None:
+        labels = images.rows.labels[images.rows.part(False)]
+        copies = repeats(images.pairs or (), images.rows.is_val)
+    elif own is not None:
+        curve, labels = own
+        copies = 0
+    else:
+        return NotApplicable(needed(images, "learning_curve"))
     gain, low, high = twice(curve)
-    labels = images.rows.labels[images.rows.part(False)]
-    counts = np.bincount(labels[labels >= 0], minlength=len(images.rows.classes))
-    copies = repeats(images.pairs or (), images.rows.is_val)
+    counts = np.bincount(labels[labels >= 0])
     per_class = float(np.median(counts[counts > 0]))
     facts = (
         Evidence("twice the images would add", 100 * gain, 0.0, "points", int(curve.sizes[-1]), 100 * low, 100 * high),
@@ -73,6 +78,30 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
         evidence=facts,
         remedy="collect more images, of the smallest classes first; meanwhile train only the head, with augmentation",
     )
+
+
+def curve_of_run(run: RunRecord) -> tuple[LearningCurve, IntArray] | None:
+    """(the curve of probes on the features that the network began with, labels of the training images), of given weights.
+
+    Where the files are not known; None where not all images were among them.
+    """
+    model, last = run.trained_model, run.last_train
+    numbers = run.closing.numbers if run.closing is not None else {}
+    labels = labels_of(run, last) if last is not None else None
+    if model is None or model.pretrained is not True or labels is None or numbers.get("curve_n") != len(labels[0]):
+        return None
+    drawn: dict[int, list[float]] = {}
+    for name, value in numbers.items():
+        word, _, rest = name.partition("_")
+        share, _, draw = rest.partition("_")
+        if word == "curve" and share.isdigit() and draw.isdigit():
+            drawn.setdefault(int(share), []).append(value)
+    shares = sorted(drawn)
+    most = max(map(len, drawn.values()), default=0)
+    if len(shares) < 2 or any(f"curve_{s}_n" not in numbers for s in shares):
+        return None
+    sizes = np.array([numbers[f"curve_{s}_n"] for s in shares]).astype(np.int64)
+    return LearningCurve(sizes, np.array([np.resize(drawn[s], most) for s in shares]), True), labels[0]
 
 
 def hardly_any(run: RunRecord) -> Finding | None:

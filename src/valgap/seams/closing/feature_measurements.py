@@ -11,7 +11,16 @@ from typing import Any
 import torch
 
 from valgap.seams.closing.attempts import Attempts, OutOfTimeError
-from valgap.seams.closing.head import Gathered, Head, fitting_s, probe_numbers, put_back, start_numbers
+from valgap.seams.closing.head import (
+    CURVE_DRAWS,
+    Gathered,
+    Head,
+    curve_numbers,
+    fitting_s,
+    probe_numbers,
+    put_back,
+    start_numbers,
+)
 from valgap.seams.closing.head_replay import replay_numbers, settings_of
 from valgap.seams.looking.views import forward
 
@@ -39,6 +48,11 @@ def measure_features(
     if pairs:
         start = functools.partial(_start_probe, pairs, train, val, head, attempts.ending)
         attempts.numbers("probe_start", start, fitting_s(train, 2))
+    # What is learnt of the images is in later features: only those of the first weights can be probed by parts of them.
+    sides = [g.start if pairs else g.features for g in (train, val)]
+    if all(sides):
+        curve = functools.partial(curve_numbers, sides[0], train.target(len(sides[0])), sides[1], val.target(len(sides[1])))
+        attempts.numbers("curve", curve, fitting_s(train, 2 * CURVE_DRAWS))
 
 
 def _start_probe(

@@ -22,6 +22,8 @@ MIN_PROBE_IMAGES = 20
 # On one core of 2.5 GHz: a fit by rows x min(rows, width) x (rows + width) (1.1e-10 to 2.3e-10 s measured, for 250 to 2,000 rows
 # of 512 to 2,048 numbers).
 FIT_S = 2.3e-10
+# Of few images of a class, probes on parts of them say what twice as many would give: percent of them, and how often drawn.
+CURVE_PER_CLASS, CURVE_SHARES, CURVE_DRAWS = 15, (30, 55, 100), 8
 # Images are kept for a second look under the first weights as long as they take no more memory than this.
 MAX_KEPT_BYTES = 1 << 28
 # Where the features of an earlier layer are read: this share of the convolutional layers from the input.
@@ -210,6 +212,24 @@ def start_numbers(train: Gathered, val: Gathered) -> dict[str, float] | str:
         "probe_start_n": float(len(y_val)),
         "probe_start_se": _error(start, end),
     }
+
+
+def curve_numbers(train: list[torch.Tensor], y_train: Any, val: list[torch.Tensor], y_val: Any) -> dict[str, float] | str:
+    """Validation accuracies of probes on parts of the training images, of each class as large a part, drawn several times."""
+    few = _too_few(y_train, y_val) or ("some training images have no label" if (y_train < 0).any() else "")
+    if few:
+        return few
+    members = [np.flatnonzero(y_train == c) for c in np.unique(y_train)]
+    if np.median([len(m) for m in members]) >= CURVE_PER_CLASS:
+        return f"{CURVE_PER_CLASS} images of a class and more: the image files tell"
+    x, z, rng = torch.cat(train).numpy(), torch.cat(val).numpy(), np.random.default_rng(0)
+    values = {"curve_n": float(len(y_train))}
+    for share in CURVE_SHARES:
+        for draw in range(CURVE_DRAWS if share < 100 else 1):
+            part = np.concatenate([rng.permutation(m)[: max(1, round(len(m) * share / 100))] for m in members])
+            values[f"curve_{share}_{draw}"] = float((probe_answers(x[part], y_train[part], z) == y_val).mean())
+            values[f"curve_{share}_n"] = float(len(part))
+    return values
 
 
 def augmentation_numbers(plain: Gathered, augmented: Gathered) -> dict[str, float] | str:
