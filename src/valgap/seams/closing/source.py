@@ -19,7 +19,7 @@ from valgap.seams.looking.described import KeptLoader, drawn_order
 from valgap.seams.looking.inputs import fingerprint
 from valgap.seams.looking.random_states import random_states_kept
 from valgap.seams.looking.tables import score
-from valgap.seams.looking.tracked import TrackedModel
+from valgap.seams.looking.tracked import TrackedModel, readable
 from valgap.seams.recording.held_images import HeldImages
 from valgap.seams.recording.recorder import Recorder
 
@@ -53,10 +53,11 @@ class Source:
         if places is not None and len(places) == len(order) and places.any():
             order = order[places[order]]
         self.order = order[:most].tolist()
-        self.device = next(model.parts[0].parameters()).device
+        self.device = next(p.device for p in model.parts[0].parameters() if readable(p))
         walk = recorder.last.eval[1]["walk"] if recorder.last.eval else None
         lasts = (_change(last) for last in (recorder.last.eval, recorder.last.train))
         self._change = next((c[1] for c in lasts if c is not None and c[0] is loader), None)
+        self._dtype = _given_as(walk)
         found = ds.transform_of(loader.dataset)
         self.in_order = comes_in_order(loader)
         self.left = 0  # batches that are still to come, where the loader gives them in its own way
@@ -97,7 +98,11 @@ class Source:
             target = self._target(read_batch(None, places, batch), len(images))
             own = ids[places] if ids is not None and len(ids) == self.size else np.full(len(images), -1, np.int32)
             images = images.to(self.device)
-            yield images if self._change is None else self._change(images), target, own
+            yield self._as_given(images if self._change is None else self._change(images)), target, own
+
+    def _as_given(self, images: torch.Tensor) -> torch.Tensor:
+        """Of the kind of numbers that the program hands to the model."""
+        return images.to(self._dtype) if self._dtype is not None and images.is_floating_point() else images
 
     def _as_the_loader_gives(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, Any]]:
         """The same from the loader itself, once more from its start: all that the program's last walk over it had."""
@@ -131,7 +136,7 @@ class Source:
             images = images.to(self.device)
             # What another library's loader does after torch's iterator has been done to these already.
             again = self._change if isinstance(loader, DataLoader) else None
-            yield images if again is None else again(images), target, own
+            yield self._as_given(images if again is None else again(images)), target, own
 
     def _target(self, loaded: Any, n: int) -> torch.Tensor:
         keys = self.recorder.target_keys
@@ -182,6 +187,13 @@ def comes_in_order(loader: Any) -> bool:
     dataset = getattr(loader, "dataset", None)
     torchs = isinstance(loader, (DataLoader, KeptLoader))
     return not torchs or isinstance(dataset, IterableDataset) or ds.safe_len(dataset) < 0
+
+
+def _given_as(walk: Any) -> torch.dtype | None:
+    """The kind of floating-point numbers that the model was given in a walk; None where that is not known."""
+    seen = walk.inputs.result() if walk is not None else None
+    dtype = getattr(torch, str(seen["dtype"]).removeprefix("torch."), None) if seen is not None else None
+    return dtype if isinstance(dtype, torch.dtype) and dtype.is_floating_point else None
 
 
 def _walks(recorder: Recorder) -> Iterator[tuple[Any, Any]]:

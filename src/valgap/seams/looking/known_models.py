@@ -15,13 +15,34 @@ from valgap.seams.looking.tracked import TrackedModel, unwrap
 MOST, NEWEST = 4, 2
 
 
+class ByModule:
+    """What is known of modules, as long as they live; by identity, since modules may compare and hash as they like."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[Any], TrackedModel]] = {}
+
+    def get(self, module: Any) -> TrackedModel | None:
+        """The model of a module."""
+        reference, model = self._known.get(id(module), (None, None))
+        return model if reference is not None and reference() is module else None
+
+    def put(self, module: Any, model: TrackedModel) -> None:
+        """Know this of a module from now on."""
+        self._known[id(module)] = weakref.ref(module), model
+
+    def move(self, old: TrackedModel, new: TrackedModel | None) -> None:
+        """All modules of one model belong to another one, or to none; what is said of dead ones is dropped."""
+        moved = {k: (ref, new if model is old else model) for k, (ref, model) in self._known.items() if ref() is not None}
+        self._known = {k: (ref, model) for k, (ref, model) in moved.items() if model is not None}
+
+
 class KnownModels:
     """The models that were seen, the newest last."""
 
     def __init__(self) -> None:
         self.all: list[TrackedModel] = []
         self._count = 0
-        self._of_module: weakref.WeakKeyDictionary[Any, TrackedModel] = weakref.WeakKeyDictionary()  # by called module
+        self._of_module = ByModule()  # by called module
 
     def of(self, module: Any, in_use: Callable[[], Collection[int]]) -> TrackedModel:
         """The model of a module that is called; models whose ids are ``in_use`` are not forgotten for a new one."""
@@ -31,25 +52,24 @@ class KnownModels:
             known = next((m for m in self.all if m.contains(inner) or m.shares(inner)), None)
         if known is None:
             return self._new(module, in_use())
-        self._of_module[module] = known
+        self._of_module.put(module, known)
         if known.is_part_of(module):  # a part was tried out before the whole was built
             known.widen(module)
         return known
 
     def is_unfinished(self, module: Any) -> bool:
         """Whether this call of a new module is what gives its lazy parameters their shapes: no tensor of it can be read yet."""
-        return module not in self._of_module and any(is_lazy(p) for p in module.parameters())
+        return self._of_module.get(module) is None and any(is_lazy(p) for p in module.parameters())
 
     def _new(self, module: Any, in_use: Collection[int]) -> TrackedModel:
         model = TrackedModel(self._count, module)
         self._count += 1
         self.all.append(model)
-        self._of_module[module] = model
+        self._of_module.put(module, model)
         idle = [m for m in self.all[:-NEWEST] if m.id not in in_use]
         for old in idle[: max(0, len(self.all) - MOST)]:
             self.all.remove(old)
-            for module_of_old in [m for m, of in self._of_module.items() if of is old]:
-                del self._of_module[module_of_old]
+            self._of_module.move(old, None)
         return model
 
     def joined(self, model: TrackedModel, module: Any, in_use: Collection[int]) -> TrackedModel:
@@ -67,11 +87,11 @@ class KnownModels:
             model.inherit(other)
             if other.id not in in_use:
                 self.all.remove(other)
-        for known in [m for m, of in self._of_module.items() if of is other]:
-            self._of_module[known] = model
-        self._of_module[module] = model
+        if other is not None:
+            self._of_module.move(other, model)
+        self._of_module.put(module, model)
         return model
 
     def is_known_as(self, module: Any, model: TrackedModel) -> None:
         """A part of this model stands for it from now on."""
-        self._of_module[module] = model
+        self._of_module.put(module, model)

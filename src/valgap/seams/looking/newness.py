@@ -16,10 +16,14 @@ SPREADS = 4.0
 
 def looks_new(layer: nn.Module) -> bool | None:
     """True for a layer as it was made, False for one with other weights, None where that cannot be told."""
-    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+    # Its own parameters alone: a parametrised layer computes its weight anew when it is asked, and may learn by that.
+    weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")
     if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
         return None
-    weight = weight.detach().float()
+    return _as_made(weight.detach().float(), bias)
+
+
+def _as_made(weight: torch.Tensor, bias: torch.Tensor | None) -> bool | None:
     if weight.ndim == 1:
         shift = bias is None or not bool(bias.detach().any())
         return shift and bool(((weight == 1).all()) | (weight == 0).all())

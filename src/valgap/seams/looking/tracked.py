@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import is_lazy
 
 from valgap.seams.looking.newness import looks_new, newness
 
@@ -118,7 +119,7 @@ class TrackedModel:
                 kind = type(owner).__name__
                 for own, is_parameter in ((owner._parameters, True), (owner._buffers, False)):
                     for name, tensor in own.items():
-                        if tensor is None or id(tensor) in seen:
+                        if tensor is None or id(tensor) in seen or not readable(tensor):
                             continue
                         seen.add(id(tensor))
                         full = f"{prefix}{owner_name}.{name}" if owner_name else f"{prefix}{name}"
@@ -143,9 +144,14 @@ class TrackedModel:
 
     def is_current(self) -> bool:
         """Whether the listed tensors are still those of the module (no layer was replaced, none added)."""
-        return sum(1 for p in self.parts for _ in p.parameters()) == sum(t[2] for t in self.tensors) and all(
-            id(parameter) in self.position for p in self.parts for parameter in p.parameters()
-        )
+        known = 0
+        for part in self.parts:
+            for parameter in part.parameters():
+                if id(parameter) in self.position:
+                    known += 1
+                elif readable(parameter):
+                    return False
+        return known == sum(t[2] for t in self.tensors)
 
     def renew(self) -> bool:
         """List the tensors anew where some layers were replaced since; whether that was so.
@@ -210,7 +216,7 @@ class TrackedModel:
 
     def holds(self, module: nn.Module) -> bool:
         """Whether all parameters of ``module`` are this model's."""
-        return all(id(p) in self.position for p in module.parameters())
+        return all(id(p) in self.position for p in module.parameters() if readable(p))
 
     def on_path(self) -> list[bool]:
         """Of each tensor, whether the module that owns it was at work in the model's first call."""
@@ -351,6 +357,11 @@ class TrackedModel:
                     whole = module is unwrap(self.parts[0])
                     return Expected(IMAGENET_MEAN, IMAGENET_STD, (3, 224, 224), IMAGENET_CROP, "bilinear", whole)
         return None
+
+
+def readable(tensor: torch.Tensor) -> bool:
+    """Whether its numbers can be summed and copied: it has a shape and a place, and is neither sparse nor quantised."""
+    return not is_lazy(tensor) and not tensor.is_meta and not tensor.is_quantized and tensor.layout == torch.strided
 
 
 def _sums_and_norms(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
