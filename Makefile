@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-check-size bench-neighbours bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-few-shot bench-backbones bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-course bench-busy bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-reference-update bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review bench-trust bench-sandbox fit-confidences
+.PHONY: install demo test check format bench docs site bench-check-cost bench-check-size bench-neighbours bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-few-shot bench-backbones bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-course bench-busy bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-reference-update bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review bench-trust bench-sandbox bench-install-size fit-confidences
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -134,6 +134,9 @@ bench-trust: $(VENV)/.extras
 # Attempts to get out of the sandbox of re-runs.
 bench-sandbox: install
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sandbox.py
+
+bench-install-size: install
+	$(BIN)/python benchmarks/install_size.py $(ARGS)
 
 # Needs Chromium and its driver; it makes its own images.
 bench-review: install
