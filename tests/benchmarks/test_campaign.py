@@ -147,11 +147,11 @@ def test_figures_count_stage_name_and_false_suspicions() -> None:
     single = [p for p in made if len(p.kinds) == 1 and p.stages == ("update",) and "TRN401" in p.codes]
     healthy = [p for p in made if not p.kinds]
     cases = [
-        case(single[0], 40.0, [("TRN401", "update", 0.9, 42.0)]),
-        case(single[1], 40.0, [("DAT107", "files", 0.8, 5.0), ("TRN401", "update", 0.7, 9.0)]),
-        case(single[2], 1.0, [("DAT107", "files", 0.8, 5.0)]),
-        case(healthy[0], 0.0, [("DAT107", "files", 0.6, 5.0)]),
-        case(healthy[1], 0.0, [("DAT107", "files", 0.4, 5.0)]),
+        case(single[0], 40.0, [("TRN401", "update", 0.75, 42.0)]),
+        case(single[1], 40.0, [("DAT107", "files", 0.85, 5.0), ("TRN401", "update", 0.7, 9.0)]),
+        case(single[2], 1.0, [("DAT107", "files", 0.85, 5.0)]),
+        case(healthy[0], 0.0, [("DAT107", "files", 0.65, 5.0)]),
+        case(healthy[1], 0.0, [("DAT107", "files", 0.45, 5.0)]),
     ]
     told = figures(cases)
     assert told["stage right first"].startswith("1 of 2, 50 %")
@@ -159,8 +159,8 @@ def test_figures_count_stage_name_and_false_suspicions() -> None:
     assert told["name right first, where there is one"].startswith("1 of 2")
     assert told["false suspicion on a healthy program"].startswith("1 of 2")
     assert told["told cost near the true one, where the stage is right"].startswith("1 of 1")
-    assert [(n, right) for _, _, n, _, right in reliability(cases)] == [(1, 0.0), (1, 0.0), (1, 0.0), (1, 1.0)]
-    assert expected_error(reliability(cases)) == pytest.approx((0.4 + 0.6 + 0.8 + 0.1) / 4)
+    assert [(n, right) for _, _, n, _, right in reliability(cases)] == [(1, 0.0), (1, 0.0), (1, 1.0), (1, 0.0)]
+    assert expected_error(reliability(cases)) == pytest.approx((0.45 + 0.65 + 0.25 + 0.85) / 4)
 
 
 def test_stages_of_the_json_come_before_findings() -> None:

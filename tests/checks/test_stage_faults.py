@@ -87,7 +87,7 @@ def test_a_name_has_what_the_finished_model_was_measured_to_gain() -> None:
     told = [(j.outcome.severity_points, j.outcome.confidence) for j in settled if isinstance(j.outcome, Finding)]
     assert told == [(20.0, 0.75), (0.0, HINT), (20.0, HINT)]
     line = account(settled, Known(read_val=replace(FAULT, own=True)))[0]
-    assert line.stage == "read_val" and line.confidence == calibrated(0.9) and line.points == FAULT.points
+    assert line.stage == "read_val" and line.confidence == max(0.75, calibrated(0.9)) and line.points == FAULT.points
 
 
 def test_a_measured_cost_takes_the_place_of_an_assumed_one() -> None:
