@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.processes import forked, fresh
 from valgap.checks import CATALOGUE
+from valgap.confidence import calibrated
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "clothing_mini"
@@ -128,7 +129,7 @@ def test_one_training_curve_and_an_outcome_of_every_check(name: str, variant: Va
 def test_the_fault_is_named_first(name: str, variant: Variants) -> None:
     findings = variant(name, data_of(name))[1]["findings"]
     assert findings[0]["code"] == FIRST[name]
-    assert findings[0]["confidence"] >= 0.9
+    assert findings[0]["confidence"] >= calibrated(0.95)
     assert [f["code"] for f in findings if f["confidence"] >= 0.5] == [FIRST[name]]
 
 
