@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench docs site bench-check-cost bench-check-size bench-neighbours bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-few-shot bench-backbones bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-course bench-busy bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-reference-update bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review bench-trust bench-sandbox bench-install-size fit-confidences
+.PHONY: install demo test check format bench docs site bench-check-cost bench-check-size bench-neighbours bench-false-alarms bench-ledger bench-proof bench-proof-power bench-proof-sound bench-effect-course bench-speed bench-accuracy bench-few-shot bench-backbones bench-labels bench-leaks bench-shift bench-faults bench-fault-peers bench-fixed-labels bench-fixed-script bench-budget bench-course bench-busy bench-ranks bench-real bench-threads bench-cases bench-campaign bench-strangers bench-reference-update bench-preflight bench-preflight-peers bench-compare bench-live bench-agents bench-review bench-trust bench-sandbox bench-install-size bench-mutants fit-confidences
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -137,6 +137,18 @@ bench-sandbox: install
 
 bench-install-size: install
 	$(BIN)/python benchmarks/install_size.py $(ARGS)
+
+# mutmut makes the mutants, in an environment of its own: what it needs is none of ours.
+MUTANTS_VENV := .venv-mutants
+
+$(MUTANTS_VENV)/.installed:
+	test -d $(MUTANTS_VENV) || $(PYTHON) -m venv $(MUTANTS_VENV)
+	$(MUTANTS_VENV)/bin/pip install --quiet --disable-pip-version-check mutmut==3.8.1
+	touch $@
+
+# A part of about nine minutes; call it again until nothing is left. Linux: it forks.
+bench-mutants: install $(MUTANTS_VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py --python $(MUTANTS_VENV)/bin/python --minutes $(or $(MINUTES),9) $(ARGS)
 
 # Needs Chromium and its driver; it makes its own images.
 bench-review: install

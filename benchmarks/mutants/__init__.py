@@ -1,0 +1,1 @@
+"""Mutants of valgap's own code, and which tests notice them (benchmarks/mutants.py)."""
