@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from valgap.types import (
     Case,
     Closing,
     DatasetInfo,
+    Evidence,
     Finding,
     InputStats,
     LoaderInfo,
@@ -246,13 +248,40 @@ def trained_with(case: Case, kind: str, rate: float, **settings: Any) -> Case:
     return Case(replace(case.run, passes=tuple(passes)))
 
 
+UNITS = frozenset(
+    (
+        "", "points", "nats", "images", "samples", "files", "keys", "classes", "epochs", "passes", "batches", "steps", "times",
+        "places", "groups", "tensors", "layers", "outputs", "pixels", "of the first value",
+    )
+)  # fmt: skip
+
+
+def told(outcome: object) -> object:
+    """The outcome; each of its facts must be a value beside another, in a unit, of so many, with both ends of an interval."""
+    for fact in getattr(outcome, "evidence", ()):
+        assert isinstance(fact, Evidence), fact
+        assert isinstance(fact.name, str) and isinstance(fact.value, (Real, str)), fact
+        assert fact.reference is None or isinstance(fact.reference, (Real, str)), fact
+        assert not isinstance(fact.value, str) or isinstance(fact.reference, (str, type(None))), fact
+        assert fact.unit in UNITS and fact.reference not in UNITS, fact
+        assert fact.n is None or (isinstance(fact.n, Integral) and fact.n >= 0), fact
+        assert (fact.low is None) == (fact.high is None), fact
+        assert fact.low is None or fact.high is None or fact.low <= fact.high, fact
+    if isinstance(outcome, Finding):
+        assert isinstance(outcome.summary, str) and isinstance(outcome.remedy, str), outcome
+        assert all(isinstance(s, str) for s in outcome.subjects), outcome
+        assert 0 <= outcome.confidence <= 1 and np.isfinite([outcome.severity_points, outcome.most_points]).all(), outcome
+    return outcome
+
+
 def found(outcome: object) -> Finding:
     """The outcome, which must be a finding that we would bet on."""
-    assert isinstance(outcome, Finding), outcome
+    assert isinstance(told(outcome), Finding), outcome
+    assert isinstance(outcome, Finding)
     assert outcome.confidence >= 0.5, outcome
     return outcome
 
 
 def quiet(outcome: object) -> bool:
     """Whether the outcome is no finding that we would bet on."""
-    return not (isinstance(outcome, Finding) and outcome.confidence >= 0.5)
+    return not (isinstance(told(outcome), Finding) and isinstance(outcome, Finding) and outcome.confidence >= 0.5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, samples
-from valgap.checks.evaluation.misordered_predictions import CHECK
+from valgap.checks.evaluation.misordered_predictions import CHECK, independent
 from valgap.record.printed import numbers_in
 from valgap.types import Case, Clear, LoaderInfo, NotApplicable
 
@@ -33,11 +33,22 @@ def test_labels_in_the_order_of_the_data_set(accuracy: float) -> None:
     finding = found(CHECK.detect(case))
     assert "own order" in finding.summary
     assert finding.severity_points == pytest.approx(100 * (accuracy - wrong), abs=0.01)
+    assert (finding.evidence[0].value, finding.evidence[0].reference) == pytest.approx((wrong, accuracy))
 
 
 def test_chance_level_with_a_shuffling_loader() -> None:
-    case, wrong = shuffled(0.25)
-    assert "unrelated" in found(CHECK.detect(case)).summary or abs(wrong - 0.25) < 1e-6
+    finding = found(CHECK.detect(shuffled(0.25)[0]))
+    assert "unrelated" in finding.summary
+    assert (finding.evidence[0].value, finding.evidence[0].reference) == pytest.approx((0.25, 0.25), abs=0.01)
+
+
+def test_chance_is_the_product_of_the_shares() -> None:
+    last = healthy().run.last_validation
+    assert last is not None
+    target = np.array([0] * 6 + [1] * 3 + [-1], np.int32)  # one has no label
+    table = replace(last.samples, target=target, prediction=np.array([0, 1] * 5, np.int32), sample=np.arange(10, dtype=np.int32))
+    expected = 0.5 * 0.6 + 0.5 * 0.3
+    assert independent(replace(last, samples=table)) == pytest.approx((expected, (expected * (1 - expected) / 10) ** 0.5))
 
 
 def test_right_and_slightly_wrong_numbers_are_silent() -> None:

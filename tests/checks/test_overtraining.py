@@ -27,6 +27,10 @@ def course(accuracies: list[float], train: list[float] | None = None) -> Case:
 def test_points_are_the_fall(drop: float) -> None:
     finding = found(CHECK.detect(course([0.7, 0.8, 0.8 - drop, 0.8 - drop, 0.8 - drop])))
     assert finding.severity_points == pytest.approx(100 * drop)
+    fall, loss, train, late = finding.evidence
+    assert (fall.value, fall.reference) == (pytest.approx(100 * drop), 0.0)
+    assert loss.value > 0 and loss.reference == 0.0
+    assert (train.value, train.reference, late.value) == pytest.approx((1.0, 0.7, 0.3))  # 70 % known by the best epoch, then all
     assert "epoch 2" in finding.summary
 
 

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tests.checks.cases import found, healthy
+from tests.checks.cases import measured as with_numbers
 from valgap.checks.preprocessing.repeated_augmentation import CHECK
 from valgap.seams.looking.worker_draws import DRAWS, worker_numbers
 from valgap.types import Case, Clear, NotApplicable
@@ -59,6 +60,16 @@ def test_a_generator_that_each_worker_copies() -> None:
 
 def test_workers_seeded_alike() -> None:
     assert "all workers" in found(CHECK.detect(measured("numpy", worker_init_fn=constant_seed))).summary
+
+
+@pytest.mark.parametrize(
+    ("same", "again", "who", "every"),
+    [(1.0, 0.0, "all workers make", False), (1.0, 1.0, "all workers make", True), (0.0, 1.0, "each worker makes", True)],
+)
+def test_the_summary_says_what_is_the_same(same: float, again: float, who: str, every: bool) -> None:
+    case = with_numbers(healthy(), worker_draws=12, worker_variants=6, worker_same=same, worker_same_next_epoch=again)
+    summary = found(CHECK.detect(case)).summary
+    assert summary.startswith(who) and ("in every epoch" in summary) == every
 
 
 @pytest.mark.parametrize("kind", ["numpy", "python", "torch", "mirror", "none"])

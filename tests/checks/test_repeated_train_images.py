@@ -7,8 +7,8 @@ import pytest
 
 from tests.checks.cases import found, healthy, quiet
 from tests.checks.pictures import Pictures, case, pictures
-from valgap.checks.data.repeated_train_images import CHECK
-from valgap.types import Case, Clear, Finding, ImagePair, NotApplicable, Untreatable
+from valgap.checks.data.repeated_train_images import CHECK, lost_points
+from valgap.types import Case, Clear, Finding, ImagePair, LearningCurve, NotApplicable, Untreatable
 
 
 def repeated(originals: int, copies: int) -> Pictures:
@@ -36,6 +36,16 @@ def test_a_few_repeats_and_leaks_are_silent() -> None:
     assert isinstance(CHECK.detect(case(repeated(10, 1))), Finding)
     leaks = tuple(ImagePair(i, 200 + i, "near", 0.97) for i in range(50))  # across the split: DAT101
     assert isinstance(CHECK.detect(case(replace(pictures(), pairs=leaks))), Clear)
+
+
+@pytest.mark.parametrize(("distinct", "points"), [(50, 30.0), (100, 20.0), (150, 10.0), (200, 0.0), (250, 0.0)])
+def test_points_are_what_the_curve_gains_from_so_many_to_all(
+    distinct: int, points: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracies = np.array([[0.4, 0.6], [0.5, 0.7], [0.7, 0.9]])
+    monkeypatch.setattr(Pictures, "learning_curve", LearningCurve(np.array([50, 100, 200]), accuracies, True))
+    assert lost_points(case(pictures()), distinct) == pytest.approx(points)
+    assert lost_points(healthy(), distinct) == 0
 
 
 def test_missing() -> None:

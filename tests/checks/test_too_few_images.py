@@ -29,8 +29,14 @@ def test_the_interval_holds_the_gain() -> None:
 
 
 def test_few_hard_images_rise_and_many_do_not() -> None:
-    finding = found(CHECK.detect(case(pictures(48, 400, apart=3.0))))
+    few = case(pictures(48, 400, apart=3.0))
+    finding = found(CHECK.detect(few))
     assert finding.evidence[3].value == 12
+    curve = few.images.learning_curve if few.images is not None else None
+    assert curve is not None
+    half = np.flatnonzero(curve.sizes == curve.sizes[-1] // 2)
+    shown = [e.value for e in finding.evidence[1:3]]
+    assert shown == pytest.approx([float(curve.accuracies[half].mean()), float(curve.accuracies[-1].mean())])
     assert isinstance(CHECK.detect(case(pictures(800, 200, apart=5.0))), Clear)
     outcome = CHECK.detect(case(pictures(200, 400, apart=2.5)))  # 50 a class, still rising: a hint
     assert quiet(outcome)

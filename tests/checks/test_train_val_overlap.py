@@ -8,7 +8,7 @@ import pytest
 from tests.checks.cases import TRAIN, VAL, found, healthy, quiet, samples, with_phase, without
 from tests.checks.pictures import pictures
 from valgap.checks.data.train_val_overlap import CHECK
-from valgap.types import Case, Clear, Closing, NotApplicable, Twin
+from valgap.types import Case, Clear, Closing, ImagePair, NotApplicable, Twin
 
 
 def leaked(count: int) -> Case:
@@ -37,6 +37,25 @@ def test_sound_and_other_faults_are_silent() -> None:
     assert isinstance(CHECK.detect(healthy()), Clear)
     # validation over the training set itself is EVA508's
     assert quiet(CHECK.detect(with_phase(healthy(), "validation", samples=samples(np.arange(TRAIN), 0.9))))
+
+
+def test_copies_among_files_are_counted_by_kind() -> None:
+    """Of a folder without a run: equal ones, near ones, and pairs on one side that are no leak."""
+    pairs = (ImagePair(0, 250, "same_bytes", 1.0), ImagePair(1, 251, "near", 0.97), ImagePair(2, 251, "near", 0.96))
+    pairs = (*pairs, ImagePair(3, 4, "near", 0.97), ImagePair(252, 253, "same_bytes", 1.0))
+    images = replace(pictures(200, 100), pairs=pairs)
+    finding = found(CHECK.detect(Case(replace(healthy().run, path="", passes=()), images)))
+    assert [(e.value, e.n) for e in finding.evidence[:2]] == [(2, 100), (1, None)]
+    names = images.rows.names
+    assert finding.subjects == (f"{names[250]} = {names[0]}", f"{names[251]} = {names[1]}")
+    assert finding.confidence == 0.99
+
+
+def test_pictures_that_are_alike_are_told_beside_the_copies_of_a_run() -> None:
+    run = leaked(2).run
+    images = replace(pictures(200, 100), pairs=())
+    finding = found(CHECK.detect(Case(run, images)))
+    assert [(e.value, e.reference, e.unit) for e in finding.evidence[:2]] == [(2, 0, "images"), (0, 0, "images")]
 
 
 def test_missing_parts() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.checks.cases import TENSORS, found, healthy, quiet, states, without
+from tests.checks.cases import TENSORS, found, healthy, quiet, samples, states, without
 from valgap.checks.training.training_on_validation import CHECK
 from valgap.types import Case, Clear, LoaderInfo, NotApplicable
 
@@ -24,6 +24,13 @@ def stepping(steps: int) -> Case:
 @pytest.mark.parametrize("steps", [1, 5])
 def test_steps_on_validation_batches(steps: int) -> None:
     assert found(CHECK.detect(stepping(steps))).evidence[0].value == 3 * steps
+
+
+def test_two_epochs_are_enough_and_the_images_of_training_are_no_validation() -> None:
+    run = stepping(5).run
+    assert found(CHECK.detect(Case(replace(run, passes=run.passes[:4])))).evidence[0].value == 10
+    shared = tuple(replace(p, samples=samples(np.arange(150, 250))) if p.dataset == 1 else p for p in run.passes)
+    assert quiet(CHECK.detect(Case(replace(run, passes=shared))))
 
 
 def test_two_shuffled_training_sets_are_silent() -> None:

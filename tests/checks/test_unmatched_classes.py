@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import CLASSES, TRAIN, VAL, dataset, found, healthy, quiet, samples, with_phase, without
-from valgap.checks.data.unmatched_classes import CHECK
+from valgap.checks.data.unmatched_classes import CHECK, by_chance
 from valgap.types import Case, Clear, NotApplicable
 
 IDS = np.arange(TRAIN, TRAIN + VAL)
@@ -25,6 +25,14 @@ def test_share_of_foreign_images_is_the_cost(count: int) -> None:
     expected = np.mean(IDS % (4 + count) >= 4)
     assert finding.severity_points == pytest.approx(100 * expected)
     assert finding.subjects == tuple(f"new{i}" for i in range(count))
+
+
+def test_what_a_random_split_would_hold() -> None:
+    """Good and Turing: the share of images of classes not drawn yet is that of the classes drawn once."""
+    once = np.r_[np.arange(19), np.full(180, 99)]  # (19 + 1) of (199 + 1): a tenth
+    for of_others, explained in ((0, True), (13, True), (25, False)):
+        assert by_chance(once, np.arange(100) < of_others) == explained
+    assert not by_chance(np.arange(10), np.ones(2000, bool))  # never all of so many
 
 
 def test_labels_alone_tell_as_well() -> None:

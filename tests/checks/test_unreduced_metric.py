@@ -1,9 +1,9 @@
 """EVA511."""
 
-from tests.checks.cases import found, healthy
+from tests.checks.cases import found, healthy, quiet
 from tests.checks.ranks import printing, two_ranks
 from valgap.checks.evaluation.unreduced_metric import CHECK
-from valgap.types import Case, Clear, NotApplicable
+from valgap.types import Case, Clear, Finding, NotApplicable
 
 
 def of_rank(case: Case, number: int) -> dict[int, float]:
@@ -18,6 +18,13 @@ def test_the_accuracy_of_one_rank_is_printed() -> None:
     assert finding.confidence >= 0.5
     assert finding.evidence[0].reference == truth.samples.accuracy
     assert finding.severity_points == 100 * (truth.samples.accuracy - case.run.ranks[0].passes[-1].samples.accuracy)
+
+
+def test_one_number_of_a_share_among_others_is_a_hint() -> None:
+    case = two_ranks()
+    printed = {1: 0.123, 3: 0.321, 5: of_rank(case, 0)[5]}
+    outcome = CHECK.detect(printing(case, printed))
+    assert isinstance(outcome, Finding) and quiet(outcome)
 
 
 def test_the_whole_and_the_mean_over_ranks_are_right() -> None:

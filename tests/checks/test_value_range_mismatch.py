@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.checks.cases import found, healthy, inputs, quiet, with_phase, without
+from tests.checks.cases import MEAN, STD, found, healthy, inputs, model, quiet, with_phase, without
 from valgap.checks.preprocessing.normalization_mismatch import CHECK as NORMALIZATION
 from valgap.checks.preprocessing.value_range_mismatch import CHECK, span
-from valgap.types import Clear, InputStats, NotApplicable
+from valgap.types import Case, Clear, InputStats, Intervention, NotApplicable, Untreatable
 
 
 def scaled(factor: float) -> InputStats:
@@ -21,6 +21,27 @@ def test_phases_on_different_scales(factor: float) -> None:
     finding = found(CHECK.detect(with_phase(healthy(), "validation", inputs=scaled(factor))))
     assert f"{factor:.3g}" in finding.summary
     assert span(scaled(factor)) == pytest.approx(factor)
+
+
+def test_the_treatment_puts_validation_on_the_scale_of_training() -> None:
+    wide = inputs((0.0,) * 3, (1 / 255,) * 3)  # 0 .. 255
+    case = with_phase(healthy(), "validation", inputs=wide)
+    assert CHECK.treat is not None
+    treatment = CHECK.treat(case, found(CHECK.detect(case)))
+    assert isinstance(treatment, Intervention) and treatment.settings["phase"] == "validation"
+    assert treatment.settings["scale"] == pytest.approx([1 / (255 * s) for s in STD])
+    assert treatment.settings["shift"] == pytest.approx([-m / s for m, s in zip(MEAN, STD, strict=True)])
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(255.0, 1 / 255), (1 / 255, 255.0)])
+def test_the_treatment_puts_both_on_the_scale_that_the_weights_expect(factor: float, unit: float) -> None:
+    case = with_phase(with_phase(healthy(), "validation", inputs=scaled(factor)), "train", inputs=scaled(factor))
+    assert CHECK.treat is not None
+    treatment = CHECK.treat(case, found(CHECK.detect(case)))
+    assert isinstance(treatment, Intervention) and treatment.settings["phase"] == "both"
+    assert treatment.settings["scale"] == pytest.approx([unit / s for s in STD])
+    unknown = replace(case.run, models={0: model(expected_mean=None)})
+    assert isinstance(CHECK.treat(Case(unknown), found(CHECK.detect(case))), Untreatable)
 
 
 @pytest.mark.parametrize("factor", [255.0, 1 / 255])

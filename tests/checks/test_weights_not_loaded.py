@@ -62,11 +62,12 @@ def test_batchnorm_held_at_what_it_began_with() -> None:
     assert quiet(CHECK.detect(own))
 
 
-def test_a_part_that_no_load_filled() -> None:
-    """A fifth of the tensors are as they were made, and some BatchNorm layers with them."""
+@pytest.mark.parametrize("fresh", [0.0, 0.3])
+def test_a_part_that_no_load_filled(fresh: float) -> None:
+    """A fifth of the tensors are as they were made, some BatchNorm layers with them or none."""
     newness = np.where(np.arange(len(TENSORS)) < 2, 1, 0).astype(np.int8)
     part = (load(80, given=80),)
-    own = model(fresh_batchnorm=0.3, newness=newness)
+    own = model(fresh_batchnorm=fresh, newness=newness)
     frozen = replace(own, requires_grad=HEAD)
     finding = found(CHECK.detect(healthy(models={0: frozen}, weights_loaded=part)))
     assert "do not learn" in finding.summary and finding.confidence > 0.9

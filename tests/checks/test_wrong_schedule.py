@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, samples, steps, train_pass, val_pass, without
-from valgap.checks.training.wrong_schedule import CHECK
-from valgap.types import Case, Clear, Closing, Finding, Intervention, NotApplicable, OptimizerInfo, ScheduleState, WeightsLoaded
+from valgap.checks.training.wrong_schedule import CHECK, loss_rise
+from valgap.types import (
+    Case,
+    Clear,
+    Closing,
+    Finding,
+    Intervention,
+    NotApplicable,
+    OptimizerInfo,
+    Pass,
+    ScheduleState,
+    WeightsLoaded,
+)
 
 
 def rates(trace: np.ndarray, *schedules: ScheduleState, **numbers: float) -> Case:
@@ -64,6 +75,14 @@ def test_a_batch_length_stepped_per_epoch(length: int) -> None:
     finding = found(CHECK.detect(case))
     assert CHECK.treat is not None
     assert CHECK.treat(case, finding) == Intervention("schedule_steps", {"phase": "train", "every": "batch"})
+
+
+@pytest.mark.parametrize(("size", "sure"), [(7, True), (30, False)])
+def test_a_rate_that_falls_between_epochs_only_may_be_meant(size: int, sure: bool) -> None:
+    """Passes have 30 steps: a fall every 7 is inside of them, one every 30 is between them."""
+    trace = 0.1 * 0.005 ** (np.arange(90) // size)
+    outcome = CHECK.detect(rates(trace, ScheduleState(0, 0, "ExponentialLR", 90 // size, {"gamma": 0.005})))
+    assert isinstance(outcome, Finding) and outcome.confidence == (0.9 if sure else 0.6)
 
 
 def test_points_come_from_the_replay() -> None:
@@ -133,6 +152,21 @@ def test_other_rates_of_a_second_optimizer_are_silent() -> None:
     assert isinstance(CHECK.detect(resumed(0.1, after=0.6, tensors=2)), Clear)  # other layers: another stage
 
 
+def test_rises_are_told_in_standard_errors_of_the_samples_that_all_passes_know() -> None:
+    def losses(values: list[float], first: int = 0) -> Pass:
+        ids = np.arange(first, first + len(values))
+        return val_pass(0, 0, ids, samples=replace(samples(ids), loss=np.array(values, np.float32)))
+
+    before = losses([1.0, 1.0, 1.0, 1.0])
+    rise = np.array([1.0, 2.0, 1.0, 2.0])
+    expected = rise.mean() / (rise.std() / 2)
+    assert loss_rise(before, [losses([2.0, 3.0, 2.0, 3.0])]) == pytest.approx(expected)
+    assert loss_rise(before, [losses([1.0, 2.0, 1.0, 2.0]), losses([3.0, 4.0, 3.0, 4.0])]) == pytest.approx(expected)
+    two = losses([9.0, 2.0, 3.0], first=-1)  # 0 and 1 are known to both
+    assert loss_rise(losses([1.0, 1.0]), [two]) == pytest.approx(1.5 / (0.5 / np.sqrt(2)))
+    assert loss_rise(before, []) == loss_rise(before, [losses([5.0], first=3)]) == 0
+
+
 def plateau(val: list[float], rate: list[float]) -> Case:
     """A plateau schedule: val accuracies by epoch (losses go with them), and the rate of each epoch."""
     passes = []
@@ -152,5 +186,6 @@ def test_a_plateau_schedule_that_lowers_the_rate_when_validation_gets_better() -
     better = [0.4, 0.5, 0.6, 0.7, 0.72]
     finding = found(CHECK.detect(plateau(better, [0.1, 0.1, 0.05, 0.025, 0.0125])))
     assert "'min'" in finding.summary and "gets better" in finding.summary
+    assert [e.value for e in finding.evidence if "right after the best epoch" in e.name] == [3]
     # After epochs that were no better it does what it is for.
     assert isinstance(CHECK.detect(plateau([0.4, 0.5, 0.5, 0.6, 0.6], [0.1, 0.1, 0.1, 0.05, 0.05])), Clear)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.checks.cases import healthy, quiet, without
+from tests.checks.cases import MEAN, STD, healthy, quiet, without
 from valgap.checks import CATALOGUE
 from valgap.diagnosis import judge
 from valgap.experiments.scoring import is_arguments, is_score
@@ -89,6 +89,65 @@ UNTREATED = {
 
 def test_every_cause_has_a_treatment_or_is_known_to_have_none() -> None:
     assert {c.code for c in CATALOGUE if c.treat is None} == UNTREATED
+
+
+# What each would do about a sound run, where it would do anything.
+TREATMENTS = {
+    "DAT101": ("score_without", {"names": ["a.jpg"]}),
+    "DAT103": ("balanced_sampling", {"phase": "train"}),
+    "DAT105": ("score_without", {"names": ["a.jpg = b.jpg"]}),
+    "DAT108": ("score_without", {"names": ["a.jpg = b.jpg"]}),
+    "DAT111": ("score_without", {"names": []}),
+    "PRE201": ("affine", {"phase": "both", "scale": [1.0] * 3, "shift": [0.0] * 3}),
+    "PRE202": (
+        "affine",
+        {"phase": "both", "scale": [255 / s for s in STD], "shift": [-m / s for m, s in zip(MEAN, STD, strict=True)]},
+    ),
+    "PRE203": ("flip_channels", {"phase": "validation"}),
+    "PRE204": ("fixed_transform", {"phase": "validation"}),
+    "PRE205": ("resize", {"phase": "both", "size": [224, 224]}),
+    "PRE206": ("augment", {"phase": "train", "scale": 0.5, "flip": True}),
+    "PRE207": ("fixed_transform", {"phase": "train"}),
+    "PRE208": ("unscramble", {"phase": "both"}),
+    "MOD301": ("load_weights", {"phase": "both"}),
+    "MOD302": ("hold_batchnorm", {"phase": "train", "only_frozen": True}),
+    "MOD303": ("add_missing_parameters", {}),
+    "MOD304": ("freeze_backbone", {"phase": "train"}),
+    "MOD305": ("unfreeze_last", {"phase": "train", "share": 0.3, "factor": 0.1}),
+    "MOD308": ("hold_batchnorm", {"phase": "train", "only_frozen": False}),
+    "MOD309": ("no_dropout", {"phase": "train"}),
+    "MOD310": ("restore_start", {"phase": "both"}),
+    "MOD311": ("evaluate_trained", {"phase": "both"}),
+    "MOD312": ("hold_batchnorm", {"phase": "train", "only_frozen": False}),
+    "TRN401": ("scale_rate", {"phase": "train", "factor": 0.1}),
+    "TRN402": ("scale_rate", {"phase": "train", "factor": 10.0}),
+    "TRN404": ("score_best_epoch", {}),
+    "TRN405": ("optimizer_settings", {"phase": "train", "values": {"weight_decay": 1e-3}}),
+    "TRN406": ("optimizer_settings", {"phase": "train", "values": {"weight_decay": 0.0}}),
+    "TRN407": ("zero_gradients", {"phase": "train"}),
+    "TRN408": ("shuffle", {"phase": "train"}),
+    "TRN409": ("scale_rate", {"phase": "train", "factor": 0.1}),
+    "TRN410": ("scale_rate", {"phase": "train", "factor": 20 / 32}),  # batches of 20, as if the rate were for 32
+    "TRN411": ("optimizer_settings", {"phase": "train", "values": {"momentum": 0.9}}),
+    "TRN421": ("optimizer_settings", {"phase": "train", "values": {}}),
+    "EVA501": ("eval_mode", {"phase": "validation"}),
+    "EVA502": ("train_mode", {"phase": "train"}),
+    "EVA506": ("score_best_epoch", {}),
+    "STG605": ("eval_mode", {"phase": "validation"}),
+    "STG608": ("score_best_epoch", {}),
+}
+
+
+def test_treatments_do_what_their_cause_asks_for() -> None:
+    asked = Finding("", 5.0, 0.9, (), "", subjects=("a.jpg = b.jpg",))
+    treatments = {check.code: check.treat(healthy(), asked) for check in CATALOGUE if check.treat is not None}
+    made = {code: (t.name, t.settings) for code, t in treatments.items() if isinstance(t, Intervention)}
+    assert made.keys() == TREATMENTS.keys()
+    for code, (name, settings) in TREATMENTS.items():
+        assert made[code][0] == name and made[code][1].keys() == settings.keys(), code
+        for key, value in settings.items():
+            near = pytest.approx(value, abs=1e-5) if isinstance(value, (float, list)) and value and key != "names" else value
+            assert made[code][1][key] == near, (code, key)
 
 
 @each

@@ -96,7 +96,7 @@ def test_each_own_update_is_a_step(update: Callable[[nn.Module], None], every: i
 
 def test_gradients_that_are_never_cleared(tmp_path: Path) -> None:
     record, _ = recorded(tmp_path, in_place, clear=False)
-    assert all((p.steps.stale_gradients == 1).all() for p in record.of_phase("train")[1:])
+    assert [set(p.steps.stale_gradients.tolist()) for p in record.of_phase("train")[1:]] == [{1}]
 
 
 def test_what_needs_rates_does_not_apply(tmp_path: Path) -> None:
