@@ -13,7 +13,7 @@ from mutants.source import SOURCE, Row, outermost, span
 
 ROOT = SOURCE.parent
 MOST_S = 5.0  # a test that takes longer is not asked
-ALL_S = 6.0  # what the tests of one mutant take together, undisturbed; --further asks more
+ALL_S = 6.0  # what the tests of one mutant take together, undisturbed; --most-s asks more
 OWN = 0.2  # a test that is about the module goes before others of a fifth of its time
 
 
@@ -61,11 +61,13 @@ def chosen(made: Row, tests: Sequence[Known], numbers: Numbers) -> list[Known]:
     lines = wanted(made, numbers)
     fast = [t for t in tests if t.outcome == "passed" and t.seconds <= MOST_S]
     running = [t for t in fast if t.lines & lines]
+    if outermost(made["file"], made["line"]) is None:  # what a module holds is looked at without running it as well
+        files = {t.file for t in running}
+        running = [t for t in fast if t.file in files]
     shared = {t.file for t in running if t.shares}
-    return [
-        *_spread(running, made["file"]),
-        *_spread([t for t in fast if t.file in shared and not t.lines & lines], made["file"]),
-    ]
+    asked = {t.name for t in running}
+    also = [t for t in fast if t.file in shared and t.name not in asked]
+    return [*_spread(running, made["file"]), *_spread(also, made["file"])]
 
 
 def within(tests: Sequence[Known], most_s: float) -> list[Known]:

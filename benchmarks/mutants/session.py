@@ -41,7 +41,7 @@ TESTS = (
     "test_confidence.py", "test_gap.py", "test_symptoms.py", "test_allocator.py",
 )  # fmt: skip
 FILE_S = 20.0  # files whose marker says that they take longer run whole programs: left out
-SEEN_S, BESIDE_S, TIMES = 480.0, 5.0, 3.0  # limits: of a file that is seen; of a mutant, beside three times the undisturbed time
+SEEN_S, BESIDE_S, TIMES = 480.0, 20.0, 6.0  # limits: of a file that is seen; of a mutant, beside six times the undisturbed time
 
 
 class Session:
@@ -100,19 +100,19 @@ class Session:
                 continue
             if self._given.part and not name.startswith(tuple(self._given.part)):
                 continue
-            before = there.get((name, mark)) if not self._given.only else None
-            if before is not None and not (self._given.further and before.get("left")):
+            before = there.get((name, mark))
+            if before is not None and not self._given.only and (before["came"] == "killed" or not self._given.survivors):
                 continue
             if time.monotonic() > self._until:
                 return False
-            row = {"name": name, "mark": mark, **self.outcome(made, before["tests"] if before is not None else 0)}
+            row = {"name": name, "mark": mark, **self.outcome(made)}
             row |= {key: made[key] for key in ("line", "old", "new")}
             append(ROWS, row)
             print(row["came"], row["seconds"], name, row.get("by", ""), flush=True)
         return True
 
-    def outcome(self, made: Row, asked: int = 0) -> Row:
-        """Put one mutant to the tests, without the first ones that were asked before."""
+    def outcome(self, made: Row) -> Row:
+        """Put one mutant to the tests."""
         began = time.monotonic()
         try:
             text = mutated(made)
@@ -120,7 +120,7 @@ class Session:
         except SyntaxError as error:
             return {"came": "no program", "tests": 0, "seconds": 0.0, "why": str(error)}
         every = chosen(made, self._tests, self._numbers)
-        tests = within(every[asked:], self._given.most_s)
+        tests = within(every, self._given.most_s)
         if not tests:
             return {"came": "not run", "tests": 0, "seconds": 0.0}
         self._overlay.put(made["file"], text)
@@ -134,8 +134,8 @@ class Session:
             return {"came": "killed", "tests": len(tests), "seconds": seconds, "by": "time"}
         if "error" in found:
             return {"came": "killed", "tests": len(tests), "seconds": seconds, "by": "end", "why": found["error"][-200:]}
-        left = len(every) - asked - len(tests) if found["came"] == "survived" else 0
-        return {**found, "tests": asked + len(tests), "left": left, "seconds": seconds}
+        left = len(every) - len(tests) if found["came"] == "survived" else 0
+        return {**found, "tests": len(tests), "left": left, "seconds": seconds}
 
     def _in_fork(self, made: Row, tests: Sequence[Known]) -> Row:
         config = self._session.config

@@ -19,7 +19,7 @@ Made by `make bench-mutants`, part by part.
 texts, annotations and decorators left out; the sample is the first {count:,} in the order of a hash of file, function, operator
 and occurrence. A mutant is put to the tests that run its statement, the quickest first, until one fails: those of the folders
 checks, contract, seams, experiments, record, report, comparison, live, ranks, exhibits, edits and integrations that take 5 s at
-most and pass in a fork of one interpreter; together 30 s a mutant. What takes three times its time and 5 s is killed as well.
+most and pass in a fork of one interpreter; together 30 s a mutant. What takes six times its time and 20 s more is killed as well.
 *Not run*: no such test runs the statement (`make test` has others that do: whole programs, in processes of their own).
 *Equivalent*: looked at, and nothing that a caller could see differs. In brackets: 95 % intervals of a share (Wilson).
 """

@@ -43,6 +43,20 @@ def test_even_classes_of_which_two_are_hard_are_no_imbalance() -> None:
     assert quiet(CHECK.detect(uneven(1, 0.3)))
 
 
+def test_images_of_classes_are_those_declared_else_those_seen_else_those_on_disk() -> None:
+    run = healthy().run
+    declared = np.repeat(np.arange(3), (5, 3, 1)).astype(np.int32)
+    sets = {**run.datasets, 0: replace(run.datasets[0], targets=declared)}
+    assert (training_counts(Case(replace(run, datasets=sets))) == [5, 3, 1]).all()
+    twice = replace(run.passes[0].samples, sample=np.zeros(TRAIN, np.int32))  # one sample, drawn again and again
+    unknown = {**run.datasets, 0: replace(run.datasets[0], targets=None)}
+    seen = Case(replace(run, datasets=unknown))
+    assert (training_counts(seen) == [TRAIN / 4] * 4).all()
+    assert training_counts(with_phase(seen, "train", samples=twice)).sum() == 1  # type: ignore[union-attr]
+    assert training_counts(Case(replace(run, passes=()))) is None
+    assert training_counts(Case(replace(run, passes=()), pictures(200, 100))).sum() == 200  # type: ignore[union-attr]
+
+
 def test_from_images_alone_and_missing() -> None:
     assert isinstance(CHECK.detect(case(pictures())), Clear)
     counts = training_counts(case(pictures(200, 100)))

@@ -38,6 +38,16 @@ def test_answers_that_are_lost_after_the_last_step(share: float, lost: bool) -> 
         assert "first in the validation" in outcome.summary
 
 
+def test_samples_of_training_whose_loss_is_not_finite_are_counted() -> None:
+    last = healthy().run.last_train
+    assert last is not None
+    loss = last.samples.loss.copy()
+    loss[:4] = np.nan, np.inf, np.nan, np.inf
+    finding = found(CHECK.detect(with_phase(healthy(), "train", samples=replace(last.samples, loss=loss))))
+    assert (finding.evidence[2].value, finding.evidence[2].n) == (3 * 4, 3 * 200)
+    assert "first in the loss" in finding.summary and finding.evidence[1].value == 0
+
+
 def test_inputs_come_first() -> None:
     case = with_phase(bad_losses(3), "train", inputs=replace(inputs(), nonfinite=2))
     assert "inputs" in found(CHECK.detect(case)).summary

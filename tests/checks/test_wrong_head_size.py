@@ -16,6 +16,12 @@ def test_too_many_outputs(outputs: int) -> None:
     assert finding.evidence[0].reference == 4
 
 
+def test_classes_that_nobody_declared_are_counted_by_their_labels() -> None:
+    case = healthy(datasets={})
+    finding = found(CHECK.detect(with_phase(case, "train", loss=loss_stats(num_outputs=6))))
+    assert "6 outputs for 4 classes" in finding.summary and finding.remedy == "give the last layer 4 outputs"
+
+
 @pytest.mark.parametrize("outputs", [2, 3])
 def test_too_few_outputs_cost_the_missing_classes(outputs: int) -> None:
     finding = found(CHECK.detect(with_phase(healthy(), "train", loss=loss_stats(num_outputs=outputs))))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import itertools
 import platform
+import re
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from valgap.experiments.kernel import filter
-from valgap.experiments.kernel.calls import number
+from valgap.experiments.kernel.calls import MACHINES, NUMBERS, number
 from valgap.experiments.kernel.filter import ALLOW, ERRNO, NOTIFY, Code, Held
 
 pytestmark = pytest.mark.skipif(
@@ -21,6 +23,28 @@ pytestmark = pytest.mark.skipif(
 EVERY = [Held(*which) for which in itertools.product((True, False), repeat=6)]
 TCP, UDP, RAW = socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW
 MPTCP, FASTOPEN = 262, 0x20000000
+
+
+HEADERS = {
+    "x86_64": ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm/unistd_64.h"),
+    "aarch64": ("/usr/include/asm-generic/unistd.h",),  # those that newer machines share
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_numbers_are_those_of_the_kernel_s_headers(machine: str) -> None:
+    header = next((path for path in map(Path, HEADERS[machine]) if path.is_file()), None)
+    if header is None:
+        pytest.skip("no headers of the kernel for this machine")
+    known = {name: int(n) for name, n in re.findall(r"#define\s+__NR(?:3264)?_(\w+)\s+(\d+)", header.read_text())}
+    ours = {name: numbers[MACHINES[machine]] for name, numbers in NUMBERS.items()}
+    assert {name: n for name, n in ours.items() if n is not None and name in known} == {n: known[n] for n in ours if n in known}
+    assert len(known.keys() & ours.keys()) > 80
+
+
+def test_newer_calls_have_one_number_everywhere() -> None:
+    newer = {name: numbers for name, numbers in NUMBERS.items() if max(n or 0 for n in numbers) >= 424}
+    assert len(newer) > 10 and all(x86 == arm for x86, arm in newer.values())
 
 
 def says(code: Code, name: str, arguments: Sequence[int] = (), architecture: int | None = None, offset: int = 0) -> int:
