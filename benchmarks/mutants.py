@@ -6,7 +6,7 @@ mutmut makes the mutants (--python: one that has it; it need not have valgap). T
 the order of a hash of file, function, operator and occurrence. At first it is seen which test runs which lines; then each mutant
 is put to the tests that run its statement, the quickest first, until one fails. A row goes to results/mutants.jsonl at once, and
 is made again only if the function has changed: one calls it until nothing is left. What was seen of the tests is kept in --keep;
-without it tests are seen again. --only puts single mutants again; --survivors what no test noticed.
+without it tests are seen again. --only puts single mutants again; --survivors what no test noticed, or only the clock.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from filelock import FileLock
 from mutants.asked import ALL_S
-from mutants.session import ROOT, work
-from mutants.source import PARTS
+from mutants.session import ROOT, sample, work
+from mutants.source import PARTS, name_of
 from mutants.table import write_table
 
 COUNT = 1500
@@ -34,7 +34,7 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=COUNT, help="of the sample")
     parser.add_argument("--most-s", type=float, default=ALL_S, help="what the tests of a mutant take together, undisturbed")
-    parser.add_argument("--survivors", action="store_true", help="put again what no test noticed")
+    parser.add_argument("--survivors", action="store_true", help="put again what no test noticed, or only the clock")
     parser.add_argument("--part", action="append", choices=PARTS, help="of the sources; all, unless given")
     parser.add_argument("--only", action="append", metavar="NAME", help="FILE:FUNCTION:OPERATOR:OCCURRENCE, put again")
     parser.add_argument("--tests", action="append", metavar="PATH", help="only these")
@@ -43,7 +43,7 @@ def main() -> None:
     given.keep.mkdir(exist_ok=True)
     with FileLock(given.keep / "lock", timeout=0):  # two would write one copy of the sources
         done = work(given, time.monotonic() + 60 * given.minutes)
-    print(write_table(given.count))
+    print(write_table([name_of(made) for made in sample(given.keep, given.python, given.count)]))
     print("nothing is left" if done else "time is up: call it again")
 
 

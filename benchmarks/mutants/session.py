@@ -101,7 +101,9 @@ class Session:
             if self._given.part and not name.startswith(tuple(self._given.part)):
                 continue
             before = there.get((name, mark))
-            if before is not None and not self._given.only and (before["came"] == "killed" or not self._given.survivors):
+            if self._given.survivors and (before is None or (before["came"] == "killed" and before["by"] != "time")):
+                continue
+            if before is not None and not self._given.only and not self._given.survivors:
                 continue
             if time.monotonic() > self._until:
                 return False
@@ -183,9 +185,10 @@ def known(keep: Path) -> list[Known]:
     return found
 
 
-def rows() -> list[Row]:
-    """What came so far; of two rows of one mutant the later counts."""
-    return list({row["name"]: row for row in map(json.loads, read(ROWS))}.values())
+def rows(newest: bool = True) -> list[Row]:
+    """What came so far, of each mutant at last or at first."""
+    every = [json.loads(line) for line in read(ROWS)]
+    return list({row["name"]: row for row in (every if newest else every[::-1])}.values())
 
 
 def read(path: Path) -> list[str]:

@@ -31,6 +31,7 @@ def test_maps_by_name_give_the_exact_loss(by: int) -> None:
     assert last is not None
     assert finding.severity_points == pytest.approx(100 * (0.8 - last.samples.accuracy))
     assert finding.evidence[0].value == 4
+    assert (finding.evidence[-1].value, finding.evidence[-1].reference, finding.evidence[-1].n) == (1.0, 0.0, len(last.samples))
 
 
 def test_without_maps_a_renaming_is_found_on_held_out_images() -> None:

@@ -20,6 +20,10 @@ def test_what_the_network_saw(brightness: float, word: str) -> None:
     finding = found(CHECK.detect(seen(brightness)))
     assert word in finding.summary
     assert finding.evidence[0].value == pytest.approx(brightness, abs=0.02)
+    # The finished model's own accuracy on training images, 0.82, against the last validation's.
+    last = healthy().run.last_validation
+    assert last is not None
+    assert finding.evidence[-1].value == pytest.approx(100 * (0.82 - last.samples.accuracy))
     assert CHECK.treat is not None
     treatment = CHECK.treat(seen(brightness), finding)
     assert isinstance(treatment, Intervention)

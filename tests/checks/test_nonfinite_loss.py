@@ -38,6 +38,13 @@ def test_answers_that_are_lost_after_the_last_step(share: float, lost: bool) -> 
         assert "first in the validation" in outcome.summary
 
 
+def test_steps_without_a_known_loss_are_no_fault_and_infinite_ones_are() -> None:
+    losses = np.full(20, np.nan, np.float32)
+    assert isinstance(CHECK.detect(with_phase(healthy(), "train", steps=steps(20, loss=losses))), Clear)
+    losses[[4, 9]] = np.inf, -np.inf
+    assert found(CHECK.detect(with_phase(healthy(), "train", steps=steps(20, loss=losses)))).evidence[1].value == 3 * 2
+
+
 def test_samples_of_training_whose_loss_is_not_finite_are_counted() -> None:
     last = healthy().run.last_train
     assert last is not None

@@ -66,7 +66,9 @@ def test_a_short_wait_on_the_way_up(wait: int) -> None:
     assert told["epochs trained, of those that the loop over epochs gave"] == (5 + wait, 50)
     assert told["epochs at the end without a better val accuracy"][0] == wait
     assert finding.severity_points > 2 and f"{5 + wait} of 50" in finding.summary
-    best = told["val accuracy, last epoch and best epoch"][1]
+    last, best = told["val accuracy, last epoch and best epoch"]
+    (change,) = (e.value for e in finding.evidence if e.name.startswith("val accuracy, last epoch minus"))
+    assert isinstance(last, float) and change == pytest.approx(100 * (last - best))  # type: ignore[operator]
     assert isinstance(best, float)
     assert told["one standard error of this val accuracy"][0] == pytest.approx(100 * (best * (1 - best) / VAL) ** 0.5)
 

@@ -43,6 +43,16 @@ def test_few_hard_images_rise_and_many_do_not() -> None:
     assert isinstance(outcome, (Finding, Clear))
 
 
+def test_half_of_the_images_are_those_nearest_to_half() -> None:
+    many = case(pictures(800, 200, apart=3.0))
+    curve = many.images.learning_curve if many.images is not None else None
+    assert curve is not None and len(curve.sizes) > 2
+    half = int(np.argmin(np.abs(curve.sizes - 400)))
+    outcome = CHECK.detect(many)
+    assert isinstance(outcome, (Finding, Clear))
+    assert outcome.evidence[1].value == pytest.approx(float(curve.accuracies[half].mean()))
+
+
 def trained_on(images: int, wrong: float) -> Case:
     """A run on so few images, which answers a share of validation wrongly."""
     one = with_phase(healthy(), "train", samples=samples(np.arange(images), 0.9))

@@ -91,6 +91,18 @@ def test_every_cause_has_a_treatment_or_is_known_to_have_none() -> None:
     assert {c.code for c in CATALOGUE if c.treat is None} == UNTREATED
 
 
+# What these look for shows in the end alone: a run that was not seen whole is not judged by them.
+WHOLE_RUN = {
+    *("DAT103", "DAT107", "PRE206", "MOD304", "MOD305", "MOD309", "MOD310", "MOD311", "TRN402", "TRN403", "TRN404"),
+    *("TRN405", "TRN406", "TRN410", "TRN411", "TRN414", "TRN420", "EVA504", "EVA505", "EVA506", "EVA507", "STG608"),
+}
+
+
+def test_what_needs_the_whole_run_says_of_what() -> None:
+    assert {c.code for c in CATALOGUE if c.needs_whole_run} == WHOLE_RUN
+    assert all(isinstance(c.needs_whole_run, str) for c in CATALOGUE)
+
+
 # What each would do about a sound run, where it would do anything.
 TREATMENTS = {
     "DAT101": ("score_without", {"names": ["a.jpg"]}),
