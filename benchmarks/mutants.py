@@ -6,7 +6,7 @@ mutmut makes the mutants (--python: one that has it; it need not have valgap). T
 the order of a hash of file, function, operator and occurrence. At first it is seen which test runs which lines; then each mutant
 is put to the tests that run its statement, the quickest first, until one fails. A row goes to results/mutants.jsonl at once, and
 is made again only if the function has changed: one calls it until nothing is left. What was seen of the tests is kept in --keep;
-without it tests are seen again. --only puts single mutants again; --survivors what no test noticed, or only the clock.
+without it tests are seen again. --only puts single mutants again; --survivors what no test noticed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=COUNT, help="of the sample")
     parser.add_argument("--most-s", type=float, default=ALL_S, help="what the tests of a mutant take together, undisturbed")
-    parser.add_argument("--survivors", action="store_true", help="put again what no test noticed, or only the clock")
+    parser.add_argument("--survivors", action="store_true", help="put again what no test noticed")
     parser.add_argument("--part", action="append", choices=PARTS, help="of the sources; all, unless given")
     parser.add_argument("--only", action="append", metavar="NAME", help="FILE:FUNCTION:OPERATOR:OCCURRENCE, put again")
     parser.add_argument("--tests", action="append", metavar="PATH", help="only these")

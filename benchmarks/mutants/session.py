@@ -101,7 +101,7 @@ class Session:
             if self._given.part and not name.startswith(tuple(self._given.part)):
                 continue
             before = there.get((name, mark))
-            if self._given.survivors and (before is None or (before["came"] == "killed" and before["by"] != "time")):
+            if self._given.survivors and (before is None or before["came"] == "killed"):
                 continue
             if before is not None and not self._given.only and not self._given.survivors:
                 continue
@@ -133,7 +133,7 @@ class Session:
             self._overlay.restore(made["file"])
         seconds = round(time.monotonic() - began, 2)
         if found is None:
-            return {"came": "killed", "tests": len(tests), "seconds": seconds, "by": "time"}
+            return {"came": "late", "tests": len(tests), "seconds": seconds}
         if "error" in found:
             return {"came": "killed", "tests": len(tests), "seconds": seconds, "by": "end", "why": found["error"][-200:]}
         left = len(every) - len(tests) if found["came"] == "survived" else 0
@@ -197,9 +197,9 @@ def read(path: Path) -> list[str]:
 
 
 def append(path: Path, row: Row) -> None:
-    """Add a row."""
+    """Add a row, without the folder that this checkout lies in."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(json.dumps(row).replace(f"{ROOT}/", "") + "\n")
 
 
 def sample(keep: Path, python: Path, count: int) -> list[Row]:

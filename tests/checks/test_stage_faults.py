@@ -6,6 +6,7 @@ import pytest
 
 from tests.checks.cases import healthy, with_phase
 from valgap.checks import CATALOGUE
+from valgap.checks.stage_faults import of_folders, of_pairing
 from valgap.confidence import calibrated
 from valgap.diagnosis import order
 from valgap.reference.updating import settled
@@ -270,3 +271,10 @@ def test_a_cost_that_nobody_knows_is_not_told_as_none() -> None:
     line = next(x for x in account([Judged(check, outcome)], Known(forward=fault)) if x.stage == "forward")
     assert line.verdict == "at fault" and line.points is None
     assert Finding("", 3.0, 0.9, (), "", most_points=50.0).cost_known and Finding("", 0.0, 0.9, (), "").cost_known
+
+
+@pytest.mark.parametrize(("pairing", "labels", "folders"), [(FAULT, "pair", None), (SOUND, None, "files"), (None, None, None)])
+def test_where_wrong_labels_come_from(pairing: Compared | None, labels: Stage | None, folders: Stage | None) -> None:
+    """Labels unlike the files' folders come of the pairing; where they are as the folders say, the folders are."""
+    case = replace(healthy(), stages=Known(pair=pairing) if pairing is not None else None)
+    assert (of_pairing(case), of_folders(case)) == (labels, folders)
