@@ -39,7 +39,13 @@ class Mutant(NamedTuple):
     @property
     def order(self) -> str:
         """Where it stands among all."""
-        return hashlib.sha256(f"{self.file}:{self.function}:{self.operator}:{self.occurrence}".encode()).hexdigest()
+        return hashlib.sha256(f"{roomless(self.file)}:{self.function}:{self.operator}:{self.occurrence}".encode()).hexdigest()
+
+
+def roomless(file: str) -> str:
+    """The file by which a mutant is known: a check's room, `checks/ROOM/NAME.py`, is none of its name."""
+    parts = file.split("/")
+    return "/".join([*parts[:2], parts[-1]]) if parts[1] == "checks" and parts[-1] != "__init__.py" else file
 
 
 class Visitor(MutationVisitor):
@@ -108,7 +114,8 @@ def row(mutant: Mutant, wrapper: MetadataWrapper) -> dict[str, Any]:
     most = min(len(before), len(after)) - first
     last = next((i for i in range(most) if before[-1 - i] != after[-1 - i]), most)
     return {
-        "file": mutant.file, "function": mutant.function, "operator": mutant.operator, "occurrence": mutant.occurrence,
+        "file": mutant.file, "known": roomless(mutant.file), "function": mutant.function, "operator": mutant.operator,
+        "occurrence": mutant.occurrence,
         "old": module.code_for_node(mutant.old).strip(), "new": module.code_for_node(mutant.new).strip(),
         "line": where.start.line, "first": first, "last": len(before) - last, "lines": after[first : len(after) - last],
     }  # fmt: skip

@@ -39,7 +39,7 @@ def mutated(made: Row) -> str:
 
 def name_of(made: Row) -> str:
     """FILE:FUNCTION:OPERATOR:OCCURRENCE."""
-    return f"{made['file'].removeprefix('valgap/')}:{made['function']}:{made['operator']}:{made['occurrence']}"
+    return f"{made['known'].removeprefix('valgap/')}:{made['function']}:{made['operator']}:{made['occurrence']}"
 
 
 def mark_of(made: Row) -> str:

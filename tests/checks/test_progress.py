@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import healthy, measured, rescored, samples
-from valgap.checks.progress import Drop, shortfall
+from valgap.checks.shared.progress import Drop, shortfall
 
 
 def test_a_head_falls_short_of_a_probe_beyond_what_pairing_leaves_of_chance() -> None:

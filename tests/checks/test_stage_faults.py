@@ -6,7 +6,7 @@ import pytest
 
 from tests.checks.cases import healthy, with_phase
 from valgap.checks import CATALOGUE
-from valgap.checks.stage_faults import of_folders, of_pairing
+from valgap.checks.shared.stage_faults import of_folders, of_pairing
 from valgap.confidence import calibrated
 from valgap.diagnosis import order
 from valgap.reference.updating import settled
