@@ -71,7 +71,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int]]):
         if self.seed is None:
             return self.transform(image), label
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1, np.uint64)[0] >> 1))
+            torch.manual_seed(int(np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1, np.uint64)[0]) >> 1)
             return self.transform(image), label
 
 
