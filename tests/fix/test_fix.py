@@ -12,15 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.checks.cases import healthy
 from tests.experiments.test_sandbox import tree
 from tests.processes import ForkedPopen, forked
 from tests.report.pages import diagnosis, finding, record
+from valgap.checks import CATALOGUE
 from valgap.errors import ValgapError
-from valgap.fix import fix
+from valgap.fix import fix, program
 from valgap.fix.manifest import LEFT_OUT, images_of, link_images, plan_images, write_manifest
 from valgap.fix.retrain import _options, data_interventions
 from valgap.fix.scores import answers, compare
 from valgap.review.decisions import Decision, Decisions
+from valgap.types import Finding, Intervention, Judged, Untreatable
 
 pytestmark = pytest.mark.takes(28)
 PROGRAM = """
@@ -280,3 +283,15 @@ def test_links_of_a_retraining_are_the_images_they_lead_to(tmp_path: Path) -> No
 def test_options_of_an_earlier_training() -> None:
     argv = ["/bin/valgap", "train", "photos", "--epochs", "3", "--out", "runs/a", "--backbone=resnet50", "--seed", "1"]
     assert _options(argv) == ["--epochs", "3", "--backbone=resnet50", "--seed", "1"]
+
+
+def test_what_re_runs_put_in_place_of_a_whole_stage_is_put_there_again() -> None:
+    """Also where the cause has no treatment of its own; an edit is made from the cause's own settings alone."""
+    check = replace(next(c for c in CATALOGUE if c.code == "STG602"), treat=lambda case, finding: Untreatable("none"))
+    tried = Intervention("draw_all", {"phase": "train", "batch_size": 4})
+    judged = Judged(check, Finding("", 20.0, 0.9, (), ""), verdict="confirmed", tried=tried)
+    run = healthy().run
+    assert program._share_out(run, [judged], set(), False) == ([tried], [check.name], [check.name])
+    assert program._share_out(run, [replace(judged, tried=None)], set(), False) == ([], [], [check.name])
+    assert program._share_out(run, [judged], {check.name}, False) == ([], [check.name], [])
+    assert program.facts_of(run, judged) == {}

@@ -10,7 +10,7 @@ import torch
 
 from valgap.record.encoding import LARGE, decode, encode
 from valgap.seams.looking.inputs import lattice_step, quantized
-from valgap.seams.looking.tracked import _sums_and_norms
+from valgap.seams.looking.tensors import sums_and_norms
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_grey_levels_are_found_whatever_their_order() -> None:
 def test_sums_and_norms_are_those_of_each_tensor(mixed: bool) -> None:
     torch.manual_seed(0)
     tensors = [torch.randn(7, 5), torch.randn(3), torch.tensor(4) if mixed else torch.zeros(2)]
-    sums, norms = _sums_and_norms(tensors)
+    sums, norms = sums_and_norms(tensors)
     real = [t if t.is_floating_point() else t.double() for t in tensors]
     assert sums.tolist() == [float(t.sum().double()) for t in real]
     assert norms.tolist() == [float(t.norm().double()) for t in real]

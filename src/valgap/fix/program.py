@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +79,8 @@ def fix(
     say(f"{len(changed)} images changed, {len(patch.edits) if patch else 0} edits; written to {out}")
     base = Path(str(run.header.get("cwd", ".")))
     linked = link_images(rows, out / "data", base) if links or own else {}
-    acts, remedied, by_hand = _share_out(run, chosen, patch)
     edited = {e.cause for e in patch.edits} if patch is not None else set()
+    acts, remedied, by_hand = _share_out(run, chosen, edited, own)
     targets = _right_targets(run, [j for j in chosen if j.check.name not in edited])  # an edited program numbers them right
     new = None
     if retrain and own:
@@ -107,7 +107,7 @@ def wanted(judged: Judged, suspected: bool) -> bool:
 
 def facts_of(run: RunRecord, judged: Judged) -> dict[str, object]:
     """What an edit needs to know beside the script: the settings of the treatment, and the weights' normalisation."""
-    treatment = _treatment(run, judged)
+    treatment = _own_treatment(run, judged)  # an edit knows the cause's own settings, not those of a whole stage
     facts: dict[str, object] = dict(treatment.settings) if treatment is not None else {}
     model = run.trained_model
     if judged.check.name == "normalization_mismatch" and facts.get("phase") == "both" and model is not None:
@@ -118,8 +118,10 @@ def facts_of(run: RunRecord, judged: Judged) -> dict[str, object]:
 
 
 def _treatment(run: RunRecord, judged: Judged) -> Intervention | None:
-    if judged.tried is not None:
-        return judged.tried
+    return judged.tried if judged.tried is not None else _own_treatment(run, judged)
+
+
+def _own_treatment(run: RunRecord, judged: Judged) -> Intervention | None:
     if judged.check.treat is None or not isinstance(judged.outcome, Finding):
         return None
     treatment = judged.check.treat(Case(run), judged.outcome)
@@ -147,13 +149,14 @@ def _as_text(edit: Edit) -> str:
     return "\n".join([f"{edit.file}:{edit.line}", *lines])
 
 
-def _share_out(run: RunRecord, chosen: Sequence[Judged], patch: Patch | None) -> tuple[list[Intervention], list[str], list[str]]:
-    """(interventions for what has no edit, causes that are removed, causes left to somebody)."""
-    edited = {e.cause for e in patch.edits} if patch is not None else set()
+def _share_out(
+    run: RunRecord, chosen: Sequence[Judged], edited: Collection[str], own: bool
+) -> tuple[list[Intervention], list[str], list[str]]:
+    """(interventions for what has no edit, causes that are removed, causes left to somebody); ``own``: of `valgap train`."""
     acts, remedied, by_hand = [], [], []
     for judged in chosen:
         name = judged.check.name
-        treatment = None if patch is None else _treatment(run, judged)
+        treatment = None if own else _treatment(run, judged)
         if name in edited or judged.check.code == "DAT101":
             remedied.append(name)
         elif treatment is not None and treatment.name == "score_renamed":

@@ -19,7 +19,8 @@ from valgap.seams.looking.described import KeptLoader, drawn_order
 from valgap.seams.looking.inputs import fingerprint
 from valgap.seams.looking.random_states import random_states_kept
 from valgap.seams.looking.tables import score
-from valgap.seams.looking.tracked import TrackedModel, readable
+from valgap.seams.looking.tensors import readable
+from valgap.seams.looking.tracked import TrackedModel
 from valgap.seams.recording.held_images import HeldImages
 from valgap.seams.recording.recorder import Recorder
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.parameter import is_lazy
 
 from valgap.seams.looking.newness import looks_new, newness
+from valgap.seams.looking.tensors import readable, sums_and_norms
 
 if TYPE_CHECKING:
     from valgap.seams.looking.routes import Given, Route
@@ -67,7 +67,7 @@ class Stray:
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
         self.parameters = [p for p in layer.parameters(recurse=False) if p.requires_grad]
-        self.first = _sums_and_norms(self.parameters)
+        self.first = sums_and_norms(self.parameters)
         self.new = looks_new(layer)
 
     @property
@@ -75,7 +75,7 @@ class Stray:
         """Whether it is as it was made, gradients reach it, and nothing has moved it."""
         if not self.new or all(p.grad is None or not bool(p.grad.any()) for p in self.parameters):
             return False
-        return all(torch.equal(a, b) for a, b in zip(self.first, _sums_and_norms(self.parameters), strict=True))
+        return all(torch.equal(a, b) for a, b in zip(self.first, sums_and_norms(self.parameters), strict=True))
 
 
 class TrackedModel:
@@ -263,7 +263,7 @@ class TrackedModel:
 
     def snapshot(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(sums, norms), each (T,) float64 on the CPU, of all tensors as they are now."""
-        return _sums_and_norms([t for _, t, _, _ in self.tensors])
+        return sums_and_norms([t for _, t, _, _ in self.tensors])
 
     def take_start(self) -> None:
         """Remember the first state of every tensor of which it is not known yet, for comparison with later ones."""
@@ -277,7 +277,7 @@ class TrackedModel:
         unknown = {id(t) for t in new}
         layers = [m for r in self.parts for m in r.modules() if any(id(p) in unknown for p in m._parameters.values())]
         self.newness.update(newness(self.tensors, layers, self.loaded))
-        sums, norms = _sums_and_norms(new)
+        sums, norms = sums_and_norms(new)
         small = sum(t.numel() * t.element_size() for _, t, _, _ in self.tensors) <= MAX_KEPT_STATE_BYTES
         for tensor, total, norm in zip(new, sums.tolist(), norms.tolist(), strict=True):
             copy = tensor.detach().to("cpu", copy=True) if small else None
@@ -357,32 +357,6 @@ class TrackedModel:
                     whole = module is unwrap(self.parts[0])
                     return Expected(IMAGENET_MEAN, IMAGENET_STD, (3, 224, 224), IMAGENET_CROP, "bilinear", whole)
         return None
-
-
-def readable(tensor: torch.Tensor) -> bool:
-    """Whether its numbers can be summed and copied: it has a shape and a place, and is neither sparse nor quantised."""
-    return not is_lazy(tensor) and not tensor.is_meta and not tensor.is_quantized and tensor.layout == torch.strided
-
-
-def _sums_and_norms(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    if not tensors:
-        return torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
-    # Of tensors that processes share out, this process's own part: the whole would make every process wait for all.
-    own: list[Any] = [t.detach() for t in tensors]
-    values: list[torch.Tensor] = [t.to_local() if hasattr(t, "to_local") else t for t in own]
-    real = [v if v.is_floating_point() else v.double() for v in values]
-    device = real[0].device
-    sums = _in_double([v.sum() for v in real], device)
-    norms = _in_double([torch.linalg.vector_norm(v) for v in real], device)
-    both = torch.stack([sums, norms]).cpu()
-    return both[0], both[1]
-
-
-def _in_double(values: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
-    """(T,) float64 of 0-d tensors; those of one kind are turned into it together."""
-    if all(v.dtype == values[0].dtype and v.device == device for v in values):
-        return torch.stack(list(values)).double()
-    return torch.stack([v.double().to(device, non_blocking=True) for v in values])
 
 
 def _is_fresh(layer: Any) -> bool:
