@@ -31,6 +31,16 @@ def _all_at_once(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> object:
     return (torch.cat([net(part).argmax(1) for part in x.split(12)]) == y).float().mean()
 
 
+def _by_views_all_at_once(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> object:
+    shares = [net(part).softmax(1) + net(part.flip(3)).softmax(1) for part in x.split(12)]
+    return (torch.cat(shares).argmax(1) == y).double().mean()
+
+
+def _by_views_in_slices(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> object:
+    slices = [slice(i, i + 12) for i in range(0, len(x), 12)]
+    return sum(int(((net(x[s]) + net(x[s].flip(2))).argmax(1) == y[s]).sum()) for s in slices)
+
+
 def _step(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     optimizer.zero_grad()
     loss.backward()
@@ -55,7 +65,7 @@ def _recorded(folder: Path, evaluate: Evaluate) -> tuple[RunRecord, torch.Tensor
     return read_record(record), val_y
 
 
-@pytest.mark.parametrize("evaluate", [_by_slices, _by_column, _all_at_once])
+@pytest.mark.parametrize("evaluate", [_by_slices, _by_column, _all_at_once, _by_views_all_at_once, _by_views_in_slices])
 def test_labels_are_what_the_answers_are_compared_with(tmp_path: Path, evaluate: Evaluate) -> None:
     run, labels = _recorded(tmp_path / "r", evaluate)
     assert len(run.of_phase("validation")) == 2

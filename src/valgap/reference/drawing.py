@@ -295,9 +295,12 @@ def _size(run: RunRecord, one: Pass) -> int:
 
 
 def _of_others(run: RunRecord, one: Pass) -> set[int]:
-    """Samples of the same data set that other phases draw."""
-    passes = [p for p in run.passes if p.dataset == one.dataset and p.phase != "train"]
-    return {s for p in passes for s in p.samples.sample.tolist() if s >= 0}
+    """Samples of the same data set that only other phases draw: what BatchNorm is measured on, or scored again, is training's."""
+    own, others = (
+        {s for p in run.passes if p.dataset == one.dataset and (p.phase == "train") is train for s in p.samples.sample.tolist()}
+        for train in (True, False)
+    )
+    return {s for s in others - own if s >= 0}
 
 
 def _targets(passes: list[Pass]) -> IntArray:

@@ -25,6 +25,7 @@ from torch.nn.modules import module as module_hooks
 from torch.utils.data import dataloader
 
 from valgap.seams.attaching.comparing import attach_comparisons
+from valgap.seams.attaching.gathering import attach_gathers
 from valgap.seams.attaching.listener import Listener, has_no_values, has_parameters, no_collection, plain_mode, transformed
 from valgap.seams.attaching.scored import Scores
 from valgap.seams.attaching.training_hooks import attach_losses, attach_state, attach_steps
@@ -47,6 +48,7 @@ class Seams:
         self._thread = threading.get_ident()
         self._lock = threading.RLock()  # loaders may be read ahead by another thread
         self._depth = 0  # > 0 inside an outermost model call, or while a loader loads
+        self._telling = False
         self._pre_hook_id: int | None = None
         # The outermost call that is open: its frame, and the hook that waits for its end.
         self._open_call: tuple[types.FrameType, Any] | None = None
@@ -63,6 +65,7 @@ class Seams:
         attach_steps(self)
         attach_state(self)
         attach_comparisons(self)
+        attach_gathers(self)
 
     def detach(self) -> None:
         """Take all hooks off; what was patched is as it was."""
@@ -109,6 +112,12 @@ class Seams:
             self._arm()
         return True
 
+    @property
+    def outside(self) -> bool:
+        """Whether the program's own lines are at work, in no loader, no model and no listener."""
+        here = os.getpid() == self._pid and threading.get_ident() == self._thread
+        return here and self._depth == 0 and not self._telling
+
     def tell(self, name: str, *args: Any) -> None:
         """Call the listener; in a data set's worker this does nothing."""
         if not self._here():
@@ -117,12 +126,14 @@ class Seams:
             # What we keep must stay usable: tensors made in inference mode cannot be changed outside of it.
             # Nor may what we compute warn the program, or raise where it asked numpy to.
             with self._lock, plain_mode(), no_collection(), np.errstate(all="ignore"):
-                recorded = torch.is_grad_enabled()
+                recorded, told = torch.is_grad_enabled(), self._telling
                 torch._C._set_grad_enabled(False)  # torch.no_grad() takes ten times as long
+                self._telling = True
                 try:
                     getattr(self.listener, name)(*args)
                 finally:
                     torch._C._set_grad_enabled(recorded)
+                    self._telling = told
         except Exception as error:
             self.listener.failed(name, error)
 

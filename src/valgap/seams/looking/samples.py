@@ -13,11 +13,14 @@ import torch
 
 from valgap.record.writer import RecordWriter
 from valgap.seams.looking import datasets as ds
-from valgap.seams.looking.content import content_name
+from valgap.seams.looking.content import content_keys, content_name
 
 # Augmented images never come again: after so many new contents, with fewer than this share seen twice, none are named.
 MAX_FRESH = 50_000
 AGAIN_SHARE = 0.1
+# Of tensors in memory, samples are named by what their rows hold while these are no more than so many rows, and values, in all.
+MOST_ROWS, MOST_VALUES = 500_000, 1 << 29
+ROWS_AT_ONCE = 512
 
 
 class Registry:
@@ -66,6 +69,8 @@ class Samples:
         self.renamed: dict[int, dict[int, int]] = {}  # data set -> old id -> new id
         self._by_content: dict[int, int] = {}
         self._fresh = self._again = 0  # contents that were new, and that came again
+        self._rows = self._values = 0  # of tensors in memory that were named
+        self._keys: dict[int, torch.Tensor] = {}  # tensor in memory, by its number -> (N,) content keys of its rows
         self.ids: dict[int, Any] = {}  # data set -> (N,) sample ids by position, None where it has no length
 
     def dataset_id(self, dataset: Any) -> int:
@@ -115,10 +120,32 @@ class Samples:
         dataset_id, new = self.datasets.number(tensor)
         if new:
             body = {"id": dataset_id, "kind": type(tensor).__name__, "source": "memory", "size": len(tensor), "transform": None}
-            nothing = dict.fromkeys(("root", "class_to_idx", "targets", "sample"))
-            self.writer.write("dataset", {**body, **nothing, "transform_text": ""})
-            self.ids[dataset_id] = None
+            nothing = dict.fromkeys(("root", "class_to_idx", "targets"))
+            ids = self._ids_of_rows(dataset_id, tensor)
+            self.writer.write("dataset", {**body, **nothing, "sample": ids, "transform_text": ""})
+            self.ids[dataset_id] = ids
         return dataset_id
+
+    def _ids_of_rows(self, dataset_id: int, tensor: torch.Tensor) -> Any:
+        """(N,) the ids of a tensor's rows by what they hold now; None where they are too many."""
+        self._rows, self._values = self._rows + len(tensor), self._values + tensor.numel()
+        if self._rows > MOST_ROWS or self._values > MOST_VALUES:
+            return None
+        keys = torch.cat([content_keys(part) for part in tensor.split(ROWS_AT_ONCE)])
+        self._keys[dataset_id] = keys
+        return self._named(keys.tolist())
+
+    def keys_of(self, dataset_id: int, positions: Any) -> torch.Tensor | None:
+        """(n,) the content keys, when they were first used, of these rows of a tensor in memory; None where they are not known."""
+        keys = self._keys.get(dataset_id)
+        return keys[torch.as_tensor(positions, device=keys.device)] if keys is not None else None
+
+    def _named(self, keys: list[int]) -> Any:
+        """(N,) ids of contents; new ones get a name."""
+        known = self._by_content
+        fresh = sorted({k for k in keys if k not in known})
+        known.update(zip(fresh, self._intern([content_name(k) for k in fresh]).tolist(), strict=True))
+        return np.array([known[k] for k in keys], np.int32)
 
     def ids_of_keys(self, keys: Any) -> Any:
         """(N,) ids of samples that are known by their content alone; -1 once it is clear that contents do not come again."""
@@ -128,9 +155,7 @@ class Samples:
         self._again += len(keys) - len(fresh)
         if self._fresh > MAX_FRESH and self._again < AGAIN_SHARE * self._fresh:
             return np.array([known.get(int(k), -1) for k in keys], np.int32)
-        named = sorted(fresh)
-        known.update(zip(named, self._intern([content_name(k) for k in named]).tolist(), strict=True))
-        return np.array([known[int(k)] for k in keys], np.int32)
+        return self._named([int(k) for k in keys])
 
     def id_of_content(self, key: int) -> int:
         """The id of the sample with this content; -1 where none was seen."""

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 
 # Of each of the last passes; a pass that takes more is not held.
 MAX_BYTES = 1 << 27
-# Where a pass brings more new contents than this, the program changes its images at random.
+# Where a pass brings more new contents than this, or as many images look otherwise than in the pass before, the program changes
+# its images at random.
 NEW_SHARE = 0.05
 
 
@@ -43,12 +44,18 @@ class HeldImages(Dataset[tuple[torch.Tensor, int]]):
             self._ids.append(ids)
             self._targets.append(targets)
 
-    def loader(self, seen_before: bool) -> DataLoader[tuple[torch.Tensor, int]] | None:
-        """A loader of what was held; None where there is nothing. ``seen_before``: whether an earlier pass was of this kind."""
+    def loader(self, earlier: dict[int, float] | None, marks: dict[int, float]) -> DataLoader[tuple[torch.Tensor, int]] | None:
+        """A loader of what was held; None where there is nothing.
+
+        ``earlier``: the fingerprints of some samples in an earlier pass of this kind, by their ids, None without one; ``marks``:
+        those of this pass.
+        """
         if not self._batches or sum(map(len, self._batches)) != sum(map(len, self._targets)):
             return None
         new = (self.ids < 0) | (self.ids >= self._known_before)
-        self.changes = not seen_before or bool(new.mean() > NEW_SHARE)
+        both = [np.isclose(mark, earlier[i], rtol=1e-5, atol=1e-5) for i, mark in marks.items() if earlier and i in earlier]
+        other = bool(both) and 1 - float(np.mean(both)) > NEW_SHARE
+        self.changes = earlier is None or other or bool(new.mean() > NEW_SHARE)
         return DataLoader(self, batch_size=max(len(b) for b in self._batches))
 
     @property

@@ -45,10 +45,10 @@ def _learn_key(batch: OpenBatch, used: torch.Tensor, dataset: int, keys: dict[in
 def label_by_loss(batch: OpenBatch, scores: torch.Tensor, target: Any) -> None:
     """Take the targets of a loss that is computed on the answers to all batches at once, ``batch`` the last of them."""
     index = as_class_index(target.detach(), len(scores)) if isinstance(target, torch.Tensor) else None
-    answers = batch.walk.answers(batch) if batch.walk.size_with(batch) == len(scores) else None
-    if index is None or answers is None or answers.shape != scores.shape:
+    if index is None or batch.walk.size_with(batch) != len(scores):
         return
-    if torch.equal(answers.argmax(1), scores.detach().argmax(1)):  # else it is the loss of something else
+    answered, own = scores.detach().argmax(1), batch.walk.scores(batch)
+    if any(s.shape == scores.shape and torch.equal(s.argmax(1), answered) for s in own):  # else it is the loss of something else
         batch.walk.label(batch, index.clone())
 
 
@@ -60,7 +60,8 @@ def compare(batch: OpenBatch, one: torch.Tensor, other: torch.Tensor) -> None:
         return
     if len(one) < batch.size or batch.target is not None or batch.targets or batch.walk.size_with(batch) != len(one):
         return
-    answers = batch.walk.answers(batch)
-    index = beside(predictions(answers), one, other) if answers is not None else None
-    if index is not None:
-        batch.walk.label(batch, index.clone())
+    for answers in map(predictions, batch.walk.scores(batch)):
+        index = beside(answers, one, other)
+        if index is not None:
+            batch.walk.label(batch, index.clone())
+            return

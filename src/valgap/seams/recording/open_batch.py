@@ -88,17 +88,38 @@ class OpenBatch:
     @property
     def target(self) -> torch.Tensor | None:
         """(N,) its labels as the program used them: a loss's, else the one thing that its answers were held against."""
-        call = self.chosen() if self.loss_target is None and self.compared and not self.targets else None
-        if call is None or call.logits is None:
+        if self.loss_target is not None or not self.compared or self.targets:
             return self.loss_target
-        answers = predictions(call.logits)
-        against = [label for one, other in self.compared if (label := beside(answers, one, other)) is not None]
-        return against[0] if against and all(torch.equal(against[0], a) for a in against[1:]) else None
+        for answers in map(predictions, self.scores()):
+            against = [label for one, other in self.compared if (label := beside(answers, one, other)) is not None]
+            if against:
+                return against[0] if all(torch.equal(against[0], a) for a in against[1:]) else None
+        return None
+
+    def scores(self) -> list[torch.Tensor]:
+        """(N, C) or (N,) each, what it may be answered by: the call that counts; the mean scores, or shares, of all such calls.
+
+        A program may call its model on several views of the images, or several models, and answer by all of them.
+        """
+        call = self.chosen()
+        if call is None or call.logits is None:
+            return []
+        own = call.logits
+        alike = [c.logits for c in self.calls if not c.consumed and c.logits is not None and c.logits.shape == own.shape]
+        if len(alike) < 2:
+            return [own]
+        every = torch.stack([a.to(own) for a in alike])
+        return [own, every.mean(0), *([every.softmax(-1).mean(0)] if own.ndim == 2 and own.shape[1] > 1 else [])]
 
     @property
     def with_gradients(self) -> bool:
         """Whether its first call recorded gradients."""
         return bool(self.calls) and bool(self.calls[0].modes[3])
+
+    @property
+    def in_train_mode(self) -> bool:
+        """Whether the module of its first call was in train mode."""
+        return bool(self.calls) and bool(self.calls[0].modes[0])
 
     def chosen(self) -> Call | None:
         """The call that counts: that of the loss, one with gradient, of a trained model, the last model's first one."""

@@ -72,7 +72,8 @@ class PassWriter:
             self.schedules.write(walk.index, self.steps.optimizers)
         loader = without_workers(walk.loader)
         if walk.held is not None:
-            loader = walk.held.loader(self.last.train is not None)
+            earlier = self.last.train[1]["walk"].fingerprints if self.last.train is not None else None
+            loader = walk.held.loader(earlier, walk.fingerprints)
         walk.drop_loader()
         if not self.keeps_images:
             return

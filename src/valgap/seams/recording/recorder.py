@@ -23,6 +23,7 @@ from valgap.seams.looking.routes import KEPT_IMAGES, Given, functions_given, giv
 from valgap.seams.looking.samples import Registry, Samples
 from valgap.seams.looking.traces import Trace
 from valgap.seams.looking.tracked import TrackedModel, unwrap
+from valgap.seams.recording.gathers import Gathers
 from valgap.seams.recording.inner_calls import InnerCalls, core_of
 from valgap.seams.recording.labels_used import compare
 from valgap.seams.recording.losses_taken import take_loss
@@ -50,7 +51,8 @@ class Recorder:
         self.walks: list[Walk] = []  # those that became passes and are not written yet
         self.target_keys: dict[int, str] = {}
         self._waiting = WaitingBatches()
-        self._walks = Walks(self.samples, self._waiting)
+        self._gathers = Gathers()
+        self._walks = Walks(self.samples, self._waiting, self._gathers)
         self._current: OpenBatch | None = None
         self._newest: Walk | None = None  # the last that became a pass
         self._open_call: Call | None = None
@@ -225,7 +227,7 @@ class Recorder:
         if loaded is not None:
             loaded = self._walks.place(loaded, grad_enabled)
         elif current is None or current.loaded is None or current.walk.loader_id < 0 or not current.loaded.holds(images):
-            loaded = self._walks.unloaded(images, current, grad_enabled)
+            loaded = self._walks.unloaded(images, current, grad_enabled, unwrap(module).training)
         if loaded is None and current is not None and (images.ndim == 2 or images.shape[0] == current.size):
             other = self._track(module)
             self._start(other, grad_enabled)
@@ -233,6 +235,7 @@ class Recorder:
             return
         if loaded is None:
             return
+        self._gathers.clear()
         walk = loaded.walk
         if self.used is not None:
             self.used(walk, module, grad_enabled)
@@ -355,6 +358,10 @@ class Recorder:
         logits = take_loss(batch, call, name, args, kwargs) if batch is not None else None
         if call is not None and logits is not None:
             self._inside_loss = logits
+
+    def gathered(self, source: torch.Tensor, index: Any, taken: torch.Tensor) -> None:
+        """The program took rows of a tensor by their numbers."""
+        self._gathers.add(source, index, taken)
 
     @property
     def evaluating(self) -> bool:

@@ -244,13 +244,16 @@ class Walk:
         """Images of all batches that wait, and of the ``current`` one."""
         return sum(r[0].size for r in self._rows) + current.size
 
-    def answers(self, current: OpenBatch) -> torch.Tensor | None:
-        """(N, C) scores of all batches of an evaluation so far, ``current`` the last; None where one is missing."""
-        call = current.chosen()
-        parts = [*(r[1] for r in self._rows), call.logits if call is not None else None]
-        if self.backwards or any(p is None or p.ndim != 2 for p in parts):
-            return None
-        return torch.cat([p for p in parts if p is not None])
+    def scores(self, current: OpenBatch) -> list[torch.Tensor]:
+        """(N, C) each, what all batches of an evaluation so far may be answered by, ``current`` the last of them.
+
+        Nothing where scores of a batch are missing; see ``OpenBatch.scores``.
+        """
+        if self.backwards or any(r[1] is None for r in self._rows):
+            return []
+        every = [r[0].scores() for r in self._rows] + [current.scores()]
+        ways = list(zip(*every, strict=False))
+        return [torch.cat(way) for way in ways if all(s.ndim == 2 and s.shape[1:] == way[0].shape[1:] for s in way)]
 
     def label(self, current: OpenBatch, labels: torch.Tensor) -> None:
         """These (N,) are the labels of all that it holds so far."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+import numpy as np
 import torch
 
 from valgap.seams.looking.batches import LoadedBatch
 from valgap.seams.looking.content import are_akin, content_keys
 from valgap.seams.looking.described import drawn_order
 from valgap.seams.looking.samples import Samples
+from valgap.seams.recording.gathers import Gathers
 from valgap.seams.recording.open_batch import OpenBatch
 from valgap.seams.recording.waiting_batches import WaitingBatches
 from valgap.seams.recording.walk import REPEATED_SHARE, Walk
@@ -29,9 +31,10 @@ MOST_LEARNED = 500_000
 class Walks:
     """Gives batches their walks."""
 
-    def __init__(self, samples: Samples, waiting: WaitingBatches) -> None:
+    def __init__(self, samples: Samples, waiting: WaitingBatches, gathers: Gathers) -> None:
         self.samples = samples
         self.waiting = waiting
+        self.gathers = gathers
         self.pictures_seen = False  # whether any model was called on images that have rows and columns
         self._of_iterator: weakref.WeakKeyDictionary[Any, Walk] = weakref.WeakKeyDictionary()
         self._replays: dict[int, Walk] = {}  # by loader
@@ -114,8 +117,14 @@ class Walks:
 
     # -- images from no loader ----------------------------------------------------------------
 
-    def unloaded(self, images: torch.Tensor, current: OpenBatch | None, grad_enabled: bool) -> LoadedBatch | None:
-        """A batch of images that no loader gave; None where they are the open batch once more, or no images."""
+    def unloaded(
+        self, images: torch.Tensor, current: OpenBatch | None, grad_enabled: bool, training: bool
+    ) -> LoadedBatch | None:
+        """A batch of images that no loader gave; None where they are the open batch once more, or no images.
+
+        ``training``: the mode of the module that is called. Where nothing learns it tells one pass from the next: statistics of
+        BatchNorm that are made anew from the validation that follows.
+        """
         if torch._C._functorch.is_functorch_wrapped_tensor(images):
             return None  # inside a function transform: it has no memory of its own
         row = _place_in_memory(images)
@@ -126,16 +135,25 @@ class Walks:
             return None
         loaded = LoadedBatch(None, None, int(images.shape[0]), [(weakref.ref(images), images.data_ptr())])
         loaded.used = True
-        loaded.keys = content_keys(images)
         loaded.origin = images
         loaded.row = row
+        taken = self.gathers.of(images, row)
+        source, positions = (taken.source, taken.positions) if taken is not None else (row[0] if row is not None else None, None)
+        if taken is not None:
+            loaded.row = None
+        elif row is not None:
+            positions = np.arange(row[1], row[1] + len(images))
+        dataset = self.samples.memory_id(source) if source is not None else -1
+        own = self.samples.keys_of(dataset, positions) if positions is not None else None
+        loaded.keys = own if own is not None else content_keys(images)
         walk = current.walk if current is not None and current.walk.loader_id < 0 else None
         marks, learned = loaded.marks(), self._is_learned(loaded.keys.tolist(), grad_enabled)
-        turned = current is not None and current.with_gradients != grad_enabled
+        turned = current is not None and (
+            current.with_gradients != grad_enabled or (not grad_enabled and current.in_train_mode != training)
+        )
         if walk is None or turned or learned != walk.learned or walk.has_met(marks):
             if walk is not None:
                 walk.exhausted = True
-            dataset = -1 if row is None else self.samples.memory_id(row[0])
             walk = Walk(None, -1, dataset, None, self.samples.ids_of_keys)
             walk.learned = learned
         loaded.walk = walk

@@ -1,0 +1,171 @@
+"""Which rows of a program's own tensors its next batch is made of, where it takes them by their numbers.
+
+A batch that was cropped, turned or normalised by hand has contents of its own each time; the rows that it was taken from have
+not. They are believed where just as many were taken, of one tensor, since the last batch, and where, once at the beginning, the
+batch is as bright and as varied as these rows are, image by image: a program may take its rows ahead.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+MOST_TAKEN = 1 << 17  # numbers of one tensor's rows between two batches
+MOST_SOURCES = 64
+# Of the first batches of a tensor, so many may be told to be made of it by their looks; by chance 16 images agree so in 1 of 50.
+TRIES = 4
+LEAST_ALIKE = 0.5
+FEWEST = 4  # images that are compared
+
+
+@dataclass
+class _Taken:
+    """What was taken of one tensor since the last batch."""
+
+    source: torch.Tensor
+    results: list[weakref.ref[torch.Tensor]] = field(default_factory=list)
+    indices: list[Any] = field(default_factory=list)
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a tensor that a batch is made of."""
+
+    source: torch.Tensor
+    positions: npt.NDArray[np.int64]  # (N,)
+
+
+class Gathers:
+    """Listens to what is taken between two batches."""
+
+    def __init__(self) -> None:
+        self._taken: dict[int, _Taken] = {}  # by id() of the source
+        # Rows in another order, of which batches are cut: by id() of the result.
+        self._ordered: dict[int, tuple[weakref.ref[torch.Tensor], Rows]] = {}
+        self._believed: dict[int, tuple[weakref.ref[torch.Tensor], bool]] = {}  # by id() of the source
+        self._tried: dict[int, int] = {}
+
+    def add(self, source: torch.Tensor, index: Any, result: torch.Tensor) -> None:
+        """Rows of ``source`` were taken."""
+        count = _length(index, result)
+        if count < 1 or len(source) < 2:
+            return
+        taken = self._taken.get(id(source))
+        if taken is None or taken.source is not source:
+            if len(self._taken) >= MOST_SOURCES:
+                return
+            taken = self._taken[id(source)] = _Taken(source)
+        if taken.count + count > MOST_TAKEN:
+            return
+        taken.count += count
+        taken.indices.append(index)
+        taken.results.append(weakref.ref(result))
+        if not isinstance(index, (int, slice)) and 2 * count > len(source):
+            self._keep_order(source, index, result)
+
+    def _keep_order(self, source: torch.Tensor, index: Any, result: torch.Tensor) -> None:
+        positions = _positions(index, len(source))
+        if positions is not None:
+            self._ordered = {k: v for k, v in self._ordered.items() if v[0]() is not None}
+            self._ordered[id(result)] = weakref.ref(result), self._first(Rows(source, positions))
+
+    def _first(self, rows: Rows) -> Rows:
+        """The same rows as numbers of the tensor that was there first."""
+        known = self._ordered.get(id(rows.source))
+        if known is None or known[0]() is not rows.source:
+            return rows
+        return Rows(known[1].source, known[1].positions[rows.positions])
+
+    def clear(self) -> None:
+        """A batch begins: what was taken before it belongs to it, or to nothing."""
+        self._taken = {}
+
+    def of(self, images: torch.Tensor, cut: tuple[torch.Tensor, int] | None) -> Rows | None:
+        """The rows that these images (N, ...) are made of; None where that is not clear.
+
+        ``cut``: the tensor that they are rows of as they stand, and the first one's number.
+        """
+        if cut is not None:
+            whole = self._first(Rows(cut[0], cut[1] + np.arange(len(images))))
+            return whole if whole.source is not cut[0] else None  # else they are known as they are
+        fitting = [rows for taken in self._taken.values() if (rows := _rows_of(taken, images)) is not None]
+        if len(fitting) != 1:
+            return None
+        rows = self._first(fitting[0])
+        return rows if len(rows.source) > len(images) and self._believes(rows, images) else None
+
+    def _believes(self, rows: Rows, images: torch.Tensor) -> bool:
+        """Whether batches are made of this tensor's rows at the time when these are taken."""
+        key = id(rows.source)
+        known = self._believed.get(key)
+        if known is not None and known[0]() is rows.source:
+            return known[1]
+        if len(images) < FEWEST:
+            return False
+        alike = _likeness(rows.source[torch.from_numpy(rows.positions).to(rows.source.device)], images) >= LEAST_ALIKE
+        self._tried[key] = self._tried.get(key, 0) + 1
+        if alike or self._tried[key] >= TRIES:
+            self._believed[key] = weakref.ref(rows.source), alike
+        return alike
+
+
+def _length(index: Any, result: torch.Tensor) -> int:
+    """How many rows were taken; 0 where the index is no list of their numbers."""
+    if isinstance(index, int):
+        return 1
+    if isinstance(index, slice):
+        return len(result) if result.ndim else 0
+    if isinstance(index, list):
+        return len(index) if all(type(i) is int for i in index) else 0
+    if isinstance(index, torch.Tensor):
+        whole = index.ndim == 1 and not index.is_floating_point() and index.dtype not in (torch.bool, torch.uint8)
+    else:
+        whole = index.ndim == 1 and index.dtype.kind in "iu"
+    return len(index) if whole else 0
+
+
+def _positions(index: Any, size: int) -> npt.NDArray[np.int64] | None:
+    if isinstance(index, slice):
+        return np.arange(size)[index]
+    if isinstance(index, torch.Tensor):
+        found = index.detach().cpu().numpy()
+    else:
+        found = np.asarray([index] if isinstance(index, int) else index)
+    found = found.astype(np.int64)
+    found = np.where(found < 0, found + size, found)
+    return found if len(found) and found.min() >= 0 and found.max() < size else None
+
+
+def _rows_of(taken: _Taken, images: torch.Tensor) -> Rows | None:
+    """The rows, where they are as many as the images, taken at once or one by one, and may be images as these are."""
+    source, n = taken.source, len(images)
+    row = source.ndim - 1
+    if row not in ((1,) if images.ndim == 2 else (images.ndim - 1, images.ndim - 2)) or (row == 1 and images.ndim > 2):
+        return None
+    whole = [i for i in taken.indices if not isinstance(i, int)]
+    if len(whole) > 1 or (whole and len(taken.indices) > 1) or taken.count != n:
+        return None
+    if whole:
+        positions = _positions(whole[0], len(source))
+    else:
+        positions = _positions(list(taken.indices), len(source))
+    return Rows(source, positions) if positions is not None and len(positions) == n else None
+
+
+def _likeness(rows: torch.Tensor, images: torch.Tensor) -> float:
+    """How well brightness and contrast of the one (N, ...) go with those of the other, image by image: mean correlation."""
+    pair = []
+    for batch in (rows, images):
+        flat = batch.detach().reshape(len(batch), -1).double()
+        pair.append(torch.stack([flat.mean(1), flat.std(1)]).cpu().numpy())
+    found = []
+    for a, b in zip(*pair, strict=True):
+        if a.std() > 0 and b.std() > 0:
+            found.append(abs(float(np.corrcoef(a, b)[0, 1])))  # a negative is as bright as its image is dark
+    return float(np.mean(found)) if found else 0.0
