@@ -23,8 +23,9 @@ def attach_gathers(seams: Seams) -> None:
     """Hook the indexing of tensors that may hold images, or features."""
 
     def tell(tensor: Any, index: Any, taken: Any) -> None:
-        whole = isinstance(taken, torch.Tensor) and tensor.ndim > 1 and not tensor.requires_grad
-        if not whole or not seams.outside or torch._C._get_tracing_state() or transformed():
+        if not seams.outside or tensor.ndim < 2 or tensor.requires_grad:
+            return
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state() or transformed():
             return
         try:
             seams.listener.gathered(tensor, index, taken)
@@ -34,7 +35,7 @@ def attach_gathers(seams: Seams) -> None:
     def make_getitem(original: Any) -> Any:
         def __getitem__(tensor: Any, index: Any) -> Any:
             taken = original(tensor, index)
-            if type(index) in KINDS and not torch.compiler.is_compiling():
+            if type(index) in KINDS:
                 tell(tensor, index, taken)
             return taken
 
@@ -43,7 +44,7 @@ def attach_gathers(seams: Seams) -> None:
     def make_index_select(original: Any) -> Any:
         def index_select(tensor: Any, dim: Any, index: Any) -> Any:
             taken = original(tensor, dim, index)
-            if dim == 0 and not torch.compiler.is_compiling():
+            if dim == 0:
                 tell(tensor, index, taken)
             return taken
 

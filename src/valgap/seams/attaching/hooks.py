@@ -115,8 +115,9 @@ class Seams:
     @property
     def outside(self) -> bool:
         """Whether the program's own lines are at work, in no loader, no model and no listener."""
-        here = os.getpid() == self._pid and threading.get_ident() == self._thread
-        return here and self._depth == 0 and not self._telling
+        if self._depth or self._telling:
+            return False
+        return threading.get_ident() == self._thread and os.getpid() == self._pid
 
     def tell(self, name: str, *args: Any) -> None:
         """Call the listener; in a data set's worker this does nothing."""

@@ -28,7 +28,6 @@ class _Taken:
     """What was taken of one tensor since the last batch."""
 
     source: torch.Tensor
-    results: list[weakref.ref[torch.Tensor]] = field(default_factory=list)
     indices: list[Any] = field(default_factory=list)
     count: int = 0
 
@@ -53,8 +52,8 @@ class Gathers:
 
     def add(self, source: torch.Tensor, index: Any, result: torch.Tensor) -> None:
         """Rows of ``source`` were taken."""
-        count = _length(index, result)
-        if count < 1 or len(source) < 2:
+        count = 1 if type(index) is int else _length(index, result)
+        if count < 1:
             return
         taken = self._taken.get(id(source))
         if taken is None or taken.source is not source:
@@ -65,8 +64,7 @@ class Gathers:
             return
         taken.count += count
         taken.indices.append(index)
-        taken.results.append(weakref.ref(result))
-        if not isinstance(index, (int, slice)) and 2 * count > len(source):
+        if count > 1 and not isinstance(index, slice) and 2 * count > len(source):
             self._keep_order(source, index, result)
 
     def _keep_order(self, source: torch.Tensor, index: Any, result: torch.Tensor) -> None:
@@ -117,10 +115,8 @@ class Gathers:
 
 def _length(index: Any, result: torch.Tensor) -> int:
     """How many rows were taken; 0 where the index is no list of their numbers."""
-    if isinstance(index, int):
-        return 1
     if isinstance(index, slice):
-        return len(result) if result.ndim else 0
+        return len(result)
     if isinstance(index, list):
         return len(index) if all(type(i) is int for i in index) else 0
     if isinstance(index, torch.Tensor):
