@@ -74,7 +74,7 @@ def settle(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
             for i in named:
                 if i != first:
                     out[i] = _as_hint(out[i])
-    return _of_loss_last(_with_consequences(_with_their_work(out), stages))
+    return _of_loss_last(_with_consequences(_with_their_work(out, stages), stages))
 
 
 def _of_the_odd_side(judged: Sequence[Judged], stages: CaseStages) -> list[Judged]:
@@ -94,15 +94,17 @@ def _suspects(judged: Judged) -> bool:
     return _confidence(judged) >= SUSPECTED and not _unnamed(judged)
 
 
-def _with_their_work(judged: list[Judged]) -> list[Judged]:
+def _with_their_work(judged: list[Judged], stages: CaseStages) -> list[Judged]:
     """The outcomes, where a fact whose own cost nobody measured has the measured cost of what it may have brought about.
 
     What a network makes of a training is judged as it is, not as it would be with the earlier fault mended: the cost of later
-    stages may be all of it. Told once, it stands at the cause that is sure.
+    stages may be all of it. Told once, it stands at the cause that is sure. So does what the updates left to a probe where that
+    alone would be excused, as by a training that is still under way.
     """
     out = list(judged)
     facts = [i for i, j in enumerate(out) if _confidence(j) >= FACT and _most(j) > 0 and j.check.stage in TRAINING]
-    for i in sorted(facts, key=lambda i: TRAINING.index(out[i].check.stage)):
+    facts.sort(key=lambda i: TRAINING.index(out[i].check.stage))
+    for i in facts:
         later = TRAINING[TRAINING.index(out[i].check.stage) :]
         for k, other in enumerate(out):
             measured = _confidence(other) >= SUSPECTED and not _most(other) and other.check.stage in later
@@ -111,6 +113,11 @@ def _with_their_work(judged: list[Judged]) -> list[Judged]:
             if _points(other) > _points(out[i]):
                 out[i] = _costing(out[i], _points(other), f"{other.check.code}, further on,")
             out[k] = _as_hint(other)
+    left = stages.compared("update")
+    if facts and left.verdict == "unknown" and left.points is not None and left.points.low > 0:
+        first, cost = facts[0], left.points.value
+        if out[first].check.stage != "choose" and _points(out[first]) < cost <= _most(out[first]):
+            out[first] = _costing(out[first], cost, "a probe on the network's features")
     return out
 
 

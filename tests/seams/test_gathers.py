@@ -123,3 +123,30 @@ def test_rows_changed_in_place_keep_their_names(tmp_path: Path) -> None:
     run, _ = _recorded(tmp_path / "r", batches)
     names = [set(p.samples.sample.tolist()) for p in run.of_phase("train")]
     assert len(names) == EPOCHS and names[0] == names[1] == names[2] and len(names[0]) == N
+
+
+def test_training_images_are_scored_as_they_lie_in_memory(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    y = torch.arange(N) % 4
+    x = 60 + 20 * (torch.randn(N, 3, 16, 16) + torch.eye(4)[:, :3][y][:, :, None, None])  # lit by class, in grey levels
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
+    with valgap.watch(out=tmp_path / "r", closing=20) as record:
+        optimizer = torch.optim.Adam(net.parameters(), 0.003)
+        for _ in range(EPOCHS):
+            net.train()
+            for index in torch.randperm(N).split(BATCH):
+                images = ((x[index] - 60) / 20).flip(3) + 0.1 * torch.randn(BATCH, 3, 16, 16)
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(net(images), y[index]).backward()
+                optimizer.step()
+            net.eval()
+            with torch.no_grad():
+                (net((x[:20] - 60) / 20 + 0.0).argmax(1) == y[:20]).float().mean()
+    run = read_record(record)
+    assert run.closing is not None
+    table = run.closing.rescores["train_eval"]
+    assert len(table) == N and sorted(table.target.tolist()) == sorted(y.tolist())
+    with torch.no_grad():
+        right = (net((x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True)).argmax(1) == y).float().mean()
+    assert abs(table.accuracy - right) < 0.25  # in the colours of training, mirrored no more
+    assert run.closing.rescores["train_augmented"].target.tolist()

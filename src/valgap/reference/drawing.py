@@ -16,7 +16,7 @@ import numpy as np
 from valgap.checks.preprocessing.missing_augmentation import all_new
 from valgap.features import Measurements
 from valgap.features.source import rows_of_declared
-from valgap.reference.probing import MIN_IMAGES, answers, gained, likely_above, likely_fall
+from valgap.reference.probing import MIN_IMAGES, Answers, answers, gained, likely_above, likely_fall
 from valgap.types import (
     Compared,
     Evidence,
@@ -41,6 +41,7 @@ SELDOM, MIN_SELDOM, WON_BACK = 0.5, 10, 0.9
 MAX_IMAGES = 1_200
 LEAST_POINTS, LEAST_NATS = 4.0, 0.1
 SURE = 0.95
+PART = 0.5  # of the samples: who draws fewer learns these by heart
 FEWEST_IDLE = 2  # epochs without a batch
 SURE_OF_HARDLY = 0.75
 MIRRORED = 2  # contents that an image has, as it is and mirrored
@@ -48,6 +49,7 @@ POWERS = (0.1, 0.2, 0.35)  # of the number of images, by which an image classifi
 NO_LOADER = "no loader draws the samples"
 # What no probe could measure is a hint, unless hardly anything was drawn at all.
 HARDLY = 0.25
+Gain = tuple[Measured, Measured, Answers]  # points and nats of validation that a probe gains, and its answers then
 
 
 def compare(run: RunRecord, images: Measurements | None) -> Compared:
@@ -107,10 +109,12 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
         verdict: StageVerdict = "at fault" if sure >= 0.5 else "unknown"
         points, missing = _never_drawn(run, passes), "features of the images"
         return Compared(verdict, told, points, None, sure, tuple(facts), remedy, missing, treatment=own, kind="few")
-    points, nats = measured
+    points, nats = measured[:2]
     # That samples are never drawn is a fact: of few validation images the loss tells what it costs before the answers do.
     by_loss = likely_fall(nats, LEAST_NATS) if not complete and points.value > 0 else 0.0
     confidence = SURE * max(likely_above(points, LEAST_POINTS), by_loss)
+    if share < PART and measured[0].value > 0:
+        points = _what_all_would_give(run, points, measured[2])
     scratch = _from_nothing(run, share) if share < HARDLY else None
     if scratch is not None and scratch.value > points.value:
         points, confidence = Measured(scratch.value, max(points.low, 0.0), scratch.high), max(confidence, SURE_OF_HARDLY)
@@ -139,7 +143,8 @@ def _of_opened(run: RunRecord, images: Measurements | None, drawn: IntArray) -> 
     measured = _of_part(images, distinct / size) if images is not None else None
     if measured is None:
         return Compared("unknown", told, evidence=facts, missing="features of the images")
-    points, nats = measured
+    points, nats = measured[:2]
+    points = _what_all_would_give(run, points, measured[2]) if distinct < PART * size and points.value > 0 else points
     confidence = SURE * likely_above(points, LEAST_POINTS)
     own = _from_nothing(run, distinct / size) if distinct < HARDLY * size else None
     if own is not None and own.value > points.value:
@@ -163,7 +168,19 @@ def _from_nothing(run: RunRecord, share: float) -> Measured | None:
     return Measured(value, low, high)
 
 
-def _of_part(images: Measurements, share: float) -> tuple[Measured, Measured] | None:
+def _what_all_would_give(run: RunRecord, points: Measured, whole: Answers) -> Measured:
+    """Points by which a network with given weights lags behind a probe that learned from all samples, where these are more.
+
+    What a probe loses by few samples is the least of it: training goes on over the same ones, and learns them by heart.
+    """
+    model, val = run.trained_model, run.last_validation
+    if model is None or all_new(model) or val is None or not val.samples.answered:
+        return points
+    lag = 100 * (whole.accuracy - val.samples.accuracy)
+    return Measured(lag, points.low, max(points.high, 2 * lag - points.low)) if lag > points.value else points
+
+
+def _of_part(images: Measurements, share: float) -> Gain | None:
     """(points, nats) that a probe gains by learning from all training images instead of from such a share of each class."""
     known = _both_sides(images)
     if known is None:
@@ -315,7 +332,7 @@ def _held(run: RunRecord, one: Pass) -> IntArray:
     return np.asarray(dataset.targets)[~np.isin(dataset.sample, list(_of_others(run, one)))]
 
 
-def _measured(run: RunRecord, rows: ImageRows, passes: list[Pass]) -> tuple[Measured, Measured] | None:
+def _measured(run: RunRecord, rows: ImageRows, passes: list[Pass]) -> Gain | None:
     """(points, nats) that a probe gains by learning from all samples instead of from what was drawn, as often."""
     images = Measurements(rows)
     known = _both_sides(images)
@@ -342,12 +359,10 @@ def _both_sides(images: Measurements) -> tuple[IntArray, IntArray, FloatArray, I
     return train, val, features, rows.labels
 
 
-def _with_all(
-    images: Measurements, train: IntArray, val: IntArray, features: FloatArray, weights: FloatArray
-) -> tuple[Measured, Measured]:
-    """(points, nats) that a probe gains by learning from all training images alike instead of with these weights."""
+def _with_all(images: Measurements, train: IntArray, val: IntArray, features: FloatArray, weights: FloatArray) -> Gain:
+    """What a probe gains by learning from all training images alike instead of with these weights."""
     labels, classes = images.rows.labels, len(images.rows.classes)
     asked = {"val": (features[val], labels[val])}
     whole = answers(features[train], labels[train], asked, classes)["val"]
     own = answers(features[train], labels[train], asked, classes, weights / weights.mean())["val"]
-    return gained(own, whole)
+    return *gained(own, whole), whole

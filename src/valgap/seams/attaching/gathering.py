@@ -33,13 +33,13 @@ def attach_gathers(seams: Seams) -> None:
             seams.listener.failed("gathered", error)
 
     def make_getitem(original: Any) -> Any:
-        def __getitem__(tensor: Any, index: Any) -> Any:
+        def getitem(tensor: Any, index: Any) -> Any:
             taken = original(tensor, index)
             if type(index) in KINDS:
                 tell(tensor, index, taken)
             return taken
 
-        return __getitem__
+        return getitem
 
     def make_index_select(original: Any) -> Any:
         def index_select(tensor: Any, dim: Any, index: Any) -> Any:

@@ -138,7 +138,7 @@ class Samples:
         return self._named(keys.tolist())
 
     def keys_of(self, dataset_id: int, positions: Any) -> torch.Tensor | None:
-        """(n,) the content keys, when they were first used, of these rows of a tensor in memory; None where they are not known."""
+        """(n,) the content keys that these rows of a tensor in memory had at first; None where they are not known."""
         keys = self._keys.get(dataset_id)
         return keys[torch.as_tensor(positions, device=keys.device)] if keys is not None else None
 

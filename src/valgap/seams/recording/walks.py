@@ -117,9 +117,7 @@ class Walks:
 
     # -- images from no loader ----------------------------------------------------------------
 
-    def unloaded(
-        self, images: torch.Tensor, current: OpenBatch | None, grad_enabled: bool, training: bool
-    ) -> LoadedBatch | None:
+    def unloaded(self, images: torch.Tensor, current: OpenBatch | None, grad_enabled: bool, training: bool) -> LoadedBatch | None:
         """A batch of images that no loader gave; None where they are the open batch once more, or no images.
 
         ``training``: the mode of the module that is called. Where nothing learns it tells one pass from the next: statistics of
