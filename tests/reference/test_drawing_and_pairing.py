@@ -12,6 +12,7 @@ from tests.reference.pictures_seen import KINDS, run_on
 from valgap.features import Measurements, images_of_run
 from valgap.reference import Stages, drawing, pairing
 from valgap.reference.drawing import _within_classes
+from valgap.reference.probing import Answers
 from valgap.types import Intervention, LoaderInfo, Measured, RunRecord
 
 pytestmark = pytest.mark.takes(20)
@@ -70,13 +71,21 @@ def test_what_is_hardly_drawn_costs_what_the_loss_or_the_network_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A fifth of the images of each class, again and again."""
+    whole = Answers(np.ones(40, bool), np.zeros(40))
     run = with_train(seen[0], [EACH * c + i for c in range(4) for i in range(EACH // 5)] * 5)
-    monkeypatch.setattr(drawing, "_measured", lambda run, rows, passes: (Measured(*points), Measured(*nats)))
+    monkeypatch.setattr(drawing, "_measured", lambda run, rows, passes: (Measured(*points), Measured(*nats), whole))
     scratch = Measured(9.0, 4.0, 16.0) if new else None
     monkeypatch.setattr(drawing, "_from_nothing", lambda run, share: scratch)
     found = Stages(run, images_of_run(run, 1000)).compared("draw")
     assert found.verdict == verdict and found.points is not None
     assert found.points.value == (9.0 if new else points[0])
+    monkeypatch.setattr(drawing, "all_new", lambda model: False)
+    monkeypatch.setattr(RunRecord, "trained_model", property(lambda run: object()))
+    told = Stages(run, images_of_run(run, 1000)).compared("draw").points
+    assert run.last_validation is not None and told is not None
+    lag = 100 * (1 - run.last_validation.samples.accuracy)
+    # With given weights it has lost all by which it lags behind a probe taught by all images: it learnt few of them by heart.
+    assert told.value == (max(found.points.value, lag) if verdict == "at fault" else found.points.value)
 
 
 def test_what_is_drawn_in_its_place_leaves_out_what_others_draw(seen: tuple[RunRecord, Measurements]) -> None:

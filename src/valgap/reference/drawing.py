@@ -113,14 +113,13 @@ def compare(run: RunRecord, images: Measurements | None) -> Compared:
     # That samples are never drawn is a fact: of few validation images the loss tells what it costs before the answers do.
     by_loss = likely_fall(nats, LEAST_NATS) if not complete and points.value > 0 else 0.0
     confidence = SURE * max(likely_above(points, LEAST_POINTS), by_loss)
-    if share < PART and measured[0].value > 0:
-        points = _what_all_would_give(run, points, measured[2])
     scratch = _from_nothing(run, share) if share < HARDLY else None
     if scratch is not None and scratch.value > points.value:
         points, confidence = Measured(scratch.value, max(points.low, 0.0), scratch.high), max(confidence, SURE_OF_HARDLY)
     if confidence < 0.5:
         told += ", which costs nothing measurable"
         return Compared("sound", told, points, nats, confidence, tuple(facts), treatment=own)
+    points = _what_all_would_give(run, points, measured[2]) if share < PART else points
     return Compared("at fault", told, points, nats, confidence, tuple(facts), remedy, treatment=own, kind=kind)
 
 
@@ -144,13 +143,13 @@ def _of_opened(run: RunRecord, images: Measurements | None, drawn: IntArray) -> 
     if measured is None:
         return Compared("unknown", told, evidence=facts, missing="features of the images")
     points, nats = measured[:2]
-    points = _what_all_would_give(run, points, measured[2]) if distinct < PART * size and points.value > 0 else points
     confidence = SURE * likely_above(points, LEAST_POINTS)
     own = _from_nothing(run, distinct / size) if distinct < HARDLY * size else None
     if own is not None and own.value > points.value:
         points, confidence = Measured(own.value, max(points.low, 0.0), own.high), max(confidence, SURE_OF_HARDLY)
     if confidence < 0.5:
         return Compared("sound", told + ", which costs nothing measurable", points, nats, confidence, facts)
+    points = _what_all_would_give(run, points, measured[2]) if distinct < PART * size else points
     return Compared("at fault", told, points, nats, confidence, facts, remedy, treatment=Untreatable(NO_LOADER), kind="few")
 
 
