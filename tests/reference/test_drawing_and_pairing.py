@@ -71,14 +71,15 @@ def test_what_is_hardly_drawn_costs_what_the_loss_or_the_network_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A fifth of the images of each class, again and again."""
-    whole = Answers(np.ones(40, bool), np.zeros(40))
+    nothing, whole = (Answers(np.full(40, right), np.zeros(40)) for right in (False, True))
     run = with_train(seen[0], [EACH * c + i for c in range(4) for i in range(EACH // 5)] * 5)
-    monkeypatch.setattr(drawing, "_measured", lambda run, rows, passes: (Measured(*points), Measured(*nats), whole))
+    monkeypatch.setattr(drawing, "_measured", lambda run, rows, passes: (Measured(*points), Measured(*nats), nothing))
     scratch = Measured(9.0, 4.0, 16.0) if new else None
     monkeypatch.setattr(drawing, "_from_nothing", lambda run, share: scratch)
     found = Stages(run, images_of_run(run, 1000)).compared("draw")
     assert found.verdict == verdict and found.points is not None
     assert found.points.value == (9.0 if new else points[0])
+    monkeypatch.setattr(drawing, "_measured", lambda run, rows, passes: (Measured(*points), Measured(*nats), whole))
     monkeypatch.setattr(drawing, "all_new", lambda model: False)
     monkeypatch.setattr(RunRecord, "trained_model", property(lambda run: object()))
     told = Stages(run, images_of_run(run, 1000)).compared("draw").points
