@@ -12,6 +12,7 @@ from torch import nn
 
 import valgap
 from valgap.record.reader import read_record
+from valgap.seams.recording import gathers
 from valgap.types.record import RunRecord
 
 N, BATCH, EPOCHS = 96, 16, 3
@@ -150,3 +151,20 @@ def test_training_images_are_scored_as_they_lie_in_memory(tmp_path: Path) -> Non
         right = (net((x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True)).argmax(1) == y).float().mean()
     assert abs(table.accuracy - right) < 0.25  # in the colours of training, mirrored no more
     assert run.closing.rescores["train_augmented"].target.tolist()
+
+
+@pytest.mark.parametrize("n", [4, 8, 32])
+def test_rows_are_believed_by_their_looks(n: int) -> None:
+    draw = torch.Generator().manual_seed(n)
+    false = 0
+    for _ in range(40):
+        rows = torch.randn(n, 3, 12, 12, generator=draw)
+        rows += torch.nn.functional.interpolate(torch.randn(n, 3, 3, 3, generator=draw), 12)
+        others = rows[torch.randperm(n, generator=draw).roll(1)]
+        alone = (rows - rows.mean((1, 2, 3), keepdim=True)) / rows.std((1, 2, 3), keepdim=True)
+        negatives = (255 - 60 * rows,) if n > 16 else ()
+        for same in (rows.flip(3), alone[:, :, 1:11, 1:11], *negatives):
+            assert gathers._are_these(rows, same)
+        mixed = others + torch.randn(n, 3, 12, 12, generator=draw)
+        false += gathers._are_these(torch.randn(n, 3, 12, 12, generator=draw), mixed)
+    assert false <= 4

@@ -7,6 +7,7 @@ batch is as bright and as varied as these rows are, image by image: a program ma
 
 from __future__ import annotations
 
+import math
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,10 +18,14 @@ import torch
 
 MOST_TAKEN = 1 << 17  # numbers of one tensor's rows between two batches
 MOST_SOURCES = 64
-# Of the first batches of a tensor, so many may be told to be made of it by their looks; by chance 16 images agree so in 1 of 50.
+# Of the first batches of a tensor, so many may be told to be made of it by their looks.
 TRIES = 4
-LEAST_ALIKE = 0.5
-FEWEST = 4  # images that are compared
+FEWEST, MANY = 4, 8  # images that are compared
+# Mean correlation of light, and share of images that are likest to their own row (of few: the second number); how far apart the
+# light of other images' rows correlates, in standard errors.
+LEAST_ALIKE, SURELY = 0.5, 0.75
+BY_CHANCE = 2.5
+SIDE = 6  # of small images
 
 
 @dataclass
@@ -106,7 +111,7 @@ class Gathers:
             return known[1]
         if len(images) < FEWEST:
             return False
-        alike = _likeness(rows.source[torch.from_numpy(rows.positions).to(rows.source.device)], images) >= LEAST_ALIKE
+        alike = _are_these(rows.source[torch.from_numpy(rows.positions).to(rows.source.device)], images)
         self._tried[key] = self._tried.get(key, 0) + 1
         if alike or self._tried[key] >= TRIES:
             self._believed[key] = weakref.ref(rows.source), alike
@@ -154,14 +159,58 @@ def _rows_of(taken: _Taken, images: torch.Tensor) -> Rows | None:
     return Rows(source, positions) if positions is not None and len(positions) == n else None
 
 
-def _likeness(rows: torch.Tensor, images: torch.Tensor) -> float:
-    """How well brightness and contrast of the one (N, ...) go with those of the other, image by image: mean correlation."""
+def _are_these(rows: torch.Tensor, images: torch.Tensor) -> bool:
+    """Whether images (N, ...) are made of these rows (N, ...), one of each, and not of as many others.
+
+    By brightness and contrast, which crops and turns leave nearly as they were; or since most images are more like their own row,
+    small and perhaps mirrored, than like any other of the batch.
+    """
+    return _light_agrees(rows, images) or _each_is_likest(rows, images)
+
+
+def _light_agrees(rows: torch.Tensor, images: torch.Tensor) -> bool:
+    n = len(images)
     pair = []
     for batch in (rows, images):
-        flat = batch.detach().reshape(len(batch), -1).double()
+        flat = batch.detach().reshape(n, -1).double()
         pair.append(torch.stack([flat.mean(1), flat.std(1)]).cpu().numpy())
     found = []
     for a, b in zip(*pair, strict=True):
-        if a.std() > 0 and b.std() > 0:
+        if min(a.std(), b.std()) > 1e-6 * max(1.0, np.abs(a).max(), np.abs(b).max()):
             found.append(abs(float(np.corrcoef(a, b)[0, 1])))  # a negative is as bright as its image is dark
-    return float(np.mean(found)) if found else 0.0
+    return bool(found) and float(np.mean(found)) >= max(LEAST_ALIKE, BY_CHANCE / math.sqrt(n))
+
+
+def _each_is_likest(rows: torch.Tensor, images: torch.Tensor) -> bool:
+    own, other = _small(rows), _small(images)
+    if own is None or other is None:
+        return False
+    n = len(other)
+    for one, two in ((own, other), (_each_alone(own), _each_alone(other))):
+        ways = (_standard(one), _standard(one.flip(2)))
+        far = torch.stack([torch.cdist(_standard(two).flatten(1), w.flatten(1)) for w in ways]).amin(0)
+        share = float((far.argmin(1) == torch.arange(n)).double().mean())
+        if share >= (LEAST_ALIKE if n >= MANY else SURELY):
+            return True
+    return False
+
+
+def _small(batch: torch.Tensor) -> torch.Tensor | None:
+    """(N, SIDE, SIDE) grey, on the CPU; None of what has no rows and columns."""
+    images = batch.detach().double()
+    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        images = images.permute(0, 3, 1, 2)
+    if images.ndim not in (3, 4):
+        return None
+    grey = images.mean(1, keepdim=True) if images.ndim == 4 else images[:, None]
+    return torch.nn.functional.adaptive_avg_pool2d(grey, SIDE)[:, 0].cpu()
+
+
+def _standard(small: torch.Tensor) -> torch.Tensor:
+    return (small - small.mean()) / small.std().clamp_min(1e-12)
+
+
+def _each_alone(small: torch.Tensor) -> torch.Tensor:
+    """The same without the brightness and contrast of each."""
+    over = (1, 2)
+    return (small - small.mean(over, keepdim=True)) / small.std(over, keepdim=True).clamp_min(1e-12)
