@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.checks.cases import found, healthy, samples, steps, train_pass, val_pass, without
+from valgap.checks.training import wrong_schedule
 from valgap.checks.training.wrong_schedule import CHECK, loss_rise
 from valgap.types import (
     Case,
@@ -85,10 +86,23 @@ def test_a_rate_that_falls_between_epochs_only_may_be_meant(size: int, sure: boo
     assert isinstance(outcome, Finding) and outcome.confidence == (0.9 if sure else 0.6)
 
 
-def test_points_come_from_the_replay() -> None:
+def test_points_come_from_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wrong_schedule, "backbone_trained", lambda run: 0.1)
     trace = 0.1 * 0.1 ** (np.arange(90) // 3)
     numbers = {"replay_recorded": 0.74, "replay_constant_rate": 0.85, "replay_constant_rate_p": 0.01, "replay_n": 100.0}
     assert found(CHECK.detect(rates(trace, **numbers))).severity_points == pytest.approx(11)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_what_the_layers_did_not_learn_is_told_by_the_number_of_steps(trained: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wrong_schedule, "backbone_trained", lambda run: float(trained))
+    case = rates(0.1 * 0.1 ** (np.arange(90) // 3), replay_recorded=0.74, replay_constant_rate=0.74, replay_n=100.0)
+    val = case.run.last_validation
+    assert val is not None and case.num_classes
+    chance = 1 / case.num_classes
+    whole = min(1.0, chance + (val.samples.accuracy - chance) * np.log(90) / np.log(3.3333))
+    told = found(CHECK.detect(case)).severity_points
+    assert told == pytest.approx(100 * (whole - val.samples.accuracy) if trained else 0.0, abs=0.05)
 
 
 def test_sound_schedules_are_silent() -> None:

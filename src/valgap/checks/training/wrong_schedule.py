@@ -21,6 +21,10 @@ What else looks like this
     is a choice. So are warm restarts, by one schedule or by a new optimizer whose rate falls again. Without a later loss
     or accuracy that is worse than before, a rate that began again is a hint.
 
+Cost
+    The most of what a probe on the features, or the head trained again at the highest rate, tells, and of what the same number
+    of steps at the highest rate would have added, were accuracy to grow with the logarithm of steps, as it does early on.
+
 Remedy
     Step it at the other place: `scheduler.step()` after each epoch for StepLR, MultiStepLR, CosineAnnealingLR with T_max
     in epochs; after each batch for OneCycleLR and schedules whose length counts batches. Save and load the state of
@@ -32,6 +36,7 @@ Source
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -72,6 +77,7 @@ UNMEASURED_POINTS = 5.0
 # A rate that began again: it had fallen to a third or less, is back within so much of the first, and stays above the half.
 FELL, BACK, STAYED = 1 / 3, 1.5, 0.5
 P_VALUE, Z = 0.05, 2.5
+FEWEST_ALIVE = 2.0  # steps, of whose logarithm the accuracy is taken to come
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     if ahead:
         facts.append(Evidence("the same with the steps that the training still had ahead", share, "at most 0.1"))
     if share > SMALL_SHARE:
-        points = cost(run, facts)
+        points = max(cost(run, facts), _by_steps(case, trace, ahead, facts))
         scheduled = any(s.optimizer == trace.optimizer for s in run.schedules)
         confidence = 0.9 if trace.by_batch else 0.6 if scheduled else HINT
         of = f"of {len(trace.rates) + ahead:.0f}" + (f" ({len(trace.rates)} were seen)" if ahead else "")
@@ -339,6 +345,24 @@ def cost(run: RunRecord, facts: list[Evidence]) -> float:
         return max(0.0, 100 * gap.value)
     facts.append(Evidence("cost (no re-run): assumed", UNMEASURED_POINTS, 0.0, "points"))
     return UNMEASURED_POINTS
+
+
+def _by_steps(case: Case, trace: Trace, ahead: float, facts: list[Evidence]) -> float:
+    """Points that all steps at the highest rate would add, where accuracy grows with the logarithm of steps; adds the evidence.
+
+    A probe on features that hardly moved, or a head trained again on them, knows nothing of what the layers could have learnt.
+    """
+    val, classes = case.run.last_validation, case.num_classes or 0
+    if val is None or not val.samples.answered or classes < 2 or not backbone_trained(case.run) >= TRAINED_SHARE:
+        return 0.0
+    reached, chance, steps = val.samples.accuracy, 1 / classes, len(trace.rates) + ahead
+    alive = max(FEWEST_ALIVE, float(trace.rates.sum() / trace.rates.max()))
+    if alive >= steps or reached <= chance:
+        return 0.0
+    whole = min(1.0, chance + (reached - chance) * math.log(steps) / math.log(alive))
+    facts.append(Evidence("steps at the highest rate that make up all of them", alive, steps, "steps"))
+    facts.append(Evidence("accuracy to expect of all steps, as it grows with their logarithm", whole, reached))
+    return 100 * (whole - reached)
 
 
 def _finding(summary: str, points: float, confidence: float, facts: list[Evidence], remedy: str) -> Finding:
