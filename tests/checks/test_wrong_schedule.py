@@ -96,7 +96,13 @@ def test_points_come_from_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("trained", [True, False])
 def test_what_the_layers_did_not_learn_is_told_by_the_number_of_steps(trained: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wrong_schedule, "backbone_trained", lambda run: float(trained))
-    case = rates(0.1 * 0.1 ** (np.arange(90) // 3), replay_recorded=0.74, replay_constant_rate=0.74, replay_n=100.0)
+    case = rates(
+        0.1 * 0.1 ** (np.arange(90) // 3),
+        replay_recorded=0.74,
+        replay_constant_rate=0.74,
+        replay_constant_rate_p=0.9,
+        replay_n=100.0,
+    )
     val = case.run.last_validation
     assert val is not None and case.num_classes
     chance = 1 / case.num_classes
