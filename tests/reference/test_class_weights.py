@@ -53,3 +53,26 @@ def test_weights_that_rise_with_the_counts_and_weights_of_even_classes() -> None
     counts = np.bincount(weighted([1.0] * 4).of_phase("train")[0].samples.target)
     assert "rise with" in losses.compare(weighted(counts.astype(float).tolist()), UNKNOWN).summary
     assert "class weights" not in losses.compare(weighted([4.0, 3.0, 2.0, 1.0], even=True), UNKNOWN).summary
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_weights_given_to_others_cost_what_slighted_classes_lack(seen: bool) -> None:
+    """Classes 2 and 3 are small and get the weights of large ones; in validation half of what they have is not recognised."""
+    counts = np.bincount(weighted([1.0] * 4).of_phase("train")[0].samples.target)
+    run = weighted((1 / counts[[3, 2, 1, 0]]).tolist())
+    passes = []
+    for one in run.passes:
+        if one.phase == "validation":
+            n = len(one.samples)
+            target = (np.arange(n) % 4).astype(np.int32)
+            wrong = (target >= 2) & (np.arange(n) % 8 >= 4)
+            table = replace(one.samples, target=target, prediction=np.where(wrong, 0, target).astype(np.int32))
+            one = replace(one, samples=table if seen else replace(table, target=np.full(n, -1, np.int32)))
+        passes.append(one)
+    found = losses.compare(replace(run, passes=tuple(passes)), UNKNOWN)
+    assert found.verdict == "at fault"
+    if not seen:
+        assert found.points is None
+        return
+    assert found.points is not None
+    assert found.points.value == pytest.approx(0.9 * 50 * 0.5) and 0 < found.points.low < found.points.value < found.points.high

@@ -17,6 +17,7 @@ from valgap.checks.preprocessing.missing_augmentation import all_new
 from valgap.features import Measurements
 from valgap.features.source import rows_of_declared
 from valgap.reference.probing import MIN_IMAGES, Answers, answers, gained, likely_above, likely_fall
+from valgap.reference.recalls import lack_of_recall
 from valgap.types import (
     Compared,
     Evidence,
@@ -35,9 +36,7 @@ from valgap.types import (
 COMPLETE = 0.9
 # Of the samples, so many must be left as the effective number of the draws: (sum of counts)^2 / sum of counts^2.
 EVEN = 0.8
-# A class is drawn seldom where its samples come less than so often as the mean sample; of such, and of others, so many images
-# of validation must be answered. Points of the gap in recall that even drawing wins back.
-SELDOM, MIN_SELDOM, WON_BACK = 0.5, 10, 0.9
+SELDOM = 0.5  # a class is drawn so where its samples come less than so often as the mean sample
 MAX_IMAGES = 1_200
 LEAST_POINTS, LEAST_NATS = 4.0, 0.1
 SURE = 0.95
@@ -249,9 +248,9 @@ def _seldom_shown(run: RunRecord, passes: list[Pass]) -> Measured | None:
 
     None where there is no such class, or sampling shows classes more evenly than the set holds them.
     """
-    val, held, drawn = run.last_validation, _held(run, passes[-1]), _targets(passes)
+    held, drawn = _held(run, passes[-1]), _targets(passes)
     held, drawn = held[held >= 0], drawn[drawn >= 0]
-    if val is None or not val.samples.answered or not len(held) or not len(drawn):
+    if not len(held) or not len(drawn):
         return None
     size = 1 + int(max(held.max(), drawn.max()))
     own, shown = np.bincount(held, minlength=size), np.bincount(drawn, minlength=size)
@@ -259,16 +258,7 @@ def _seldom_shown(run: RunRecord, passes: list[Pass]) -> Measured | None:
     seldom = (own > 0) & (rate < SELDOM)
     if not seldom.any() or _evener(own, shown):
         return None
-    table = val.samples
-    asked = table.labelled & (table.target < size)
-    rare, right = seldom[table.target[asked]], (table.prediction == table.target)[asked]
-    if min(int(rare.sum()), int((~rare).sum())) < MIN_SELDOM:
-        return None
-    parts = [(float(r.mean()), (r.sum() + 1) / (len(r) + 2), len(r)) for r in (right[~rare], right[rare])]
-    error = float(np.sqrt(sum(q * (1 - q) / n for _, q, n in parts)))
-    gap, share = parts[0][0] - parts[1][0], 100 * float(rare.mean())
-    # The others profit a little from being drawn more often: they would not be recognised quite as well.
-    return Measured(WON_BACK * share * gap, WON_BACK * share * (gap - 1.96 * error), share * (gap + 1.96 * error))
+    return lack_of_recall(run, seldom)
 
 
 def _evener(own: IntArray, shown: IntArray | FloatArray) -> bool:

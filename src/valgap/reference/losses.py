@@ -18,6 +18,7 @@ from valgap.checks.data.class_imbalance import MADE_OF_COUNTS, fall_of_weights
 from valgap.checks.shared.freezing import holding, share
 from valgap.checks.training.learning_rate_too_high import diverged
 from valgap.reference import mixing
+from valgap.reference.recalls import lack_of_recall
 from valgap.types import Compared, Evidence, Intervention, LossParts, Measured, Pass, RunRecord, Untreatable
 
 # Cosines below this are of another direction. At fresh logits class weights of 1 to 5 give .91, smoothing and focal losses 1
@@ -42,6 +43,7 @@ MUTE_REMEDY = "train with plain cross_entropy of raw logits: no clamp, rounding,
 LARGE = 6.0
 # Weights that are made of the counts of classes filled at least so unevenly, and do not fall with them class by class.
 UNEVEN, STRAYS, STRAYED_CONFIDENCE = 2.0, 0.5, 0.9
+SLIGHTED = 0.5  # of the weight that the order of the counts would give a class
 STRAYED_REMEDY = "order the weights by the class index: value_counts() sorts by frequency; use np.bincount(targets, minlength=C)"
 # A part of what is minimised that is of no sample: it changes smoothly from step to step (second differences, of its first
 # value), begins as such a share of the cross-entropy, and falls so many times as far as that does, within the first epoch.
@@ -61,8 +63,10 @@ def compare(run: RunRecord, learned: Compared) -> Compared:
         return mixed
     strayed = _strayed_weights(run)
     if strayed is not None:
-        told, strayed_facts = strayed
-        return Compared("at fault", told, None, None, STRAYED_CONFIDENCE, strayed_facts, STRAYED_REMEDY, treatment=treatment(run))
+        told, strayed_facts, points = strayed
+        return Compared(
+            "at fault", told, points, None, STRAYED_CONFIDENCE, strayed_facts, STRAYED_REMEDY, treatment=treatment(run)
+        )
     run = _with_sense(run)
     passes = _with_gradients(run)
     seen = [p.gradient for p in passes if p.gradient is not None]
@@ -158,8 +162,8 @@ def _penalty(run: RunRecord) -> tuple[Evidence, ...] | None:
     )
 
 
-def _strayed_weights(run: RunRecord) -> tuple[str, tuple[Evidence, ...]] | None:
-    """What is told, and evidence, of weights that are made of the counts of the classes and given to others; else None."""
+def _strayed_weights(run: RunRecord) -> tuple[str, tuple[Evidence, ...], Measured | None] | None:
+    """What is told, evidence and points, of weights that are made of the counts of the classes and given to others; else None."""
     last = run.last_train
     if last is None or last.loss is None:
         return None
@@ -175,10 +179,16 @@ def _strayed_weights(run: RunRecord) -> tuple[str, tuple[Evidence, ...]] | None:
     told = "the loss's class weights fit the class counts in another order: they are given to other classes"
     if rises:
         told = "the loss's class weights rise with the class counts: they favour the classes that are large"
-    return told, (
+    given = np.asarray(last.loss.weights, float)
+    meant = np.empty_like(given)
+    meant[np.argsort(counts, kind="stable")] = np.sort(given)[::-1]
+    slighted = given < SLIGHTED * meant
+    facts = (
         Evidence("class weights against class counts, correlation of logarithms", own, best, "", n),
         Evidence("images of the largest class for one of the smallest", float(counts.max() / counts.min()), 1.0, "", n),
     )
+    points = lack_of_recall(run, slighted)
+    return told, facts, points if points is not None and points.value > 0 else None
 
 
 def _with_gradients(run: RunRecord) -> list[Pass]:
