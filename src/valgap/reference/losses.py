@@ -43,7 +43,7 @@ MUTE_REMEDY = "train with plain cross_entropy of raw logits: no clamp, rounding,
 LARGE = 6.0
 # Weights that are made of the counts of classes filled at least so unevenly, and do not fall with them class by class.
 UNEVEN, STRAYS, STRAYED_CONFIDENCE = 2.0, 0.5, 0.9
-SLIGHTED = 0.5  # of the weight that the order of the counts would give a class
+SLIGHTED = 0.75  # of the weight that the order of the counts would give a class
 STRAYED_REMEDY = "order the weights by the class index: value_counts() sorts by frequency; use np.bincount(targets, minlength=C)"
 # A part of what is minimised that is of no sample: it changes smoothly from step to step (second differences, of its first
 # value), begins as such a share of the cross-entropy, and falls so many times as far as that does, within the first epoch.
