@@ -7,7 +7,7 @@ import pytest
 
 from tests.checks.cases import TRAIN, found, healthy, measured, model, quiet, replayed, rescored, samples
 from valgap.checks.model.excessive_dropout import CHECK
-from valgap.types import Case, Clear, NotApplicable
+from valgap.types import Case, Clear, Finding, NotApplicable
 
 IDS = np.arange(TRAIN)
 
@@ -28,6 +28,14 @@ def test_without_a_replay_the_probe_gives_the_points() -> None:
     case = measured(replayed(dropping(0.95, 0.2, 0.5), 0.5), probe_final=0.75, probe_n=200)
     assert found(CHECK.detect(case)).severity_points == pytest.approx(25, abs=1)
     assert quiet(CHECK.detect(dropping(0.95, 0.2, 0.5)))
+
+
+@pytest.mark.parametrize(("p", "reached", "told"), [(0.95, 0.25, True), (0.4, 0.25, False), (0.95, 0.6, False)])
+def test_so_little_comes_through_that_nothing_is_learnt(p: float, reached: float, told: bool) -> None:
+    case = measured(replayed(dropping(p, reached, reached), reached), probe_final=reached, probe_start=0.7, probe_n=200)
+    outcome = CHECK.detect(case)
+    assert isinstance(outcome, Finding) == told
+    assert not isinstance(outcome, Finding) or (outcome.severity_points > 30 and outcome.confidence >= 0.7)
 
 
 def test_moderate_dropout_is_silent() -> None:

@@ -50,6 +50,18 @@ def test_both_phases_wrong_for_given_weights(factor: float) -> None:
     assert found(CHECK.detect(case))
 
 
+@pytest.mark.parametrize("suited", [True, False])
+def test_first_weights_that_were_rewritten_may_expect_values_of_their_own(suited: bool) -> None:
+    case = with_phase(with_phase(healthy(), "validation", inputs=scaled(255.0)), "train", inputs=scaled(255.0))
+    own = case.run.trained_model
+    assert own is not None
+    altered = np.zeros(len(own.is_parameter), np.int8)
+    altered[np.flatnonzero(own.is_parameter)[0 if suited else 1]] = 1
+    case = Case(replace(case.run, models={own.id: replace(own, altered=altered)}))
+    assert isinstance(CHECK.detect(case), Clear) == suited
+    assert not suited or isinstance(NORMALIZATION.detect(case), Clear)
+
+
 def test_a_network_that_is_given_whole_numbers_prepares_them_itself() -> None:
     """Bytes of blue, green, red, turned into what the weights expect inside the module: so the two checks of values say."""
     whole = replace(scaled(255.0), dtype="uint8", quantum=np.ones(3))

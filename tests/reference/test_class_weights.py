@@ -75,4 +75,7 @@ def test_weights_given_to_others_cost_what_slighted_classes_lack(seen: bool) -> 
         assert found.points is None
         return
     assert found.points is not None
-    assert found.points.value == pytest.approx(0.9 * 50 * 0.5, rel=0.1) and 0 < found.points.low < found.points.value < found.points.high
+    assert (
+        found.points.value == pytest.approx(0.9 * 50 * 0.5, rel=0.1)
+        and 0 < found.points.low < found.points.value < found.points.high
+    )

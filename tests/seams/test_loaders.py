@@ -155,6 +155,14 @@ class OwnLoader:
             yield x - 0.5, y
 
 
+class Noisy(OwnLoader):
+    """It changes whole batches at random, as fastai does."""
+
+    def __iter__(self) -> Any:
+        for x, y in super().__iter__():
+            yield x * (1 + 0.1 * torch.rand(1)) + 0.05 * torch.randn(1), y
+
+
 class StandIn(IterableDataset[Any]):
     _dataset_kind, _IterableDataset_len_called, _auto_collation = 1, None, False
     drop_last, num_workers, timeout, pin_memory, persistent_workers = False, 0, 0, False, False
@@ -439,3 +447,19 @@ def test_no_step_at_all_is_none(tmp_path: Path) -> None:
         program.score(loader(VAL))
 
     assert shapes(recorded(tmp_path, run)) == [("train", 40, 0), ("validation", 20, 0)]
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_images_that_another_librarys_loader_changes_at_random_are_probed_as_they_are(prepared: bool, tmp_path: Path) -> None:
+    """Unless the program does more to them than the loader: what the network makes of others says nothing."""
+    torch.manual_seed(0)
+    program = Program()
+    train, val = Noisy(TensorDataset(*TRAIN), 8, True), OwnLoader(TensorDataset(*VAL), 8, False)
+    with valgap.watch(out=tmp_path / "run", closing=30):
+        for _ in range(3):
+            program.learn(train if prepared else ((4 * x + 3, y) for x, y in train))
+            program.score(val)
+    closing = read_record(tmp_path / "run").closing
+    assert closing is not None
+    assert ("probe_final" in closing.numbers) == prepared
+    assert ("train_augmented" in closing.rescores) == prepared

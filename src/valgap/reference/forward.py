@@ -90,14 +90,17 @@ def _among_mates(run: RunRecord, found: Compared) -> Compared | None:
 
 
 def _altered(run: RunRecord) -> Compared | None:
-    """The fault of weights that were loaded and then changed, before any step: below the head that is seldom meant."""
+    """The fault of weights that were loaded and then changed, before any step: below the head that is seldom meant.
+
+    The first ones alone are rewritten on purpose: for other channels, or values of another scale.
+    """
     model = run.trained_model
     if model is None or not len(model.altered):
         return None
     weights = np.flatnonzero(model.is_parameter & (model.altered >= 0))
     below = weights[: -HEAD_TENSORS or None]
     changed = below[model.altered[below] == 1]
-    if not len(changed) or len(weights) < MIN_LOADED:
+    if not len(changed) or len(weights) < MIN_LOADED or changed.tolist() == [0]:
         return None
     share = float(model.numel[changed].sum() / model.numel[below].sum())
     names = [model.tensor_names[i] for i in changed[:3]]

@@ -1,8 +1,9 @@
-"""Dropout is so strong that the network cannot fit its own training images.
+"""Dropout, or stochastic depth, is so strong that the network cannot fit its own training images.
 
 What it looks for
-    The same training images with only the Dropout layers active and with everything in eval mode; and, where the head could
-    be trained again on its features, what the same training without Dropout reaches on validation.
+    The same training images with only the layers active that leave out parts at random (Dropout, stochastic depth), and with
+    everything in eval mode; and, where the head could be trained again on its features, what the same training without
+    Dropout reaches on validation. Or training images answered no better than by chance, below such layers.
 
 Why it hurts validation
     With nearly all features dropped, each step sees a different, crippled network; the classifier stays near its average
@@ -13,15 +14,16 @@ What else looks like this
     TRN403) underfit without Dropout too.
 
 Remedy
-    Lower it: 0.1 to 0.5 before the last layer is usual.
+    Lower it: 0.1 to 0.5 before the last layer is usual, 0 to 0.2 for stochastic depth; some take the share that is left out,
+    others that which survives.
 
 Source
-    Srivastava et al. 2014, section A.4 (dropout rates).
+    Srivastava et al. 2014, section A.4 (dropout rates); Huang et al. 2016 (stochastic depth).
 """
 
 from __future__ import annotations
 
-from valgap.checks.shared.progress import interval_of, replay, shortfall, train_rescored
+from valgap.checks.shared.progress import interval_of, numbers_of, replay, shortfall, train_rescored
 from valgap.types import Case, Check, Clear, Evidence, Finding, Intervention, NotApplicable
 
 # The head trained again without Dropout must gain this, beyond chance.
@@ -58,9 +60,14 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     strong = max(model.dropout) >= STRONG and without - interval_of(active, n)[1] >= ACTIVE_DROP - MARGIN
     if strong and gap is not None and gap.low > 0:
         facts.insert(0, gap.evidence())
-        return _finding(max(model.dropout), 100 * gap.value, 0.6, facts)
+        return _finding(max(model.dropout), 100 * gap.value, 0.75, facts)
     if strong:
         return _finding(max(model.dropout), 0.0, 0.3, facts)
+    nothing = interval_of(without, n)[0] <= 1 / max(2, case.num_classes or 2)
+    if nothing and max(model.dropout) >= STRONG and gap is not None:
+        # So little comes through that the network has learnt nothing: then nothing is lost by what is left out.
+        behind = max(gap.value, numbers_of(run).get("probe_start", 0.0) - gap.reached)
+        return _finding(max(model.dropout), 100 * behind, 0.75, [gap.evidence(), *facts])
     return Clear("Dropout does not keep the network from fitting its training images", tuple(facts))
 
 
@@ -70,7 +77,7 @@ def _finding(p: float, points: float, confidence: float, facts: list[Evidence]) 
         severity_points=max(0.0, points),
         confidence=confidence,
         evidence=tuple(facts),
-        remedy="lower Dropout to 0.1 to 0.5 before the last layer, or leave it out",
+        remedy="lower it (0.1 to 0.5 before the last layer, 0 to 0.2 for stochastic depth), or leave it out: is p what survives?",
     )
 
 

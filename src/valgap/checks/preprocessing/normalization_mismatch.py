@@ -30,7 +30,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from valgap.checks.preprocessing.value_range_mismatch import prepares_itself
+from valgap.checks.preprocessing.value_range_mismatch import own_scale
 from valgap.checks.shared.levels import Norm, declared, level_ratio, moved
 from valgap.checks.shared.rescored import between
 from valgap.types import (
@@ -175,8 +175,9 @@ def between_phases(run: RunRecord, facts: tuple[Evidence, ...], sure: bool) -> F
 
 def against_weights(run: RunRecord, facts: tuple[Evidence, ...]) -> Finding | Clear:
     """Both phases agree: are they what the weights expect? Only a measured gain makes it a suspicion."""
-    if prepares_itself(run):
-        return Clear("train and val are given alike, as whole numbers that the network normalises itself", facts)
+    scale_of_its_own = own_scale(run)
+    if scale_of_its_own:
+        return Clear(f"train and val are given alike; {scale_of_its_own}", facts)
     gain = between(run, "val_weights_norm")
     better = gain is not None and gain.value > 0 and gain.p_value < P_VALUE
     if never(run) and not better:

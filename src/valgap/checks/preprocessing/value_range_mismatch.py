@@ -53,8 +53,9 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
             0.97,
             facts,
         )
-    if prepares_itself(case.run):
-        return Clear("the network is given whole numbers: it brings them to the scale that its layers expect itself", facts)
+    scale_of_its_own = own_scale(case.run)
+    if scale_of_its_own:
+        return Clear(scale_of_its_own, facts)
     model = case.run.trained_model
     if model is None or not pretrained(case.run):
         return Clear("both phases have values on the same scale", facts)
@@ -63,11 +64,20 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     return Clear("both phases have values on the scale of normalised images", facts)
 
 
-def prepares_itself(run: RunRecord) -> bool:
-    """Whether the called module is given images of whole numbers in both phases: no layer takes these, so it prepares them."""
+def own_scale(run: RunRecord) -> str:
+    """Why the called module may expect other values than published weights do; "" where nothing says so.
+
+    Whole numbers are what no layer takes. A first layer whose weights were changed after they were loaded was made to suit.
+    """
     passes = run.last_train, run.last_validation
     kinds = [p.inputs.dtype for p in passes if p is not None and p.inputs is not None]
-    return bool(kinds) and all("int" in kind for kind in kinds)
+    if kinds and all("int" in kind for kind in kinds):
+        return "the network is given whole numbers: it brings them to the scale that its layers expect itself"
+    model = run.trained_model
+    weights = np.flatnonzero(model.is_parameter) if model is not None else ()
+    if model is not None and len(weights) and len(model.altered) and model.altered[weights[0]] == 1:
+        return "the network's first weights were changed after they were loaded: it may expect values of its own"
+    return ""
 
 
 def span(inputs: InputStats) -> float:

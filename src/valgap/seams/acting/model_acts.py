@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from valgap.seams.acting.act import Act
+from valgap.seams.looking.dropouts import drop_probability
 from valgap.seams.looking.routes import owner_of
 from valgap.seams.looking.tracked import TrackedModel
 
@@ -44,10 +44,10 @@ class HoldBatchNorm(Act):
 
 
 class NoDropout(Act):
-    """Dropout layers in eval mode."""
+    """Dropout layers, and those of stochastic depth, in eval mode."""
 
     def modes(self, model: nn.Module) -> list[tuple[nn.Module, bool]]:
-        return [(m, False) for m in model.modules() if isinstance(m, _DropoutNd) and m.training and m.p > 0]
+        return [(m, False) for m in model.modules() if m.training and drop_probability(m) > 0]
 
 
 class Affine(Act):

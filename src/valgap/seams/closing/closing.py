@@ -303,6 +303,10 @@ class ClosingMeasurements:
         of_train = self._probe(rescoring, head, "train_eval", loader, dataset, of_val, after)
         if of_train is None:
             return
+        if not of_train.features and comes_in_order(train_loader):
+            # It changes its images at random; about as bright and as varied as in training, they are what training learns from.
+            self._probe(rescoring, head, "train_augmented", train_loader, dataset, of_val, after, alike=True)
+            return
         if dataset is not train_loader.dataset:
             augmented = functools.partial(self._augmented, rescoring, train_loader, train_facts, of_train)
             attempts.make("train_augmented", augmented)
@@ -315,16 +319,25 @@ class ClosingMeasurements:
         return held.unchanged(rows, ids) if rows is not None and ids is not None else None
 
     def _probe(
-        self, rescoring: Rescoring, head: Head, name: str, loader: Any, dataset: Any, of_val: Gathered, after: int
+        self,
+        rescoring: Rescoring,
+        head: Head,
+        name: str,
+        loader: Any,
+        dataset: Any,
+        of_val: Gathered,
+        after: int,
+        alike: bool = False,
     ) -> Gathered | None:
         """Training images of a data set, as ``loader`` makes batches of them, scored under that name; and probes on them.
 
-        None where the time is over.
+        ``alike``: they need not be the very tensors that the model was given. None where the time is over.
         """
         assert self.recorder.last.train is not None
         attempts = self.attempts
         train_loader, train_facts = self.recorder.last.train
         train = self._source(loader, dataset, train_facts, self.train_images)
+        train.only_alike = alike
         whole = "val_eval" not in attempts.cut  # validation that took longer was let to, since all will fit
         if time.perf_counter() > (attempts.ending if whole else attempts.until(TRAIN_SHARE)):
             attempts.out_of_time(name)

@@ -9,6 +9,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from valgap.seams.looking.datasets import held, length_of, safe_len
+from valgap.seams.looking.dropouts import drop_probability
 from valgap.seams.looking.tracked import TrackedModel, unwrap
 
 # What a schedule says of its length and shape; other attributes are not recorded.
@@ -137,7 +138,7 @@ def model_facts(model: TrackedModel) -> dict[str, Any]:
         "expected_whole": expected is not None and expected.whole,
         "expected_interpolation": expected.interpolation if expected is not None else None,
         "fresh_batchnorm": model.fresh_batchnorm,
-        "dropout": [float(m.p) for m in model.dropouts],
+        "dropout": [drop_probability(m) for m in model.dropouts],
     }
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
+from valgap.seams.looking.dropouts import drop_probability
 from valgap.seams.looking.newness import looks_new, newness
 from valgap.seams.looking.tensors import readable, sums_and_norms
 
@@ -127,7 +127,7 @@ class TrackedModel:
         self.position = {id(t): i for i, (_, t, _, _) in enumerate(self.tensors)}
         everything = [m for part in self.parts for m in part.modules()]
         self.batchnorms = [m for m in everything if isinstance(m, _BatchNorm)]
-        self.dropouts = [m for m in everything if isinstance(m, _DropoutNd) and m.p > 0]
+        self.dropouts = [m for m in everything if drop_probability(m) > 0]
         self._got_gradient = torch.zeros(len(self.tensors), dtype=torch.bool)
         self._alive: dict[tuple[int, ...], torch.Tensor] = {}
         self.layer_groups, self.group_of = layer_groups([t[0] for t in self.tensors])
