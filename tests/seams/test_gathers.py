@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -168,3 +169,15 @@ def test_rows_are_believed_by_their_looks(n: int) -> None:
         mixed = others + torch.randn(n, 3, 12, 12, generator=draw)
         false += gathers._are_these(torch.randn(n, 3, 12, 12, generator=draw), mixed)
     assert false <= 4
+
+
+def test_a_tensor_of_which_rows_were_taken_is_not_kept_alive() -> None:
+    heard = gathers.Gathers()
+    big, order = torch.randn(64, 3, 4, 4), torch.randperm(64)
+    shuffled = big[order]
+    heard.add(big, order, shuffled)
+    heard.add(big, slice(0, 8), big[:8])
+    gone = weakref.ref(big)
+    del big
+    assert gone() is None
+    assert heard.of(shuffled[:8] + 0.1, None) is None

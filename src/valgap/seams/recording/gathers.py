@@ -30,9 +30,9 @@ SIDE = 6  # of small images
 
 @dataclass
 class _Taken:
-    """What was taken of one tensor since the last batch."""
+    """What was taken of one tensor since the last batch. It is not kept alive: a program may be done with it."""
 
-    source: torch.Tensor
+    source: weakref.ref[torch.Tensor]
     indices: list[Any] = field(default_factory=list)
     count: int = 0
 
@@ -50,8 +50,8 @@ class Gathers:
 
     def __init__(self) -> None:
         self._taken: dict[int, _Taken] = {}  # by id() of the source
-        # Rows in another order, of which batches are cut: by id() of the result.
-        self._ordered: dict[int, tuple[weakref.ref[torch.Tensor], Rows]] = {}
+        # Rows in another order, of which batches are cut: by id() of the result, that, what it was taken of, and which rows.
+        self._ordered: dict[int, tuple[weakref.ref[torch.Tensor], weakref.ref[torch.Tensor], npt.NDArray[np.int64]]] = {}
         self._believed: dict[int, tuple[weakref.ref[torch.Tensor], bool]] = {}  # by id() of the source
         self._tried: dict[int, int] = {}
 
@@ -61,10 +61,10 @@ class Gathers:
         if count < 1:
             return
         taken = self._taken.get(id(source))
-        if taken is None or taken.source is not source:
+        if taken is None or taken.source() is not source:
             if len(self._taken) >= MOST_SOURCES:
                 return
-            taken = self._taken[id(source)] = _Taken(source)
+            taken = self._taken[id(source)] = _Taken(weakref.ref(source))
         if taken.count + count > MOST_TAKEN:
             return
         taken.count += count
@@ -76,14 +76,14 @@ class Gathers:
         positions = _positions(index, len(source))
         if positions is not None:
             self._ordered = {k: v for k, v in self._ordered.items() if v[0]() is not None}
-            self._ordered[id(result)] = weakref.ref(result), self._first(Rows(source, positions))
+            rows = self._first(Rows(source, positions))
+            self._ordered[id(result)] = weakref.ref(result), weakref.ref(rows.source), rows.positions
 
     def _first(self, rows: Rows) -> Rows:
         """The same rows as numbers of the tensor that was there first."""
         known = self._ordered.get(id(rows.source))
-        if known is None or known[0]() is not rows.source:
-            return rows
-        return Rows(known[1].source, known[1].positions[rows.positions])
+        source = known[1]() if known is not None and known[0]() is rows.source else None
+        return Rows(source, known[2][rows.positions]) if known is not None and source is not None else rows
 
     def clear(self) -> None:
         """A batch begins: what was taken before it belongs to it, or to nothing."""
@@ -145,7 +145,9 @@ def _positions(index: Any, size: int) -> npt.NDArray[np.int64] | None:
 
 def _rows_of(taken: _Taken, images: torch.Tensor) -> Rows | None:
     """The rows, where they are as many as the images, taken at once or one by one, and may be images as these are."""
-    source, n = taken.source, len(images)
+    source, n = taken.source(), len(images)
+    if source is None:
+        return None
     row = source.ndim - 1
     if row not in ((1,) if images.ndim == 2 else (images.ndim - 1, images.ndim - 2)) or (row == 1 and images.ndim > 2):
         return None
