@@ -74,8 +74,10 @@ def own_scale(run: RunRecord) -> str:
     if kinds and all("int" in kind for kind in kinds):
         return "the network is given whole numbers: it brings them to the scale that its layers expect itself"
     model = run.trained_model
-    weights = np.flatnonzero(model.is_parameter) if model is not None else ()
-    if model is not None and len(weights) and len(model.altered) and model.altered[weights[0]] == 1:
+    if model is None or not len(model.altered):
+        return ""
+    weights = np.flatnonzero(model.is_parameter)
+    if len(weights) and model.altered[weights[0]] == 1:
         return "the network's first weights were changed after they were loaded: it may expect values of its own"
     return ""
 
