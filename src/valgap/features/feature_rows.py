@@ -21,6 +21,7 @@ ALIKE, APART, SAME = 0.5, 0.1, 0.98
 # Of the rows of a pass, so many must be told, and at least so many.
 MOSTLY, LEAST = 0.8, 20
 MOST_COMPARED = 1 << 24  # pairs of rows
+IN_MEMORY = "memory"  # the source of rows of the program's own tensors
 
 
 def with_feature_rows(run: RunRecord) -> RunRecord:
@@ -89,7 +90,7 @@ def _told_by_images(run: RunRecord, tables: dict[int, IntArray], sources: dict[s
         of_phase = {k: told for k, told in tables.items() if run.passes[k].phase == one.phase}
         ids = tables[i] if i in tables else _images_of(run, one.samples, of_phase)
         info = run.datasets.get(images.dataset)
-        listed = info is not None and info.sample is not None
+        listed = info is not None and info.sample is not None and info.source != IN_MEMORY  # of those looks tell the files
         passes.append(
             replace(
                 one,

@@ -78,7 +78,8 @@ def _targets(run: RunRecord, dataset: int) -> tuple[IntArray, IntArray] | None:
     seen: dict[int, int] = {}
     for one in run.passes:
         if one.dataset == dataset:
-            seen.update(zip(one.samples.sample.tolist(), one.samples.target.tolist(), strict=True))
+            pairs = zip(one.samples.sample.tolist(), one.samples.target.tolist(), strict=True)
+            seen.update((sample, target) for sample, target in pairs if target >= 0)
     declared = info.targets.tolist() if info.targets is not None and len(info.targets) == info.size else [-1] * info.size
     found = np.array([seen.get(int(s), t) for s, t in zip(info.sample.tolist(), declared, strict=True)])
     return (np.asarray(info.sample), found) if (found >= 0).all() else None
