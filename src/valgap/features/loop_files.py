@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from valgap.data.folder import VALIDATION_NAMES
-from valgap.features.listed import MIN_CLASSES, image_folders, images_in_order, opened_files, opened_in_a_row
+from valgap.features.listed import MIN_CLASSES, image_folders, images_in_order, listed_files, opened_files, opened_in_a_row
 from valgap.features.looks import AGREE, FEW_CLEAR, FRAMES, flat, likest, likest_shifted, pictures_of, small
 from valgap.types import IntArray, KeptInputs, Pass, RunRecord
 
@@ -44,7 +44,7 @@ def with_loop_files(run: RunRecord) -> RunRecord:
     train, val = run.last_train, run.last_validation
     if train is None or val is None or val.loader >= 0 or (val.samples.sample < 0).any():
         return run
-    if train.dataset >= 0:
+    if train.loader >= 0 or (train.dataset >= 0 and listed_files(run, train.dataset) is not None):
         return _with_files_of_val(run, val)
     found = loop_files(run, train, val)
     if found is None:

@@ -140,7 +140,7 @@ def _samples(run: RunRecord, one: Pass) -> dict[str, int]:
 
 def _in_memory(run: RunRecord, one: Pass) -> list[tuple[str, str, int]]:
     """(sample name, file, target) of the samples of a pass that the program holds in memory, where their files are known."""
-    if one.dataset < 0 and one.phase == "train":
+    if one.phase == "train" and one.loader < 0 and (run.unlisted or one.dataset < 0):
         return [(path, path, label) for path, label in run.unlisted]
     listed = listed_files(run, one.dataset)
     if listed is None:

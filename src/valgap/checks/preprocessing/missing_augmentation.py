@@ -35,6 +35,7 @@ GAP_FROM_SCRATCH = 0.15
 NEW_SHARE = 0.9  # of a network without BatchNorm, of which nothing else tells that it began at random
 TRAINED_SHARE = 0.2
 ON_DISK = 0.3  # share of training files that are varied copies of others
+VERSIONS = 1.5  # images in memory, for each file
 GAIN_SHARE, MOST_POINTS = 0.25, 8.0
 
 
@@ -54,6 +55,8 @@ def detect(case: Case) -> Finding | Clear | NotApplicable:
     )
     if repeated < 0.99:
         return Clear("training images are varied from epoch to epoch", facts)
+    if varied_in_memory(run):
+        return Clear("training holds several versions of each file: they were augmented once, in memory", facts)
     if varied_on_disk(case):
         return Clear("the training files are varied copies of each other: they were augmented on disk", facts)
     if not overfits(run, gap, least_gap(run)):
@@ -77,6 +80,13 @@ def varied_on_disk(case: Case) -> bool:
     near = tuple(p for p in images.pairs if p.kind == "near")
     train = images.rows.part(False)
     return len(train) > 0 and len(repeats(near, images.rows.is_val)) >= ON_DISK * len(train)
+
+
+def varied_in_memory(run: RunRecord) -> bool:
+    """Whether the program holds several versions of the files that its training images are of."""
+    last = run.last_train
+    info = run.datasets.get(last.dataset) if last is not None and last.loader < 0 else None
+    return info is not None and bool(run.unlisted) and info.size >= VERSIONS * len(run.unlisted)
 
 
 def least_gap(run: RunRecord) -> float:
