@@ -184,3 +184,10 @@ def test_a_network_that_is_given_the_labels_of_validation(tmp_path: Path, sound:
     assert (found.verdict == "at fault") != sound
     if not sound:
         assert "given the labels" in found.summary and found.points is not None and found.points.value > 10
+
+
+def test_a_number_in_a_list_stays_a_number(tmp_path: Path) -> None:
+    """A hook of indexing would make every tensor a sequence to C, and ``len()`` of a number fails."""
+    with valgap.watch(out=tmp_path / "r", closing=0):
+        counts = torch.tensor([(torch.arange(3) == torch.tensor([0, 1, 0])).sum(), 3])
+    assert counts.tolist() == [2, 3]

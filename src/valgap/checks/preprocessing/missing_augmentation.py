@@ -85,8 +85,9 @@ def varied_on_disk(case: Case) -> bool:
 def varied_in_memory(run: RunRecord) -> bool:
     """Whether the program holds several versions of the files that its training images are of."""
     last = run.last_train
-    info = run.datasets.get(last.dataset) if last is not None and last.loader < 0 else None
-    return info is not None and bool(run.unlisted) and info.size >= VERSIONS * len(run.unlisted)
+    if last is None or last.loader >= 0 or not run.unlisted:
+        return False
+    return len(np.unique(last.samples.sample)) >= VERSIONS * len(run.unlisted)
 
 
 def least_gap(run: RunRecord) -> float:

@@ -25,7 +25,6 @@ from torch.nn.modules import module as module_hooks
 from torch.utils.data import dataloader
 
 from valgap.seams.attaching.comparing import attach_comparisons
-from valgap.seams.attaching.gathering import attach_gathers
 from valgap.seams.attaching.listener import Listener, has_no_values, has_parameters, no_collection, plain_mode, transformed
 from valgap.seams.attaching.scored import Scores
 from valgap.seams.attaching.training_hooks import attach_losses, attach_state, attach_steps
@@ -48,7 +47,6 @@ class Seams:
         self._thread = threading.get_ident()
         self._lock = threading.RLock()  # loaders may be read ahead by another thread
         self._depth = 0  # > 0 inside an outermost model call, or while a loader loads
-        self._telling = False
         self._pre_hook_id: int | None = None
         # The outermost call that is open: its frame, and the hook that waits for its end.
         self._open_call: tuple[types.FrameType, Any] | None = None
@@ -65,7 +63,6 @@ class Seams:
         attach_steps(self)
         attach_state(self)
         attach_comparisons(self)
-        attach_gathers(self)
 
     def detach(self) -> None:
         """Take all hooks off; what was patched is as it was."""
@@ -112,13 +109,6 @@ class Seams:
             self._arm()
         return True
 
-    @property
-    def outside(self) -> bool:
-        """Whether the program's own lines are at work, in no loader, no model and no listener."""
-        if self._depth or self._telling:
-            return False
-        return threading.get_ident() == self._thread and os.getpid() == self._pid
-
     def tell(self, name: str, *args: Any) -> None:
         """Call the listener; in a data set's worker this does nothing."""
         if not self._here():
@@ -127,14 +117,12 @@ class Seams:
             # What we keep must stay usable: tensors made in inference mode cannot be changed outside of it.
             # Nor may what we compute warn the program, or raise where it asked numpy to.
             with self._lock, plain_mode(), no_collection(), np.errstate(all="ignore"):
-                recorded, told = torch.is_grad_enabled(), self._telling
+                recorded = torch.is_grad_enabled()
                 torch._C._set_grad_enabled(False)  # torch.no_grad() takes ten times as long
-                self._telling = True
                 try:
                     getattr(self.listener, name)(*args)
                 finally:
                     torch._C._set_grad_enabled(recorded)
-                    self._telling = told
         except Exception as error:
             self.listener.failed(name, error)
 

@@ -70,7 +70,6 @@ class Samples:
         self._by_content: dict[int, int] = {}
         self._fresh = self._again = 0  # contents that were new, and that came again
         self._rows = self._values = 0  # of tensors in memory that were named
-        self.memory: dict[int, weakref.ref[torch.Tensor]] = {}  # by the number of the data set
         self._keys: dict[int, torch.Tensor] = {}  # tensor in memory, by its number -> (N,) content keys of its rows
         self.ids: dict[int, Any] = {}  # data set -> (N,) sample ids by position, None where it has no length
 
@@ -125,7 +124,6 @@ class Samples:
             ids = self._ids_of_rows(dataset_id, tensor)
             self.writer.write("dataset", {**body, **nothing, "sample": ids, "transform_text": ""})
             self.ids[dataset_id] = ids
-            self.memory[dataset_id] = weakref.ref(tensor)
         return dataset_id
 
     def _ids_of_rows(self, dataset_id: int, tensor: torch.Tensor) -> Any:

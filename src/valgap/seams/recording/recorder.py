@@ -23,7 +23,6 @@ from valgap.seams.looking.routes import KEPT_IMAGES, Given, functions_given, giv
 from valgap.seams.looking.samples import Registry, Samples
 from valgap.seams.looking.traces import Trace
 from valgap.seams.looking.tracked import TrackedModel, unwrap
-from valgap.seams.recording.gathers import Gathers
 from valgap.seams.recording.inner_calls import InnerCalls, core_of
 from valgap.seams.recording.labels_used import compare
 from valgap.seams.recording.losses_taken import take_loss
@@ -51,8 +50,7 @@ class Recorder:
         self.walks: list[Walk] = []  # those that became passes and are not written yet
         self.target_keys: dict[int, str] = {}
         self._waiting = WaitingBatches()
-        self._gathers = Gathers()
-        self._walks = Walks(self.samples, self._waiting, self._gathers)
+        self._walks = Walks(self.samples, self._waiting)
         self._current: OpenBatch | None = None
         self._newest: Walk | None = None  # the last that became a pass
         self._open_call: Call | None = None
@@ -235,7 +233,6 @@ class Recorder:
             return
         if loaded is None:
             return
-        self._gathers.clear()
         walk = loaded.walk
         if self.used is not None:
             self.used(walk, module, grad_enabled)
@@ -358,10 +355,6 @@ class Recorder:
         logits = take_loss(batch, call, name, args, kwargs) if batch is not None else None
         if call is not None and logits is not None:
             self._inside_loss = logits
-
-    def gathered(self, source: torch.Tensor, index: Any, taken: torch.Tensor) -> None:
-        """The program took rows of a tensor by their numbers."""
-        self._gathers.add(source, index, taken)
 
     @property
     def evaluating(self) -> bool:

@@ -17,7 +17,6 @@ from valgap.seams.looking.batches import LoadedBatch
 from valgap.seams.looking.content import are_akin, content_keys
 from valgap.seams.looking.described import drawn_order
 from valgap.seams.looking.samples import Samples
-from valgap.seams.recording.gathers import Gathers
 from valgap.seams.recording.open_batch import OpenBatch
 from valgap.seams.recording.waiting_batches import WaitingBatches
 from valgap.seams.recording.walk import REPEATED_SHARE, Walk
@@ -31,10 +30,9 @@ MOST_LEARNED = 500_000
 class Walks:
     """Gives batches their walks."""
 
-    def __init__(self, samples: Samples, waiting: WaitingBatches, gathers: Gathers) -> None:
+    def __init__(self, samples: Samples, waiting: WaitingBatches) -> None:
         self.samples = samples
         self.waiting = waiting
-        self.gathers = gathers
         self.pictures_seen = False  # whether any model was called on images that have rows and columns
         self._of_iterator: weakref.WeakKeyDictionary[Any, Walk] = weakref.WeakKeyDictionary()
         self._replays: dict[int, Walk] = {}  # by loader
@@ -135,14 +133,10 @@ class Walks:
         loaded.used = True
         loaded.origin = images
         loaded.row = row
-        taken = self.gathers.of(images, row)
-        source, positions = (taken.source, taken.positions) if taken is not None else (row[0] if row is not None else None, None)
-        if taken is not None:
-            loaded.row = None
-        elif row is not None:
-            positions = np.arange(row[1], row[1] + len(images))
-        dataset = self.samples.memory_id(source) if source is not None else -1
-        own = self.samples.keys_of(dataset, positions) if positions is not None else None
+        dataset, own = -1, None
+        if row is not None:
+            dataset = self.samples.memory_id(row[0])
+            own = self.samples.keys_of(dataset, np.arange(row[1], row[1] + len(images)))
         loaded.keys = own if own is not None else content_keys(images)
         walk = current.walk if current is not None and current.walk.loader_id < 0 else None
         marks, learned = loaded.marks(), self._is_learned(loaded.keys.tolist(), grad_enabled)
