@@ -276,8 +276,15 @@ class ClosingMeasurements:
             return
         as_read = functools.partial(self._probe, rescoring, head, "train_augmented", train_loader, train_loader.dataset, of_val)
         if isinstance(train_loader.dataset, HeldImages) and train_loader.dataset.changes:
-            attempts.skip("train_eval", "the program changes its training images, and how they are unchanged is not seen")
-            as_read(after)
+            plain = self._as_they_lie(train_loader.dataset, train_facts["dataset"])
+            if plain is None:
+                attempts.skip("train_eval", "the program changes its training images, and how they are unchanged is not seen")
+                as_read(after)
+                return
+            of_train = self._probe(rescoring, head, "train_eval", train_loader, plain, of_val, after)
+            if of_train is not None:
+                augmented = functools.partial(self._augmented, rescoring, train_loader, train_facts, of_train)
+                attempts.make("train_augmented", augmented)
             return
         dataset = replace_transform(train_loader.dataset, found.transform) if found is not None else None
         if dataset is None:
@@ -303,6 +310,13 @@ class ClosingMeasurements:
         if dataset is not train_loader.dataset:
             augmented = functools.partial(self._augmented, rescoring, train_loader, train_facts, of_train)
             attempts.make("train_augmented", augmented)
+
+    def _as_they_lie(self, held: HeldImages, dataset_id: int) -> HeldImages | None:
+        """The images that the program held in memory, as they are there; None where they are not there any more."""
+        memory = self.recorder.samples.memory.get(dataset_id)
+        rows = memory() if memory is not None else None
+        ids = self.recorder.samples.ids.get(dataset_id)
+        return held.unchanged(rows, ids) if rows is not None and ids is not None else None
 
     def _probe(
         self,

@@ -70,6 +70,7 @@ class Samples:
         self._by_content: dict[int, int] = {}
         self._fresh = self._again = 0  # contents that were new, and that came again
         self._rows = self._values = 0  # of tensors in memory that were named
+        self.memory: dict[int, weakref.ref[Any]] = {}  # what rows were taken of, by the number of the data set
         self._keys: dict[int, torch.Tensor] = {}  # tensor in memory, by its number -> (N,) content keys of its rows
         self.ids: dict[int, Any] = {}  # data set -> (N,) sample ids by position, None where it has no length
 
@@ -115,19 +116,24 @@ class Samples:
             return [path_name(p, root) for p in paths]
         return _Numbered(f"{type(leaf).__name__}-{_content_digest(leaf, self.leaves.number(leaf)[0])}")
 
-    def memory_id(self, tensor: torch.Tensor) -> int:
-        """The number of a tensor whose rows the program uses as samples; describes it as a data set when it is new."""
-        dataset_id, new = self.datasets.number(tensor)
+    def memory_id(self, rows: Any) -> int:
+        """The number of a tensor or array whose rows the program uses as samples; describes it as a data set when it is new."""
+        dataset_id, new = self.datasets.number(rows)
         if new:
-            body = {"id": dataset_id, "kind": type(tensor).__name__, "source": "memory", "size": len(tensor), "transform": None}
+            body = {"id": dataset_id, "kind": type(rows).__name__, "source": "memory", "size": len(rows), "transform": None}
             nothing = dict.fromkeys(("root", "class_to_idx", "targets"))
-            ids = self._ids_of_rows(dataset_id, tensor)
+            ids = self._ids_of_rows(dataset_id, rows)
             self.writer.write("dataset", {**body, **nothing, "sample": ids, "transform_text": ""})
             self.ids[dataset_id] = ids
+            self.memory[dataset_id] = weakref.ref(rows)
         return dataset_id
 
-    def _ids_of_rows(self, dataset_id: int, tensor: torch.Tensor) -> Any:
-        """(N,) the ids of a tensor's rows by what they hold now; None where they are too many."""
+    def _ids_of_rows(self, dataset_id: int, rows: Any) -> Any:
+        """(N,) the ids of rows by what they hold now; None where they are too many, or of a kind that torch does not take."""
+        try:
+            tensor = torch.as_tensor(rows)
+        except (TypeError, ValueError):
+            return None
         self._rows, self._values = self._rows + len(tensor), self._values + tensor.numel()
         if self._rows > MOST_ROWS or self._values > MOST_VALUES:
             return None

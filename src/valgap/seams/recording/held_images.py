@@ -13,6 +13,7 @@ MAX_BYTES = 1 << 27
 # Where a pass brings more new contents than this, or as many images look otherwise than in the pass before, the program changes
 # its images at random.
 NEW_SHARE = 0.05
+MOST_UNCHANGED = 5_000  # samples that are held as they lie as well
 
 
 class HeldImages(Dataset[tuple[torch.Tensor, int]]):
@@ -57,6 +58,34 @@ class HeldImages(Dataset[tuple[torch.Tensor, int]]):
         other = bool(both) and 1 - float(np.mean(both)) > NEW_SHARE
         self.changes = earlier is None or other or bool(new.mean() > NEW_SHARE)
         return DataLoader(self, batch_size=max(len(b) for b in self._batches))
+
+    def unchanged(self, rows: Any, ids: Any) -> HeldImages | None:
+        """The same samples as they lie in the tensor or array ``rows`` (N, ...) that the program took them from, ids (N,).
+
+        One scale and offset per channel brings them to the values that the model was given. None where a row has another shape
+        than what the model was given, or a sample is none of the rows.
+        """
+        place = {int(s): i for i, s in enumerate(ids)}
+        taken = [place.get(int(s), -1) for s in self.ids]
+        if not taken or min(taken) < 0 or len(self) > MOST_UNCHANGED:
+            return None
+        seen = torch.stack([self[i][0] for i in range(len(self))]).float()
+        if isinstance(rows, torch.Tensor):
+            own = rows[torch.tensor(taken, device=rows.device)].detach().float().to(seen.device)
+        else:
+            own = torch.as_tensor(rows[taken]).float().to(seen.device)
+        if own.ndim == 4 and own.shape != seen.shape:
+            own = own.permute(0, 3, 1, 2)
+        if own.ndim != 4 or own.shape != seen.shape:
+            return None
+        over = (0, 2, 3)
+        scale = seen.std(over, keepdim=True) / own.std(over, keepdim=True).clamp_min(1e-12)
+        other = HeldImages()
+        other._images = (own - own.mean(over, keepdim=True)) * scale + seen.mean(over, keepdim=True)
+        other._ids, other._targets = self._ids, self._targets
+        other._target = np.concatenate(self._targets)
+        other.changes = False
+        return other
 
     @property
     def ids(self) -> Any:

@@ -17,6 +17,7 @@ from valgap.seams.looking.batches import LoadedBatch
 from valgap.seams.looking.content import are_akin, content_keys
 from valgap.seams.looking.described import drawn_order
 from valgap.seams.looking.samples import Samples
+from valgap.seams.looking.taken_rows import Rows, TakenRows
 from valgap.seams.recording.open_batch import OpenBatch
 from valgap.seams.recording.waiting_batches import WaitingBatches
 from valgap.seams.recording.walk import REPEATED_SHARE, Walk
@@ -33,6 +34,7 @@ class Walks:
     def __init__(self, samples: Samples, waiting: WaitingBatches) -> None:
         self.samples = samples
         self.waiting = waiting
+        self._taken = TakenRows()
         self.pictures_seen = False  # whether any model was called on images that have rows and columns
         self._of_iterator: weakref.WeakKeyDictionary[Any, Walk] = weakref.WeakKeyDictionary()
         self._replays: dict[int, Walk] = {}  # by loader
@@ -133,10 +135,11 @@ class Walks:
         loaded.used = True
         loaded.origin = images
         loaded.row = row
+        taken = self._taken.of(images, grad_enabled) if row is None else Rows(row[0], np.arange(row[1], row[1] + len(images)))
         dataset, own = -1, None
-        if row is not None:
-            dataset = self.samples.memory_id(row[0])
-            own = self.samples.keys_of(dataset, np.arange(row[1], row[1] + len(images)))
+        if taken is not None:
+            dataset = self.samples.memory_id(taken.source)
+            own = self.samples.keys_of(dataset, taken.positions)
         loaded.keys = own if own is not None else content_keys(images)
         walk = current.walk if current is not None and current.walk.loader_id < 0 else None
         marks, learned = loaded.marks(), self._is_learned(loaded.keys.tolist(), grad_enabled)
