@@ -94,6 +94,7 @@ def test_it_installs_wheels_for_cpus_then_valgap(project: Path, tmp_path: Path) 
     assert [line.split()[-1] for line in text.splitlines()] == ["valgap==0.2.0", "--version"]
 
 
+@pytest.mark.slow  # tests/test_ci.py and test_check_command.py run the same command
 def test_check_writes_what_is_asked_for_and_fails_on_damage(project: Path, tools: Path) -> None:
     status, text, outputs = run(RUN, project, tools, path="data", junit="a b.xml", sarif="valgap.sarif")
     assert (status, outputs) == (0, {"status": "0"}), text

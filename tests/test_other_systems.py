@@ -76,7 +76,7 @@ print(json.dumps(told))
 """
 
 
-@pytest.mark.parametrize("system", ["darwin", "win32"])
+@pytest.mark.parametrize("system", [pytest.param("darwin", marks=pytest.mark.slow), "win32"])
 def test_what_is_not_there_is_done_without(system: str, tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     command = [sys.executable, "-c", PRETEND, system, json.dumps(LEFT_OUT), str(tmp_path)]

@@ -88,6 +88,7 @@ def test_a_program_that_cannot_be_run_again_says_why(folder: Path) -> None:
     assert isinstance(reason, str) and "no longer there" in reason
 
 
+@pytest.mark.slow
 def test_who_stops_the_asking_has_the_diagnosis_and_no_re_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt

@@ -78,6 +78,7 @@ def test_a_score_fault_is_confirmed_and_the_ledger_sums(shifted: Path) -> None:
     assert "with every confirmed remedy" in " ".join(told.stdout.split())
 
 
+@pytest.mark.slow  # tests/experiments/test_warm.py and test_sandbox.py are quick
 def test_nothing_of_the_users_changes_and_ctrl_c_keeps_what_is_finished(photos: Path, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     source = (ROOT / "tests" / "experiments" / "program.py").read_text()

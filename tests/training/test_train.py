@@ -321,7 +321,10 @@ def test_a_full_disk_at_the_end_can_be_resumed(photos: Path, tmp_path: Path, mon
     assert (tmp_path / "a" / "checkpoint.safetensors").exists()
 
 
-@pytest.mark.parametrize("killed_at", ["checkpoint.json", "checkpoint.safetensors", "summary.json", "state"])
+@pytest.mark.parametrize(
+    "killed_at",
+    [*(pytest.param(f, marks=pytest.mark.slow) for f in ("checkpoint.json", "summary.json", "state")), "checkpoint.safetensors"],
+)
 def test_killed_while_the_result_is_written(
     killed_at: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
