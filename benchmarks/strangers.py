@@ -45,6 +45,7 @@ GROUPS = (
     ("s01", "of a sixth writer, who was asked for the commonest faults; asked for the first time; mended for since"),
     ("t01", "of a seventh writer, asked for half common and half subtle faults; asked for the first time; mended for since"),
     ("u01", "of an eighth writer, asked for the same; asked for the first time; mended for since"),
+    ("v01", "of a ninth writer, asked for the same; asked for the first time; mended for since"),
 )
 LEAST_COST = 6.0
 NEAR_POINTS, NEAR_SHARE = 5.0, 0.2
@@ -165,7 +166,7 @@ def write_table(rows: dict[tuple[str, str, int], Row]) -> None:
     every = strangers()
     labels = [x for x in ("first asked", "after") if any(k[0] == x for k in rows)]
     lines = ["# Strangers' programs", "", INTRODUCTION, ""]
-    ends = [*(first for first, _ in GROUPS[1:]), "v"]
+    ends = [*(first for first, _ in GROUPS[1:]), "w"]
     for (first_name, title), end in zip(GROUPS, ends, strict=True):
         chosen = [s for s in every if first_name <= s.name < end]
         if not chosen:
