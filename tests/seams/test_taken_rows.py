@@ -183,3 +183,20 @@ def test_an_evaluation_in_the_same_function_is_of_other_rows(tmp_path: Path) -> 
     assert len(run.of_phase("train")) == EPOCHS and len(trained) == N
     assert [len(p.samples) for p in run.of_phase("validation")] == [2 * BATCH] * EPOCHS
     assert not trained & {s for p in run.of_phase("validation") for s in p.samples.sample.tolist()}
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_of_an_array_that_cannot_be_written_to(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x, y = np.random.default_rng(0).normal(size=(N, 3, 16, 16)).astype(np.float32), torch.arange(N) % 4
+    x.setflags(write=False)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
+    with valgap.watch(out=tmp_path / "r", closing=0) as record:
+        optimizer = torch.optim.SGD(net.parameters(), 0.01)
+        for _ in range(EPOCHS):
+            for index in np.array_split(np.random.permutation(N), N // BATCH):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(net(torch.from_numpy(x[index][:, :, :, ::-1] * 2.0)), y[index]).backward()
+                optimizer.step()
+    run = read_record(record)
+    assert not run.recorder_errors and [len(np.unique(p.samples.sample)) for p in run.of_phase("train")] == [N] * EPOCHS

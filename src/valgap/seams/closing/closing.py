@@ -276,15 +276,14 @@ class ClosingMeasurements:
             return
         as_read = functools.partial(self._probe, rescoring, head, "train_augmented", train_loader, train_loader.dataset, of_val)
         if isinstance(train_loader.dataset, HeldImages) and train_loader.dataset.changes:
-            plain = self._as_they_lie(train_loader.dataset, train_facts["dataset"])
+            plain = train_loader.dataset.unchanged(self.recorder.samples, train_facts["dataset"])
             if plain is None:
                 attempts.skip("train_eval", "the program changes its training images, and how they are unchanged is not seen")
                 as_read(after)
                 return
             of_train = self._probe(rescoring, head, "train_eval", train_loader, plain, of_val, after)
             if of_train is not None:
-                augmented = functools.partial(self._augmented, rescoring, train_loader, train_facts, of_train)
-                attempts.make("train_augmented", augmented)
+                self._make_augmented(rescoring, of_train)
             return
         dataset = replace_transform(train_loader.dataset, found.transform) if found is not None else None
         if dataset is None:
@@ -308,15 +307,7 @@ class ClosingMeasurements:
             self._probe(rescoring, head, "train_augmented", train_loader, dataset, of_val, after, alike=True)
             return
         if dataset is not train_loader.dataset:
-            augmented = functools.partial(self._augmented, rescoring, train_loader, train_facts, of_train)
-            attempts.make("train_augmented", augmented)
-
-    def _as_they_lie(self, held: HeldImages, dataset_id: int) -> HeldImages | None:
-        """The images that the program held in memory, as they are there; None where they are not there any more."""
-        memory = self.recorder.samples.memory.get(dataset_id)
-        rows = memory() if memory is not None else None
-        ids = self.recorder.samples.ids.get(dataset_id)
-        return held.unchanged(rows, ids) if rows is not None and ids is not None else None
+            self._make_augmented(rescoring, of_train)
 
     def _probe(
         self,
@@ -349,6 +340,11 @@ class ClosingMeasurements:
         batch_size = getattr(train_loader, "batch_size", None) or 32
         measure_features(of_train, of_val, head, attempts, self.recorder.passes.steps.training_of, batch_size)
         return of_train
+
+    def _make_augmented(self, rescoring: Rescoring, plain: Gathered) -> None:
+        assert self.recorder.last.train is not None
+        loader, facts = self.recorder.last.train
+        self.attempts.make("train_augmented", lambda: self._augmented(rescoring, loader, facts, plain))
 
     def _augmented(self, rescoring: Rescoring, loader: Any, facts: dict[str, Any], plain: Gathered) -> None:
         """Training images as the script reads them, in eval mode: what augmentation alone does to the model's answers."""

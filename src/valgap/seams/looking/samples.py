@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import weakref
 from pathlib import Path
@@ -130,14 +131,14 @@ class Samples:
 
     def _ids_of_rows(self, dataset_id: int, rows: Any) -> Any:
         """(N,) the ids of rows by what they hold now; None where they are too many, or of a kind that torch does not take."""
-        try:
-            tensor = torch.as_tensor(rows)
-        except (TypeError, ValueError):
-            return None
-        self._rows, self._values = self._rows + len(tensor), self._values + tensor.numel()
+        self._rows, self._values = self._rows + len(rows), self._values + math.prod(rows.shape)
         if self._rows > MOST_ROWS or self._values > MOST_VALUES:
             return None
-        keys = torch.cat([content_keys(part) for part in tensor.split(ROWS_AT_ONCE)])
+        parts = (rows[i : i + ROWS_AT_ONCE] for i in range(0, len(rows), ROWS_AT_ONCE))
+        try:  # of an array copies: torch warns of those that cannot be written to
+            keys = torch.cat([content_keys(p if isinstance(p, torch.Tensor) else torch.from_numpy(np.array(p))) for p in parts])
+        except TypeError:
+            return None
         self._keys[dataset_id] = keys
         return self._named(keys.tolist())
 

@@ -38,6 +38,7 @@ FEWEST, MANY = 4, 8  # images that are compared
 LEAST_ALIKE, SURELY = 0.5, 0.75
 LIGHT, BY_CHANCE = 0.8, 4.0
 SIDE = 6  # of small images
+LISTS = (torch.Tensor, np.ndarray, list, tuple, range)
 INSTALLED = tuple({sys.prefix, sys.base_prefix})
 
 Place = tuple[types.CodeType, tuple[Any, ...]]  # of a value: the function's code, and the names that lead to it
@@ -150,11 +151,11 @@ class Numbers:
         if self.listed is None:
             return start + np.arange(n)
         value = _at(self.listed, variables)
-        if not _is_list_of_numbers(value, n, None if self.begin is not None else n):
+        part = value[start : start + n] if isinstance(value, LISTS) and getattr(value, "ndim", 1) == 1 else None
+        if not _is_list_of_numbers(part, n, n) or (self.begin is None and len(value) != n):
             return None
-        part = value[start : start + n]
         found = part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else np.asarray(part)
-        return found.astype(np.int64) if len(found) == n else None
+        return found.astype(np.int64)
 
 
 Way = tuple[Place, Numbers]  # of the array, and which of its rows
@@ -177,9 +178,9 @@ def _inside(own: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Values by the names that lead to them: variables, what is in their lists and dicts, attributes of ``self``."""
     for name, value in list(own.items())[:MOST_VALUES]:
         yield (name,), value
-        if isinstance(value, dict):
+        if type(value) is dict:  # what is derived from it may do something when it is asked
             inner = list(value.items())
-        elif isinstance(value, (list, tuple)) and len(value) <= MOST_INSIDE:
+        elif type(value) in (list, tuple) and len(value) <= MOST_INSIDE:
             inner = list(enumerate(value))
         elif name == "self":
             inner = list(getattr(value, "__dict__", {}).items())

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from valgap.seams.looking.samples import Samples
+
 # Of each of the last passes; a pass that takes more is not held.
 MAX_BYTES = 1 << 27
 # Where a pass brings more new contents than this, or as many images look otherwise than in the pass before, the program changes
@@ -59,12 +61,16 @@ class HeldImages(Dataset[tuple[torch.Tensor, int]]):
         self.changes = earlier is None or other or bool(new.mean() > NEW_SHARE)
         return DataLoader(self, batch_size=max(len(b) for b in self._batches))
 
-    def unchanged(self, rows: Any, ids: Any) -> HeldImages | None:
-        """The same samples as they lie in the tensor or array ``rows`` (N, ...) that the program took them from, ids (N,).
+    def unchanged(self, samples: Samples, dataset_id: int) -> HeldImages | None:
+        """The same samples as they lie in the tensor or array that the program took them from: that data set.
 
-        One scale and offset per channel brings them to the values that the model was given. None where a row has another shape
-        than what the model was given, or a sample is none of the rows.
+        One scale and offset per channel brings them to the values that the model was given. None where it is not there any more,
+        a row has another shape than what the model was given, or a sample is none of the rows.
         """
+        memory, ids = samples.memory.get(dataset_id), samples.ids.get(dataset_id)
+        rows = memory() if memory is not None else None
+        if rows is None or ids is None:
+            return None
         place = {int(s): i for i, s in enumerate(ids)}
         taken = [place.get(int(s), -1) for s in self.ids]
         if not taken or min(taken) < 0 or len(self) > MOST_UNCHANGED:
