@@ -38,6 +38,7 @@ FEWEST, MANY = 4, 8  # images that are compared
 LEAST_ALIKE, SURELY = 0.5, 0.75
 LIGHT, BY_CHANCE = 0.8, 4.0
 SIDE = 6  # of small images
+YOUNG_FIRST = (0, 1, 2)
 LISTS = (torch.Tensor, np.ndarray, list, tuple, range)
 INSTALLED = tuple({sys.prefix, sys.base_prefix})
 
@@ -104,10 +105,13 @@ class TakenRows:
         yield own
         if self._generators:
             yield [*self._suspended(), *own]
-        if learning and EVERY * self._scans <= self._calls + EVERY * TRIES:  # all objects are gone through
+        if learning and EVERY * self._scans <= self._calls + EVERY * TRIES:
             self._scans += 1
-            waiting = (g for g in gc.get_objects() if type(g) is types.GeneratorType)
-            self._generators = [weakref.ref(g) for g in waiting if _is_programs(g)][:MOST_FRAMES]
+            for generation in YOUNG_FIRST:  # one that was made for this epoch is young, and the young ones are few
+                waiting = (g for g in gc.get_objects(generation) if type(g) is types.GeneratorType)
+                self._generators = [weakref.ref(g) for g in waiting if _is_programs(g)][:MOST_FRAMES]
+                if self._generators:
+                    break
             yield [*self._suspended(), *own]
 
     def _suspended(self) -> Variables:
